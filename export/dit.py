@@ -1,0 +1,264 @@
+"""The video transformer (DiT) in plain torch: one pass, latents of a chunk in, their correction out.
+
+    latents  float32 [T, channels, h, w], T latents of one chunk, h and w even
+    result   float32, same shape: `z_hq = z_lq - v`
+
+A token is a 2x2 patch of one latent (32x32 pixels). Hidden states keep the layout [T, rows*columns, dim]: time leads,
+so that windows and their owners are gathers along the second axis only.
+
+The class is the readable reference: everything computed as the checkpoint states it, nothing folded. What the export
+does to it is in `stages.py` and `docs/rewrites.md`. Source: DESIGN.md section 2, "DiT"; names follow the checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .windows import plan_windows
+
+TIMESTEP = 1000.0
+ROPE_THETA = 10000.0
+
+
+@dataclass(frozen=True)
+class DitConfig:
+    """Sizes of one member of the family. `window` is in tokens (rows, columns)."""
+
+    heads: int
+    head_dim: int
+    layers: int
+    ffn_dim: int
+    latent_channels: int
+    text_dim: int
+    freq_dim: int
+    eps: float
+    window: tuple[int, int]
+    patch: int = 2
+
+    @property
+    def dim(self) -> int:
+        return self.heads * self.head_dim
+
+
+class Attention(nn.Module):
+    """q, k, v, output projection, and the two RMSNorms over the whole dim that precede the split into heads."""
+
+    def __init__(self, config: DitConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.to_q = nn.Linear(config.dim, config.dim)
+        self.to_k = nn.Linear(config.dim, config.dim)
+        self.to_v = nn.Linear(config.dim, config.dim)
+        self.to_out = nn.ModuleList([nn.Linear(config.dim, config.dim)])
+        self.norm_q = nn.RMSNorm(config.dim, config.eps)
+        self.norm_k = nn.RMSNorm(config.dim, config.eps)
+
+    def split(self, x: Tensor) -> Tensor:
+        """[..., dim] -> [..., heads, head_dim]."""
+        return x.reshape(*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
+
+    def cross(self, x: Tensor, prompt: Tensor) -> Tensor:
+        """x [T, S, dim] attends to prompt [L, dim]."""
+        tokens = x.flatten(0, 1)
+        q = self.split(self.norm_q(self.to_q(tokens))).transpose(0, 1)
+        k = self.split(self.norm_k(self.to_k(prompt))).transpose(0, 1)
+        v = self.split(self.to_v(prompt)).transpose(0, 1)
+        mixed = F.scaled_dot_product_attention(q[None], k[None], v[None])[0]
+        y: Tensor = self.to_out[0](mixed.transpose(0, 1).flatten(1))
+        return y.view_as(x)
+
+    def windowed(self, x: Tensor, rope: tuple[Tensor, Tensor], gather: Tensor, owner: Tensor) -> Tensor:
+        """x [T, S, dim] attends to itself inside windows.
+
+        rope: cosines and sines [T, S, 1, head_dim / 2]. gather [windows, tokens] and owner [S]: see `windows.py`.
+        """
+        q = rotate(self.split(self.norm_q(self.to_q(x))), rope)
+        k = rotate(self.split(self.norm_k(self.to_k(x))), rope)
+        v = self.split(self.to_v(x))
+        q, k, v = (_into_windows(part, gather) for part in (q, k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        y: Tensor = self.to_out[0](_out_of_windows(mixed, x.shape[0], owner))
+        return y
+
+
+class _Gelu(nn.Module):
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(before, after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = F.gelu(self.proj(x), approximate="tanh")
+        return y
+
+
+class FeedForward(nn.Module):
+    """GELU(tanh) between two linears, numbered as the checkpoint numbers them."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.net = nn.ModuleList([_Gelu(dim, hidden), nn.Identity(), nn.Linear(hidden, dim)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.net:
+            x = layer(x)
+        return x
+
+
+class Block(nn.Module):
+    """Windowed self-attention, cross-attention to the prompt, feed-forward; the first and last modulated and gated."""
+
+    def __init__(self, config: DitConfig) -> None:
+        super().__init__()
+        self.eps = config.eps
+        self.scale_shift_table = nn.Parameter(torch.empty(1, 6, config.dim))
+        self.attn1 = Attention(config)
+        self.norm2 = nn.LayerNorm(config.dim, config.eps)
+        self.attn2 = Attention(config)
+        self.ffn = FeedForward(config.dim, config.ffn_dim)
+
+    def modulation(self, time: Tensor) -> tuple[Tensor, ...]:
+        """time [6, dim] -> shift, scale, gate for the attention, then for the feed-forward, each [dim]."""
+        return (self.scale_shift_table[0] + time).unbind(0)
+
+    def forward(
+        self,
+        x: Tensor,
+        time: Tensor,
+        prompt: Tensor,
+        rope: tuple[Tensor, Tensor],
+        gather: Tensor,
+        owner: Tensor,
+    ) -> Tensor:
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self.modulation(time)
+        normed = self.normalise(x) * (1 + scale) + shift
+        x = x + self.attn1.windowed(normed, rope, gather, owner) * gate
+        x = x + self.attn2.cross(self.norm2(x), prompt)
+        normed = self.normalise(x) * (1 + ffn_scale) + ffn_shift
+        return x + self.ffn(normed) * ffn_gate
+
+    def normalise(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, (x.shape[-1],), eps=self.eps)
+
+
+class _Embedder(nn.Module):
+    def __init__(self, before: int, dim: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(before, dim)
+        self.linear_2 = nn.Linear(dim, dim)
+
+
+class ConditionEmbedder(nn.Module):
+    """What the constant timestep and the constant prompt become; none of it depends on a frame."""
+
+    def __init__(self, config: DitConfig) -> None:
+        super().__init__()
+        self.freq_dim = config.freq_dim
+        self.time_embedder = _Embedder(config.freq_dim, config.dim)
+        self.time_proj = nn.Linear(config.dim, 6 * config.dim)
+        self.text_embedder = _Embedder(config.text_dim, config.dim)
+
+    def time(self) -> tuple[Tensor, Tensor]:
+        """temb [dim], added to the final norm's table, and its projection [6, dim], added to every block's."""
+        weight = self.time_embedder.linear_1.weight
+        hidden = F.silu(self.time_embedder.linear_1(sinusoids(TIMESTEP, self.freq_dim).to(weight)))
+        temb = self.time_embedder.linear_2(hidden)
+        return temb, self.time_proj(F.silu(temb)).view(6, -1)
+
+    def text(self, prompt: Tensor) -> Tensor:
+        """prompt [L, text_dim] -> [L, dim]."""
+        hidden = F.gelu(self.text_embedder.linear_1(prompt), approximate="tanh")
+        y: Tensor = self.text_embedder.linear_2(hidden)
+        return y
+
+
+class Dit(nn.Module):
+    """The transformer as stored."""
+
+    def __init__(self, config: DitConfig) -> None:
+        super().__init__()
+        self.config = config
+        size = config.patch
+        self.patch_embedding = nn.Conv3d(config.latent_channels, config.dim, (1, size, size), (1, size, size))
+        self.condition_embedder = ConditionEmbedder(config)
+        self.blocks = nn.ModuleList([Block(config) for _ in range(config.layers)])
+        self.proj_out = nn.Linear(config.dim, config.latent_channels * size * size)
+        self.scale_shift_table = nn.Parameter(torch.empty(1, 2, config.dim))
+
+    def forward(self, latents: Tensor, prompt: Tensor) -> Tensor:
+        """latents [T, C, h, w], prompt [L, text_dim] -> restored latents [T, C, h, w]."""
+        temb, time = self.condition_embedder.time()
+        text = self.condition_embedder.text(prompt)
+        x = self.embed(latents)
+        rows, columns = latents.shape[2] // self.config.patch, latents.shape[3] // self.config.patch
+        rope = tuple(table.to(x) for table in rope_tables(self.config.head_dim, latents.shape[0], rows, columns))
+        for layer, block in enumerate(self.blocks):
+            plan = plan_windows(rows, columns, self.config.window, layer=layer)
+            x = block(x, time, text, rope, torch.from_numpy(plan.gather), torch.from_numpy(plan.owner))
+        shift, scale = (self.scale_shift_table[0] + temb).unbind(0)
+        x = F.layer_norm(x, (x.shape[-1],), eps=self.config.eps) * (1 + scale) + shift
+        return latents - self.unpatch(self.proj_out(x), rows, columns)
+
+    def embed(self, latents: Tensor) -> Tensor:
+        """[T, C, h, w] -> tokens [T, S, dim], row-major."""
+        x = F.conv2d(latents, self.patch_embedding.weight[:, :, 0], self.patch_embedding.bias, stride=self.config.patch)
+        return x.flatten(2).transpose(1, 2)
+
+    def unpatch(self, x: Tensor, rows: int, columns: int) -> Tensor:
+        """[T, S, patch*patch*C] -> [T, C, h, w]."""
+        size = self.config.patch
+        x = x.view(x.shape[0], rows, columns, size, size, self.config.latent_channels)
+        return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+def sinusoids(timestep: float, size: int) -> Tensor:
+    """float64 [size]: cosines first, frequencies 10000^(-i / (size/2))."""
+    half = size // 2
+    angle = timestep * 10000.0 ** (-np.arange(half) / half)
+    return torch.from_numpy(np.concatenate([np.cos(angle), np.sin(angle)]))
+
+
+def rope_tables(head_dim: int, latents: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, float64 [latents, rows*columns, 1, head_dim / 2], for interleaved pairs.
+
+    A head's pairs are split into a time, a row and a column part. Positions start at 0 in every chunk: attention sees
+    only differences of positions, and a chunk shares its offset (docs/rewrites.md, rewrite 1).
+    """
+    spatial = 2 * (head_dim // 6)
+    parts = (head_dim - 2 * spatial, spatial, spatial)
+    shape = (latents, rows, columns)
+    angles = []
+    for axis, (size, length) in enumerate(zip(parts, shape, strict=True)):
+        frequency = ROPE_THETA ** (-np.arange(0, size, 2) / size)
+        angle = np.outer(np.arange(length), frequency)
+        view = [1, 1, 1, angle.shape[1]]
+        view[axis] = length
+        angles.append(np.broadcast_to(angle.reshape(view), (*shape, angle.shape[1])))
+    table = np.concatenate(angles, axis=-1).reshape(latents, rows * columns, 1, head_dim // 2)
+    return torch.from_numpy(np.cos(table)), torch.from_numpy(np.sin(table))
+
+
+def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate the interleaved pairs of x [T, S, heads, head_dim]."""
+    cos, sin = rope
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+
+
+def _into_windows(x: Tensor, gather: Tensor) -> Tensor:
+    """[T, S, heads, head_dim] -> [windows, heads, T * tokens, head_dim]."""
+    windows, tokens = gather.shape
+    latents, _, heads, head_dim = x.shape
+    x = x.index_select(1, gather.flatten()).view(latents, windows, tokens, heads, head_dim)
+    return x.permute(1, 3, 0, 2, 4).flatten(2, 3)
+
+
+def _out_of_windows(x: Tensor, latents: int, owner: Tensor) -> Tensor:
+    """[windows, heads, T * tokens, head_dim] -> [T, S, dim], each token from the window that owns it."""
+    windows, heads, length, head_dim = x.shape
+    x = x.view(windows, heads, latents, length // latents, head_dim).permute(2, 0, 3, 1, 4)
+    return x.flatten(3).flatten(1, 2).index_select(1, owner)

@@ -1,0 +1,208 @@
+"""The autoencoder (ReAE) in plain torch: pixels to latents and back, causally, any number of frames at a time.
+
+    frames  float32 [T, 3, H, W] in [0, 1], T a multiple of 4, H and W multiples of 16
+    latents float32 [T / 4, channels, H / 16, W / 16]
+    state   one tensor [1, C, h, w] per MemBlock: the last frame that the block has seen; zeros before the first frame
+
+There is one stream and no batch, so the frames themselves lie on the batch axis. Feeding a clip at once or four frames
+at a time is the same code and the same arithmetic: `state` is all that crosses the cut.
+
+    state = encoder.initial_state(height, width)
+    for four in frames.split(4):
+        latent, state = encoder(four, state)
+
+Source: DESIGN.md section 2, "Autoencoder"; attribute names follow the published checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+State = tuple[Tensor, ...]
+
+FRAMES_PER_LATENT = 4
+PIXELS_PER_LATENT = 16
+UNSHUFFLE = 2
+_PIXEL_CHANNELS = 3 * UNSHUFFLE**2
+_LEVELS = 3
+_BLOCKS_PER_LEVEL = 3
+_POOL_STRIDES = (2, 2, 1)
+_GROW_STRIDES = (1, 2, 2)
+
+
+@dataclass(frozen=True)
+class ReaeConfig:
+    """Widths of one member of the family; everything else about the autoencoder is fixed.
+
+    encoder: channels of the first convolution and of each level. decoder: the same, coarsest first, then the last
+    convolution's input. The published model is 64 everywhere in the encoder and 512, 256, 128, 64 in the decoder.
+    """
+
+    latent_channels: int
+    encoder: tuple[int, int, int, int]
+    decoder: tuple[int, int, int, int]
+
+
+class MemBlock(nn.Module):
+    """A residual block that also sees its own input of the previous frame."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.conv = nn.Sequential(
+            _conv3(2 * channels, channels),
+            nn.ReLU(),
+            _conv3(channels, channels),
+            nn.ReLU(),
+            _conv3(channels, channels),
+        )
+
+    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """x [T, C, h, w], past [1, C, h, w] -> the result [T, C, h, w] and the next call's past."""
+        previous = torch.cat([past, x[:-1]]) if x.shape[0] > 1 else past
+        return F.relu(self.conv(torch.cat([x, previous], dim=1)) + x), x[-1:]
+
+
+class TPool(nn.Module):
+    """Merge `stride` neighbouring frames into one: their channels side by side through a 1x1 convolution."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv = nn.Conv2d(channels * stride, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames, channels, height, width = x.shape
+        y: Tensor = self.conv(x.reshape(frames // self.stride, self.stride * channels, height, width))
+        return y
+
+
+class TGrow(nn.Module):
+    """Stride 1: a 1x1 convolution. Stride 2: each frame becomes two.
+
+    The stored temporal kernel (3, 1, 1) acts on a frame repeated in time, so of its taps w[0], w[1], w[2] the first
+    of the two frames sees w[1] + w[2] and the second w[0] + w[1]: two 1x1 convolutions.
+    """
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        if stride == 1:
+            self.proj = nn.Conv2d(channels, channels, 1, bias=False)
+        else:
+            self.conv3d = nn.Conv3d(channels, channels, (3, 1, 1), bias=False)
+
+    def taps(self) -> tuple[Tensor, ...]:
+        """The 1x1 kernels [C, C, 1, 1], one per frame that comes out for each frame that goes in."""
+        if self.stride == 1:
+            return (self.proj.weight,)
+        w = self.conv3d.weight
+        return w[:, :, 1] + w[:, :, 2], w[:, :, 0] + w[:, :, 1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames, channels, height, width = x.shape
+        y = F.conv2d(x, torch.cat(self.taps()))
+        return y.reshape(frames * self.stride, channels, height, width)
+
+
+class _TanhClamp(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 3 * torch.tanh(x / 3)
+
+
+class _Stateful(nn.ModuleList):
+    """Layers in order, threading one past frame through every MemBlock."""
+
+    def memory(self) -> list[MemBlock]:
+        return [layer for layer in self if isinstance(layer, MemBlock)]
+
+    def _walk(self, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
+        past = iter(state)
+        after: list[Tensor] = []
+        for layer in self:
+            if isinstance(layer, MemBlock):
+                x, last = layer(x, next(past))
+                after.append(last)
+            else:
+                x = layer(x)
+        return x, tuple(after)
+
+    def _zeros(self, latent_height: int, latent_width: int, scales: tuple[int, ...]) -> State:
+        like = next(self.parameters())
+        return tuple(
+            like.new_zeros(1, block.channels, latent_height * scale, latent_width * scale)
+            for block, scale in zip(self.memory(), scales, strict=True)
+        )
+
+
+class Encoder(_Stateful):
+    """Four frames become one latent. Layer positions are the published ones (`encoder.0` ... `encoder.17`)."""
+
+    def __init__(self, config: ReaeConfig) -> None:
+        first, *levels = config.encoder
+        layers: list[nn.Module] = [_conv3(_PIXEL_CHANNELS, first), nn.ReLU()]
+        before = first
+        for width, stride in zip(levels, _POOL_STRIDES, strict=True):
+            layers += [TPool(before, stride), nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False)]
+            layers += [MemBlock(width) for _ in range(_BLOCKS_PER_LEVEL)]
+            before = width
+        layers.append(_conv3(before, config.latent_channels))
+        super().__init__(layers)
+
+    def forward(self, frames: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
+        """frames [4k, 3, H, W] in [0, 1] and the state -> latents [k, C, H/16, W/16] and the new state."""
+        return self._walk(F.pixel_unshuffle(frames, UNSHUFFLE), state)
+
+    def initial_state(self, latent_height: int, latent_width: int) -> State:
+        """Zeros, for a stream whose latents are `latent_height x latent_width`."""
+        return self._zeros(latent_height, latent_width, _per_block((4, 2, 1)))
+
+
+class Decoder(_Stateful):
+    """One latent becomes four frames. Layer positions are the published ones (`decoder.1` ... `decoder.22`)."""
+
+    def __init__(self, config: ReaeConfig) -> None:
+        layers: list[nn.Module] = [_TanhClamp(), _conv3(config.latent_channels, config.decoder[0]), nn.ReLU()]
+        for level, stride in enumerate(_GROW_STRIDES):
+            width, after = config.decoder[level : level + 2]
+            layers += [MemBlock(width) for _ in range(_BLOCKS_PER_LEVEL)]
+            layers += [nn.Upsample(scale_factor=2, mode="nearest"), TGrow(width, stride)]
+            layers.append(nn.Conv2d(width, after, 3, padding=1, bias=False))
+        layers += [nn.ReLU(), _conv3(config.decoder[-1], _PIXEL_CHANNELS)]
+        super().__init__(layers)
+
+    def forward(self, latents: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
+        """latents [k, C, H/16, W/16] and the state -> frames [4k, 3, H, W] in [0, 1] and the new state.
+
+        The first three frames of a stream precede its first input frame; the chunk loop drops them.
+        """
+        x, after = self._walk(latents, state)
+        return F.pixel_shuffle(x.clamp(0, 1), UNSHUFFLE), after
+
+    def initial_state(self, latent_height: int, latent_width: int) -> State:
+        """Zeros, for a stream whose latents are `latent_height x latent_width`."""
+        return self._zeros(latent_height, latent_width, _per_block((1, 2, 4)))
+
+
+class Reae(nn.Module):
+    """The autoencoder as stored: `encoder.*` and `decoder.*`."""
+
+    def __init__(self, config: ReaeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+
+def _conv3(before: int, after: int) -> nn.Conv2d:
+    return nn.Conv2d(before, after, 3, padding=1)
+
+
+def _per_block(scales: tuple[int, ...]) -> tuple[int, ...]:
+    """Side of each MemBlock's frame in units of the latent's side, level by level."""
+    return tuple(scale for scale in scales for _ in range(_BLOCKS_PER_LEVEL))

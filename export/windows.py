@@ -1,0 +1,79 @@
+"""Mask-free shifted windows: which tokens attend to each other, and whose answer a token keeps.
+
+The token grid is `rows x columns` (one token is 32x32 pixels). Attention runs inside windows of 16x16 tokens over all
+latents of a chunk. Even layers start windows at multiples of 16, odd layers half a window earlier; starts are clamped
+into the grid, so windows overlap at its border instead of being masked there. A token covered twice keeps the result of
+one *owner*. All of this is known before anything runs, so a layer becomes three constant index lists: no mask, no
+scatter, no roll.
+
+Source: DESIGN.md section 2, "Windows"; held against the published implementation by the golden files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def window_starts(length: int, window: int, *, shifted: bool) -> tuple[int, ...]:
+    """First token of every window along an axis of `length` tokens.
+
+    An axis no longer than a window has one window. Otherwise starts are `k*window` (`shifted`: minus half a window),
+    clamped to `[0, length - window]`; duplicates go, and so does a middle start whose two neighbours already touch,
+    judged once against the list as it was before any was dropped.
+    """
+    if length <= window:
+        return (0,)
+    last = length - window
+    shift = window // 2 if shifted else 0
+    count = -(-(length + shift) // window)
+    starts = sorted({min(max(k * window - shift, 0), last) for k in range(count)})
+    return tuple(
+        start for i, start in enumerate(starts) if i in (0, len(starts) - 1) or starts[i + 1] - starts[i - 1] > window
+    )
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """The windows of one layer over a `rows x columns` token grid; positions are row-major grid indices.
+
+    gather: int64 [windows, tokens per window], the grid index of each token of each window.
+    owner:  int64 [rows * columns], for each grid token the index into the flattened `gather` of the copy it keeps.
+    """
+
+    rows: int
+    columns: int
+    gather: NDArray[np.int64]
+    owner: NDArray[np.int64]
+
+    @property
+    def windows(self) -> int:
+        return int(self.gather.shape[0])
+
+    @property
+    def tokens_per_window(self) -> int:
+        return int(self.gather.shape[1])
+
+
+def plan_windows(rows: int, columns: int, window: tuple[int, int], *, layer: int) -> WindowPlan:
+    """Plan layer number `layer` (its parity decides shift and owner) over a grid of `rows x columns` tokens."""
+    shifted = layer % 2 == 1
+    grid = np.arange(rows * columns, dtype=np.int64).reshape(rows, columns)
+    height, width = min(window[0], rows), min(window[1], columns)
+    gather = np.stack(
+        [
+            grid[top : top + height, left : left + width].ravel()
+            for top in window_starts(rows, window[0], shifted=shifted)
+            for left in window_starts(columns, window[1], shifted=shifted)
+        ]
+    )
+    # Later assignments win, so the first window owns a token when copies are written in reverse.
+    flat = gather.ravel()
+    order = np.arange(flat.size, dtype=np.int64)
+    if not shifted:
+        flat, order = flat[::-1], order[::-1]
+    owner = np.empty(rows * columns, dtype=np.int64)
+    owner[flat] = order
+    return WindowPlan(rows, columns, gather, owner)
