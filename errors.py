@@ -5,7 +5,7 @@
     │   ├── CheckpointError                 a checkpoint directory that is not one
     │   ├── BundleError                     a bundle that is damaged, foreign, or does not fit here
     │   └── MediaError                      frames or a media file that cannot be used
-    └── MachineError (RuntimeError) 1   the request was fine; the machine could not carry it out
+    └── MachineError (RuntimeError)     1   the request was fine; the machine could not carry it out
         ├── MissingPackageError             a package that this task needs is not installed
         ├── OutputError                     the result cannot be written (disk full, no permission, ...)
         └── StageError                      a stage of the pipeline failed while running

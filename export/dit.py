@@ -62,13 +62,16 @@ class Attention(nn.Module):
         """[..., dim] -> [..., heads, head_dim]."""
         return x.reshape(*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
 
-    def cross(self, x: Tensor, prompt: Tensor) -> Tensor:
-        """x [T, S, dim] attends to prompt [L, dim]."""
-        tokens = x.flatten(0, 1)
-        q = self.split(self.norm_q(self.to_q(tokens))).transpose(0, 1)
-        k = self.split(self.norm_k(self.to_k(prompt))).transpose(0, 1)
-        v = self.split(self.to_v(prompt)).transpose(0, 1)
-        mixed = F.scaled_dot_product_attention(q[None], k[None], v[None])[0]
+    def keys_and_values(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """prompt [L, dim] -> keys and values [1, heads, L, head_dim]."""
+        k = self.split(self.norm_k(self.to_k(prompt)))
+        v = self.split(self.to_v(prompt))
+        return k.transpose(0, 1)[None], v.transpose(0, 1)[None]
+
+    def cross(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """x [T, S, dim] attends to the prompt's keys and values."""
+        q = self.split(self.norm_q(self.to_q(x.flatten(0, 1)))).transpose(0, 1)[None]
+        mixed = F.scaled_dot_product_attention(q, keys, values)[0]
         y: Tensor = self.to_out[0](mixed.transpose(0, 1).flatten(1))
         return y.view_as(x)
 
@@ -137,7 +140,7 @@ class Block(nn.Module):
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self.modulation(time)
         normed = self.normalise(x) * (1 + scale) + shift
         x = x + self.attn1.windowed(normed, rope, gather, owner) * gate
-        x = x + self.attn2.cross(self.norm2(x), prompt)
+        x = x + self.attn2.cross(self.norm2(x), *self.attn2.keys_and_values(prompt))
         normed = self.normalise(x) * (1 + ffn_scale) + ffn_shift
         return x + self.ffn(normed) * ffn_gate
 

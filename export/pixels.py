@@ -10,66 +10,13 @@ black as the published code does. Source: DESIGN.md section 2, "Input" and the t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import MisuseError
-from .reae import PIXELS_PER_LATENT
-
-PIXELS_PER_TOKEN = 2 * PIXELS_PER_LATENT
-MAX_SIDE = 16384
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """Output size in pixels. `padded_*` is what the network works on, `latent_*` and `token_*` its grids."""
-
-    width: int
-    height: int
-
-    def __post_init__(self) -> None:
-        if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
-            raise MisuseError(f"resolution is {self}, expected sides from 1 to {MAX_SIDE} pixels")
-
-    def __str__(self) -> str:
-        return f"{self.width}x{self.height}"
-
-    @classmethod
-    def parse(cls, text: str) -> Resolution:
-        """`"1920x1080"` -> Resolution(1920, 1080)."""
-        width, cross, height = text.lower().partition("x")
-        if not (cross and width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
-            raise MisuseError(f"resolution is {text!r}, expected WIDTHxHEIGHT in pixels, e.g. 1920x1080")
-        return cls(int(width), int(height))
-
-    @property
-    def padded_width(self) -> int:
-        return _ceil(self.width, PIXELS_PER_TOKEN)
-
-    @property
-    def padded_height(self) -> int:
-        return _ceil(self.height, PIXELS_PER_TOKEN)
-
-    @property
-    def latent_width(self) -> int:
-        return self.padded_width // PIXELS_PER_LATENT
-
-    @property
-    def latent_height(self) -> int:
-        return self.padded_height // PIXELS_PER_LATENT
-
-    @property
-    def token_rows(self) -> int:
-        return self.padded_height // PIXELS_PER_TOKEN
-
-    @property
-    def token_columns(self) -> int:
-        return self.padded_width // PIXELS_PER_TOKEN
+from ..engines.geometry import Resolution
 
 
 def frames_in(frames: Tensor, size: Resolution, *, parity: bool) -> Tensor:
@@ -100,7 +47,3 @@ def mirror(length: int, padded: int) -> NDArray[np.int64]:
     period = max(2 * (length - 1), 1)
     folded = np.arange(padded, dtype=np.int64) % period
     return np.minimum(folded, period - folded) if length > 1 else np.zeros(padded, dtype=np.int64)
-
-
-def _ceil(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

@@ -25,8 +25,6 @@ from torch import Tensor, nn
 
 State = tuple[Tensor, ...]
 
-FRAMES_PER_LATENT = 4
-PIXELS_PER_LATENT = 16
 UNSHUFFLE = 2
 _PIXEL_CHANNELS = 3 * UNSHUFFLE**2
 _LEVELS = 3

@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..runtime.chunks import Chunk, check_clip_len, next_chunk
+from ..engines.geometry import Resolution, check_clip_len
+from ..runtime.chunks import Chunk, next_chunk
 from .checkpoint import Checkpoint
-from .pixels import Resolution, frames_in, frames_out
+from .pixels import frames_in, frames_out
 
 Frame = NDArray[np.uint8]
 

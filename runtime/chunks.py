@@ -22,9 +22,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from ..errors import MisuseError
+from ..engines.geometry import FRAMES_PER_LATENT
 
-FRAMES_PER_LATENT = 4
 LEAD = FRAMES_PER_LATENT - 1
 """Decoded frames that precede the first input frame."""
 
@@ -64,13 +63,6 @@ class Chunk:
     def window(self) -> int:
         """Latents that the transformer sees."""
         return self.context + self.latents
-
-
-def check_clip_len(clip_len: int) -> int:
-    """`clip_len` itself, or `MisuseError` if the protocol has no such length."""
-    if clip_len < FRAMES_PER_LATENT or clip_len % FRAMES_PER_LATENT:
-        raise MisuseError(f"clip length is {clip_len} frames, expected a multiple of {FRAMES_PER_LATENT}, e.g. 24")
-    return clip_len
 
 
 def next_chunk(

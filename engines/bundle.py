@@ -1,0 +1,168 @@
+"""The engine bundle: a directory with `manifest.json`, one file per stage, and the files those refer to.
+
+    BUNDLE/manifest.json        everything that decides whether the bundle may run here, and every tensor's shape
+    BUNDLE/encode.onnx ...      one file per stage
+    BUNDLE/weights.bin          the weights of all stages, each once
+
+Nothing in a bundle is trusted: the manifest is validated field by field (`manifest.py`), it cannot name a file outside
+its directory, and the size and digest of every file are checked before the file is used.
+
+A bundle appears under its name only when it is complete: `BundleWriter` fills a directory beside it and renames it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from ..errors import BundleError, MisuseError, OutputError
+from .manifest import MANIFEST, FileSpec, Manifest, Recipe, StageSpec
+
+_MAX_MANIFEST_BYTES = 1 << 20
+_PARTIAL = ".partial-"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose manifest is valid and whose files are those of the manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Read and check everything: manifest, sizes, digests. Raises `BundleError` with one line."""
+        root = Path(path)
+        manifest = read_manifest(root)
+        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
+            list(pool.map(lambda entry: _check_file(root, entry), manifest.files))
+        return cls(root, manifest)
+
+    def stage_path(self, name: str) -> Path:
+        return self.path / self.manifest.stage(name).file
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The manifest alone, validated; the files it names are not looked at."""
+    where = root / MANIFEST
+    if not root.is_dir():
+        raise BundleError(f"{root}: no such directory; expected a bundle (build one: swiftvr-export build-engine --help)")
+    try:
+        with where.open("rb") as file:
+            data = file.read(_MAX_MANIFEST_BYTES + 1)
+        text = data.decode("utf-8")
+    except FileNotFoundError as error:
+        raise BundleError(f"{root}: no {MANIFEST} in it; a bundle directory has one") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{where}: cannot be read ({error})") from error
+    if len(data) > _MAX_MANIFEST_BYTES:
+        raise BundleError(f"{where}: larger than {_MAX_MANIFEST_BYTES} bytes; that is no manifest")
+    return Manifest.from_json(text, where)
+
+
+def _check_file(root: Path, entry: FileSpec) -> None:
+    path = root / entry.name
+    if path.is_symlink() or not path.is_file():
+        raise BundleError(f"{path}: missing, or not a plain file; rebuild the bundle")
+    if path.stat().st_size != entry.size:
+        raise BundleError(f"{path}: {path.stat().st_size} bytes, the manifest says {entry.size}; rebuild the bundle")
+    if sha256(path) != entry.sha256:
+        raise BundleError(f"{path}: its content is not what was built (sha256 differs); rebuild the bundle")
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+class BundleWriter:
+    """Builds a bundle beside its place and moves it there when it is complete.
+
+        with BundleWriter(path) as writer:
+            ...write files into writer.directory...
+            writer.commit(recipe, stages=..., compiler=...)
+
+    Leaving without `commit` removes everything. A killed process leaves a directory whose name says `partial`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.directory = self.path.with_name(f"{self.path.name}{_PARTIAL}{uuid.uuid4().hex[:8]}")
+        self._committed = False
+
+    def __enter__(self) -> BundleWriter:
+        check_replaceable(self.path)
+        try:
+            self.directory.mkdir(parents=True)
+        except OSError as error:
+            raise OutputError(f"{self.directory}: cannot create the bundle's directory ({error.strerror})") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._committed:
+            shutil.rmtree(self.directory, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, MisuseError):
+            raise OutputError(f"{self.path}: the bundle could not be written ({error.strerror or error})") from error
+
+    def commit(
+        self,
+        recipe: Recipe,
+        *,
+        tool: str,
+        compiler: str,
+        compiler_version: str,
+        stages: tuple[StageSpec, ...],
+        compute_capability: str | None = None,
+    ) -> Bundle:
+        """Digest what lies in `directory`, write the manifest last, and put the bundle in its place."""
+        files = tuple(
+            FileSpec(path.name, path.stat().st_size, sha256(path)) for path in sorted(self.directory.iterdir())
+        )
+        manifest = Manifest(recipe, tool, compiler, compiler_version, compute_capability, stages, files)
+        text = manifest.to_json()
+        Manifest.from_json(text, self.path / MANIFEST)  # never write what we would not read
+        (self.directory / MANIFEST).write_text(text, encoding="utf-8")
+        _move_into_place(self.directory, self.path)
+        self._committed = True
+        return Bundle(self.path, manifest)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise `MisuseError` if something that is not a bundle stands where a bundle is to go."""
+    if path.is_dir():
+        if any(path.iterdir()) and not (path / MANIFEST).is_file():
+            raise MisuseError(f"{path}: exists and is no bundle; choose another name, it will not be overwritten")
+    elif path.exists() or path.is_symlink():
+        raise MisuseError(f"{path}: a file of this name exists; a bundle is a directory, choose another name")
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what killed builds of `path` have left. Call only while no other build of it can run."""
+    for left in path.parent.glob(f"{path.name}{_PARTIAL}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _move_into_place(source: Path, target: Path) -> None:
+    """Rename over an earlier bundle; a directory cannot be replaced in one step, so the old one steps aside first."""
+    aside = target.with_name(f"{target.name}{_PARTIAL}{uuid.uuid4().hex[:8]}")
+    if target.exists():
+        os.replace(target, aside)
+    try:
+        os.replace(source, target)
+    except OSError:
+        if aside.exists():
+            os.replace(aside, target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

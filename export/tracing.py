@@ -1,0 +1,180 @@
+"""Trace stages into ONNX: one small graph file per stage, and the weights of all stages once in `weights.bin`.
+
+Graphs are static except for the size of the incoming frame. Weights lie outside the graphs as ONNX external data:
+there is no 2 GB limit, the two transformer stages share theirs, and a tensor that several stages contain is stored
+once. The tensors are written one by one, so a trace needs no second copy of the checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from onnx_ir import DataType, ExternalTensor, Model, SymbolicDim, save
+
+from ..engines.geometry import MAX_SIDE
+from ..engines.manifest import Role, StageSpec, TensorSpec
+from ..errors import StageError
+from .stages import Stage
+
+OPSET = 23
+"""The newest opset that torch exports, ONNX Runtime executes and TensorRT-RTX parses (1.32 and 1.7 when written)."""
+
+WEIGHTS = "weights.bin"
+FORBIDDEN = frozenset({"NonZero", "ScatterND", "ScatterElements", "Scatter", "If", "Loop", "Scan", "Shape"})
+"""Operators that would make a shape depend on data, or that a dense windowed attention has no use for."""
+
+_ALIGNMENT = 256
+_INLINE_BYTES = 1024
+_SIDES = ("height", "width")
+_DTYPES = {DataType.UINT8: "uint8", DataType.FLOAT: "float32", DataType.FLOAT16: "float16"}
+
+
+class WeightStore:
+    """An append-only file of tensors, each content once; hands out ONNX references into it."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self.path = path
+        self._file = file
+        self._offsets: dict[bytes, int] = {}
+
+    def put(self, tensor: Any) -> ExternalTensor:
+        data = tensor.tobytes()
+        key = hashlib.sha256(data).digest()
+        if key not in self._offsets:
+            self._file.write(b"\0" * (-self._file.tell() % _ALIGNMENT))
+            self._offsets[key] = self._file.tell()
+            self._file.write(data)
+        return ExternalTensor(
+            self.path.name,
+            self._offsets[key],
+            len(data),
+            tensor.dtype,
+            shape=tensor.shape,
+            name=tensor.name,
+            base_dir=str(self.path.parent),
+        )
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A stage on disk."""
+
+    spec: StageSpec
+    nodes: int
+
+
+def trace_all(stages: Iterable[Stage], directory: Path) -> Iterator[Traced]:
+    """Trace each stage into `directory` as `<stage>.onnx` beside `weights.bin`; yields as each is done."""
+    with (directory / WEIGHTS).open("wb") as file:
+        store = WeightStore(directory / WEIGHTS, file)
+        for stage in stages:
+            model = trace(stage)
+            yield Traced(write(model, stage, directory, store), model.graph.num_nodes())
+
+
+def trace(stage: Stage) -> Model:
+    """The stage as an ONNX model in memory, checked to be static and free of masks and scatters."""
+    sides = {name: {1: _side("height"), 2: _side("width")} for name in stage.free_size}
+    names = [name for name, _ in stage.inputs]
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(
+            stage.module.eval(),
+            stage.example,
+            dynamic_shapes=_dynamic_shapes(stage.module, [sides.get(name) for name in names]),
+        )
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=[name for name, _ in stage.outputs],
+            verbose=False,
+        )
+    if exported is None:
+        raise StageError(f"stage {stage.name}: torch.onnx.export returned nothing")
+    model: Model = exported.model
+    check_graph(model, stage)
+    _tidy(model)
+    return model
+
+
+def write(model: Model, stage: Stage, directory: Path, store: WeightStore) -> StageSpec:
+    """Move the weights into `store`, save the graph, and describe it for the manifest."""
+    for value in model.graph.initializers.values():
+        if value.const_value is not None and value.const_value.nbytes >= _INLINE_BYTES:
+            value.const_value = store.put(value.const_value)
+    path = directory / f"{stage.name}.onnx"
+    save(model, os.fspath(path))
+    return StageSpec(
+        stage.name,
+        path.name,
+        tuple(_spec(value, role) for value, (_, role) in zip(model.graph.inputs, stage.inputs, strict=True)),
+        tuple(_spec(value, role) for value, (_, role) in zip(model.graph.outputs, stage.outputs, strict=True)),
+    )
+
+
+def check_graph(model: Model, stage: Stage) -> None:
+    """Raise `StageError` if the graph is not what the compilers need: dense, static, no mask."""
+    for node in model.graph:
+        if node.op_type in FORBIDDEN:
+            raise StageError(f"stage {stage.name}: node {node.name} is a {node.op_type}, which no stage may contain")
+        if node.op_type == "Attention" and len(node.inputs) > 3 and any(node.inputs[3:]):
+            raise StageError(f"stage {stage.name}: {node.name} takes a mask; windows are to be dense")
+    free = set(stage.free_size)
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.name not in free and any(not isinstance(side, int) for side in value.shape or ()):
+            raise StageError(f"stage {stage.name}: {value.name} has the shape {value.shape}, expected a static one")
+
+
+def _tidy(model: Model) -> None:
+    """Drop what tells of the tracing machine (stack traces, paths) and name the free sides for people."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    values = [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        values += node.outputs
+    free: dict[str, str] = {}
+    for value in values:
+        value.metadata_props.clear()
+        for axis, side in enumerate(value.shape or ()):
+            if value.shape is not None and isinstance(side, SymbolicDim):
+                value.shape[axis] = SymbolicDim(free.setdefault(str(side), _SIDES[min(len(free), len(_SIDES) - 1)]))
+
+
+def _dynamic_shapes(module: torch.nn.Module, sides: list[Any]) -> tuple[Any, ...]:
+    """Stages take one tensor and then any number of states; torch wants the latter as one nested tuple."""
+    return (sides[0], tuple(sides[1:])) if len(sides) > 1 else (sides[0],)
+
+
+def _side(name: str) -> Any:
+    return torch.export.Dim(name, min=1, max=MAX_SIDE)
+
+
+def _spec(value: Any, role: Role) -> TensorSpec:
+    shape = tuple(side if isinstance(side, int) else None for side in value.shape)
+    return TensorSpec(value.name, _DTYPES[value.dtype], shape, role)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the tracer's notes about itself (missing torchvision, its own deprecations) from the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,54 @@
+"""What the chunk loop needs from a machine: buffers, and a way to record steps once and replay them.
+
+A `Device` holds the loaded stages of one bundle and is shared; a `Workspace` holds the buffers of one stream. On ONNX
+Runtime a recording is a list of prepared bindings, on CUDA a captured graph; either way, replaying allocates nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from .program import BufferSpec, Step
+
+
+class Recording(Protocol):
+    """Steps bound to the buffers of one workspace."""
+
+    def replay(self) -> None:
+        """Run all steps and return when the host may read what they download.
+
+        Raises `StageError` naming the stage that failed; `Cancelled` if the workspace was cancelled meanwhile.
+        """
+
+
+class Workspace(Protocol):
+    """The buffers of one stream. Not to be used from two threads at once, except for `cancel`."""
+
+    def host(self, buffer: str) -> NDArray[Any]:
+        """The host's array of a `host` buffer; it stays the same for the life of the workspace."""
+
+    def record(self, steps: Sequence[Step]) -> Recording:
+        """Prepare steps for repeated execution."""
+
+    def cancel(self) -> None:
+        """Make the running replay, and every later one, raise `Cancelled` as soon as it can. From any thread."""
+
+    def close(self) -> None:
+        """Release the buffers; recordings of this workspace are invalid after it."""
+
+
+class Device(Protocol):
+    """The loaded stages of one bundle."""
+
+    def workspace(self, buffers: Mapping[str, BufferSpec]) -> Workspace:
+        """Allocate the buffers of one stream, all zeros."""
+
+    def close(self) -> None:
+        """Release the stages; workspaces must be closed before."""
+
+
+class Cancelled(Exception):
+    """The stream was cancelled by its owner. Not an error; never shown to a user."""

@@ -1,0 +1,176 @@
+"""The CPU device: stages run by ONNX Runtime over preallocated NumPy buffers.
+
+A recorded stage call is an `IOBinding` that points into the buffers, so a replay copies nothing and allocates nothing
+of its own (ONNX Runtime keeps an arena for what lies between its inputs and outputs).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engines.bundle import Bundle
+from ..engines.manifest import STAGES, StageSpec
+from ..errors import BundleError, MachineError, MissingPackageError, StageError
+from .device import Cancelled
+from .program import BufferSpec, Clear, Copy, Download, Run, Step, Upload, View
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+_ERRORS_ONLY = 3
+
+
+class OrtDevice:
+    """All stages of a bundle in ONNX Runtime sessions on the CPU. Safe to share between threads."""
+
+    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+        """threads: how many one stage may use; None means one per physical core."""
+        ort = _import_onnxruntime()
+        self._sessions: dict[str, ort.InferenceSession] = {}
+        for stage in STAGES:
+            self._sessions[stage] = _load(bundle, stage, threads)
+            _check_signature(bundle, bundle.manifest.stage(stage), self._sessions[stage])
+
+    def workspace(self, buffers: Mapping[str, BufferSpec]) -> OrtWorkspace:
+        return OrtWorkspace(self._sessions, buffers)
+
+    def close(self) -> None:
+        self._sessions.clear()
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingPackageError("onnxruntime", "running a bundle on the CPU", "cpu") from error
+    return onnxruntime
+
+
+def _load(bundle: Bundle, stage: str, threads: int | None) -> ort.InferenceSession:
+    ort = _import_onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.intra_op_num_threads = threads or 0
+    path = bundle.stage_path(stage)
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no base class)
+        raise BundleError(f"{path}: ONNX Runtime {ort.__version__} cannot load this stage ({_line(error)})") from error
+
+
+def _check_signature(bundle: Bundle, spec: StageSpec, session: ort.InferenceSession) -> None:
+    """The graph must have the inputs and outputs that the manifest sized the buffers for.
+
+    Bindings are raw addresses: a graph that expects more than the manifest says would read past a buffer's end.
+    """
+    for ours, theirs in ((spec.inputs, session.get_inputs()), (spec.outputs, session.get_outputs())):
+        want = [(t.name, t.dtype, t.shape) for t in ours]
+        have = [(t.name, _dtype(t.type), tuple(_side(side) for side in t.shape)) for t in theirs]
+        if want != have:
+            raise BundleError(
+                f"{bundle.stage_path(spec.name)}: inputs and outputs are not those of the manifest; rebuild the bundle"
+            )
+
+
+def _dtype(ort_type: str) -> str:
+    inner = ort_type.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32"}.get(inner, inner)
+
+
+def _side(side: Any) -> int | None:
+    return side if isinstance(side, int) else None
+
+
+class OrtWorkspace:
+    """Buffers are NumPy arrays; the host sees the very memory that the stages use."""
+
+    def __init__(self, sessions: Mapping[str, ort.InferenceSession], buffers: Mapping[str, BufferSpec]) -> None:
+        ort = _import_onnxruntime()
+        self._sessions = sessions
+        try:
+            self._arrays = {name: np.zeros(spec.shape, spec.dtype) for name, spec in buffers.items()}
+        except MemoryError as error:
+            raise MachineError(f"not enough memory for the buffers of one stream ({error})") from error
+        self._options = ort.RunOptions()
+        self._cancelled = threading.Event()
+
+    def host(self, buffer: str) -> NDArray[Any]:
+        return self._arrays[buffer]
+
+    def record(self, steps: Sequence[Step]) -> _Recording:
+        return _Recording(tuple(call for call in map(self._call, steps) if call is not None), self._cancelled)
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+        self._options.terminate = True
+
+    def close(self) -> None:
+        self._arrays.clear()
+
+    def _call(self, step: Step) -> Callable[[], None] | None:
+        if isinstance(step, Run):
+            return _StageCall(step.stage, self._sessions[step.stage], self._bind(step), self._options, self._cancelled)
+        if isinstance(step, Copy):
+            source, target = self._array(step.source), self._array(step.target)
+            return lambda: np.copyto(target, source)
+        if isinstance(step, Clear):
+            cleared = self._array(step.target)
+            return lambda: cleared.fill(0)
+        if isinstance(step, Upload | Download):
+            return None  # host and device are the same memory
+        raise TypeError(f"unknown step {step!r}")
+
+    def _array(self, view: View) -> NDArray[Any]:
+        return self._arrays[view.buffer][view.start : view.start + view.count]
+
+    def _bind(self, step: Run) -> ort.IOBinding:
+        session = self._sessions[step.stage]
+        binding = session.io_binding()
+        for spec, view in zip(session.get_inputs(), step.inputs, strict=True):
+            array = self._array(view)
+            binding.bind_input(spec.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for spec, view in zip(session.get_outputs(), step.outputs, strict=True):
+            array = self._array(view)
+            binding.bind_output(spec.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        return binding
+
+
+@dataclass(frozen=True)
+class _StageCall:
+    stage: str
+    session: ort.InferenceSession
+    binding: ort.IOBinding
+    options: ort.RunOptions
+    cancelled: threading.Event
+
+    def __call__(self) -> None:
+        try:
+            self.session.run_with_iobinding(self.binding, self.options)
+        except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no base class)
+            if self.cancelled.is_set():
+                raise Cancelled from error
+            raise StageError(f"stage {self.stage} failed in ONNX Runtime ({_line(error)})") from error
+
+
+@dataclass(frozen=True)
+class _Recording:
+    calls: tuple[Callable[[], None], ...]
+    cancelled: threading.Event
+
+    def replay(self) -> None:
+        for call in self.calls:
+            if self.cancelled.is_set():
+                raise Cancelled
+            call()
+
+
+def _line(error: BaseException) -> str:
+    """The first line of a foreign error, short enough to read."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]

@@ -1,0 +1,176 @@
+"""What one chunk does, as data: which buffers a stream needs, and which steps run over them in which order.
+
+Both are pure functions of the manifest and of the chunk, so that a device can allocate once, record a program once
+(bindings on the CPU, a captured graph on a GPU) and replay it for every later chunk of the same shape. Nothing here
+executes anything.
+
+    frames_in            uint8 [c + 4, h, w, 3]      frames of the chunk as they came; the host writes it
+    latents_0, latents_1 [n + 1, C, H/16, W/16]      what the transformer sees; the other one is the previous chunk's
+    restored             the same                    what it returns
+    frames_out           uint8 [c + 4, H, W, 3]      all decoded frames; the host reads it
+    encode_k_0, encode_k_1, decode_k_0, decode_k_1   state k of each stage: one is read while the other is written
+
+Slots of a buffer are selected along its first axis, so a stage reads and writes its slot in place: nothing is copied
+between stages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..engines.geometry import FRAMES_PER_LATENT
+from ..engines.manifest import Manifest, Role, StageSpec
+from .chunks import Chunk
+
+
+@dataclass(frozen=True)
+class BufferSpec:
+    """Shape and dtype (a NumPy name) of one buffer. `host`: the caller reads or writes it between programs."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    host: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """Slots `start` to `start + count` of a buffer's first axis."""
+
+    buffer: str
+    start: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """Execute a stage; views are in the order of the stage's inputs and outputs."""
+
+    stage: str
+    inputs: tuple[View, ...]
+    outputs: tuple[View, ...]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Copy one view to another of the same size; they do not overlap."""
+
+    source: View
+    target: View
+
+
+@dataclass(frozen=True)
+class Clear:
+    """Set a view to zeros."""
+
+    target: View
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Make what the host wrote into a view visible to the stages."""
+
+    view: View
+
+
+@dataclass(frozen=True)
+class Download:
+    """Make what the stages wrote into a view visible to the host."""
+
+    view: View
+
+
+Step = Run | Copy | Clear | Upload | Download
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Which of each pair of buffers is current: holds the state to read, or is to hold this chunk's latents."""
+
+    encoder: int = 0
+    decoder: int = 0
+    latents: int = 0
+
+
+def plan_buffers(manifest: Manifest, height: int, width: int) -> dict[str, BufferSpec]:
+    """Every buffer of one stream whose frames come in as `height x width` pixels."""
+    recipe = manifest.recipe
+    slots = recipe.latents + 1
+    latent = _of_role(manifest.stage("dit_edge"), Role.LATENTS)
+    frames = slots * FRAMES_PER_LATENT
+    buffers = {
+        "frames_in": BufferSpec((frames, height, width, 3), "uint8", host=True),
+        "latents_0": BufferSpec(latent.shape, latent.dtype),
+        "latents_1": BufferSpec(latent.shape, latent.dtype),
+        "restored": BufferSpec(latent.shape, latent.dtype),
+        "frames_out": BufferSpec((frames, recipe.height, recipe.width, 3), "uint8", host=True),
+    }
+    for stage in ("encode", "decode"):
+        states = [spec for spec in manifest.stage(stage).inputs if spec.role is Role.STATE_IN]
+        for k, spec in enumerate(states):
+            for side in (0, 1):
+                buffers[_state(stage, k, side)] = BufferSpec(_static(spec.shape), spec.dtype)
+    return buffers
+
+
+def clear_program(manifest: Manifest) -> tuple[Step, ...]:
+    """Steps that put a stream back to its beginning; the phase after it is `Phase()`."""
+    return tuple(
+        Clear(View(_state(stage, k, 0), 0, 1))
+        for stage in ("encode", "decode")
+        for k in range(_states(manifest.stage(stage)))
+    )
+
+
+def chunk_program(manifest: Manifest, chunk: Chunk, phase: Phase, *, first: bool) -> tuple[tuple[Step, ...], Phase]:
+    """The steps of one chunk and the phase that they leave behind. `first`: no chunk of the stream came before."""
+    latents, previous = f"latents_{phase.latents}", f"latents_{1 - phase.latents}"
+    # Latents end at the last slot in every kind of chunk, so that the next one finds the most recent at the end.
+    base = manifest.recipe.latents + 1 - chunk.window
+    new = base + chunk.context
+    encode, decode = manifest.stage("encode"), manifest.stage("decode")
+    encoder, decoder = phase.encoder, phase.decoder
+    steps: list[Step] = [Upload(View("frames_in", 0, chunk.latents * FRAMES_PER_LATENT))]
+    if chunk.context:
+        front = View(latents, base, chunk.context)
+        steps.append(Clear(front) if first else Copy(View(previous, base + chunk.latents, chunk.context), front))
+    for k in range(chunk.latents):
+        steps.append(_advance(encode, _four("frames_in", k), View(latents, new + k, 1), encoder))
+        encoder = 1 - encoder
+    stage = "dit" if chunk.window == manifest.recipe.latents else "dit_edge"
+    steps.append(Run(stage, (View(latents, base, chunk.window),), (View("restored", base, chunk.window),)))
+    for k in range(chunk.latents):
+        steps.append(_advance(decode, View("restored", new + k, 1), _four("frames_out", k), decoder))
+        decoder = 1 - decoder
+    steps.append(Download(View("frames_out", chunk.skip, chunk.emit)))
+    return tuple(steps), Phase(encoder, decoder, 1 - phase.latents)
+
+
+def _four(buffer: str, k: int) -> View:
+    """The frames of latent number `k`."""
+    return View(buffer, k * FRAMES_PER_LATENT, FRAMES_PER_LATENT)
+
+
+def _advance(stage: StageSpec, source: View, target: View, side: int) -> Run:
+    """One step of a stateful stage: state is read on `side` and written on the other."""
+    count = _states(stage)
+    before = tuple(View(_state(stage.name, k, side), 0, 1) for k in range(count))
+    after = tuple(View(_state(stage.name, k, 1 - side), 0, 1) for k in range(count))
+    return Run(stage.name, (source, *before), (target, *after))
+
+
+def _states(stage: StageSpec) -> int:
+    return len(stage.inputs) - 1
+
+
+def _state(stage: str, k: int, side: int) -> str:
+    return f"{stage}_{k}_{side}"
+
+
+def _of_role(stage: StageSpec, role: Role) -> BufferSpec:
+    spec = next(spec for spec in stage.inputs if spec.role is role)
+    return BufferSpec(_static(spec.shape), spec.dtype)
+
+
+def _static(shape: tuple[int | None, ...]) -> tuple[int, ...]:
+    return tuple(side for side in shape if side is not None)
+

@@ -1,0 +1,81 @@
+"""`Restorer`: a bundle, loaded, that turns frames into frames.
+
+    with Restorer.open("bundle") as restorer:
+        for restored in restorer.restore(frames): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..engines.bundle import Bundle
+from ..engines.manifest import Manifest
+from ..errors import BundleError, MisuseError
+from .device import Device
+from .session import Frame, Session
+
+ORT_TARGETS = ("onnx", "cpu")
+
+
+class Restorer:
+    """Stages loaded once, any number of independent streams through them."""
+
+    def __init__(self, device: Device, manifest: Manifest) -> None:
+        """For devices of your own; `Restorer.open` is the usual way."""
+        self._device: Device | None = device
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, bundle: str | Path | Bundle, *, threads: int | None = None) -> Restorer:
+        """Check and load a bundle.
+
+        threads: CPU threads that one stage may use, None for one per physical core.
+        Raises `BundleError` if the bundle is damaged or was built for another target, `MissingPackageError` if what
+        runs it is not installed.
+        """
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        if threads is not None and not 1 <= threads <= 1024:
+            raise MisuseError(f"threads is {threads}, expected 1 to 1024")
+        return cls(_open_device(opened, threads), opened.manifest)
+
+    def session(self) -> Session:
+        """A new stream, to be fed by hand; see `Session`."""
+        if self._device is None:
+            raise MisuseError("this restorer is closed; open the bundle again with Restorer.open()")
+        return Session(self._device, self.manifest)
+
+    def restore(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Restore a stream: uint8 [h, w, 3] RGB frames of one size in, as many uint8 [H, W, 3] frames out.
+
+        Lazy: takes frames as it needs them (one chunk ahead), so the source may be endless.
+        """
+        with self.session() as session:
+            for frame in frames:
+                yield from session.feed(frame)
+            yield from session.flush()
+
+    def close(self) -> None:
+        """Release the stages. A second call does nothing."""
+        if self._device is not None:
+            self._device.close()
+        self._device = None
+
+    def __enter__(self) -> Restorer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _open_device(bundle: Bundle, threads: int | None) -> Device:
+    recipe = bundle.manifest.recipe
+    if recipe.target in ORT_TARGETS:
+        from .ort import OrtDevice
+
+        return OrtDevice(bundle, threads=threads)
+    raise BundleError(
+        f"{bundle.path}: built for target {recipe.target}, this version runs {' and '.join(ORT_TARGETS)}; "
+        f"build one that runs here: swiftvr-export build-engine --target cpu --checkpoint DIR "
+        f"--resolution {recipe.resolution}"
+    )
