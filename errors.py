@@ -49,7 +49,7 @@ class MissingPackageError(MachineError):
 
     def __init__(self, package: str, purpose: str, extra: str) -> None:
         super().__init__(
-            f"{purpose} needs the package {package!r}, which is not installed: pip install 'swiftvr-trt[{extra}]'"
+            f'{purpose} needs the package {package!r}, which is not installed: pip install "swiftvr-trt[{extra}]"'
         )
 
 

@@ -1,0 +1,133 @@
+"""What the command lines share: errors as one line and an exit code, lines and progress on standard error.
+
+    0    done
+    1    the machine could not carry it out (disk, memory, a missing package)
+    2    what was asked for cannot be done
+    130  interrupted
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+
+from .errors import SwiftVRError
+
+ERROR = "error: "
+_PLAIN_EVERY_S = 5.0
+
+
+def run(command: click.Command, name: str) -> None:
+    """Run a click command as a program: never a traceback for what the user can mend."""
+    _terminate_like_interrupt()
+    debug = "--debug" in sys.argv
+    try:
+        code = command.main(prog_name=name, standalone_mode=False)
+    except SwiftVRError as error:
+        if debug:
+            raise
+        fail(str(error))
+        sys.exit(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        fail(error.format_message() + (f" (see {context.command_path} --help)" if context else ""))
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        fail("interrupted; nothing was left half-written")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        fail(f"internal error: {type(error).__name__}: {error} (run again with --debug and report what it prints)")
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(message: str) -> None:
+    """One line of error on standard error."""
+    click.secho(ERROR, fg="red", bold=True, nl=False, err=True)
+    click.echo(" ".join(message.split()), err=True)
+
+
+def say(message: str) -> None:
+    """One line for people on standard error; standard output is for results."""
+    click.echo(message, err=True)
+
+
+@contextmanager
+def progress(quiet: bool, total: int | None, unit: str = "frames") -> Iterator[Callable[[int, float | None], None]]:
+    """A function to be called with (done, seconds to go): a bar on a terminal, a line now and then otherwise."""
+    if quiet:
+        yield lambda _done, _left: None
+    elif sys.stderr.isatty():
+        with _bar(total, unit) as update:
+            yield update
+    else:
+        yield _plain(total, unit)
+
+
+@contextmanager
+def _bar(total: int | None, unit: str) -> Iterator[Callable[[int, float | None], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit + "  {task.fields[rate]}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total, rate="")
+        began = time.monotonic()
+
+        def update(done: int, left: float | None) -> None:
+            bar.update(task, completed=done, rate=_rate(done, time.monotonic() - began, left, unit))
+
+        yield update
+
+
+def _plain(total: int | None, unit: str) -> Callable[[int, float | None], None]:
+    began = last = time.monotonic()
+
+    def update(done: int, left: float | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _PLAIN_EVERY_S:
+            last = now
+            of = f"/{total}" if total else ""
+            say(f"{done}{of} {unit}, {_rate(done, now - began, left, unit)}")
+
+    return update
+
+
+def _rate(done: int, elapsed: float, left: float | None, unit: str) -> str:
+    rate = f"{done / elapsed:.2f} {unit}/s" if done and elapsed else f"starting (0 {unit} so far)"
+    return rate + (f", {duration(left)} to go" if left is not None else "")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def size(count: float) -> str:
+    """Bytes as MB or GB, powers of ten as tools for engines print them."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _terminate_like_interrupt() -> None:
+    """Let a polite kill clean up as Ctrl-C does."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)

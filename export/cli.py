@@ -1,0 +1,253 @@
+"""`swiftvr-export`: from a checkpoint to a bundle, and everything one may want to know about either."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import console
+from ..engines.manifest import PRECISIONS
+from ..engines.targets import TARGETS
+
+if TYPE_CHECKING:
+    from ..engines.doctor import Diagnosis
+    from ..engines.inspect import BundleReport
+    from ..engines.manifest import Recipe
+    from .build import Report
+    from .verify import Row
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+def _recipe_options(function: Any) -> Any:
+    """The options that say what a bundle is to be, shared by `onnx` and `build-engine`."""
+    for option in (
+        click.option("--debug", is_flag=True, help="Show a traceback when something fails."),
+        click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
+        click.option("--parity", is_flag=True, help="Follow the published protocol exactly, black padding included."),
+        click.option("--clip-len", default=24, show_default=True, help="Frames per chunk, a multiple of 4."),
+        click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True),
+        click.option("--resolution", metavar="WxH", required=True, help="Output size in pixels, e.g. 1920x1080."),
+        click.option("--checkpoint", type=click.Path(path_type=Path), required=True, help="SwiftVR checkpoint directory."),
+    ):
+        function = option(function)
+    return function
+
+
+@click.group(context_settings=_CONTEXT)
+@click.version_option(package_name="swiftvr-trt")
+def command() -> None:
+    """Turn a SwiftVR checkpoint into a bundle that runs without PyTorch.
+
+    \b
+    A bundle restores to one output resolution; frames may come in at any size.
+      swiftvr-export build-engine --checkpoint SwiftVR --resolution 1920x1080 --target cpu
+      swiftvr-run old.mp4 new.mp4 --checkpoint SwiftVR --resolution 1920x1080
+    """
+
+
+@command.command()
+@_recipe_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Directory of the bundle.")
+def onnx(output: Path, **options: Any) -> None:
+    """Trace a checkpoint into a bundle of ONNX graphs, which ONNX Runtime runs as they are."""
+    from ..engines.cache import BundleCache
+
+    recipe = _recipe(BundleCache(), target="onnx", **options)
+    _build(options["checkpoint"], recipe, output, _reporter(options["quiet"]))
+    click.echo(output)
+
+
+@command.command("build-engine")
+@_recipe_options
+@click.option("--target", type=click.Choice([t.name for t in TARGETS]), default="cpu", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory of the bundle.  [default: the cache]")
+@click.option("--cache", type=click.Path(path_type=Path), envvar="SWIFTVR_CACHE", help="Where built bundles are kept.")
+def build_engine(output: Path | None, cache: Path | None, target: str, **options: Any) -> None:
+    """Build a bundle for a target, by default into the cache, where swiftvr-run finds it again."""
+    from ..engines.cache import BundleCache
+    from ..engines.targets import check_buildable
+
+    check_buildable(target, options["precision"])
+    bundles = BundleCache(cache)
+    report = _reporter(options["quiet"])
+    recipe = _recipe(bundles, target=target, **options)
+    if output is not None:
+        _build(options["checkpoint"], recipe, output, report)
+        click.echo(output)
+        return
+    bundle, built = bundles.get_or_build(recipe, lambda path: _build(options["checkpoint"], recipe, path, report))
+    if not built:
+        report("found in the cache")
+    click.echo(bundle.path)
+
+
+@command.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--checkpoint", type=click.Path(path_type=Path), required=True, help="What the bundle was made from.")
+@click.option("--frames", type=click.IntRange(1, 100000), help="Frames through the whole loop.  [default: 2 chunks + 9]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads for one stage.  [default: one per core]")
+@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+def verify(bundle: Path, checkpoint: Path, frames: int | None, threads: int | None, debug: bool) -> int:
+    """Compare every stage of BUNDLE, and the whole loop, with the float32 torch network.
+
+    Exit code 0 if everything is within tolerance, 1 if not.
+    """
+    from ..engines.bundle import Bundle
+    from ..engines.cache import BundleCache
+    from .checkpoint import load_checkpoint
+    from .verify import verify as compare
+
+    opened = Bundle.open(bundle)
+    rows = []
+    for row in compare(
+        opened, load_checkpoint(checkpoint), BundleCache().checkpoint_digest(checkpoint), frames=frames, threads=threads
+    ):
+        rows.append(row)
+        console.say(f"compared {row.subject}, {row.unit}")
+    _print_rows(rows)
+    return 0 if all(row.passed for row in rows) else 1
+
+
+@command.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--input-size", metavar="WxH", help="Size of incoming frames for the memory plan.  [default: the output's]")
+@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+def inspect(bundle: Path, as_json: bool, input_size: str | None, debug: bool) -> None:
+    """Say what BUNDLE is: what it was made from and by, its stages, and the memory that a stream takes."""
+    from ..engines.bundle import Bundle
+    from ..engines.geometry import Resolution
+    from ..engines.inspect import buffer_bytes, inspect_manifest
+    from ..runtime.program import plan_buffers
+
+    manifest = Bundle.open(bundle).manifest
+    size = Resolution.parse(input_size) if input_size else manifest.recipe.resolution
+    planned = plan_buffers(manifest, size.height, size.width)
+    report = inspect_manifest(
+        manifest,
+        stream_input=(size.width, size.height),
+        stream_bytes=sum(buffer_bytes(spec.shape, spec.dtype) for spec in planned.values()),
+    )
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        _print_report(bundle, report)
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--cache", type=click.Path(path_type=Path), envvar="SWIFTVR_CACHE", help="Where built bundles are kept.")
+@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+def doctor(as_json: bool, cache: Path | None, debug: bool) -> None:
+    """List what is installed, what is missing for which target, and how to get it."""
+    from ..engines.cache import BundleCache
+    from ..engines.doctor import diagnose
+
+    diagnosis = diagnose(BundleCache(cache).root)
+    if as_json:
+        click.echo(json.dumps(diagnosis.to_dict(), indent=2))
+    else:
+        _print_diagnosis(diagnosis)
+
+
+def _recipe(cache: Any, *, target: str, **options: Any) -> Recipe:
+    from ..engines.geometry import Resolution, check_clip_len
+    from ..engines.manifest import Recipe
+
+    size = Resolution.parse(options["resolution"])
+    return Recipe(
+        checkpoint=cache.checkpoint_digest(options["checkpoint"]),
+        width=size.width,
+        height=size.height,
+        clip_len=check_clip_len(options["clip_len"]),
+        precision=options["precision"],
+        target=target,
+        parity=options["parity"],
+    )
+
+
+def _build(checkpoint: Path, recipe: Recipe, path: Path, report: Report) -> Any:
+    from ..engines.bundle import check_replaceable
+
+    check_replaceable(path)  # before torch is imported, which takes seconds
+    try:
+        from .build import build
+    except ImportError as error:
+        from ..errors import MissingPackageError
+
+        raise MissingPackageError(error.name or "torch", "exporting a checkpoint", "export") from error
+    report(f"building {recipe.describe()}")
+    return build(checkpoint, recipe, path, report)
+
+
+def _reporter(quiet: bool) -> Report:
+    """Lines with the seconds since the start."""
+    began = time.monotonic()
+
+    def report(line: str) -> None:
+        if not quiet:
+            console.say(f"{time.monotonic() - began:6.1f} s  {line}")
+
+    return report
+
+
+def _print_rows(rows: list[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("stage", "of", "largest", "mean", "tolerance", "")
+    for row in rows:
+        verdict = "ok" if row.passed else ("differs" if row.finite else "not finite")
+        cells = (row.subject, row.unit, f"{row.largest:.2e}", f"{row.mean:.2e}", f"{row.tolerance:g}", verdict)
+        table.add_row(*cells, style=None if row.passed else "red")
+    Console().print(table)
+
+
+def _print_report(path: Path, report: BundleReport) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    recipe = report.recipe
+    click.echo(f"{path}: {recipe['width']}x{recipe['height']}, {recipe['precision']}, target {recipe['target']}")
+    click.echo(f"  chunks      {recipe['clip_len']} frames{', published protocol (--parity)' if recipe['parity'] else ''}")
+    click.echo(f"  checkpoint  {recipe['checkpoint']}")
+    click.echo(f"  made by     {report.made_by} with {report.compiler}")
+    click.echo(f"  on disk     {console.size(report.bytes_on_disk)}")
+    click.echo(f"  a stream    {console.size(report.stream_bytes)} of buffers for {report.stream_input} input, without a")
+    click.echo("              stage's own working memory")
+    table = Table("stage", "takes", "gives", "state", "file")
+    for stage in report.stages:
+        state = console.size(stage.state_bytes) if stage.state_bytes else "-"
+        table.add_row(stage.name, escape(stage.takes), escape(stage.gives), state, stage.file)
+    Console().print(table)
+
+
+def _print_diagnosis(diagnosis: Diagnosis) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    click.echo(f"Python {diagnosis.python} on {diagnosis.platform}; NVIDIA driver: {'yes' if diagnosis.driver else 'no'}")
+    free = "unknown" if diagnosis.cache_free_bytes is None else console.size(diagnosis.cache_free_bytes)
+    click.echo(f"bundles are kept in {diagnosis.cache} ({free} free)")
+    click.echo("installed: " + ", ".join(f"{name} {version}" for name, version in diagnosis.packages.items() if version))
+    table = Table("to", "ready", "missing", "get it with")
+    for purpose in diagnosis.purposes:
+        ready = "yes" if purpose.ready else (purpose.note or "no")
+        table.add_row(purpose.name, ready, ", ".join(purpose.missing) or "-", escape(purpose.remedy) or "-")
+    Console().print(table)
+
+
+def main() -> None:
+    """Entry point."""
+    console.run(command, "swiftvr-export")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Hold a bundle against the float32 torch network it was made from: every stage, and the whole loop.
+
+Each stage gets the same random but plausible inputs on both sides; the loop gets a moving picture long enough for
+FIRST, MIDDLE and LAST. Differences are absolute: latents and states as they are, frames in levels of 255.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..engines.bundle import Bundle
+from ..engines.manifest import Recipe, Role, StageSpec
+from ..errors import MisuseError
+from ..runtime.ort import OrtDevice
+from ..runtime.program import BufferSpec, Run, View
+from ..runtime.restorer import ORT_TARGETS, Restorer
+from .checkpoint import Checkpoint
+from .reference import Reference
+from .stages import Stage, stages
+
+LATENT_TOLERANCE = {"fp32": 2e-3}
+FRAME_TOLERANCE = {"fp32": 1.0}
+"""DESIGN.md section 7: latents 2e-3, pixels 1/255."""
+
+_INPUT_SIZE = (90, 122)
+_SEED = 20260609
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison. `unit` says what the differences count; `finite` is False if a NaN or infinity came out."""
+
+    subject: str
+    unit: str
+    largest: float
+    mean: float
+    tolerance: float
+    finite: bool
+
+    @property
+    def passed(self) -> bool:
+        return self.finite and self.largest <= self.tolerance
+
+
+def verify(
+    bundle: Bundle, checkpoint: Checkpoint, digest: str, *, frames: int | None = None, threads: int | None = None
+) -> Iterator[Row]:
+    """Compare; yields rows as they are known. `digest`: that of the checkpoint, to be the one the bundle was made from.
+
+    frames: length of the stream for the loop; None takes one that has a FIRST, a MIDDLE and a LAST chunk.
+    """
+    recipe = bundle.manifest.recipe
+    if recipe.checkpoint != digest:
+        raise MisuseError(
+            f"{bundle.path} was made from checkpoint {recipe.checkpoint[:16]}, {checkpoint.path} is {digest[:16]}; "
+            "verify it against its own"
+        )
+    if recipe.target not in ORT_TARGETS:
+        raise MisuseError(f"{bundle.path}: target {recipe.target} cannot be run here; verify one of {', '.join(ORT_TARGETS)}")
+    device = OrtDevice(bundle, threads=threads)
+    try:
+        for stage in stages(checkpoint, recipe.resolution, clip_len=recipe.clip_len, parity=recipe.parity):
+            yield from _compare_stage(device, bundle.manifest.stage(stage.name), stage, recipe)
+    finally:
+        device.close()
+    yield _compare_loop(bundle, checkpoint, frames, threads)
+
+
+def _compare_stage(device: OrtDevice, spec: StageSpec, stage: Stage, recipe: Recipe) -> Iterator[Row]:
+    inputs = _stage_inputs(spec)
+    ours = run_stage(device, spec, inputs)
+    with torch.no_grad():
+        result = stage.module(*(torch.from_numpy(array) for array in inputs))
+    theirs = [tensor.numpy() for tensor in (result if isinstance(result, tuple) else (result,))]
+    for role, unit in ((Role.FRAMES, "levels"), (Role.LATENTS, "latents"), (Role.STATE_OUT, "state")):
+        pairs = [(a, b) for t, a, b in zip(spec.outputs, ours, theirs, strict=True) if t.role is role]
+        if pairs:
+            yield _row(f"{spec.name}", unit, pairs, recipe.precision)
+
+
+def run_stage(device: OrtDevice, spec: StageSpec, inputs: list[Array]) -> list[Array]:
+    """Execute one stage on arrays; returns its outputs in order."""
+    buffers = {f"in_{k}": BufferSpec(array.shape, str(array.dtype)) for k, array in enumerate(inputs)}
+    for k, tensor in enumerate(spec.outputs):
+        buffers[f"out_{k}"] = BufferSpec(tuple(side or 1 for side in tensor.shape), tensor.dtype)
+    workspace = device.workspace(buffers)
+    for k, array in enumerate(inputs):
+        workspace.host(f"in_{k}")[...] = array
+    views = {name: View(name, 0, buffer.shape[0]) for name, buffer in buffers.items()}
+    step = Run(
+        spec.name,
+        tuple(views[f"in_{k}"] for k in range(len(inputs))),
+        tuple(views[f"out_{k}"] for k in range(len(spec.outputs))),
+    )
+    workspace.record([step]).replay()
+    return [workspace.host(f"out_{k}").copy() for k in range(len(spec.outputs))]
+
+
+def _stage_inputs(spec: StageSpec) -> list[Array]:
+    """Frames of a moving picture; latents and states of the size that real ones have."""
+    random = np.random.default_rng(_SEED)
+    arrays: list[Array] = []
+    for tensor in spec.inputs:
+        if tensor.role is Role.FRAMES:
+            arrays.append(np.stack([picture(index, *_INPUT_SIZE) for index in range(tensor.shape[0] or 1)]))
+        else:
+            shape = tuple(side or 1 for side in tensor.shape)
+            values = random.standard_normal(shape, dtype=np.float32)
+            # States come out of a ReLU.
+            arrays.append(np.abs(values) if tensor.role is Role.STATE_IN else values)
+    return arrays
+
+
+def _compare_loop(bundle: Bundle, checkpoint: Checkpoint, frames: int | None, threads: int | None) -> Row:
+    recipe = bundle.manifest.recipe
+    count = frames or 2 * recipe.clip_len + 9
+    clip = [picture(index, *_INPUT_SIZE) for index in range(count)]
+    reference = Reference(checkpoint, recipe.resolution, clip_len=recipe.clip_len, parity=recipe.parity)
+    with Restorer.open(bundle, threads=threads) as restorer:
+        pairs: list[tuple[Array, Array]] = list(
+            zip(restorer.restore(clip), reference.restore(clip), strict=True)
+        )
+    return _row(f"whole loop, {count} frames", "levels", pairs, recipe.precision)
+
+
+def _row(subject: str, unit: str, pairs: list[tuple[Array, Array]], precision: str) -> Row:
+    largest, total, count, finite = 0.0, 0.0, 0, True
+    for ours, theirs in pairs:
+        difference = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
+        finite = finite and bool(np.isfinite(ours.astype(np.float64)).all())
+        largest = max(largest, float(difference.max()))
+        total, count = total + float(difference.sum()), count + difference.size
+    tolerance = (FRAME_TOLERANCE if unit == "levels" else LATENT_TOLERANCE)[precision]
+    return Row(subject, unit, largest, total / count, tolerance, finite)
+
+
+def picture(index: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Frame `index` of a moving test picture, uint8 [height, width, 3]: edges, gradients and texture of all scales."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    u, v = x + 1.7 * index, y + 0.6 * index
+    waves: list[Callable[[], NDArray[np.float64]]] = [
+        lambda: np.sin(u / 7.0) * np.cos(v / 11.0),
+        lambda: np.sign(np.sin(u / 23.0 + v / 17.0)),
+        lambda: np.sin((u * u + v * v) / 900.0),
+    ]
+    channels = [127.5 + 90.0 * wave() + 30.0 * np.sin(x / width * 3 + index / 9) for wave in waves]
+    return np.clip(np.rint(np.stack(channels, axis=-1)), 0, 255).astype(np.uint8)

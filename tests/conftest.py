@@ -1,0 +1,61 @@
+"""Checkpoints and bundles that the tests share.
+
+`tests/oracle/` holds the checkpoint generator and what the published implementation computes on its checkpoints.
+Exports take seconds each, so a bundle is built once per test run and shared by everything that needs one like it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from swiftvr_trt import Bundle
+from swiftvr_trt.engines.cache import BundleCache
+from swiftvr_trt.engines.manifest import Recipe
+
+from .mini import write_mini_checkpoint
+
+ORACLE = Path(__file__).parent / "oracle"
+BundleFactory = Callable[..., Bundle]
+CheckpointFactory = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def oracle_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFactory:
+    """(config, seed, prompt_len) -> a checkpoint with published names and shapes, made by the oracle's generator."""
+
+    @cache
+    def make(config: str = "tiny", seed: int = 0, prompt_len: int = 1) -> Path:
+        out = tmp_path_factory.mktemp("oracle") / f"{config}-{seed}-{prompt_len}"
+        command = [sys.executable, ORACLE / "make_checkpoint.py", config, out]
+        subprocess.run([*command, "--seed", str(seed), "--prompt-len", str(prompt_len)], check=True)
+        return out
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mini_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the same family with tiny widths everywhere."""
+    return write_mini_checkpoint(tmp_path_factory.mktemp("mini") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def mini_bundle(tmp_path_factory: pytest.TempPathFactory, mini_checkpoint: Path) -> BundleFactory:
+    """(width, height, clip_len, parity) -> an exported bundle of the mini checkpoint."""
+    from swiftvr_trt.export.build import build
+
+    root = tmp_path_factory.mktemp("bundles")
+    digest = BundleCache(root / "cache").checkpoint_digest(mini_checkpoint)
+
+    @cache
+    def make(width: int = 100, height: int = 132, clip_len: int = 8, parity: bool = False) -> Bundle:
+        recipe = Recipe(digest, width, height, clip_len, "fp32", "onnx", parity)
+        return build(mini_checkpoint, recipe, root / f"{width}x{height}-{clip_len}-{parity}", lambda _line: None)
+
+    return make
