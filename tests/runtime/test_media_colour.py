@@ -99,6 +99,21 @@ def test_a_solid_colour_and_its_tags_survive_the_way_through(tmp_path: Path, col
             assert np.abs(item.pixels.astype(int) - solid(rgb, 96, 128)).max() <= 3
 
 
+def test_an_untagged_video_is_guessed_and_comes_out_tagged(tmp_path: Path) -> None:
+    rgb = (200, 60, 40)
+    write_solid(tmp_path / "in.mkv", rgb, Colour())
+    with open_source(tmp_path / "in.mkv") as source, open_sink(tmp_path / "o.mp4", source.info, 1280, 720) as sink:
+        assert source.info.colour == Colour()
+        for item in source:
+            assert isinstance(item, Picture)
+            assert np.abs(item.pixels.astype(int) - solid(rgb)).max() <= 2
+            sink.write(item.with_pixels(solid(rgb, 720, 1280)))
+        sink.commit()
+    with open_source(tmp_path / "o.mp4") as result:
+        assert result.info.colour == Colour(matrix=1)
+        assert max(np.abs(i.pixels.astype(int) - rgb).max() for i in result if isinstance(i, Picture)) <= 3
+
+
 @pytest.mark.parametrize(("lines", "matrix"), [(480, 6), (576, 6), (719, 6), (720, 1), (1080, 1)])
 def test_an_untagged_matrix_is_guessed_from_the_lines(lines: int, matrix: int) -> None:
     assert known_matrix(2, lines) == matrix

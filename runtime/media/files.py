@@ -1,0 +1,147 @@
+"""Outputs that appear complete or not at all: a temporary name beside the final one, moved at the end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from ...errors import MediaError, OutputError
+
+_BUFFER = 1 << 20
+
+
+def temporary_sibling(path: Path) -> Path:
+    """A name that nobody uses, in the same directory and with the same suffix as `path`."""
+    return path.with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}.part{path.suffix}")
+
+
+def check_parent(path: Path) -> None:
+    """`OutputError` if the directory that `path` shall lie in does not exist."""
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"cannot write {path}: the directory {path.parent} does not exist; create it first")
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """`MediaError` if the file `path` exists and must not be replaced."""
+    if path.is_dir():
+        raise MediaError(f"the output {path} is a directory, expected the name of a file: give one")
+    if path.exists() and not overwrite:
+        raise MediaError(f"the output {path} exists already: choose another name, or allow it to be overwritten")
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """What the system said when `path` could not be written, in one line."""
+    reason = (error.strerror or str(error)).lower()
+    return OutputError(f"cannot write {path}: {reason}; make room or choose another place, nothing was left behind")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns `OSError` into `OutputError` for `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+class PartFile:
+    """The temporary file behind an output. FFmpeg writes through it, so that the system's own errors come through.
+
+    (FFmpeg closes its own files without looking whether that worked.) After a failed write `error` holds the reason.
+    """
+
+    def __init__(self, target: Path, overwrite: bool) -> None:
+        check_parent(target)
+        check_free(target, overwrite)
+        self.target = target
+        self.error: OSError | None = None
+        self._overwrite = overwrite
+        self._path = temporary_sibling(target)
+        with writing(target):
+            self._file: BinaryIO = self._path.open("xb", buffering=_BUFFER)
+
+    @property
+    def closed(self) -> bool:
+        """Asked by PyAV, which writes no trailer into a closed file."""
+        return self._file.closed
+
+    def write(self, data: bytes) -> int:
+        with self._noted():
+            return self._store(data)
+
+    def _store(self, data: bytes) -> int:
+        return self._file.write(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with self._noted():
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def commit(self) -> None:
+        """Push everything to the disk and give the file its name."""
+        with writing(self.target):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            check_free(self.target, self._overwrite)  # somebody else may have come first
+            self._path.replace(self.target)
+
+    def discard(self) -> None:
+        """Remove the file. Does nothing after `commit()`."""
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
+class PartFolder:
+    """The temporary folder behind an output of many files."""
+
+    def __init__(self, target: Path, overwrite: bool) -> None:
+        check_parent(target)
+        self.target = target
+        self._overwrite = overwrite
+        self._check()
+        self.path = temporary_sibling(target)
+        with writing(target):
+            self.path.mkdir()
+
+    def _check(self) -> None:
+        if self.target.exists() and not self.target.is_dir():
+            raise MediaError(f"the output {self.target} is a file, expected a folder: choose another name")
+        with writing(self.target):
+            filled = self.target.is_dir() and any(self.target.iterdir())
+        if filled and not self._overwrite:
+            raise MediaError(
+                f"the output folder {self.target} holds files: choose another, or allow them to be overwritten"
+            )
+
+    def commit(self) -> None:
+        """Give the folder its name; where that folder is there already, move the files into it one by one."""
+        self._check()
+        with writing(self.target):
+            if not self.target.exists():
+                self.path.replace(self.target)
+                return
+            for file in sorted(self.path.iterdir()):
+                file.replace(self.target / file.name)
+            self.path.rmdir()
+
+    def discard(self) -> None:
+        """Remove the temporary folder. Does nothing after `commit()`."""
+        shutil.rmtree(self.path, ignore_errors=True)

@@ -1,0 +1,126 @@
+"""A folder of images, or a single one, as a source."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+from ...errors import MediaError
+from . import colour
+from .base import DEFAULT_RATE, Colour, Item, Picture, Pixels, SourceInfo, Stamp
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def is_image(path: Path) -> bool:
+    """True if the name says that this is an image that can be read and written."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sorts as people count: frame2 before frame10. Ties in number are broken by the text itself."""
+    parts = re.split(r"([0-9]+)", name.casefold())
+    key = tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
+    return (*key, (2, 0, name))
+
+
+class ImageSource:
+    """The images of a folder in natural order, one file open at a time. See `base.Source`."""
+
+    def __init__(self, path: Path, rate: Fraction | None = None) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._files = _images(path)
+        self._reformatter = VideoReformatter()
+        self._deep = self._clear = 0
+        rate = DEFAULT_RATE if rate is None else rate
+        first = self._read(self._files[0])
+        height, width = first.shape[:2]
+        kind = self._files[0].suffix.lower().lstrip(".")
+        count = len(self._files)
+        self.info = SourceInfo(
+            path=path,
+            width=width,
+            height=height,
+            frames=count,
+            rate=rate,
+            time_base=1 / rate,
+            colour=Colour(),
+            sample_aspect=None,
+            description=f"{count} {kind} {'image' if count == 1 else 'images'} {width}x{height}",
+            notes=self._remarks(),
+            images=True,
+            image_suffix=self._files[0].suffix.lower(),
+        )
+
+    def _remarks(self) -> tuple[str, ...]:
+        deep = ("images of more than 8 bits per channel are processed in 8 bits",) if self._deep else ()
+        clear = ("transparency is dropped",) if self._clear else ()
+        return deep + clear
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of these images. Complete when the last one was taken."""
+        return self._remarks()
+
+    def __iter__(self) -> Iterator[Item]:
+        info = self.info
+        for index, file in enumerate(self._files):
+            pixels = self._read(file)
+            height, width = pixels.shape[:2]
+            if (width, height) != (info.width, info.height):
+                raise MediaError(
+                    f"{file} is {width}x{height}, expected {info.width}x{info.height} as {self._files[0].name}: "
+                    "put images of another size into another folder"
+                )
+            yield Picture(pixels, Stamp(index, index, 1, info.time_base, file.stem))
+
+    def _read(self, file: Path) -> Pixels:
+        """One image, uint8 [H, W, 3], upright."""
+        import av
+
+        try:
+            data = file.read_bytes()
+            # Through memory: given a name, FFmpeg takes a % in it for a pattern.
+            with av.open(io.BytesIO(data), "r") as container:
+                frame = next(container.decode(video=0))
+        except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:
+            raise MediaError(f"{file} cannot be read as an image: remove it or repair it") from error
+        except OSError as error:
+            raise MediaError(f"{file} cannot be read: {error.strerror}") from error
+        self._deep += max(component.bits for component in frame.format.components) > 8
+        self._clear += any(component.is_alpha for component in frame.format.components)
+        return colour.upright(colour.to_rgb(frame, self._reformatter), colour.display_matrix(frame))
+
+    def close(self) -> None:
+        """Nothing stays open between images."""
+
+    def __enter__(self) -> ImageSource:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _images(path: Path) -> list[Path]:
+    """The images to read, in natural order; hidden files and other kinds are passed over."""
+    if not path.is_dir():
+        return [path]
+    found = [file for file in path.iterdir() if is_image(file) and not file.name.startswith(".") and file.is_file()]
+    if not found:
+        raise MediaError(
+            f"the folder {path} holds no images, expected files named {', '.join('*' + s for s in SUFFIXES)}"
+        )
+    found.sort(key=lambda file: natural_key(file.name))
+    stems: dict[str, Path] = {}
+    for file in found:
+        other = stems.setdefault(file.stem, file)
+        if other != file:
+            raise MediaError(f"{path} holds both {other.name} and {file.name}, expected one image per name: remove one")
+    return found

@@ -1,0 +1,79 @@
+"""Arithmetic of time stamps and of pixel shapes. Pure: no FFmpeg here."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+RESET_SECONDS = 1
+"""A clock that falls back further than this was restarted (files put end to end); less is jitter."""
+
+_ASPECT_LIMIT = 65535
+"""H.264 and H.265 store both sides of the sample aspect ratio in 16 bits."""
+
+
+class Timeline:
+    """Gives every frame of a stream a place in time: the one it came with, where that is possible.
+
+    A missing stamp is filled in one `step` after the frame before. A stamp that does not advance is moved one tick
+    behind the frame before, and counted in `repaired`. A clock that was restarted goes on where it stopped.
+    """
+
+    def __init__(self, time_base: Fraction, rate: Fraction) -> None:
+        self.step = max(1, round(1 / (rate * time_base)))
+        self.repaired = 0
+        self._reset = round(RESET_SECONDS / time_base)
+        self._shift = 0
+        self._last: int | None = None
+        self._next = 0
+
+    def place(self, pts: int | None, duration: int | None) -> tuple[int, int]:
+        """The stamp and the duration of the next frame, in ticks. The duration is at least one."""
+        length = duration if duration is not None and duration > 0 else self.step
+        moment = self._next if pts is None else self._advance(pts + self._shift)
+        self._last, self._next = moment, moment + length
+        return moment, length
+
+    def _advance(self, pts: int) -> int:
+        if self._last is None or pts > self._last:
+            return pts
+        self.repaired += 1
+        if pts >= self._last - self._reset:
+            return self._last + 1
+        self._shift += self._next - pts
+        return self._next
+
+
+class Rebase:
+    """Moves stamps to a coarser (or equal) clock, and keeps them apart where rounding would join them."""
+
+    def __init__(self, target: Fraction) -> None:
+        self.target = target
+        self._last: int | None = None
+
+    def __call__(self, pts: int, duration: int, time_base: Fraction) -> tuple[int, int]:
+        moment = rescale(pts, time_base, self.target)
+        if self._last is not None and moment <= self._last:
+            moment = self._last + 1
+        self._last = moment
+        return moment, max(1, rescale(duration, time_base, self.target))
+
+
+def rescale(ticks: int, source: Fraction, target: Fraction) -> int:
+    """`ticks` of `source` seconds in ticks of `target` seconds; halves go up, so equal steps stay equal."""
+    exact = ticks * source / target
+    return (2 * exact.numerator + exact.denominator) // (2 * exact.denominator)
+
+
+def scaled_aspect(aspect: Fraction | None, before: tuple[int, int], after: tuple[int, int]) -> Fraction | None:
+    """The sample aspect ratio that keeps the picture's shape when its size goes from (width, height) to another.
+
+    None stays None: a source that says nothing about its pixels has square ones.
+    """
+    if aspect is None or aspect <= 0:
+        return None
+    exact = aspect * Fraction(before[0], before[1]) * Fraction(after[1], after[0])
+    if max(exact.numerator, exact.denominator) <= _ASPECT_LIMIT:
+        return exact
+    if exact > 1:  # the larger side decides what the smaller may be
+        return 1 / (1 / exact).limit_denominator(_ASPECT_LIMIT)
+    return exact.limit_denominator(_ASPECT_LIMIT)

@@ -1,0 +1,142 @@
+"""A video file as a sink: pictures are encoded, passengers are copied, and the file appears when it is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, cast
+
+from ...errors import MediaError
+from .base import Item, Passenger, Picture, SinkOptions, SourceInfo, check_pixels
+from .colour import from_rgb
+from .copies import Copies
+from .encoder import Encoding, open_encoder
+from .files import PartFile, check_free, check_parent, output_error
+from .timeline import Rebase
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+
+
+class VideoSink:
+    """Encodes pictures of one size. See `base.Sink`. `OutputError` when the disk is full or gone."""
+
+    def __init__(self, path: Path, info: SourceInfo, width: int, height: int, options: SinkOptions) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._path, self._width, self._height = path, width, height
+        format_name = _format(path)
+        check_parent(path)
+        check_free(path, options.overwrite)
+        self._file = PartFile(path, options.overwrite)
+        self._count = 0
+        self._committed = False
+        try:
+            self._encoding = open_encoder(lambda: _container(self._file, format_name), info, (width, height), options)
+            self._copies = self._describe(info, options)
+            with self._translated():
+                self._encoding.container.start_encoding()  # a header that cannot be written is known now
+        except BaseException:
+            self._file.discard()
+            raise
+        self._place = Rebase(self._encoding.time_base)
+        self._reformatter = VideoReformatter()
+
+    def _describe(self, info: SourceInfo, options: SinkOptions) -> Copies:
+        """Everything that goes into the header."""
+        container = self._encoding.container
+        if options.metadata:
+            container.metadata.update(info.metadata)
+            self._encoding.stream.metadata.update(info.stream_metadata)
+            container.set_chapters([cast(Any, dict(chapter)) for chapter in info.chapters])
+        return Copies(container, info, [copy for copy in info.copies if options.wants(copy)])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of this output. Complete after `commit()`."""
+        return (*self._encoding.notes, *self._copies.notes)
+
+    @property
+    def description(self) -> str:
+        """One line for people."""
+        encoding: Encoding = self._encoding
+        return f"{encoding.stream.codec_context.name} {encoding.pix_fmt} {self._width}x{self._height}"
+
+    def write(self, item: Item) -> None:
+        """Encode a picture, or copy a passenger's packet."""
+        with self._translated():
+            if isinstance(item, Passenger):
+                self._copies.write(item)
+            else:
+                self._encode(item)
+
+    def _encode(self, picture: Picture) -> None:
+        encoding, stamp = self._encoding, picture.stamp
+        pixels = check_pixels(picture.pixels, self._width, self._height)
+        frame = from_rgb(pixels, encoding.colour, encoding.pix_fmt, self._reformatter)
+        frame.time_base = encoding.time_base
+        frame.pts, frame.duration = self._place(stamp.pts, stamp.duration, stamp.time_base)
+        encoding.container.mux(encoding.stream.encode(frame))
+        self._count += 1
+
+    def commit(self) -> None:
+        """Write what the encoder still holds, and give the file its name."""
+        if not self._count:
+            raise MediaError(f"no picture was written to {self._path}, expected at least one: nothing is kept")
+        encoding = self._encoding
+        with self._translated():
+            encoding.container.mux(encoding.stream.encode(None))
+            encoding.container.close()
+        self._file.commit()
+        self._committed = True
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """FFmpeg's errors as ours: the disk's are known from the file, the rest is the encoder's or the muxer's."""
+        import av
+
+        try:
+            yield
+        except (OSError, av.FFmpegError) as error:
+            if self._file.error is not None:
+                raise output_error(self._path, self._file.error) from error
+            reason = getattr(error, "strerror", None) or error
+            raise MediaError(
+                f"frame {self._count} cannot be written to {self._path}: {reason}; choose another codec or container"
+            ) from error
+
+    def __enter__(self) -> VideoSink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._committed:
+            return
+        self._file.discard()  # first, so that FFmpeg finds it closed and writes no trailer
+        with suppress(Exception):
+            self._encoding.container.close()
+
+
+def _format(path: Path) -> str:
+    """The container format for the suffix of `path`."""
+    import av
+
+    try:
+        guessed = av.open(str(path), "w").format  # opens nothing before the header
+    except ValueError:
+        raise MediaError(
+            f"{path.name} has the suffix {path.suffix!r}, which names no container, expected e.g. .mp4, .mkv, .mov or "
+            ".webm: rename the output; a folder of images has no suffix"
+        ) from None
+    if guessed.no_file:
+        raise MediaError(f"{path.suffix} outputs are many files, expected one such as .mp4 or .mkv: rename the output")
+    return guessed.name
+
+
+def _container(file: PartFile, format_name: str) -> OutputContainer:
+    import av
+
+    return av.open(file, "w", format=format_name)
