@@ -7,6 +7,7 @@ from fractions import Fraction
 RESET_SECONDS = 1
 """A clock that falls back further than this was restarted (files put end to end); less is jitter."""
 
+_ROUNDING = Fraction(1, 100)
 _ASPECT_LIMIT = 65535
 """H.264 and H.265 store both sides of the sample aspect ratio in 16 bits."""
 
@@ -67,11 +68,15 @@ def rescale(ticks: int, source: Fraction, target: Fraction) -> int:
 def scaled_aspect(aspect: Fraction | None, before: tuple[int, int], after: tuple[int, int]) -> Fraction | None:
     """The sample aspect ratio that keeps the picture's shape when its size goes from (width, height) to another.
 
-    None stays None: a source that says nothing about its pixels has square ones.
+    A source that says nothing about its pixels has square ones, and so has the output (None) unless its shape differs
+    by more than the rounding of a side.
     """
+    stretch = Fraction(before[0], before[1]) * Fraction(after[1], after[0])
     if aspect is None or aspect <= 0:
-        return None
-    exact = aspect * Fraction(before[0], before[1]) * Fraction(after[1], after[0])
+        if abs(stretch - 1) <= _ROUNDING:
+            return None
+        aspect = Fraction(1)
+    exact = aspect * stretch
     if max(exact.numerator, exact.denominator) <= _ASPECT_LIMIT:
         return exact
     if exact > 1:  # the larger side decides what the smaller may be

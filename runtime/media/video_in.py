@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -206,8 +207,10 @@ class VideoSource:
             self._late_notes.append(f"{self._timeline.repaired} time stamps did not advance and were moved")
 
     def close(self) -> None:
-        self._run.close()
-        self._container.close()
+        """Release the file. A thread that still waits in it keeps it open until it is done."""
+        with suppress(ValueError):  # "generator already executing"
+            self._run.close()
+            self._container.close()
 
     def __enter__(self) -> VideoSource:
         return self

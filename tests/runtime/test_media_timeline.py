@@ -78,9 +78,10 @@ def test_the_display_aspect_survives_another_shape() -> None:
     assert aspect * 1920 / 1080 == Fraction(64, 45) * 720 / 576
 
 
-def test_an_unknown_aspect_stays_unknown() -> None:
-    assert scaled_aspect(None, (720, 576), (1920, 1080)) is None
-    assert scaled_aspect(Fraction(0), (720, 576), (1920, 1080)) is None
+def test_an_unknown_aspect_counts_as_square_pixels() -> None:
+    assert scaled_aspect(None, (720, 576), (1440, 1152)) is None
+    assert scaled_aspect(Fraction(0), (853, 480), (1280, 720)) is None
+    assert scaled_aspect(None, (720, 576), (1920, 1080)) == Fraction(45, 64)
 
 
 @pytest.mark.parametrize("aspect", [Fraction(99991, 99989), Fraction(99989, 99991)])

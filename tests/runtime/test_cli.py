@@ -1,0 +1,234 @@
+"""`swiftvr-run` as a user meets it: real processes, real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from swiftvr_trt import Bundle
+from swiftvr_trt.export.verify import picture
+
+from ..conftest import BundleFactory
+
+RUN = [sys.executable, "-m", "swiftvr_trt.runtime.cli"]
+
+
+def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [*RUN, *(str(argument) for argument in arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def write_clip(path: Path, frames: int = 30, width: int = 56, height: int = 34, rate: int = 25) -> Path:
+    with av.open(path, "w") as container:
+        video = container.add_stream("libx264", rate=rate)
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        audio = container.add_stream("aac", rate=48000, layout="mono")
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(picture(index, height, width), format="rgb24")
+            container.mux(video.encode(frame))
+        for index in range(frames * 48000 // rate // 1024):
+            sound = av.AudioFrame.from_ndarray(np.full((1, 1024), 0.1 * (index % 7), np.float32), "fltp", "mono")
+            sound.sample_rate, sound.pts = 48000, index * 1024
+            container.mux(audio.encode(sound))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+    return path
+
+
+def video_pts(path: Path) -> list[Fraction]:
+    with av.open(path) as container:
+        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+
+
+@pytest.fixture(scope="module")
+def bundle(mini_bundle: BundleFactory) -> Bundle:
+    return mini_bundle()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "in.mp4")
+
+
+def assert_one_error_line(outcome: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    assert outcome.returncode == code, outcome.stderr
+    errors = [line for line in outcome.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, outcome.stderr
+    assert outcome.stderr.splitlines()[-1] == errors[0]
+    assert "Traceback" not in outcome.stderr
+    assert outcome.stdout == ""
+    for word in words:
+        assert word in errors[0]
+
+
+def test_a_video_is_restored_with_its_sound_and_timestamps(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    outcome = run(clip, out, "--bundle", bundle.path, "--threads", 1)
+    assert outcome.returncode == 0, outcome.stderr
+    assert video_pts(out) == video_pts(clip)
+    with av.open(out) as restored, av.open(clip) as source:
+        assert (restored.streams.video[0].width, restored.streams.video[0].height) == (100, 132)
+        ours, theirs = ([bytes(p) for p in c.demux(audio=0) if p.size] for c in (restored, source))
+    assert ours == theirs
+    assert "30 frames" in outcome.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4"]
+
+
+def test_a_folder_of_images_becomes_a_folder_of_images(bundle: Bundle, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for index in range(3):
+        with av.open(source / f"shot{index}.png", "w", format="image2") as container:
+            stream = container.add_stream("png", rate=1)
+            stream.width, stream.height, stream.pix_fmt = 40, 20, "rgb24"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index, 20, 40), format="rgb24")))
+            container.mux(stream.encode(None))
+    outcome = run(source, tmp_path / "out", "--bundle", bundle.path, "--quiet")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["shot0.png", "shot1.png", "shot2.png"]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 13])
+def test_short_clips_come_back_in_full(bundle: Bundle, tmp_path: Path, frames: int) -> None:
+    source = write_clip(tmp_path / "in.mp4", frames)
+    assert run(source, tmp_path / "out.mp4", "--bundle", bundle.path, "--threads", 1).returncode == 0
+    assert video_pts(tmp_path / "out.mp4") == video_pts(source)
+
+
+def test_a_bundle_of_another_shape_keeps_the_display_aspect(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    assert run(clip, tmp_path / "out.mp4", "--bundle", bundle.path, "--threads", 1).returncode == 0
+    with av.open(tmp_path / "out.mp4") as restored:
+        stream = restored.streams.video[0]
+        assert stream.sample_aspect_ratio is not None
+        display = Fraction(stream.width, stream.height) * stream.sample_aspect_ratio
+    assert abs(display - Fraction(56, 34)) < Fraction(1, 50)
+
+
+def test_the_cached_bundle_of_the_right_size_is_found(mini_checkpoint: Path, clip: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    built = run(clip, tmp_path / "a.mkv", "--checkpoint", mini_checkpoint, "--upscale", 1, "--clip-len", 4, "--cache", cache)
+    assert built.returncode == 0, built.stderr
+    assert "traced decode" in built.stderr
+    found = run(clip, tmp_path / "b.mkv", "--resolution", "56x34", "--cache", cache)
+    assert found.returncode == 0, found.stderr
+    assert "traced" not in found.stderr
+    with av.open(tmp_path / "a.mkv") as a, av.open(tmp_path / "b.mkv") as b:
+        for ours, theirs in zip(a.decode(video=0), b.decode(video=0), strict=True):
+            assert np.array_equal(ours.to_ndarray(), theirs.to_ndarray())
+
+
+def test_the_runtime_never_imports_torch(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    blocked = ("torch", "onnx", "onnxscript", "safetensors", "filelock")
+    (site / "sitecustomize.py").write_text(f"import sys\nfor name in {blocked!r}:\n    sys.modules[name] = None\n")
+    outcome = run(
+        clip, tmp_path / "out.mp4", "--bundle", bundle.path, "--threads", 1, env={**os.environ, "PYTHONPATH": str(site)}
+    )
+    assert outcome.returncode == 0, outcome.stderr
+
+
+def test_without_onnxruntime_one_line_names_the_extra(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['onnxruntime'] = None\n")
+    outcome = run(clip, tmp_path / "out.mp4", "--bundle", bundle.path, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert_one_error_line(outcome, 1, "onnxruntime", 'pip install "swiftvr-trt[cpu]"')
+
+
+def test_misuse_ends_in_one_line_and_exit_code_2(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    out, empty = tmp_path / "out.mp4", tmp_path / "empty"
+    empty.mkdir()
+    rubbish = tmp_path / "rubbish.mp4"
+    rubbish.write_bytes(b"no video at all" * 100)
+    good = ("--bundle", bundle.path)
+    for arguments, words in (
+        ((tmp_path / "none.mp4", out, *good), ("none.mp4",)),
+        ((rubbish, out, *good), ("rubbish.mp4",)),
+        ((empty, tmp_path / "o", *good), ("empty",)),
+        ((clip, clip, *good), ("itself",)),
+        ((clip, out, "--bundle", empty), ("manifest.json",)),
+        ((clip, out, *good, "--upscale", 3), ("100x132", "168x102")),
+        ((clip, out, *good, "--checkpoint", "x"), ("--checkpoint",)),
+        ((clip, out, "--resolution", "many"), ("WIDTHxHEIGHT",)),
+        ((clip, out, "--upscale", "0"), ("--upscale",)),
+        ((clip, out, "--cache", empty), ("112x68",)),
+        ((clip, out, "--checkpoint", empty, "--cache", tmp_path / "c"), ("safetensors",)),
+        ((clip, out, *good, "--codec", "nonsense"), ("nonsense",)),
+        ((clip, out, *good, "--threads", 0), ("threads",)),
+        ((clip, tmp_path / "out.xyz", *good), (".xyz",)),
+        ((clip,), ("OUTPUT",)),
+        ((clip, out, "--frobnicate"), ("--frobnicate",)),
+    ):
+        assert_one_error_line(run(*arguments), 2, *words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "rubbish.mp4"] + ["c"] * (tmp_path / "c").exists()
+
+
+def test_an_existing_output_is_kept_unless_told_otherwise(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    out.write_bytes(b"precious")
+    assert_one_error_line(run(clip, out, "--bundle", bundle.path), 2, "exists")
+    assert out.read_bytes() == b"precious"
+    assert run(clip, out, "--bundle", bundle.path, "-y", "--threads", 1).returncode == 0
+    assert len(video_pts(out)) == 30
+
+
+@pytest.mark.parametrize("polite", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_and_says_so(
+    bundle: Bundle, tmp_path: Path, polite: signal.Signals
+) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=600)
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [*RUN, source, out / "o.mp4", "--bundle", bundle.path, "--threads", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list(out.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(polite)
+    began = time.monotonic()
+    _, stderr = process.communicate(timeout=20)
+    assert time.monotonic() - began < 2
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1].startswith("error: interrupted")
+    assert list(out.iterdir()) == []
+
+
+def test_a_full_disk_ends_in_one_line_and_leaves_nothing(bundle: Bundle, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    source = write_clip(tmp_path / "in.mkv", frames=120)
+    out = tmp_path / "out"
+    out.mkdir()
+
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+
+    outcome = run(source, out / "o.mp4", "--bundle", bundle.path, "--threads", 1, preexec_fn=small_files)
+    assert_one_error_line(outcome, 1, "o.mp4")
+    assert list(out.iterdir()) == []
+
+
+def test_help_is_quick_and_version_is_told() -> None:
+    for argument, word in (("--help", "OUTPUT"), ("--version", "0.")):
+        outcome = run(argument)
+        assert outcome.returncode == 0
+        assert word in outcome.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, json\nfrom swiftvr_trt.runtime import cli\n"
+        "print(json.dumps([m for m in ('torch', 'av', 'onnxruntime', 'rich', 'onnx') if m in sys.modules]))"
+    )
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(outcome.stdout) == []
