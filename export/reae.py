@@ -16,7 +16,7 @@ Source: DESIGN.md section 2, "Autoencoder"; attribute names follow the published
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -113,22 +113,29 @@ class _TanhClamp(nn.Module):
         return 3 * torch.tanh(x / 3)
 
 
+def walk(layers: Iterable[nn.Module], x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
+    """Apply layers in order, threading one past frame through every MemBlock."""
+    past = iter(state)
+    after: list[Tensor] = []
+    for layer in layers:
+        if isinstance(layer, MemBlock):
+            x, last = layer(x, next(past))
+            after.append(last)
+        else:
+            x = layer(x)
+    return x, tuple(after)
+
+
+def pixels(x: Tensor) -> Tensor:
+    """What the decoder's last convolution gives [T, 12, H/2, W/2] as frames [T, 3, H, W] in [0, 1]."""
+    return F.pixel_shuffle(x.clamp(0, 1), UNSHUFFLE)
+
+
 class _Stateful(nn.ModuleList):
-    """Layers in order, threading one past frame through every MemBlock."""
+    """Layers in order, some of which remember a frame."""
 
     def memory(self) -> list[MemBlock]:
         return [layer for layer in self if isinstance(layer, MemBlock)]
-
-    def _walk(self, x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
-        past = iter(state)
-        after: list[Tensor] = []
-        for layer in self:
-            if isinstance(layer, MemBlock):
-                x, last = layer(x, next(past))
-                after.append(last)
-            else:
-                x = layer(x)
-        return x, tuple(after)
 
     def _zeros(self, latent_height: int, latent_width: int, scales: tuple[int, ...]) -> State:
         like = next(self.parameters())
@@ -154,7 +161,7 @@ class Encoder(_Stateful):
 
     def forward(self, frames: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
         """frames [4k, 3, H, W] in [0, 1] and the state -> latents [k, C, H/16, W/16] and the new state."""
-        return self._walk(F.pixel_unshuffle(frames, UNSHUFFLE), state)
+        return walk(self, F.pixel_unshuffle(frames, UNSHUFFLE), state)
 
     def initial_state(self, latent_height: int, latent_width: int) -> State:
         """Zeros, for a stream whose latents are `latent_height x latent_width`."""
@@ -179,8 +186,8 @@ class Decoder(_Stateful):
 
         The first three frames of a stream precede its first input frame; the chunk loop drops them.
         """
-        x, after = self._walk(latents, state)
-        return F.pixel_shuffle(x.clamp(0, 1), UNSHUFFLE), after
+        x, after = walk(self, latents, state)
+        return pixels(x), after
 
     def initial_state(self, latent_height: int, latent_width: int) -> State:
         """Zeros, for a stream whose latents are `latent_height x latent_width`."""

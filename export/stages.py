@@ -23,7 +23,8 @@ from ..engines.manifest import Role
 from .checkpoint import Checkpoint
 from .dit import Block, Dit, rope_tables
 from .pixels import frames_in, frames_out
-from .reae import Decoder, Encoder
+from .reae import Decoder, Encoder, pixels, walk
+from .rewrites import fold_growth
 from .windows import plan_windows
 
 
@@ -107,11 +108,11 @@ class DecodeStage(nn.Module):
 
     def __init__(self, decoder: Decoder, size: Resolution) -> None:
         super().__init__()
-        self.decoder, self.size = decoder, size
+        self.layers, self.size = fold_growth(decoder), size
 
     def forward(self, restored: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        pixels, after = self.decoder(restored, state)
-        return (frames_out(pixels, self.size), *after)
+        x, after = walk(self.layers, restored, state)
+        return (frames_out(pixels(x), self.size), *after)
 
 
 @dataclass(frozen=True)
