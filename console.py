@@ -1,9 +1,9 @@
 """What the command lines share: errors as one line and an exit code, lines and progress on standard error.
 
-    0    done
-    1    the machine could not carry it out (disk, memory, a missing package)
-    2    what was asked for cannot be done
-    130  interrupted
+0    done
+1    the machine could not carry it out (disk, memory, a missing package)
+2    what was asked for cannot be done
+130  interrupted
 """
 
 from __future__ import annotations
@@ -95,12 +95,13 @@ def _bar(total: int | None, unit: str) -> Iterator[Callable[[int, float | None],
 
 def _plain(total: int | None, unit: str) -> Callable[[int, float | None], None]:
     began = last = time.monotonic()
+    told = 0
 
     def update(done: int, left: float | None) -> None:
-        nonlocal last
+        nonlocal last, told
         now = time.monotonic()
-        if now - last >= _PLAIN_EVERY_S:
-            last = now
+        if now - last >= _PLAIN_EVERY_S and done > told:
+            last, told = now, done
             of = f"/{total}" if total else ""
             say(f"{done}{of} {unit}, {_rate(done, now - began, left, unit)}")
 
@@ -108,7 +109,7 @@ def _plain(total: int | None, unit: str) -> Callable[[int, float | None], None]:
 
 
 def _rate(done: int, elapsed: float, left: float | None, unit: str) -> str:
-    rate = f"{done / elapsed:.2f} {unit}/s" if done and elapsed else f"starting (0 {unit} so far)"
+    rate = f"{done / elapsed:.2f} {unit}/s" if done and elapsed else "first chunk"
     return rate + (f", {duration(left)} to go" if left is not None else "")
 
 

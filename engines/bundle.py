@@ -13,6 +13,7 @@ A bundle appears under its name only when it is complete: `BundleWriter` fills a
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import uuid
@@ -25,7 +26,9 @@ from ..errors import BundleError, MisuseError, OutputError
 from .manifest import MANIFEST, FileSpec, Manifest, Recipe, StageSpec
 
 _MAX_MANIFEST_BYTES = 1 << 20
-_PARTIAL = ".partial-"
+_BUNDLE_KEYS = {"format", "recipe", "stages", "files"}
+PARTIAL = ".partial-"
+"""Part of the name of every directory that is being built or replaced; none of them is a bundle."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,11 @@ def read_manifest(root: Path) -> Manifest:
     """The manifest alone, validated; the files it names are not looked at."""
     where = root / MANIFEST
     if not root.is_dir():
-        raise BundleError(f"{root}: no such directory; expected a bundle (build one: swiftvr-export build-engine --help)")
+        raise BundleError(
+            f"{root}: no such directory; expected a bundle (build one: swiftvr-export build-engine --help)"
+        )
+    if where.exists() and not where.is_file():  # reading a pipe would wait for ever
+        raise BundleError(f"{where}: not a plain file; rebuild the bundle")
     try:
         with where.open("rb") as file:
             data = file.read(_MAX_MANIFEST_BYTES + 1)
@@ -72,7 +79,11 @@ def _check_file(root: Path, entry: FileSpec) -> None:
         raise BundleError(f"{path}: missing, or not a plain file; rebuild the bundle")
     if path.stat().st_size != entry.size:
         raise BundleError(f"{path}: {path.stat().st_size} bytes, the manifest says {entry.size}; rebuild the bundle")
-    if sha256(path) != entry.sha256:
+    try:
+        found = sha256(path)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if found != entry.sha256:
         raise BundleError(f"{path}: its content is not what was built (sha256 differs); rebuild the bundle")
 
 
@@ -97,7 +108,9 @@ class BundleWriter:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.directory = self.path.with_name(f"{self.path.name}{_PARTIAL}{uuid.uuid4().hex[:8]}")
+        if self.path.name in ("", ".."):
+            raise MisuseError(f"{path}: a bundle is a directory with a name of its own; choose one that ends in a name")
+        self.directory = self.path.with_name(f"{self.path.name}{PARTIAL}{uuid.uuid4().hex[:8]}")
         self._committed = False
 
     def __enter__(self) -> BundleWriter:
@@ -134,6 +147,7 @@ class BundleWriter:
         text = manifest.to_json()
         Manifest.from_json(text, self.path / MANIFEST)  # never write what we would not read
         (self.directory / MANIFEST).write_text(text, encoding="utf-8")
+        check_replaceable(self.path)  # building took its time
         _move_into_place(self.directory, self.path)
         self._committed = True
         return Bundle(self.path, manifest)
@@ -142,21 +156,34 @@ class BundleWriter:
 def check_replaceable(path: Path) -> None:
     """Raise `MisuseError` if something that is not a bundle stands where a bundle is to go."""
     if path.is_dir():
-        if any(path.iterdir()) and not (path / MANIFEST).is_file():
+        if any(path.iterdir()) and not _looks_like_bundle(path):
             raise MisuseError(f"{path}: exists and is no bundle; choose another name, it will not be overwritten")
     elif path.exists() or path.is_symlink():
         raise MisuseError(f"{path}: a file of this name exists; a bundle is a directory, choose another name")
 
 
+def _looks_like_bundle(path: Path) -> bool:
+    """True for bundles of any format version, damaged or not; other things have a `manifest.json`, too."""
+    manifest = path / MANIFEST
+    if not manifest.is_file():
+        return False
+    try:
+        with manifest.open("rb") as file:
+            raw = json.loads(file.read(_MAX_MANIFEST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(raw, dict) and raw.keys() >= _BUNDLE_KEYS
+
+
 def remove_partial(path: Path) -> None:
     """Remove what killed builds of `path` have left. Call only while no other build of it can run."""
-    for left in path.parent.glob(f"{path.name}{_PARTIAL}*"):
+    for left in path.parent.glob(f"{path.name}{PARTIAL}*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def _move_into_place(source: Path, target: Path) -> None:
     """Rename over an earlier bundle; a directory cannot be replaced in one step, so the old one steps aside first."""
-    aside = target.with_name(f"{target.name}{_PARTIAL}{uuid.uuid4().hex[:8]}")
+    aside = target.with_name(f"{target.name}{PARTIAL}{uuid.uuid4().hex[:8]}")
     if target.exists():
         os.replace(target, aside)
     try:

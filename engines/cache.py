@@ -12,12 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from ..errors import BundleError, CheckpointError, MissingPackageError
-from .bundle import Bundle, read_manifest, remove_partial, sha256
+from ..errors import BundleError, CheckpointError, MissingPackageError, OutputError
+from .bundle import PARTIAL, Bundle, read_manifest, remove_partial, sha256
 from .geometry import Resolution
 from .manifest import MANIFEST, Recipe
 
@@ -36,9 +37,8 @@ class BundleCache:
 
     def path(self, recipe: Recipe) -> Path:
         """Where the bundle of a recipe lies, or is to lie."""
-        parity = "-parity" if recipe.parity else ""
-        name = f"{recipe.checkpoint[:16]}-{recipe.resolution}-c{recipe.clip_len}-{recipe.precision}-{recipe.target}{parity}"
-        return self.bundles / name
+        parts = (recipe.checkpoint[:16], recipe.resolution, f"c{recipe.clip_len}", recipe.precision, recipe.target)
+        return self.bundles / "-".join([*map(str, parts), *(["parity"] if recipe.parity else [])])
 
     def find(self, recipe: Recipe) -> Bundle | None:
         """The bundle of a recipe, whole and checked; None if it is not there or no longer what was built."""
@@ -52,6 +52,8 @@ class BundleCache:
         """Paths of all bundles that match, the most recently built first; their files are not checked yet."""
         found: list[tuple[float, Path]] = []
         for manifest in self.bundles.glob(f"*/{MANIFEST}"):
+            if PARTIAL in manifest.parent.name:
+                continue
             try:
                 recipe = read_manifest(manifest.parent).recipe
                 built = manifest.stat().st_mtime
@@ -70,12 +72,20 @@ class BundleCache:
         if found is not None:
             return found, False
         path = self.path(recipe)
-        self.bundles.mkdir(parents=True, exist_ok=True)
-        with _lock(path.with_name(path.name + ".lock")):
+        lock = path.with_name(path.name + ".lock")
+        try:
+            self.bundles.mkdir(parents=True, exist_ok=True)
+            lock.touch()
+        except OSError as error:
+            raise OutputError(
+                f"{lock}: the cache cannot be written ({error.strerror}); choose another --cache"
+            ) from error
+        with _lock(lock):
             found = self.find(recipe)
             if found is not None:
                 return found, False
             remove_partial(path)
+            shutil.rmtree(path, ignore_errors=True)  # damaged: of no use, and without a manifest it would be in the way
             return build(path), True
 
     def checkpoint_digest(self, checkpoint: str | Path) -> str:
@@ -110,7 +120,8 @@ class BundleCache:
             partial.write_text(json.dumps(known, indent=1), encoding="utf-8")
             os.replace(partial, place)
         except OSError:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
 
 
 def default_root() -> Path:
@@ -136,4 +147,3 @@ def _lock(path: Path) -> AbstractContextManager[object]:
     except ImportError as error:
         raise MissingPackageError("filelock", "building a bundle", "export") from error
     return FileLock(path)
-

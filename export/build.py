@@ -10,7 +10,7 @@ import torch
 
 from ..engines.bundle import Bundle, BundleWriter
 from ..engines.manifest import Recipe
-from ..errors import MisuseError
+from ..errors import MissingPackageError, MisuseError
 from .checkpoint import Checkpoint, load_checkpoint
 from .stages import stages
 from .tracing import trace_all
@@ -25,6 +25,7 @@ def build(checkpoint: str | Path | Checkpoint, recipe: Recipe, path: str | Path,
     """
     if recipe.precision != "fp32":
         raise MisuseError(f"precision {recipe.precision} cannot be exported by this version yet; it exports: fp32")
+    compiler, compiler_version = _compiler(recipe)
     with BundleWriter(path) as writer:
         loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
         report(f"checkpoint: {loaded.parameters / 1e6:,.1f} M parameters")
@@ -33,15 +34,13 @@ def build(checkpoint: str | Path | Checkpoint, recipe: Recipe, path: str | Path,
         for traced in trace_all(network, writer.directory):
             report(f"traced {traced.spec.name}: {traced.nodes} nodes")
             specs.append(traced.spec)
-        compiler, compiler_version = _compiler(recipe)
-        bundle = writer.commit(
+        return writer.commit(
             recipe,
             tool=f"swiftvr-trt {tool_version()}",
             compiler=compiler,
             compiler_version=compiler_version,
             stages=tuple(specs),
         )
-    return bundle
 
 
 def tool_version() -> str:
@@ -55,4 +54,8 @@ def tool_version() -> str:
 def _compiler(recipe: Recipe) -> tuple[str, str]:
     if recipe.target == "onnx":
         return "torch.onnx", torch.__version__
-    return "ONNX Runtime", version("onnxruntime")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingPackageError("onnxruntime", f"a bundle for target {recipe.target}", "cpu") from error
+    return "ONNX Runtime", onnxruntime.__version__

@@ -44,6 +44,7 @@ _INTEGERS = {
     "freq_dim": "freq_dim",
     "latent_channels": "in_channels",
 }
+_MAX_SIZE, _MAX_LAYERS = 1 << 16, 1024
 _FIXED: dict[str, Any] = {"patch_size": [1, 2, 2], "cross_attn_norm": True, "qk_norm": "rms_norm_across_heads"}
 _DEFAULT_WINDOW = [16, 16]
 
@@ -84,18 +85,23 @@ def read_dit_config(path: Path) -> DitConfig:
     """The transformer's sizes from its `config.json`; raises `CheckpointError` for anything outside the family."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a readable JSON file ({error})") from error
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path}: expected a JSON object, got {type(raw).__name__}")
     sizes = {field: _integer(path, raw, key) for field, key in _INTEGERS.items()}
+    if sizes["heads"] * sizes["head_dim"] > _MAX_SIZE:
+        raise CheckpointError(
+            f"{path}: num_attention_heads x attention_head_dim is over {_MAX_SIZE}; is this the model?"
+        )
     for key, expected in _FIXED.items():
         if raw.get(key, expected) != expected:
             raise CheckpointError(f"{path}: {key} is {raw[key]!r}; this model family has {expected!r}")
     if raw.get("out_channels", sizes["latent_channels"]) != sizes["latent_channels"]:
         raise CheckpointError(f"{path}: out_channels {raw['out_channels']!r} differ from in_channels")
-    if sizes["head_dim"] % 2:
-        raise CheckpointError(f"{path}: attention_head_dim is {sizes['head_dim']}, expected an even number")
+    for field in ("head_dim", "freq_dim"):
+        if sizes[field] % 2:
+            raise CheckpointError(f"{path}: {_INTEGERS[field]} is {sizes[field]}, expected an even number")
     eps = raw.get("eps", 1e-6)
     if not isinstance(eps, float) or not 0 < eps < 1:
         raise CheckpointError(f"{path}: eps is {eps!r}, expected a small positive number")
@@ -104,9 +110,10 @@ def read_dit_config(path: Path) -> DitConfig:
 
 def _integer(path: Path, raw: Mapping[str, Any], key: str) -> int:
     value = raw.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1 << 20:
+    limit = _MAX_LAYERS if key == "num_layers" else _MAX_SIZE
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
         found = "is missing" if key not in raw else f"is {value!r}"
-        raise CheckpointError(f"{path}: {key} {found}, expected a positive whole number")
+        raise CheckpointError(f"{path}: {key} {found}, expected a whole number from 1 to {limit}")
     return value
 
 
@@ -183,9 +190,9 @@ def _shards(index: Path) -> Iterator[Path]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index}: not a safetensors index with a weight_map ({error})") from error
     for name in names:
-        shard = index.with_name(name)
-        if Path(name).name != name:
+        if not isinstance(name, str) or not name or Path(name).name != name:
             raise CheckpointError(f"{index}: {name!r} is not a file name in this directory")
+        shard = index.with_name(name)
         if not shard.is_file():
             raise CheckpointError(f"{shard}: this shard, named by {index.name}, is missing; download it again")
         yield shard

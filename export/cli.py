@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +28,15 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 def _recipe_options(function: Any) -> Any:
     """The options that say what a bundle is to be, shared by `onnx` and `build-engine`."""
     for option in (
-        click.option("--debug", is_flag=True, help="Show a traceback when something fails."),
+        click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails."),
         click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
         click.option("--parity", is_flag=True, help="Follow the published protocol exactly, black padding included."),
         click.option("--clip-len", default=24, show_default=True, help="Frames per chunk, a multiple of 4."),
         click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True),
         click.option("--resolution", metavar="WxH", required=True, help="Output size in pixels, e.g. 1920x1080."),
-        click.option("--checkpoint", type=click.Path(path_type=Path), required=True, help="SwiftVR checkpoint directory."),
+        click.option(
+            "--checkpoint", type=click.Path(path_type=Path), required=True, help="SwiftVR checkpoint directory."
+        ),
     ):
         function = option(function)
     return function
@@ -89,18 +93,22 @@ def build_engine(output: Path | None, cache: Path | None, target: str, **options
 @command.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--checkpoint", type=click.Path(path_type=Path), required=True, help="What the bundle was made from.")
-@click.option("--frames", type=click.IntRange(1, 100000), help="Frames through the whole loop.  [default: 2 chunks + 9]")
+@click.option(
+    "--frames", type=click.IntRange(1, 100000), help="Frames through the whole loop.  [default: 2 chunks + 9]"
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads for one stage.  [default: one per core]")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
-def verify(bundle: Path, checkpoint: Path, frames: int | None, threads: int | None, debug: bool) -> int:
+@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
+def verify(bundle: Path, checkpoint: Path, frames: int | None, threads: int | None) -> int:
     """Compare every stage of BUNDLE, and the whole loop, with the float32 torch network.
 
     Exit code 0 if everything is within tolerance, 1 if not.
     """
     from ..engines.bundle import Bundle
     from ..engines.cache import BundleCache
-    from .checkpoint import load_checkpoint
-    from .verify import verify as compare
+
+    with _needs_export_packages("verifying a bundle"):
+        from .checkpoint import load_checkpoint
+        from .verify import verify as compare
 
     opened = Bundle.open(bundle)
     rows = []
@@ -116,9 +124,11 @@ def verify(bundle: Path, checkpoint: Path, frames: int | None, threads: int | No
 @command.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--input-size", metavar="WxH", help="Size of incoming frames for the memory plan.  [default: the output's]")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
-def inspect(bundle: Path, as_json: bool, input_size: str | None, debug: bool) -> None:
+@click.option(
+    "--input-size", metavar="WxH", help="Size of incoming frames for the memory plan.  [default: the output's]"
+)
+@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
+def inspect(bundle: Path, as_json: bool, input_size: str | None) -> None:
     """Say what BUNDLE is: what it was made from and by, its stages, and the memory that a stream takes."""
     from ..engines.bundle import Bundle
     from ..engines.geometry import Resolution
@@ -142,8 +152,8 @@ def inspect(bundle: Path, as_json: bool, input_size: str | None, debug: bool) ->
 @command.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--cache", type=click.Path(path_type=Path), envvar="SWIFTVR_CACHE", help="Where built bundles are kept.")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
-def doctor(as_json: bool, cache: Path | None, debug: bool) -> None:
+@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
+def doctor(as_json: bool, cache: Path | None) -> None:
     """List what is installed, what is missing for which target, and how to get it."""
     from ..engines.cache import BundleCache
     from ..engines.doctor import diagnose
@@ -175,14 +185,21 @@ def _build(checkpoint: Path, recipe: Recipe, path: Path, report: Report) -> Any:
     from ..engines.bundle import check_replaceable
 
     check_replaceable(path)  # before torch is imported, which takes seconds
-    try:
+    with _needs_export_packages("exporting a checkpoint"):
         from .build import build
+    report(f"building {recipe.describe()}")
+    return build(checkpoint, recipe, path, report)
+
+
+@contextmanager
+def _needs_export_packages(purpose: str) -> Iterator[None]:
+    """Say which extra is missing if an import fails."""
+    try:
+        yield
     except ImportError as error:
         from ..errors import MissingPackageError
 
-        raise MissingPackageError(error.name or "torch", "exporting a checkpoint", "export") from error
-    report(f"building {recipe.describe()}")
-    return build(checkpoint, recipe, path, report)
+        raise MissingPackageError(error.name or "torch", purpose, "export") from error
 
 
 def _reporter(quiet: bool) -> Report:
@@ -215,11 +232,15 @@ def _print_report(path: Path, report: BundleReport) -> None:
 
     recipe = report.recipe
     click.echo(f"{path}: {recipe['width']}x{recipe['height']}, {recipe['precision']}, target {recipe['target']}")
-    click.echo(f"  chunks      {recipe['clip_len']} frames{', published protocol (--parity)' if recipe['parity'] else ''}")
+    click.echo(
+        f"  chunks      {recipe['clip_len']} frames{', published protocol (--parity)' if recipe['parity'] else ''}"
+    )
     click.echo(f"  checkpoint  {recipe['checkpoint']}")
     click.echo(f"  made by     {report.made_by} with {report.compiler}")
     click.echo(f"  on disk     {console.size(report.bytes_on_disk)}")
-    click.echo(f"  a stream    {console.size(report.stream_bytes)} of buffers for {report.stream_input} input, without a")
+    click.echo(
+        f"  a stream    {console.size(report.stream_bytes)} of buffers for {report.stream_input} input, without a"
+    )
     click.echo("              stage's own working memory")
     table = Table("stage", "takes", "gives", "state", "file")
     for stage in report.stages:
@@ -233,10 +254,14 @@ def _print_diagnosis(diagnosis: Diagnosis) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    click.echo(f"Python {diagnosis.python} on {diagnosis.platform}; NVIDIA driver: {'yes' if diagnosis.driver else 'no'}")
+    click.echo(
+        f"Python {diagnosis.python} on {diagnosis.platform}; NVIDIA driver: {'yes' if diagnosis.driver else 'no'}"
+    )
     free = "unknown" if diagnosis.cache_free_bytes is None else console.size(diagnosis.cache_free_bytes)
     click.echo(f"bundles are kept in {diagnosis.cache} ({free} free)")
-    click.echo("installed: " + ", ".join(f"{name} {version}" for name, version in diagnosis.packages.items() if version))
+    click.echo(
+        "installed: " + ", ".join(f"{name} {version}" for name, version in diagnosis.packages.items() if version)
+    )
     table = Table("to", "ready", "missing", "get it with")
     for purpose in diagnosis.purposes:
         ready = "yes" if purpose.ready else (purpose.note or "no")

@@ -142,7 +142,8 @@ class Block(nn.Module):
         x = x + self.attn1.windowed(normed, rope, gather, owner) * gate
         x = x + self.attn2.cross(self.norm2(x), *self.attn2.keys_and_values(prompt))
         normed = self.normalise(x) * (1 + ffn_scale) + ffn_shift
-        return x + self.ffn(normed) * ffn_gate
+        out: Tensor = x + self.ffn(normed) * ffn_gate
+        return out
 
     def normalise(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, (x.shape[-1],), eps=self.eps)

@@ -54,4 +54,3 @@ def fold_growth(decoder: Decoder) -> nn.ModuleList:
             layer = Grow(grow, convolution)
         folded.append(layer)
     return folded
-

@@ -171,7 +171,11 @@ class BlockStage(nn.Module):
         self.block = block
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = block.modulation(conditioning.time)
         self.shift, self.gain, self.gate = nn.Buffer(shift), nn.Buffer(1 + scale), nn.Buffer(gate)
-        self.ffn_shift, self.ffn_gain, self.ffn_gate = nn.Buffer(ffn_shift), nn.Buffer(1 + ffn_scale), nn.Buffer(ffn_gate)
+        self.ffn_shift, self.ffn_gain, self.ffn_gate = (
+            nn.Buffer(ffn_shift),
+            nn.Buffer(1 + ffn_scale),
+            nn.Buffer(ffn_gate),
+        )
         self.keys, self.values = (nn.Buffer(part) for part in block.attn2.keys_and_values(conditioning.text))
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], gather: Tensor, owner: Tensor) -> Tensor:
@@ -180,7 +184,8 @@ class BlockStage(nn.Module):
         x = x + block.attn1.windowed(normed, rope, gather, owner) * self.gate
         x = x + block.attn2.cross(block.norm2(x), self.keys, self.values)
         normed = block.normalise(x) * self.ffn_gain + self.ffn_shift
-        return x + block.ffn(normed) * self.ffn_gate
+        out: Tensor = x + block.ffn(normed) * self.ffn_gate
+        return out
 
 
 def _index(values: object) -> nn.Parameter:

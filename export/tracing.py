@@ -89,7 +89,7 @@ def trace(stage: Stage) -> Model:
         program = torch.export.export(
             stage.module.eval(),
             stage.example,
-            dynamic_shapes=_dynamic_shapes(stage.module, [sides.get(name) for name in names]),
+            dynamic_shapes=_dynamic_shapes([sides.get(name) for name in names]),
         )
         exported = torch.onnx.export(
             program,
@@ -152,7 +152,7 @@ def _tidy(model: Model) -> None:
                 value.shape[axis] = SymbolicDim(free.setdefault(str(side), _SIDES[min(len(free), len(_SIDES) - 1)]))
 
 
-def _dynamic_shapes(module: torch.nn.Module, sides: list[Any]) -> tuple[Any, ...]:
+def _dynamic_shapes(sides: list[Any]) -> tuple[Any, ...]:
     """Stages take one tensor and then any number of states; torch wants the latter as one nested tuple."""
     return (sides[0], tuple(sides[1:])) if len(sides) > 1 else (sides[0],)
 

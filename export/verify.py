@@ -6,7 +6,7 @@ FIRST, MIDDLE and LAST. Differences are absolute: latents and states as they are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +63,9 @@ def verify(
             "verify it against its own"
         )
     if recipe.target not in ORT_TARGETS:
-        raise MisuseError(f"{bundle.path}: target {recipe.target} cannot be run here; verify one of {', '.join(ORT_TARGETS)}")
+        raise MisuseError(
+            f"{bundle.path}: target {recipe.target} cannot be run here; verify one of {', '.join(ORT_TARGETS)}"
+        )
     device = OrtDevice(bundle, threads=threads)
     try:
         for stage in stages(checkpoint, recipe.resolution, clip_len=recipe.clip_len, parity=recipe.parity):
@@ -124,9 +126,7 @@ def _compare_loop(bundle: Bundle, checkpoint: Checkpoint, frames: int | None, th
     clip = [picture(index, *_INPUT_SIZE) for index in range(count)]
     reference = Reference(checkpoint, recipe.resolution, clip_len=recipe.clip_len, parity=recipe.parity)
     with Restorer.open(bundle, threads=threads) as restorer:
-        pairs: list[tuple[Array, Array]] = list(
-            zip(restorer.restore(clip), reference.restore(clip), strict=True)
-        )
+        pairs: list[tuple[Array, Array]] = list(zip(restorer.restore(clip), reference.restore(clip), strict=True))
     return _row(f"whole loop, {count} frames", "levels", pairs, recipe.precision)
 
 
@@ -145,10 +145,11 @@ def picture(index: int, height: int, width: int) -> NDArray[np.uint8]:
     """Frame `index` of a moving test picture, uint8 [height, width, 3]: edges, gradients and texture of all scales."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     u, v = x + 1.7 * index, y + 0.6 * index
-    waves: list[Callable[[], NDArray[np.float64]]] = [
-        lambda: np.sin(u / 7.0) * np.cos(v / 11.0),
-        lambda: np.sign(np.sin(u / 23.0 + v / 17.0)),
-        lambda: np.sin((u * u + v * v) / 900.0),
-    ]
-    channels = [127.5 + 90.0 * wave() + 30.0 * np.sin(x / width * 3 + index / 9) for wave in waves]
-    return np.clip(np.rint(np.stack(channels, axis=-1)), 0, 255).astype(np.uint8)
+    waves = (
+        np.sin(u / 7.0) * np.cos(v / 11.0),
+        np.sign(np.sin(u / 23.0 + v / 17.0)),
+        np.sin((u * u + v * v) / 900.0),
+    )
+    levels = 127.5 + 90.0 * np.stack(waves, axis=-1) + 30.0 * np.sin(x / width * 3 + index / 9)[..., None]
+    frame: NDArray[np.uint8] = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return frame

@@ -45,7 +45,7 @@ Exit codes: 0 done, 1 the machine could not carry it out, 2 the request cannot b
 @click.option("-y", "--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
 @click.option("--threads", type=int, help="CPU threads for one stage.  [default: one per core]")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
 @click.version_option(package_name="swiftvr-trt")
 def command(source: Path, output: str, **options: Any) -> None:
     """Restore INPUT (a video file or a folder of images) into OUTPUT.

@@ -31,7 +31,6 @@ class OrtDevice:
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
         """threads: how many one stage may use; None means one per physical core."""
-        ort = _import_onnxruntime()
         self._sessions: dict[str, ort.InferenceSession] = {}
         for stage in STAGES:
             self._sessions[stage] = _load(bundle, stage, threads)
@@ -60,7 +59,7 @@ def _load(bundle: Bundle, stage: str, threads: int | None) -> ort.InferenceSessi
     path = bundle.stage_path(stage)
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no base class)
+    except Exception as error:
         raise BundleError(f"{path}: ONNX Runtime {ort.__version__} cannot load this stage ({_line(error)})") from error
 
 
@@ -152,7 +151,7 @@ class _StageCall:
     def __call__(self) -> None:
         try:
             self.session.run_with_iobinding(self.binding, self.options)
-        except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no base class)
+        except Exception as error:
             if self.cancelled.is_set():
                 raise Cancelled from error
             raise StageError(f"stage {self.stage} failed in ONNX Runtime ({_line(error)})") from error

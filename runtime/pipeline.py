@@ -76,7 +76,7 @@ def restore_media(
     return last
 
 
-class _Stopped(Exception):
+class _Stopped(Exception):  # noqa: N818 (it ends a thread and reports no error)
     """This run was stopped by another of its threads."""
 
 

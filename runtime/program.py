@@ -173,4 +173,3 @@ def _of_role(stage: StageSpec, role: Role) -> BufferSpec:
 
 def _static(shape: tuple[int | None, ...]) -> tuple[int, ...]:
     return tuple(side for side in shape if side is not None)
-

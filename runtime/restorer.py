@@ -1,7 +1,7 @@
 """`Restorer`: a bundle, loaded, that turns frames into frames.
 
-    with Restorer.open("bundle") as restorer:
-        for restored in restorer.restore(frames): ...
+with Restorer.open("bundle") as restorer:
+    for restored in restorer.restore(frames): ...
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ def choose_bundle(request: BundleRequest, width: int, height: int, *, quiet: boo
         except BundleError:
             continue  # a damaged cached bundle is as good as none
     raise MisuseError(
-        f"no bundle for {size} has been built yet ({width}x{height} input); name a --bundle, or a --checkpoint to build one"
+        f"no bundle for {size} has been built yet ({width}x{height} input); "
+        "name a --bundle, or a --checkpoint to build one"
     )
 
 
@@ -71,7 +72,8 @@ def _named(path: Path, wanted: Resolution | None) -> Bundle:
     recipe = bundle.manifest.recipe
     if wanted not in (None, recipe.resolution):
         raise MisuseError(
-            f"{path} restores to {recipe.resolution}, {wanted} was asked for; leave the size out, or build another bundle"
+            f"{path} restores to {recipe.resolution}, {wanted} was asked for; "
+            "leave the size out, or build another bundle"
         )
     return bundle
 
@@ -79,7 +81,12 @@ def _named(path: Path, wanted: Resolution | None) -> Bundle:
 def _built(request: BundleRequest, checkpoint: Path, size: Resolution, cache: BundleCache, *, quiet: bool) -> Bundle:
     """From the cache, or built by a process of its own: torch never enters this one."""
     recipe = Recipe(
-        cache.checkpoint_digest(checkpoint), size.width, size.height, request.clip_len, request.precision, request.target
+        cache.checkpoint_digest(checkpoint),
+        size.width,
+        size.height,
+        request.clip_len,
+        request.precision,
+        request.target,
     )
     found = cache.find(recipe)
     if found is not None:
@@ -97,7 +104,9 @@ def _built(request: BundleRequest, checkpoint: Path, size: Resolution, cache: Bu
 def _run_builder(command: list[str], size: Resolution, *, quiet: bool) -> None:
     """Run the build, pass its lines on, and turn its last word, if that is an error, into ours."""
     reason = ""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8") as build:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as build:
         for line in build.stderr or ():
             if line.startswith(console.ERROR):
                 reason = line.removeprefix(console.ERROR).strip()

@@ -11,7 +11,7 @@ transformer sees a chunk at once. The latency is therefore one chunk, plus three
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ class _Stream:
     frames_in: Frame
     frames_out: Frame
     recordings: dict[tuple[Chunk, Phase, bool], tuple[Recording, Phase]]
-    phase: Phase = Phase()
+    phase: Phase = field(default_factory=Phase)
     first: bool = True
     waiting: int = 0
     owed: int = 0

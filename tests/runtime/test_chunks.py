@@ -18,9 +18,7 @@ def plan(clip_len: int, frames: int, *, eager: bool = True, parity: bool = False
 
     def run(*, ended: bool) -> None:
         nonlocal waiting, owed
-        while chunk := next_chunk(
-            clip_len, first=not chunks, waiting=waiting, owed=owed, ended=ended, parity=parity
-        ):
+        while chunk := next_chunk(clip_len, first=not chunks, waiting=waiting, owed=owed, ended=ended, parity=parity):
             chunks.append(chunk)
             waiting, owed = waiting - chunk.frames, owed - chunk.emit
 

@@ -116,7 +116,9 @@ def test_a_bundle_of_another_shape_keeps_the_display_aspect(bundle: Bundle, clip
 
 def test_the_cached_bundle_of_the_right_size_is_found(mini_checkpoint: Path, clip: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    built = run(clip, tmp_path / "a.mkv", "--checkpoint", mini_checkpoint, "--upscale", 1, "--clip-len", 4, "--cache", cache)
+    built = run(
+        clip, tmp_path / "a.mkv", "--checkpoint", mini_checkpoint, "--upscale", 1, "--clip-len", 4, "--cache", cache
+    )
     assert built.returncode == 0, built.stderr
     assert "traced decode" in built.stderr
     found = run(clip, tmp_path / "b.mkv", "--resolution", "56x34", "--cache", cache)
@@ -169,7 +171,9 @@ def test_misuse_ends_in_one_line_and_exit_code_2(bundle: Bundle, clip: Path, tmp
         ((clip, out, "--frobnicate"), ("--frobnicate",)),
     ):
         assert_one_error_line(run(*arguments), 2, *words)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "rubbish.mp4"] + ["c"] * (tmp_path / "c").exists()
+    assert (
+        sorted(path.name for path in tmp_path.iterdir()) == ["empty", "rubbish.mp4"] + ["c"] * (tmp_path / "c").exists()
+    )
 
 
 def test_an_existing_output_is_kept_unless_told_otherwise(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
@@ -182,9 +186,7 @@ def test_an_existing_output_is_kept_unless_told_otherwise(bundle: Bundle, clip: 
 
 
 @pytest.mark.parametrize("polite", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_nothing_and_says_so(
-    bundle: Bundle, tmp_path: Path, polite: signal.Signals
-) -> None:
+def test_an_interrupted_run_leaves_nothing_and_says_so(bundle: Bundle, tmp_path: Path, polite: signal.Signals) -> None:
     source = write_clip(tmp_path / "in.mkv", frames=600)
     out = tmp_path / "out"
     out.mkdir()

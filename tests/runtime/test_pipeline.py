@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 import pytest
 
-from swiftvr_trt import MediaError, OutputError, Restorer, StageError
+from swiftvr_trt import MediaError, OutputError, Restorer, StageError, SwiftVRError
 from swiftvr_trt.export.verify import picture
 from swiftvr_trt.runtime import pipeline
 from swiftvr_trt.runtime.media import Colour, Item, Passenger, Picture, SourceInfo, Stamp
@@ -112,7 +112,12 @@ def test_pictures_keep_their_stamps_and_passengers_their_place(restorer: Restore
     ("source", "sink", "expected", "message"),
     [
         (ListSource(99, fail_at=14, error=MediaError("frame 14 is rotten")), ListSink(), MediaError, "14 is rotten"),
-        (ListSource(99, fail_at=14, error=ValueError("odd")), ListSink(), StageError, "reading failed: ValueError: odd"),
+        (
+            ListSource(99, fail_at=14, error=ValueError("odd")),
+            ListSink(),
+            StageError,
+            "reading failed: ValueError: odd",
+        ),
         (ListSource(99), ListSink(fail_at=3, error=OutputError("disk full")), OutputError, "disk full"),
         (ListSource(99), ListSink(fail_at=3, error=KeyError("x")), StageError, "writing failed: KeyError"),
         (ListSource(20), ListSink(fail_at=-2, error=OutputError("no trailer")), OutputError, "no trailer"),
@@ -121,21 +126,23 @@ def test_pictures_keep_their_stamps_and_passengers_their_place(restorer: Restore
     ids=["reader", "reader-bug", "writer", "writer-bug", "commit", "endless-source"],
 )
 def test_a_failing_part_stops_all_within_a_second(
-    restorer: Restorer, source: ListSource, sink: ListSink, expected: type[Exception], message: str
+    restorer: Restorer,
+    source: ListSource,
+    sink: ListSink,
+    expected: type[Exception],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     failed_at: list[float] = []
-    if source.error:
-        source.error.add_note("")  # the very object must come through, or be the cause
+    original = pipeline._Run._fail
+
+    def noting(run: pipeline._Run, error: SwiftVRError) -> None:
+        failed_at.append(time.monotonic())
+        original(run, error)
+
+    monkeypatch.setattr(pipeline._Run, "_fail", noting)
     with restorer.session() as session, pytest.raises(expected, match=message):
-        original = pipeline._Run._fail
-
-        def noting(run: pipeline._Run, error: Exception) -> None:
-            failed_at.append(time.monotonic())
-            original(run, error)  # type: ignore[arg-type]
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipeline._Run, "_fail", noting)
-            restore_media(session, source, sink)
+        restore_media(session, source, sink)
     assert time.monotonic() - failed_at[0] < SECOND
     assert not sink.committed
     assert no_threads_left()

@@ -82,7 +82,7 @@ def test_every_view_lies_inside_its_buffer(manifest: Manifest) -> None:
     buffers = plan_buffers(manifest, 33, 57)
     for steps in programs(manifest, 45):
         for view in (view for step in steps for view in (*reads(step), *writes(step))):
-            assert 0 <= view.start
+            assert view.start >= 0
             assert view.count > 0
             assert view.start + view.count <= buffers[view.buffer].shape[0]
 

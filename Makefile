@@ -1,0 +1,27 @@
+# `make demo` and `make test` need Python 3.11 or newer with pip, and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint clean
+
+demo: $(INSTALLED)  ## restore the sample clip and draw before and after
+	$(BIN)/python -m benchmarks.make_demo
+
+test: $(INSTALLED)  ## run the tests and print the coverage
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: $(INSTALLED)  ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python scripts/typecheck.py
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[cpu,export,dev]"
+	@echo installed > $@
+
+clean:  ## remove what the two commands made
+	rm -rf $(VENV) demo-output

@@ -1,0 +1,90 @@
+"""`make demo`: export a model, restore the sample clip, and draw before and after side by side.
+
+Uses the demonstration checkpoint in `export/demo` if it is there. Until it is, a checkpoint of the published layout
+with random weights stands in: every part of the tool then does its work, but the picture is noise.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = ROOT / "benchmarks" / "media" / "sample.mp4"
+DEMO = ROOT / "export" / "demo"
+GENERATOR = ROOT / "tests" / "oracle" / "make_checkpoint.py"
+FRAME = 30
+"""Which frame the picture shows."""
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "demo-output", help="Where results go.")
+def main(out: Path) -> None:
+    """Export, build, restore, draw."""
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint = _checkpoint(out)
+    video, picture = out / "restored.mp4", out / "before-after.png"
+    # The checkpoint is traced to ONNX and built into a bundle for the CPU by the first run, and found by later ones.
+    _run("runtime", str(SAMPLE), str(video), "--checkpoint", str(checkpoint), "--upscale", "2", "--overwrite")
+    draw(SAMPLE, video, picture)
+    click.echo(f"\nrestored clip:      {_shown(video)}\nbefore and after:   {_shown(picture)}")
+    if checkpoint != DEMO:
+        click.echo("These colours are noise: a model with random weights stands in for a trained one.")
+
+
+def draw(before: Path, after: Path, path: Path, index: int = FRAME) -> None:
+    """One frame: on the left the input enlarged by bicubic interpolation, on the right the restored one."""
+    right = _frame(after, index)
+    left = _frame(before, index, size=(right.shape[1], right.shape[0]))
+    both = np.concatenate([left, np.full((right.shape[0], 6, 3), 255, np.uint8), right], axis=1)
+    with av.open(path, "w", format="image2", options={"update": "1"}) as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = both.shape[1], both.shape[0], "rgb24"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(both, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def _checkpoint(out: Path) -> Path:
+    if (DEMO / "reae.safetensors").is_file():
+        return DEMO
+    click.echo("export/demo has no checkpoint: one with random weights stands in")
+    stand_in = out / "random-weights"
+    if not stand_in.is_dir():
+        subprocess.run([sys.executable, str(GENERATOR), "tiny", str(stand_in)], check=True)
+    return stand_in
+
+
+def _run(package: str, *arguments: str) -> None:
+    command = [sys.executable, "-m", f"swiftvr_trt.{package}.cli", *arguments]
+    outcome = subprocess.run(command, check=False)
+    if outcome.returncode:
+        sys.exit(outcome.returncode)  # the tool has said why
+
+
+def _frame(path: Path, index: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    with av.open(path) as container:
+        for number, frame in enumerate(container.decode(video=0)):
+            if number == index:
+                if size:
+                    frame = frame.reformat(*size, interpolation="BICUBIC")
+                return frame.to_ndarray(format="rgb24")
+    raise click.ClickException(f"{path} has fewer than {index + 1} frames")
+
+
+def _shown(path: Path) -> str:
+    """Relative to where the user is, if it is below."""
+    try:
+        return os.fspath(path.relative_to(Path.cwd()))
+    except ValueError:
+        return os.fspath(path)
+
+
+if __name__ == "__main__":
+    main()

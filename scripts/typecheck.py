@@ -1,0 +1,30 @@
+"""Run mypy --strict on the packages.
+
+The repository root is the package `swiftvr_trt`, whatever the directory is called, so mypy is shown it under that name
+through a link in `build/`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("engines", "errors", "export", "console", "runtime")
+
+
+def main() -> int:
+    view = ROOT / "build" / "types"
+    view.mkdir(parents=True, exist_ok=True)
+    link = view / "swiftvr_trt"
+    if not link.exists():
+        link.symlink_to(ROOT, target_is_directory=True)
+    names = [argument for package in PACKAGES for argument in ("-p", f"swiftvr_trt.{package}")]
+    environment = {**os.environ, "MYPYPATH": str(view)}
+    return subprocess.run([sys.executable, "-m", "mypy", *names], cwd=ROOT, env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

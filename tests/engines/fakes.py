@@ -1,0 +1,69 @@
+"""Bundles written by hand: a manifest that is consistent, and stage files that nothing would run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from swiftvr_trt import Bundle
+from swiftvr_trt.engines.bundle import BundleWriter
+from swiftvr_trt.engines.manifest import FileSpec, Manifest, Recipe, Role, StageSpec, TensorSpec
+
+WHERE = Path("bundle") / "manifest.json"
+RECIPE = Recipe(checkpoint="c0" * 32, width=100, height=60, clip_len=8, precision="fp32", target="cpu")
+WEIGHTS = "weights.bin"
+
+
+def fake_stages(recipe: Recipe = RECIPE) -> tuple[StageSpec, ...]:
+    """Tensors as the recipe implies them, one state each for `encode` and `decode`."""
+    size = recipe.resolution
+    grid = (size.latent_height, size.latent_width)
+    incoming = TensorSpec("frames", "uint8", (4, None, None, 3), Role.FRAMES)
+    outgoing = TensorSpec("frames", "uint8", (4, size.height, size.width, 3), Role.FRAMES)
+    before = TensorSpec("state_in_0", "float32", (1, 8, *grid), Role.STATE_IN)
+    after = TensorSpec("state_out_0", "float32", (1, 8, *grid), Role.STATE_OUT)
+
+    def latents(count: int) -> TensorSpec:
+        return TensorSpec("latents", "float32", (count, 12, *grid), Role.LATENTS)
+
+    def stage(name: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> StageSpec:
+        return StageSpec(name, f"{name}.onnx", inputs, outputs)
+
+    middle, edge = latents(recipe.latents), latents(recipe.latents + 1)
+    return (
+        stage("encode", (incoming, before), (latents(1), after)),
+        stage("dit", (middle,), (middle,)),
+        stage("dit_edge", (edge,), (edge,)),
+        stage("decode", (latents(1), before), (outgoing, after)),
+    )
+
+
+def fake_manifest(recipe: Recipe = RECIPE) -> Manifest:
+    stages = fake_stages(recipe)
+    files = tuple(FileSpec(stage.file, 5, "ab" * 32) for stage in stages)
+    return Manifest(recipe, "swiftvr-trt test", "none", "1.0", None, stages, files)
+
+
+def raw_manifest() -> dict[str, Any]:
+    """The manifest as JSON gives it, to be damaged."""
+    raw: dict[str, Any] = json.loads(fake_manifest().to_json())
+    return raw
+
+
+def write_fake_bundle(
+    path: Path, recipe: Recipe = RECIPE, *, content: bytes = b"weights", midway: Callable[[], object] = lambda: None
+) -> Bundle:
+    """Build a bundle whose weights are `content`; `midway` is called when half of its files are there."""
+    with BundleWriter(path) as writer:
+        (writer.directory / WEIGHTS).write_bytes(content)
+        midway()
+        stages = fake_stages(recipe)
+        for stage in stages:
+            (writer.directory / stage.file).write_text(stage.name)
+        return writer.commit(recipe, tool="swiftvr-trt test", compiler="none", compiler_version="1.0", stages=stages)
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
