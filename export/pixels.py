@@ -21,7 +21,7 @@ from ..engines.geometry import Resolution
 
 def frames_in(frames: Tensor, size: Resolution, *, parity: bool) -> Tensor:
     """uint8 [T, h, w, 3] -> float32 [T, 3, H32, W32] in [0, 1]."""
-    x = frames.permute(0, 3, 1, 2).float()
+    x = frames.float().permute(0, 3, 1, 2)  # TensorRT takes uint8 at the boundary only: the cast comes first
     x = F.interpolate(x, (size.height, size.width), mode="bilinear", align_corners=False, antialias=False) / 255
     below, right = size.padded_height - size.height, size.padded_width - size.width
     if parity:

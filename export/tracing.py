@@ -129,6 +129,12 @@ def check_graph(model: Model, stage: Stage) -> None:
             raise StageError(f"stage {stage.name}: node {node.name} is a {node.op_type}, which no stage may contain")
         if node.op_type == "Attention" and len(node.inputs) > 3 and any(node.inputs[3:]):
             raise StageError(f"stage {stage.name}: {node.name} takes a mask; windows are to be dense")
+        if node.op_type != "Cast" and DataType.UINT8 in {
+            v.dtype for v in (*node.inputs, *node.outputs) if v is not None
+        }:
+            raise StageError(
+                f"stage {stage.name}: {node.name} works on uint8, which only a cast at the boundary may do"
+            )
     free = set(stage.free_size)
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.name not in free and any(not isinstance(side, int) for side in value.shape or ()):

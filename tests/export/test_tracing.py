@@ -76,8 +76,15 @@ class _Chooses(nn.Module):
         return x.index_put((torch.tensor([0]),), x[1:2])
 
 
-@pytest.mark.parametrize(("module", "culprit"), [(_Masked(), "mask"), (_Chooses(), "Scatter")])
-def test_a_graph_with_a_mask_or_a_scatter_is_refused(module: nn.Module, culprit: str) -> None:
+class _WorksOnBytes(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to(torch.uint8).flip(0).float()
+
+
+@pytest.mark.parametrize(
+    ("module", "culprit"), [(_Masked(), "mask"), (_Chooses(), "Scatter"), (_WorksOnBytes(), "uint8")]
+)
+def test_a_graph_with_a_mask_or_a_scatter_or_inner_uint8_is_refused(module: nn.Module, culprit: str) -> None:
     stage = Stage("dit", module, (torch.zeros(2, 2, 4, 8),), (("x", Role.LATENTS),), (("y", Role.LATENTS),))
     with pytest.raises(StageError, match=culprit):
         trace(stage)
