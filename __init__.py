@@ -11,10 +11,11 @@ Bundles are made by `swiftvr-export`; whole video files are restored by `swiftvr
 
 from __future__ import annotations
 
-from .engines.bundle import Bundle
-from .engines.geometry import Resolution
-from .engines.manifest import Manifest
-from .errors import (
+# Absolute, unlike elsewhere: pytest imports this file under the name of the clone's directory.
+from swiftvr_trt.engines.bundle import Bundle
+from swiftvr_trt.engines.geometry import Resolution
+from swiftvr_trt.engines.manifest import Manifest
+from swiftvr_trt.errors import (
     BundleError,
     CheckpointError,
     MachineError,
@@ -25,8 +26,8 @@ from .errors import (
     StageError,
     SwiftVRError,
 )
-from .runtime.restorer import Restorer
-from .runtime.session import Session
+from swiftvr_trt.runtime.restorer import Restorer
+from swiftvr_trt.runtime.session import Session
 
 __version__ = "0.1.0"
 
