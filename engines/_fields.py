@@ -57,6 +57,15 @@ class Fields:
             raise self._wrong(key, "a plain name")
         return value
 
+    def names(self, key: str, limit: int) -> tuple[str, ...]:
+        """Distinct plain names, sorted."""
+        value = self._raw.get(key)
+        if not isinstance(value, list) or len(value) > limit or not all(isinstance(n, str) for n in value):
+            raise self._wrong(key, f"a list of at most {limit} names")
+        if value != sorted(set(value)) or not all(_NAME.fullmatch(name) for name in value):
+            raise self._wrong(key, "distinct plain names in order")
+        return tuple(value)
+
     def digest(self, key: str) -> str:
         value = self._raw.get(key)
         if not isinstance(value, str) or not _DIGEST.fullmatch(value):

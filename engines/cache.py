@@ -38,7 +38,8 @@ class BundleCache:
     def path(self, recipe: Recipe) -> Path:
         """Where the bundle of a recipe lies, or is to lie."""
         parts = (recipe.checkpoint[:16], recipe.resolution, f"c{recipe.clip_len}", recipe.precision, recipe.target)
-        return self.bundles / "-".join([*map(str, parts), *(["parity"] if recipe.parity else [])])
+        special = (["parity"] if recipe.parity else []) + [f"no_{name}" for name in recipe.without]
+        return self.bundles / "-".join([*map(str, parts), *special])
 
     def find(self, recipe: Recipe) -> Bundle | None:
         """The bundle of a recipe, whole and checked; None if it is not there or no longer what was built."""

@@ -76,6 +76,7 @@ class Recipe:
     """What a bundle was asked to be. Two bundles of one recipe are interchangeable; the cache is keyed by it.
 
     checkpoint: sha256 over the checkpoint's files. target: `onnx` (as exported) or a build target, e.g. `cpu`.
+    without: names of the rewrites that were switched off, sorted.
     """
 
     checkpoint: str
@@ -85,6 +86,7 @@ class Recipe:
     precision: str
     target: str
     parity: bool = False
+    without: tuple[str, ...] = ()
 
     @property
     def resolution(self) -> Resolution:
@@ -96,16 +98,18 @@ class Recipe:
         return self.clip_len // FRAMES_PER_LATENT
 
     def describe(self) -> str:
-        suffix = ", parity" if self.parity else ""
-        return f"{self.resolution}, {self.precision}, {self.clip_len}-frame chunks, target {self.target}{suffix}"
+        parts = [str(self.resolution), self.precision, f"{self.clip_len}-frame chunks", f"target {self.target}"]
+        parts += ["parity"] if self.parity else []
+        return ", ".join(parts + [f"without {name}" for name in self.without])
 
     def command(self, checkpoint: str = "DIR") -> str:
         """The command line that builds such a bundle."""
         verb = "onnx" if self.target == "onnx" else f"build-engine --target {self.target}"
-        parity = " --parity" if self.parity else ""
+        extra = " --parity" if self.parity else ""
+        extra += "".join(f" --no-rewrite {name}" for name in self.without)
         return (
             f"swiftvr-export {verb} --checkpoint {checkpoint} --resolution {self.resolution} "
-            f"--precision {self.precision} --clip-len {self.clip_len}{parity}"
+            f"--precision {self.precision} --clip-len {self.clip_len}{extra}"
         )
 
 
@@ -162,6 +166,7 @@ def _parse_recipe(fields: Fields) -> Recipe:
         precision=fields.choice("precision", PRECISIONS),
         target=fields.name("target"),
         parity=fields.flag("parity"),
+        without=fields.names("without", 32),
     )
     try:
         check_clip_len(recipe.clip_len)

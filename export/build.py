@@ -12,7 +12,7 @@ from ..engines.bundle import Bundle, BundleWriter
 from ..engines.manifest import Recipe
 from ..errors import MissingPackageError, MisuseError
 from .checkpoint import Checkpoint, load_checkpoint
-from .stages import stages
+from .stages import stages_of
 from .tracing import trace_all
 
 Report = Callable[[str], None]
@@ -30,7 +30,7 @@ def build(checkpoint: str | Path | Checkpoint, recipe: Recipe, path: str | Path,
         loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
         report(f"checkpoint: {loaded.parameters / 1e6:,.1f} M parameters")
         specs = []
-        network = stages(loaded, recipe.resolution, clip_len=recipe.clip_len, parity=recipe.parity)
+        network = stages_of(loaded, recipe)
         for traced in trace_all(network, writer.directory):
             report(f"traced {traced.spec.name}: {traced.nodes} nodes")
             specs.append(traced.spec)

@@ -30,6 +30,9 @@ def _recipe_options(function: Any) -> Any:
     for option in (
         click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails."),
         click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
+        click.option(
+            "--no-rewrite", multiple=True, metavar="NAME", help="Leave an exact rewrite out (docs/rewrites.md)."
+        ),
         click.option("--parity", is_flag=True, help="Follow the published protocol exactly, black padding included."),
         click.option("--clip-len", default=24, show_default=True, help="Frames per chunk, a multiple of 4."),
         click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True),
@@ -178,7 +181,18 @@ def _recipe(cache: Any, *, target: str, **options: Any) -> Recipe:
         precision=options["precision"],
         target=target,
         parity=options["parity"],
+        without=_known_rewrites(options["no_rewrite"]),
     )
+
+
+def _known_rewrites(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of rewrites, each once and sorted; imports the exporter only if there are any."""
+    if names:
+        with _needs_export_packages("rewriting"):
+            from .rewrites import ALL
+
+        ALL.without(names)
+    return tuple(sorted(set(names)))
 
 
 def _build(checkpoint: Path, recipe: Recipe, path: Path, report: Report) -> Any:

@@ -111,6 +111,10 @@ class FeedForward(nn.Module):
             x = layer(x)
         return x
 
+    def linears(self) -> tuple[nn.Module, nn.Module]:
+        """The two linears, in order."""
+        return self.net[0].get_submodule("proj"), self.net[2]
+
 
 class Block(nn.Module):
     """Windowed self-attention, cross-attention to the prompt, feed-forward; the first and last modulated and gated."""

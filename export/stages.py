@@ -12,20 +12,19 @@ does not depend on a frame is computed here, once, and enters the graph as a con
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..engines.geometry import FRAMES_PER_LATENT, Resolution
-from ..engines.manifest import Role
+from ..engines.manifest import Recipe, Role
 from .checkpoint import Checkpoint
-from .dit import Block, Dit, rope_tables
+from .dit_stage import DitStage
 from .pixels import frames_in, frames_out
-from .reae import Decoder, Encoder, pixels, walk
-from .rewrites import fold_growth
-from .windows import plan_windows
+from .reae import Encoder, Reae, pixels, walk
+from .rewrites import ALL, Rewrites, fold_growth
 
 
 @dataclass(frozen=True)
@@ -43,16 +42,26 @@ class Stage:
     free_size: tuple[str, ...] = ()
 
 
-def stages(checkpoint: Checkpoint, resolution: Resolution, *, clip_len: int, parity: bool) -> tuple[Stage, ...]:
-    """All stages for one output resolution and clip length, float32."""
+def stages(
+    checkpoint: Checkpoint, resolution: Resolution, *, clip_len: int, parity: bool, rewrites: Rewrites = ALL
+) -> Iterator[Stage]:
+    """All stages for one output resolution and clip length, float32, one by one: each holds weights of its own."""
     latents = clip_len // FRAMES_PER_LATENT
-    dit = checkpoint.dit
-    conditioning = condition(dit, checkpoint.prompt)
-    return (
-        _encode_stage(checkpoint.reae.encoder, resolution, parity=parity),
-        _dit_stage("dit", DitStage(dit, conditioning, resolution, latents), resolution, latents),
-        _dit_stage("dit_edge", DitStage(dit, conditioning, resolution, latents + 1), resolution, latents + 1),
-        _decode_stage(checkpoint.reae.decoder, resolution, checkpoint.reae.config.latent_channels),
+    reae, dit, prompt = checkpoint.reae, checkpoint.dit, checkpoint.prompt
+    yield _encode_stage(reae.encoder, resolution, parity=parity)
+    for name, count in (("dit", latents), ("dit_edge", latents + 1)):
+        yield _dit_stage(name, DitStage(dit, prompt, resolution, count, rewrites), resolution, count)
+    yield _decode_stage(reae, resolution, rewrites)
+
+
+def stages_of(checkpoint: Checkpoint, recipe: Recipe) -> Iterator[Stage]:
+    """The stages that a recipe asks for."""
+    return stages(
+        checkpoint,
+        recipe.resolution,
+        clip_len=recipe.clip_len,
+        parity=recipe.parity,
+        rewrites=ALL.without(recipe.without),
     )
 
 
@@ -75,12 +84,13 @@ def _dit_stage(name: str, module: DitStage, size: Resolution, latents: int) -> S
     return Stage(name, module, (example,), (("latents", Role.LATENTS),), (("restored", Role.LATENTS),))
 
 
-def _decode_stage(decoder: Decoder, size: Resolution, channels: int) -> Stage:
-    state = decoder.initial_state(size.latent_height, size.latent_width)
-    latent = torch.zeros(1, channels, size.latent_height, size.latent_width)
+def _decode_stage(reae: Reae, size: Resolution, rewrites: Rewrites) -> Stage:
+    state = reae.decoder.initial_state(size.latent_height, size.latent_width)
+    latent = torch.zeros(1, reae.config.latent_channels, size.latent_height, size.latent_width)
+    layers = fold_growth(reae.decoder) if rewrites.growth else reae.decoder
     return Stage(
         "decode",
-        DecodeStage(decoder, size),
+        DecodeStage(layers, size),
         (latent, *state),
         (("restored", Role.LATENTS), *_state_names("state_in", state, Role.STATE_IN)),
         (("frames", Role.FRAMES), *_state_names("state_out", state, Role.STATE_OUT)),
@@ -106,87 +116,10 @@ class EncodeStage(nn.Module):
 class DecodeStage(nn.Module):
     """Restored latent [1, C, H/16, W/16] and the state -> uint8 frames [4, H, W, 3] and the new state."""
 
-    def __init__(self, decoder: Decoder, size: Resolution) -> None:
+    def __init__(self, layers: nn.ModuleList, size: Resolution) -> None:
         super().__init__()
-        self.layers, self.size = fold_growth(decoder), size
+        self.layers, self.size = layers, size
 
     def forward(self, restored: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         x, after = walk(self.layers, restored, state)
         return (frames_out(pixels(x), self.size), *after)
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What the constant timestep and prompt become: numbers.
-
-    time [6, dim] is added to every block's modulation table, final [2, dim] is the last norm's shift and scale, text
-    [rows, dim] is what cross-attention sees.
-    """
-
-    time: Tensor
-    final: Tensor
-    text: Tensor
-
-
-@torch.no_grad()
-def condition(dit: Dit, prompt: Tensor) -> Conditioning:
-    """Run everything that depends on the timestep and the prompt only."""
-    temb, time = dit.condition_embedder.time()
-    return Conditioning(time, dit.scale_shift_table[0] + temb, dit.condition_embedder.text(prompt))
-
-
-class DitStage(nn.Module):
-    """Latents [T, C, h, w] -> restored latents [T, C, h, w], for one T and one grid."""
-
-    def __init__(self, dit: Dit, conditioning: Conditioning, size: Resolution, latents: int) -> None:
-        super().__init__()
-        rows, columns = size.token_rows, size.token_columns
-        self.dit = dit
-        self.rows, self.columns = rows, columns
-        self.channels = dit.config.latent_channels
-        rope = rope_tables(dit.config.head_dim, latents, rows, columns)
-        self.cos, self.sin = (nn.Buffer(table.float()) for table in rope)
-        # Layers of one parity share their windows, so two plans serve any depth.
-        plans = [plan_windows(rows, columns, dit.config.window, layer=layer) for layer in (0, 1)]
-        self.gather = nn.ParameterList([_index(plan.gather) for plan in plans])
-        self.owner = nn.ParameterList([_index(plan.owner) for plan in plans])
-        self.blocks = nn.ModuleList([BlockStage(block, conditioning) for block in dit.blocks])
-        self.shift, self.scale = (nn.Buffer(row.clone()) for row in conditioning.final)
-
-    def forward(self, latents: Tensor) -> Tensor:
-        x = self.dit.embed(latents)
-        for layer, block in enumerate(self.blocks):
-            parity = layer % 2
-            x = block(x, (self.cos, self.sin), self.gather[parity], self.owner[parity])
-        x = F.layer_norm(x, (x.shape[-1],), eps=self.dit.config.eps) * (1 + self.scale) + self.shift
-        return latents - self.dit.unpatch(self.dit.proj_out(x), self.rows, self.columns)
-
-
-class BlockStage(nn.Module):
-    """A block whose modulation and whose cross-attention keys and values are constants."""
-
-    @torch.no_grad()
-    def __init__(self, block: Block, conditioning: Conditioning) -> None:
-        super().__init__()
-        self.block = block
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = block.modulation(conditioning.time)
-        self.shift, self.gain, self.gate = nn.Buffer(shift), nn.Buffer(1 + scale), nn.Buffer(gate)
-        self.ffn_shift, self.ffn_gain, self.ffn_gate = (
-            nn.Buffer(ffn_shift),
-            nn.Buffer(1 + ffn_scale),
-            nn.Buffer(ffn_gate),
-        )
-        self.keys, self.values = (nn.Buffer(part) for part in block.attn2.keys_and_values(conditioning.text))
-
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], gather: Tensor, owner: Tensor) -> Tensor:
-        block = self.block
-        normed = block.normalise(x) * self.gain + self.shift
-        x = x + block.attn1.windowed(normed, rope, gather, owner) * self.gate
-        x = x + block.attn2.cross(block.norm2(x), self.keys, self.values)
-        normed = block.normalise(x) * self.ffn_gain + self.ffn_shift
-        out: Tensor = x + block.ffn(normed) * self.ffn_gate
-        return out
-
-
-def _index(values: object) -> nn.Parameter:
-    return nn.Parameter(torch.as_tensor(values), requires_grad=False)

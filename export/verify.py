@@ -21,7 +21,7 @@ from ..runtime.program import BufferSpec, Run, View
 from ..runtime.restorer import ORT_TARGETS, Restorer
 from .checkpoint import Checkpoint
 from .reference import Reference
-from .stages import Stage, stages
+from .stages import Stage, stages_of
 
 LATENT_TOLERANCE = {"fp32": 2e-3}
 FRAME_TOLERANCE = {"fp32": 1.0}
@@ -68,7 +68,7 @@ def verify(
         )
     device = OrtDevice(bundle, threads=threads)
     try:
-        for stage in stages(checkpoint, recipe.resolution, clip_len=recipe.clip_len, parity=recipe.parity):
+        for stage in stages_of(checkpoint, recipe):
             yield from _compare_stage(device, bundle.manifest.stage(stage.name), stage, recipe)
     finally:
         device.close()

@@ -77,3 +77,57 @@ def plan_windows(rows: int, columns: int, window: tuple[int, int], *, layer: int
     owner = np.empty(rows * columns, dtype=np.int64)
     owner[flat] = order
     return WindowPlan(rows, columns, gather, owner)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Windows that are attended to in one call, all with as many queries as keys as each other.
+
+    queries: int64 [windows, queries per window], keys: int64 [windows, keys per window]; positions of tokens.
+    """
+
+    queries: NDArray[np.int64]
+    keys: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One layer's attention: groups of windows, and where each token finds its result.
+
+    out: int64 [tokens], index into the groups' flattened queries, one group after the other.
+    """
+
+    groups: tuple[Group, ...]
+    out: NDArray[np.int64]
+
+    @property
+    def queries(self) -> NDArray[np.int64]:
+        """All queries in the order of the calls."""
+        return np.concatenate([group.queries.ravel() for group in self.groups])
+
+    def reordered(self, position: NDArray[np.int64]) -> LayerPlan:
+        """The same plan over tokens that are stored elsewhere: token t at `position[t]`."""
+        groups = tuple(Group(position[group.queries], position[group.keys]) for group in self.groups)
+        out = np.empty_like(self.out)
+        out[position] = self.out
+        return LayerPlan(groups, out)
+
+
+def plan_whole_windows(plan: WindowPlan) -> LayerPlan:
+    """As the published code does: every window asks for all its tokens, and what it does not own is dropped."""
+    return LayerPlan((Group(plan.gather, plan.gather),), plan.owner)
+
+
+def plan_owned_queries(plan: WindowPlan) -> LayerPlan:
+    """Every window asks for the tokens it owns, and only for these; windows that own as many go into one call."""
+    kept = np.zeros(plan.gather.size, dtype=bool)
+    kept[plan.owner] = True
+    owned = kept.reshape(plan.gather.shape)
+    counts = owned.sum(axis=1)
+    groups = tuple(
+        Group(plan.gather[members][owned[members]].reshape(-1, count), plan.gather[members])
+        for count in sorted(set(counts.tolist()) - {0}, reverse=True)
+        for members in (np.flatnonzero(counts == count),)
+    )
+    asked = np.concatenate([group.queries.ravel() for group in groups])
+    return LayerPlan(groups, np.argsort(asked))  # every token is asked for once, so this inverts the order

@@ -120,6 +120,7 @@ def test_a_damaged_bundle_is_built_again(tmp_path: Path, harm: str) -> None:
         replace(RECIPE, precision="fp16"),
         replace(RECIPE, target="onnx"),
         replace(RECIPE, parity=True),
+        replace(RECIPE, without=("growth",)),
     ],
 )
 def test_every_field_of_a_recipe_has_its_own_place(tmp_path: Path, other: Recipe) -> None:

@@ -72,7 +72,9 @@ def spoken(path: str) -> str:
     return ".".join(f"[{part}]" if part.isdigit() else part for part in path.split(".")).replace(".[", "[")
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, width=1, height=33, clip_len=24, parity=True)])
+@pytest.mark.parametrize(
+    "recipe", [RECIPE, replace(RECIPE, width=1, height=33, clip_len=24, parity=True, without=("growth", "order"))]
+)
 def test_a_manifest_survives_the_round_trip(recipe: Recipe) -> None:
     manifest = fake_manifest(recipe)
     assert Manifest.from_json(manifest.to_json(), WHERE) == manifest
@@ -105,6 +107,10 @@ def test_every_field_is_checked_and_named(path: str, value: object) -> None:
         ("recipe.clip_len", True),
         ("recipe.precision", "fp64"),
         ("recipe.parity", 0),
+        ("recipe.without", None),
+        ("recipe.without", ["order", "growth"]),
+        ("recipe.without", ["../order"]),
+        ("recipe.without", [1]),
         ("tool", "x" * 300),
         ("compute_capability", 12.0),
         ("stages", []),

@@ -101,7 +101,9 @@ def exports(tmp_path_factory: pytest.TempPathFactory, mini_checkpoint: Path) -> 
     bundle, cache = place / "bundle", place / "cache"
     line = ("--checkpoint", mini_checkpoint, *SIZE)
     processes = (
-        start("onnx", *line, "-o", bundle, XDG_CACHE_HOME=str(place)),
+        start(
+            "onnx", *line, "--no-rewrite", "owned", "--no-rewrite", "growth", "-o", bundle, XDG_CACHE_HOME=str(place)
+        ),
         start("build-engine", *line, "--cache", cache),
     )
     return Exports(bundle, cache, *map(finish, processes))
@@ -135,6 +137,19 @@ def falsify(bundle: Path, checkpoint: str | None = None) -> None:
         entry["sha256"] = hashlib.sha256((bundle / entry["name"]).read_bytes()).hexdigest()
     raw["recipe"]["checkpoint"] = checkpoint or raw["recipe"]["checkpoint"]
     (bundle / MANIFEST).write_text(json.dumps(raw))
+
+
+def test_rewrites_that_are_switched_off_are_recorded(exports: Exports) -> None:
+    assert Bundle.open(exports.bundle).manifest.recipe.without == ("growth", "owned")
+
+
+def test_an_unknown_rewrite_is_refused_before_anything_is_built(
+    cli: Call, mini_checkpoint: Path, tmp_path: Path
+) -> None:
+    said = cli("onnx", "--checkpoint", mini_checkpoint, *SIZE, "--no-rewrite", "magic", "-o", tmp_path / "bundle")
+    assert said.code == MisuseError.exit_code
+    assert "'magic', expected one of modulation, prompt" in said.error
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_onnx_writes_a_bundle_that_runs_and_says_only_where(exports: Exports) -> None:

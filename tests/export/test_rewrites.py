@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from swiftvr_trt import MisuseError, Resolution
+from swiftvr_trt.export.dit import Dit, DitConfig, rope_tables
+from swiftvr_trt.export.dit_stage import DitStage, Rope
 from swiftvr_trt.export.reae import Decoder, Encoder, ReaeConfig, TGrow, walk
-from swiftvr_trt.export.rewrites import Grow, fold_growth
+from swiftvr_trt.export.rewrites import ALL, Affine, Grow, Rewrites, distinct_rows, fold_growth, halves
+from swiftvr_trt.export.windows import plan_owned_queries, plan_windows
 
 RELATIVE = 1e-9
 CONFIG = ReaeConfig(latent_channels=5, encoder=(6, 7, 8, 9), decoder=(12, 10, 8, 6))
@@ -69,3 +74,93 @@ def test_one_latent_at_a_time_is_the_whole_chunk(cut: int) -> None:
         pieces.append(piece)
     assert_same(torch.cat(pieces), restored)
     assert all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(state, decoder_after, strict=True))
+
+
+def small_dit(layers: int = 3) -> Dit:
+    config = DitConfig(
+        heads=3,
+        head_dim=12,
+        layers=layers,
+        ffn_dim=40,
+        latent_channels=5,
+        text_dim=7,
+        freq_dim=16,
+        eps=1e-6,
+        window=(4, 4),
+    )
+    dit = Dit(config).double()
+    for parameter in dit.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return dit.eval()
+
+
+def prompt(distinct: int) -> Tensor:
+    rows = torch.zeros(9, 7, dtype=torch.float64)
+    rows[: distinct - 1] = torch.randn(distinct - 1, 7, dtype=torch.float64)
+    return rows
+
+
+# Grids of 32x32-pixel tokens: windows that overlap in both axes, in one, in none; a grid smaller than a window.
+GRIDS = [Resolution(32 * columns, 32 * rows) for columns, rows in ((6, 7), (9, 4), (8, 8), (3, 2), (13, 5))]
+
+
+@pytest.mark.parametrize("size", GRIDS, ids=str)
+@pytest.mark.parametrize(
+    "rewrites",
+    [ALL, ALL.without(Rewrites.names()), *(ALL.without([name]) for name in Rewrites.names())],
+    ids=["all", "none", *(f"without-{name}" for name in Rewrites.names())],
+)
+def test_the_traced_transformer_is_the_plain_one(rewrites: Rewrites, size: Resolution) -> None:
+    dit, rows = small_dit(), prompt(distinct=3)
+    latents = torch.randn(2, 5, size.latent_height, size.latent_width, dtype=torch.float64)
+    assert_same(DitStage(dit, rows, size, 2, rewrites)(latents), dit(latents, rows))
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 8, 9])
+def test_prompts_with_any_number_of_distinct_rows_are_met(distinct: int) -> None:
+    dit, rows, size = small_dit(), prompt(distinct), GRIDS[0]
+    latents = torch.randn(1, 5, size.latent_height, size.latent_width, dtype=torch.float64)
+    assert_same(DitStage(dit, rows, size, 1, ALL)(latents), dit(latents, rows))
+
+
+def test_modulation_folds_into_linears() -> None:
+    linear, x = nn.Linear(6, 4).double(), torch.randn(5, 6, dtype=torch.float64)
+    gain, shift, gate = (torch.randn(n, dtype=torch.float64) for n in (6, 6, 4))
+    folded = Affine.of(linear).after(gain, shift).gated(gate).module()
+    assert_same(folded(x), linear(x * gain + shift) * gate)
+
+
+def test_rotating_halves_is_rotating_pairs_after_reordering() -> None:
+    cos, sin = rope_tables(12, 2, 3, 2)
+    query, key = (torch.randn(2, 6, 3, 12, dtype=torch.float64) for _ in range(2))
+    order = halves(3, 12)
+    swapped = [x.flatten(2)[..., order].view_as(x) for x in (query, key)]
+    ours = [Rope(cos, sin, split=True)(x) for x in swapped]
+    theirs = [Rope(cos, sin, split=False)(x) for x in (query, key)]
+    assert_same((ours[0] * ours[1]).sum(-1), (theirs[0] * theirs[1]).sum(-1))
+
+
+def test_distinct_rows_weigh_what_they_stand_for() -> None:
+    rows, weight = distinct_rows(prompt(distinct=3))
+    assert rows.shape == (3, 7)
+    assert sorted(weight.exp().round().int().tolist()) == [1, 1, 7]
+
+
+@pytest.mark.parametrize("size", [*GRIDS, Resolution(1920, 1080), Resolution(2560, 1440)], ids=str)
+def test_owned_queries_ask_once_for_every_token(size: Resolution) -> None:
+    for layer in (0, 1):
+        plan = plan_windows(size.token_rows, size.token_columns, (16, 16), layer=layer)
+        owned = plan_owned_queries(plan)
+        assert sorted(owned.queries.tolist()) == list(range(size.token_rows * size.token_columns))
+        assert np.array_equal(owned.queries[owned.out], np.arange(owned.out.size))
+        window_of = {token: w for w, tokens in enumerate(plan.gather.tolist()) for token in tokens}
+        assert len(window_of) == owned.out.size
+        for group in owned.groups:
+            for queries, keys in zip(group.queries.tolist(), group.keys.tolist(), strict=True):
+                assert set(queries) <= set(keys)
+                assert keys in plan.gather.tolist()
+
+
+def test_an_unknown_rewrite_is_refused() -> None:
+    with pytest.raises(MisuseError, match="'magic', expected one of modulation"):
+        ALL.without(["magic"])
