@@ -17,6 +17,7 @@ from swiftvr_trt.engines.geometry import Resolution
 from swiftvr_trt.engines.manifest import Manifest
 from swiftvr_trt.errors import (
     BundleError,
+    Cancelled,
     CheckpointError,
     MachineError,
     MediaError,
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Bundle",
     "BundleError",
+    "Cancelled",
     "CheckpointError",
     "MachineError",
     "Manifest",

@@ -46,6 +46,11 @@ def run(command: click.Command, name: str) -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        if debug:
+            raise
+        fail(f"cannot access {error.filename or 'a file'}: {error.strerror or error}")
+        sys.exit(1)
     except Exception as error:
         if debug:
             raise
@@ -131,4 +136,6 @@ def _terminate_like_interrupt() -> None:
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for name in ("SIGTERM", "SIGHUP"):  # there is no hang-up on Windows
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), interrupt)

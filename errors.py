@@ -10,6 +10,8 @@
         ├── OutputError                     the result cannot be written (disk full, no permission, ...)
         └── StageError                      a stage of the pipeline failed while running
 
+`Cancelled` stands apart: it ends a stream that its owner has cancelled, and reports no error.
+
 Every message is one line in three parts: what arrived, what was expected, what to do.
 """
 
@@ -59,3 +61,7 @@ class OutputError(MachineError):
 
 class StageError(MachineError):
     """A stage of the pipeline failed while it ran."""
+
+
+class Cancelled(Exception):  # noqa: N818 (no error)
+    """The stream was cancelled by its owner."""

@@ -4,7 +4,7 @@ Both restore the same file into a file, through the same reader and writer. The 
 (`export/reference.py`), as the published code does. Each side is a process of its own; they take turns, so that a
 machine that slows down slows both, and the ratio is taken pair by pair.
 
-    python -m benchmarks.cpu_speed --checkpoint DIR --resolution 512x288 --frames 52 --repeat 3 clip.mp4
+    python -m benchmarks.cpu_speed compare --checkpoint DIR --resolution 512x288 --frames 52 --repeat 3 clip.mp4
 """
 
 from __future__ import annotations

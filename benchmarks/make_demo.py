@@ -57,7 +57,9 @@ def _checkpoint(out: Path) -> Path:
     click.echo("export/demo has no checkpoint: one with random weights stands in")
     stand_in = out / "random-weights"
     if not stand_in.is_dir():
-        subprocess.run([sys.executable, str(GENERATOR), "tiny", str(stand_in)], check=True)
+        partial = out / "random-weights.partial"
+        subprocess.run([sys.executable, str(GENERATOR), "tiny", str(partial)], check=True)
+        partial.rename(stand_in)
     return stand_in
 
 

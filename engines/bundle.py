@@ -43,6 +43,7 @@ class Bundle:
         """Read and check everything: manifest, sizes, digests. Raises `BundleError` with one line."""
         root = Path(path)
         manifest = read_manifest(root)
+        _check_no_strangers(root, manifest)
         with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
             list(pool.map(lambda entry: _check_file(root, entry), manifest.files))
         return cls(root, manifest)
@@ -71,6 +72,14 @@ def read_manifest(root: Path) -> Manifest:
     if len(data) > _MAX_MANIFEST_BYTES:
         raise BundleError(f"{where}: larger than {_MAX_MANIFEST_BYTES} bytes; that is no manifest")
     return Manifest.from_json(text, where)
+
+
+def _check_no_strangers(root: Path, manifest: Manifest) -> None:
+    """A graph may refer to any file of its directory, so there must be none that the manifest does not vouch for."""
+    known = {MANIFEST, *(entry.name for entry in manifest.files)}
+    strangers = sorted(path.name for path in root.iterdir() if path.name not in known)
+    if strangers:
+        raise BundleError(f"{root / strangers[0]}: not part of the bundle; remove it, or rebuild the bundle")
 
 
 def _check_file(root: Path, entry: FileSpec) -> None:
@@ -107,7 +116,8 @@ class BundleWriter:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        place = Path(path)
+        self.path = place.resolve() if place.is_symlink() and place.is_dir() else place
         if self.path.name in ("", ".."):
             raise MisuseError(f"{path}: a bundle is a directory with a name of its own; choose one that ends in a name")
         self.directory = self.path.with_name(f"{self.path.name}{PARTIAL}{uuid.uuid4().hex[:8]}")
@@ -126,7 +136,7 @@ class BundleWriter:
     ) -> None:
         if not self._committed:
             shutil.rmtree(self.directory, ignore_errors=True)
-        if isinstance(error, OSError) and not isinstance(error, MisuseError):
+        if isinstance(error, OSError):
             raise OutputError(f"{self.path}: the bundle could not be written ({error.strerror or error})") from error
 
     def commit(

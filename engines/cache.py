@@ -64,10 +64,13 @@ class BundleCache:
                 found.append((built, manifest.parent))
         return [path for _, path in sorted(found, reverse=True)]
 
-    def get_or_build(self, recipe: Recipe, build: Callable[[Path], Bundle]) -> tuple[Bundle, bool]:
+    def get_or_build(
+        self, recipe: Recipe, build: Callable[[Path], Bundle], report: Callable[[str], None] = lambda _line: None
+    ) -> tuple[Bundle, bool]:
         """The bundle of a recipe and whether it had to be built.
 
-        `build` is called with the path at most once over all processes that ask at the same time.
+        `build` is called with the path at most once over all processes that ask at the same time; `report` is told if
+        another process has to be waited for.
         """
         found = self.find(recipe)
         if found is not None:
@@ -81,7 +84,7 @@ class BundleCache:
             raise OutputError(
                 f"{lock}: the cache cannot be written ({error.strerror}); choose another --cache"
             ) from error
-        with _lock(lock):
+        with _lock(lock, report):
             found = self.find(recipe)
             if found is not None:
                 return found, False
@@ -142,9 +145,15 @@ def _digest(root: Path, files: list[Path]) -> str:
     return total.hexdigest()
 
 
-def _lock(path: Path) -> AbstractContextManager[object]:
+def _lock(path: Path, report: Callable[[str], None]) -> AbstractContextManager[object]:
+    """Hold the lock; say so if somebody else has it."""
     try:
-        from filelock import FileLock
+        from filelock import FileLock, Timeout
     except ImportError as error:
         raise MissingPackageError("filelock", "building a bundle", "export") from error
-    return FileLock(path)
+    lock = FileLock(path)
+    try:
+        return lock.acquire(timeout=0.2)
+    except Timeout:
+        report("waiting for another process that builds this bundle")
+        return lock.acquire()

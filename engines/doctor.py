@@ -15,7 +15,7 @@ from .targets import TARGETS
 
 _PACKAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     # extra -> what it must bring; alternatives in one tuple
-    "cpu": (("onnxruntime",),),
+    "cpu": (("onnxruntime", "onnxruntime-gpu"),),
     "gpu": (("onnxruntime-gpu",),),
     "cuda": (("cuda-core",), ("cuda-bindings",)),
     "rtx": (("tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "tensorrt-rtx"), ("polygraphy",)),

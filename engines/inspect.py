@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .manifest import DTYPE_BYTES, Manifest, StageSpec
+from .manifest import Manifest, StageSpec
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,6 @@ def inspect_manifest(manifest: Manifest, *, stream_input: tuple[int, int], strea
         stream_input=f"{stream_input[0]}x{stream_input[1]}",
         stream_bytes=stream_bytes,
     )
-
-
-def buffer_bytes(shape: tuple[int, ...], dtype: str) -> int:
-    """Bytes of a dense buffer."""
-    total = DTYPE_BYTES[dtype]
-    for side in shape:
-        total *= side
-    return total
 
 
 def _stage(stage: StageSpec, file_bytes: int) -> StageReport:

@@ -21,7 +21,8 @@ STAGES = ("encode", "dit", "dit_edge", "decode")
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8", "nvfp4")
 DTYPE_BYTES = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
 
-_MAX_BUFFER_BYTES = 1 << 36
+MAX_STREAM_BYTES = 1 << 36
+"""More than any stream of this model family needs: a bundle that asks for more is refused."""
 _MAX_STATES = 64
 
 
@@ -216,9 +217,11 @@ def _check_consistency(manifest: Manifest, where: Path) -> None:
                     f"{where}: stage {stage.name}, tensor {theirs.name} is {theirs.role.value} {list(theirs.shape)}; "
                     f"expected {ours[0].value} {list(ours[1])} for {manifest.recipe.describe()}"
                 )
-            total += theirs.nbytes
+            # The loop holds the frames of a whole chunk, and as many latents; of a state, two copies.
+            slots = manifest.recipe.latents + 1 if theirs.role is Role.FRAMES else 1
+            total += theirs.nbytes * slots
         _check_states(stage, where)
-    if total > _MAX_BUFFER_BYTES:
+    if total > MAX_STREAM_BYTES:
         raise BundleError(f"{where}: its buffers would take {total >> 30} GiB; that is no bundle for this machine")
 
 

@@ -87,7 +87,9 @@ def build_engine(output: Path | None, cache: Path | None, target: str, **options
         _build(options["checkpoint"], recipe, output, report)
         click.echo(output)
         return
-    bundle, built = bundles.get_or_build(recipe, lambda path: _build(options["checkpoint"], recipe, path, report))
+    bundle, built = bundles.get_or_build(
+        recipe, lambda path: _build(options["checkpoint"], recipe, path, report), report
+    )
     if not built:
         report("found in the cache")
     click.echo(bundle.path)
@@ -99,7 +101,9 @@ def build_engine(output: Path | None, cache: Path | None, target: str, **options
 @click.option(
     "--frames", type=click.IntRange(1, 100000), help="Frames through the whole loop.  [default: 2 chunks + 9]"
 )
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads for one stage.  [default: one per core]")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), help="CPU threads for one stage.  [default: one per physical core]"
+)
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
 def verify(bundle: Path, checkpoint: Path, frames: int | None, threads: int | None) -> int:
     """Compare every stage of BUNDLE, and the whole loop, with the float32 torch network.
@@ -135,7 +139,7 @@ def inspect(bundle: Path, as_json: bool, input_size: str | None) -> None:
     """Say what BUNDLE is: what it was made from and by, its stages, and the memory that a stream takes."""
     from ..engines.bundle import Bundle
     from ..engines.geometry import Resolution
-    from ..engines.inspect import buffer_bytes, inspect_manifest
+    from ..engines.inspect import inspect_manifest
     from ..runtime.program import plan_buffers
 
     manifest = Bundle.open(bundle).manifest
@@ -144,7 +148,7 @@ def inspect(bundle: Path, as_json: bool, input_size: str | None) -> None:
     report = inspect_manifest(
         manifest,
         stream_input=(size.width, size.height),
-        stream_bytes=sum(buffer_bytes(spec.shape, spec.dtype) for spec in planned.values()),
+        stream_bytes=sum(spec.nbytes for spec in planned.values()),
     )
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))

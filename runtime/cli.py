@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import console
+from ..engines.manifest import PRECISIONS
+from ..engines.targets import TARGETS
 
 if TYPE_CHECKING:
-    from ..engines.bundle import Bundle
-    from .media import SinkOptions, SourceInfo
+    from .media import SinkOptions
     from .pipeline import Progress
+    from .selection import BundleRequest
 
 _EPILOG = """\b
 Examples:
@@ -32,8 +34,20 @@ Exit codes: 0 done, 1 the machine could not carry it out, 2 the request cannot b
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Build the bundle from here if it is not cached.")
 @click.option("--upscale", type=float, help="Output size as a multiple of the input's.  [default: 2]")
 @click.option("--resolution", metavar="WxH", help="Output size in pixels, e.g. 1920x1080.")
-@click.option("--precision", default="fp32", show_default=True, help="Precision of a bundle that is built.")
-@click.option("--target", default="cpu", show_default=True, help="Target of a bundle that is built.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Precision of a bundle that is built.",
+)
+@click.option(
+    "--target",
+    type=click.Choice([t.name for t in TARGETS]),
+    default="cpu",
+    show_default=True,
+    help="Target of a bundle that is built.",
+)
 @click.option("--clip-len", default=24, show_default=True, help="Frames per chunk of a bundle that is built.")
 @click.option("--cache", type=click.Path(path_type=Path), envvar="SWIFTVR_CACHE", help="Where built bundles are kept.")
 @click.option("--codec", help="Video encoder of FFmpeg, e.g. libx264, libx265, ffv1.")
@@ -43,7 +57,7 @@ Exit codes: 0 done, 1 the machine could not carry it out, 2 the request cannot b
 @click.option("--rate", help="Frames per second of a folder of images, e.g. 24000/1001.  [default: 25]")
 @click.option("--audio/--no-audio", default=True, help="Copy the sound.  [default: yes]")
 @click.option("-y", "--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
-@click.option("--threads", type=int, help="CPU threads for one stage.  [default: one per core]")
+@click.option("--threads", type=int, help="CPU threads for one stage.  [default: one per physical core]")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
 @click.version_option(package_name="swiftvr-trt")
@@ -53,37 +67,46 @@ def command(source: Path, output: str, **options: Any) -> None:
     Without --bundle, a bundle of the right size is looked for among those built before; with --checkpoint it is built
     if there is none.
     """
+    from ..errors import MachineError
     from .media import open_sink, open_source
     from .pipeline import restore_media
     from .restorer import Restorer
+    from .selection import choose_bundle, output_size
 
-    quiet = bool(options["quiet"])
+    tell = _silence if options["quiet"] else console.say
+    request = _request(options)
     with open_source(source, rate=_rate(options["rate"])) as opened:
         info = opened.info
-        _tell(quiet, f"input:  {info.description}", *opened.notes)
-        bundle = _find_bundle(info, options)
-        recipe = bundle.manifest.recipe
-        _tell(quiet, f"bundle: {bundle.path} ({recipe.describe()})")
-        with (
-            open_sink(output, info, recipe.width, recipe.height, _sink_options(options)) as sink,
-            Restorer.open(bundle, threads=options["threads"]) as restorer,
-            restorer.session() as session,
-            console.progress(quiet, info.frames) as update,
-        ):
-            before = (*opened.notes, *sink.notes)
-            _tell(quiet, *sink.notes)
-            done = restore_media(session, opened, sink, lambda p: update(p.written, p.remaining))
-        _tell(quiet, *(note for note in (*opened.notes, *sink.notes) if note not in before), _summary(output, done))
+        for line in (f"input:  {info.description}", *opened.notes):
+            tell(line)
+        size = output_size(request, info.width, info.height)
+        # The output is opened before a bundle is built, so that what cannot be written is known at once.
+        with open_sink(output, info, size.width, size.height, _sink_options(options)) as sink:
+            bundle = choose_bundle(request, size, tell)
+            tell(f"bundle: {bundle.path} ({bundle.manifest.recipe.describe()})")
+            told = {*opened.notes, *sink.notes}
+            for line in sink.notes:
+                tell(line)
+            with (
+                Restorer.open(bundle, threads=options["threads"]) as restorer,
+                restorer.session() as session,
+                console.progress(options["quiet"], info.frames) as update,
+            ):
+                done = restore_media(session, opened, sink, lambda p: update(p.written, p.remaining))
+        for line in (*opened.notes, *sink.notes):
+            if line not in told:
+                tell(line)
+        tell(_summary(output, done))
+        if opened.shortfall:
+            raise MachineError(f"{opened.shortfall}; {output} holds what could be restored")
 
 
 def _summary(output: str, done: Progress) -> str:
     return f"output: {output}, {done.written} frames in {console.duration(done.elapsed)} ({done.rate:.2f} frames/s)"
 
 
-def _tell(quiet: bool, *lines: str) -> None:
-    if not quiet:
-        for line in lines:
-            console.say(line)
+def _silence(_line: str) -> None:
+    """For --quiet."""
 
 
 def _rate(text: str | None) -> Fraction | None:
@@ -113,25 +136,11 @@ def _sink_options(options: dict[str, Any]) -> SinkOptions:
     )
 
 
-def _find_bundle(info: SourceInfo, options: dict[str, Any]) -> Bundle:
-    """The bundle to run: the one named, one built from the checkpoint, or the newest cached one of the right size."""
-    from .selection import BundleRequest, choose_bundle
+def _request(options: dict[str, Any]) -> BundleRequest:
+    from .selection import BundleRequest
 
-    return choose_bundle(
-        BundleRequest(
-            bundle=options["bundle"],
-            checkpoint=options["checkpoint"],
-            resolution=options["resolution"],
-            upscale=options["upscale"],
-            precision=options["precision"],
-            target=options["target"],
-            clip_len=options["clip_len"],
-            cache=options["cache"],
-        ),
-        info.width,
-        info.height,
-        quiet=options["quiet"],
-    )
+    names = ("bundle", "checkpoint", "resolution", "upscale", "precision", "target", "clip_len", "cache")
+    return BundleRequest(**{name: options[name] for name in names})
 
 
 def main() -> None:

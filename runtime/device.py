@@ -48,7 +48,3 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Release the stages; workspaces must be closed before."""
-
-
-class Cancelled(Exception):  # noqa: N818 (it ends a stream and reports no error)
-    """The stream was cancelled by its owner. Not an error; never shown to a user."""

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from ..engines.bundle import Bundle
 from ..engines.manifest import STAGES, StageSpec
-from ..errors import BundleError, MachineError, MissingPackageError, StageError
-from .device import Cancelled
+from ..errors import BundleError, Cancelled, MachineError, MissingPackageError, StageError
 from .program import BufferSpec, Clear, Copy, Download, Run, Step, Upload, View
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
 _ERRORS_ONLY = 3
+_OLDEST = (1, 25)
 
 
 class OrtDevice:
@@ -37,7 +37,7 @@ class OrtDevice:
             _check_signature(bundle, bundle.manifest.stage(stage), self._sessions[stage])
 
     def workspace(self, buffers: Mapping[str, BufferSpec]) -> OrtWorkspace:
-        return OrtWorkspace(self._sessions, buffers)
+        return OrtWorkspace(dict(self._sessions), buffers)  # open streams outlive the device that made them
 
     def close(self) -> None:
         self._sessions.clear()
@@ -48,6 +48,12 @@ def _import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise MissingPackageError("onnxruntime", "running a bundle on the CPU", "cpu") from error
+    if tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) < _OLDEST:
+        # Earlier versions follow a graph's references to weights anywhere on the disk.
+        raise MachineError(
+            f"onnxruntime {onnxruntime.__version__} is too old, expected {_OLDEST[0]}.{_OLDEST[1]} or newer; "
+            "pip install --upgrade onnxruntime"
+        )
     return onnxruntime
 
 
@@ -114,7 +120,7 @@ class OrtWorkspace:
 
     def _call(self, step: Step) -> Callable[[], None] | None:
         if isinstance(step, Run):
-            return _StageCall(step.stage, self._sessions[step.stage], self._bind(step), self._options, self._cancelled)
+            return self._stage_call(step)
         if isinstance(step, Copy):
             source, target = self._array(step.source), self._array(step.target)
             return lambda: np.copyto(target, source)
@@ -128,23 +134,25 @@ class OrtWorkspace:
     def _array(self, view: View) -> NDArray[Any]:
         return self._arrays[view.buffer][view.start : view.start + view.count]
 
-    def _bind(self, step: Run) -> ort.IOBinding:
+    def _stage_call(self, step: Run) -> _StageCall:
         session = self._sessions[step.stage]
         binding = session.io_binding()
-        for spec, view in zip(session.get_inputs(), step.inputs, strict=True):
-            array = self._array(view)
+        inputs, outputs = ([self._array(view) for view in views] for views in (step.inputs, step.outputs))
+        for spec, array in zip(session.get_inputs(), inputs, strict=True):
             binding.bind_input(spec.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        for spec, view in zip(session.get_outputs(), step.outputs, strict=True):
-            array = self._array(view)
+        for spec, array in zip(session.get_outputs(), outputs, strict=True):
             binding.bind_output(spec.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        return binding
+        return _StageCall(step.stage, session, binding, (*inputs, *outputs), self._options, self._cancelled)
 
 
 @dataclass(frozen=True)
 class _StageCall:
+    """One stage over fixed buffers. The binding holds bare addresses; `arrays` keeps what they point to alive."""
+
     stage: str
     session: ort.InferenceSession
     binding: ort.IOBinding
+    arrays: tuple[NDArray[Any], ...]
     options: ort.RunOptions
     cancelled: threading.Event
 

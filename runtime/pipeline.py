@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ..errors import StageError, SwiftVRError
-from .device import Cancelled
+import numpy as np
+
+from ..errors import Cancelled, StageError, SwiftVRError
 from .media import Item, Picture, Sink, Source
 from .session import Frame, Session
 
@@ -26,6 +27,7 @@ _DEPTH = 8
 """Items in a queue: enough to smooth a hiccup, few enough that memory does not depend on the clip."""
 
 _POLL_S = 0.05
+_NO_PIXELS: Frame = np.empty((0, 0, 3), np.uint8)
 _GRACE_S = 0.8
 """How long the threads of a stopped run may take to notice it."""
 
@@ -106,6 +108,8 @@ class _Lane(Generic[T]):
                 if self._stopped.is_set():
                     raise _Stopped from None
                 continue
+            if self._stopped.is_set():
+                raise _Stopped
             if item is None:
                 return
             yield item
@@ -136,7 +140,7 @@ class _Run:
     def stop(self) -> None:
         """End all threads; after a finished run there is nothing left to end.
 
-        A thread that is stuck in somebody else's code is left behind: it is a daemon and can no longer reach the sink.
+        A thread that is stuck in somebody else's code is left behind, as a daemon; it ends at its next look at a lane.
         """
         self._stopped.set()
         self._session.cancel()
@@ -177,10 +181,13 @@ class _Run:
     def _do_restore(self) -> None:
         waiting: deque[Item] = deque()
         for item in self._read_lane:
-            waiting.append(item)
             if isinstance(item, Picture):
-                waiting[-1] = item.with_pixels(item.pixels[:0])  # the session has its own copy by then
+                waiting.append(item.with_pixels(_NO_PIXELS))  # only the stamp is still needed
                 self._emit(waiting, self._session.feed(item.pixels))
+            elif waiting:
+                waiting.append(item)
+            else:
+                self._write_lane.put(item)
         self._emit(waiting, self._session.flush())
         for item in waiting:
             self._write_lane.put(item)

@@ -16,10 +16,12 @@ between stages.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..engines.geometry import FRAMES_PER_LATENT
-from ..engines.manifest import Manifest, Role, StageSpec
+from ..engines.manifest import DTYPE_BYTES, MAX_STREAM_BYTES, Manifest, Role, StageSpec
+from ..errors import MisuseError
 from .chunks import Chunk
 
 
@@ -30,6 +32,10 @@ class BufferSpec:
     shape: tuple[int, ...]
     dtype: str
     host: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,12 @@ def plan_buffers(manifest: Manifest, height: int, width: int) -> dict[str, Buffe
         for k, spec in enumerate(states):
             for side in (0, 1):
                 buffers[_state(stage, k, side)] = BufferSpec(_static(spec.shape), spec.dtype)
+    total = sum(spec.nbytes for spec in buffers.values())
+    if total > MAX_STREAM_BYTES:
+        raise MisuseError(
+            f"a stream of {width}x{height} frames through {recipe.describe()} needs {total / 1e9:.0f} GB of buffers, "
+            f"the limit is {MAX_STREAM_BYTES / 1e9:.0f} GB; take a smaller resolution or a shorter clip length"
+        )
     return buffers
 
 

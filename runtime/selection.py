@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import console
-from ..engines.bundle import Bundle
+from ..engines.bundle import Bundle, read_manifest
 from ..engines.cache import BundleCache
 from ..engines.geometry import Resolution
 from ..engines.manifest import Recipe
-from ..errors import BundleError, MisuseError, StageError
+from ..errors import MisuseError, StageError
 
 DEFAULT_UPSCALE = 2.0
+_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class BundleRequest:
     clip_len: int = 24
     cache: Path | None = None
 
+    def recipe(self, checkpoint: str, size: Resolution) -> Recipe:
+        """What the bundle has to be, for a checkpoint of this digest."""
+        return Recipe(checkpoint, size.width, size.height, self.clip_len, self.precision, self.target)
+
     def __post_init__(self) -> None:
         if self.bundle is not None and self.checkpoint is not None:
             raise MisuseError("--bundle and --checkpoint were both given, expected one: a bundle needs no checkpoint")
@@ -38,80 +45,103 @@ class BundleRequest:
         if self.upscale is not None and not 0.1 <= self.upscale <= 16:
             raise MisuseError(f"--upscale is {self.upscale:g}, expected a factor from 0.1 to 16, e.g. 2")
 
-    def size_for(self, width: int, height: int) -> Resolution | None:
+    def wanted_size(self, width: int, height: int) -> Resolution | None:
         """The output size that was asked for, for an input of `width x height`; None if nothing was."""
         if self.resolution is not None:
             return Resolution.parse(self.resolution)
         if self.upscale is not None:
-            return Resolution(max(round(width * self.upscale), 1), max(round(height * self.upscale), 1))
+            return _scaled(width, height, self.upscale)
         return None
 
 
-def choose_bundle(request: BundleRequest, width: int, height: int, *, quiet: bool = False) -> Bundle:
-    """The bundle for an input of `width x height` pixels, checked. Builds it if a checkpoint is named."""
-    wanted = request.size_for(width, height)
+def output_size(request: BundleRequest, width: int, height: int) -> Resolution:
+    """What an input of `width x height` pixels will be restored to; known before any bundle is opened or built."""
+    wanted = request.wanted_size(width, height)
+    if request.bundle is None:
+        return wanted or _scaled(width, height, DEFAULT_UPSCALE)
+    size = read_manifest(request.bundle).recipe.resolution
+    if wanted not in (None, size):
+        raise MisuseError(
+            f"{request.bundle} restores to {size}, {wanted} was asked for; leave the size out, or build another bundle"
+        )
+    return size
+
+
+def choose_bundle(request: BundleRequest, size: Resolution, report: Callable[[str], None]) -> Bundle:
+    """The bundle that restores to `size`, checked; built if a checkpoint is named. `report` gets a build's lines."""
     if request.bundle is not None:
-        return _named(request.bundle, wanted)
-    size = wanted or Resolution(round(width * DEFAULT_UPSCALE), round(height * DEFAULT_UPSCALE))
+        return Bundle.open(request.bundle)
     cache = BundleCache(request.cache)
     if request.checkpoint is not None:
-        return _built(request, request.checkpoint, size, cache, quiet=quiet)
+        return _built(request.recipe(cache.checkpoint_digest(request.checkpoint), size), request, cache, report)
+    found = []
     for path in cache.search(resolution=size):
-        try:
-            return Bundle.open(path)
-        except BundleError:
-            continue  # a damaged cached bundle is as good as none
-    raise MisuseError(
-        f"no bundle for {size} has been built yet ({width}x{height} input); "
-        "name a --bundle, or a --checkpoint to build one"
-    )
-
-
-def _named(path: Path, wanted: Resolution | None) -> Bundle:
-    bundle = Bundle.open(path)
-    recipe = bundle.manifest.recipe
-    if wanted not in (None, recipe.resolution):
+        recipe = read_manifest(path).recipe
+        if recipe == request.recipe(recipe.checkpoint, size):
+            found.append(path)
+    if not found:
         raise MisuseError(
-            f"{path} restores to {recipe.resolution}, {wanted} was asked for; "
-            "leave the size out, or build another bundle"
+            f"no bundle for {request.recipe('', size).describe()} has been built yet; "
+            "name a --bundle, or a --checkpoint to build one"
         )
-    return bundle
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise MisuseError(f"bundles of several checkpoints fit ({names}); name one with --bundle or --checkpoint")
+    return Bundle.open(found[0])
 
 
-def _built(request: BundleRequest, checkpoint: Path, size: Resolution, cache: BundleCache, *, quiet: bool) -> Bundle:
+def _scaled(width: int, height: int, factor: float) -> Resolution:
+    return Resolution(max(round(width * factor), 1), max(round(height * factor), 1))
+
+
+def _built(recipe: Recipe, request: BundleRequest, cache: BundleCache, report: Callable[[str], None]) -> Bundle:
     """From the cache, or built by a process of its own: torch never enters this one."""
-    recipe = Recipe(
-        cache.checkpoint_digest(checkpoint),
-        size.width,
-        size.height,
-        request.clip_len,
-        request.precision,
-        request.target,
-    )
     found = cache.find(recipe)
     if found is not None:
         return found
-    command = [sys.executable, "-m", "swiftvr_trt.export.cli", "build-engine"]
-    command += ["--checkpoint", str(checkpoint), "--resolution", str(size), "--clip-len", str(request.clip_len)]
-    command += ["--precision", request.precision, "--target", request.target, "--cache", str(cache.root)]
-    _run_builder(command, size, quiet=quiet)
+    command = [sys.executable, "-m", "swiftvr_trt.export.cli", "build-engine", "--checkpoint", str(request.checkpoint)]
+    command += ["--resolution", str(recipe.resolution), "--clip-len", str(recipe.clip_len)]
+    command += ["--precision", recipe.precision, "--target", recipe.target, "--cache", str(cache.root)]
+    _run_builder(command, report)
     built = cache.find(recipe)
     if built is None:
         raise StageError(f"{cache.path(recipe)}: the bundle is not there although its build ended well; build it again")
     return built
 
 
-def _run_builder(command: list[str], size: Resolution, *, quiet: bool) -> None:
+def _run_builder(command: list[str], report: Callable[[str], None]) -> None:
     """Run the build, pass its lines on, and turn its last word, if that is an error, into ours."""
     reason = ""
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-    ) as build:
+    environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
+    build = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    try:
         for line in build.stderr or ():
             if line.startswith(console.ERROR):
                 reason = line.removeprefix(console.ERROR).strip()
-            elif not quiet:
-                console.say(line.rstrip())
+            else:
+                report(line.rstrip())
+        build.wait()
+    except BaseException:
+        _end(build)
+        raise
     if build.returncode:
         failure = MisuseError if build.returncode == MisuseError.exit_code else StageError
-        raise failure(reason or f"the build of the bundle for {size} ended with exit code {build.returncode}")
+        raise failure(reason or f"the build of the bundle ended with exit code {build.returncode}")
+
+
+def _end(build: subprocess.Popen[str]) -> None:
+    """End a build politely, so that it cleans up; then not so politely."""
+    build.terminate()
+    try:
+        build.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        build.kill()
+        build.wait()

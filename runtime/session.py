@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..engines.geometry import MAX_SIDE
 from ..engines.manifest import Manifest
-from ..errors import MediaError, MisuseError
+from ..errors import Cancelled, MediaError, MisuseError
 from .chunks import Chunk, next_chunk
 from .device import Device, Recording, Workspace
 from .program import Phase, chunk_program, clear_program, plan_buffers
@@ -41,6 +41,7 @@ class _Stream:
     owed: int = 0
     count: int = 0
     last: int = -1
+    broken: bool = False
 
 
 class Session:
@@ -85,13 +86,14 @@ class Session:
             stream.workspace.record(clear_program(self._manifest)).replay()
             stream.phase, stream.first = Phase(), True
             stream.waiting = stream.owed = stream.count = 0
-            stream.last = -1
+            stream.last, stream.broken = -1, False
 
     def cancel(self) -> None:
         """Make a `feed` or `flush` that is running in another thread raise `Cancelled` soon, and every later one."""
         self._cancelled = True
-        if self._stream is not None:
-            self._stream.workspace.cancel()
+        stream = self._stream  # `close` in another thread may take it away at any moment
+        if stream is not None:
+            stream.workspace.cancel()
 
     def close(self) -> None:
         """Release the buffers. A second call does nothing."""
@@ -108,6 +110,10 @@ class Session:
     def _check_open(self) -> None:
         if self._closed:
             raise MisuseError("this session is closed; open another one with Restorer.session()")
+        if self._cancelled:
+            raise Cancelled
+        if self._stream is not None and self._stream.broken:
+            raise MisuseError("a stage of this stream has failed, so its state is lost; begin a new one with reset()")
 
     def _open(self, frame: Frame) -> _Stream:
         """The stream that `frame` belongs to, made for its size if it is the first."""
@@ -122,12 +128,14 @@ class Session:
                 f"{stream.shape[1]}x{stream.shape[0]}; end it with flush() before feeding another size"
             )
         if stream is not None:
+            self._stream = None  # should there be no memory for the new buffers, the old ones are gone all the same
             stream.workspace.close()
         workspace = self._device.workspace(plan_buffers(self._manifest, frame.shape[0], frame.shape[1]))
-        if self._cancelled:
+        opened = _Stream(workspace, frame.shape, workspace.host("frames_in"), workspace.host("frames_out"), {})
+        self._stream = opened
+        if self._cancelled:  # looked at after the stream can be seen, so that no `cancel` falls between
             workspace.cancel()
-        self._stream = _Stream(workspace, frame.shape, workspace.host("frames_in"), workspace.host("frames_out"), {})
-        return self._stream
+        return opened
 
     def _advance(self, stream: _Stream, *, ended: bool) -> list[Frame]:
         recipe = self._manifest.recipe
@@ -145,6 +153,7 @@ class Session:
         return restored
 
     def _run(self, stream: _Stream, chunk: Chunk) -> None:
+        stream.broken = True  # until the chunk is through: a stage that fails leaves half of the state advanced
         # Frames of the chunk before still lie in the buffer, so "the last frame" is there even if this chunk has none.
         stream.frames_in[chunk.frames : chunk.frames + chunk.repeats] = stream.frames_in[stream.last]
         key = (chunk, stream.phase, stream.first)
@@ -153,6 +162,7 @@ class Session:
             stream.recordings[key] = (stream.workspace.record(steps), after)
         recording, after = stream.recordings[key]
         recording.replay()
+        stream.broken = False
         stream.phase, stream.first = after, False
         stream.waiting -= chunk.frames
         stream.owed -= chunk.emit

@@ -19,7 +19,7 @@ def main() -> int:
     view = ROOT / "build" / "types"
     view.mkdir(parents=True, exist_ok=True)
     link = view / "swiftvr_trt"
-    if not link.exists():
+    if not link.is_symlink():
         link.symlink_to(ROOT, target_is_directory=True)
     names = [argument for package in PACKAGES for argument in ("-p", f"swiftvr_trt.{package}")]
     environment = {**os.environ, "MYPYPATH": str(view)}

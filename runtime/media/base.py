@@ -138,6 +138,10 @@ class Source(Protocol):
     @property
     def notes(self) -> tuple[str, ...]: ...
 
+    @property
+    def shortfall(self) -> str | None:
+        """After the last picture: what the source promised and did not hold, in one line; None if it was complete."""
+
     def __iter__(self) -> Iterator[Item]: ...
 
     def close(self) -> None: ...

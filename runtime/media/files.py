@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,11 +15,24 @@ from typing import BinaryIO
 from ...errors import MediaError, OutputError
 
 _BUFFER = 1 << 20
+_STALE_S = 3600.0
 
 
 def temporary_sibling(path: Path) -> Path:
     """A name that nobody uses, in the same directory and with the same suffix as `path`."""
-    return path.with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}.part{path.suffix}")
+    return path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}.part{path.suffix}")
+
+
+def sweep_leftovers(path: Path) -> None:
+    """Remove what killed runs have left of `path`: a run that lives writes more often than once in an hour."""
+    for left in path.parent.glob(f"{glob.escape(_prefix(path))}*.part{glob.escape(path.suffix)}"):
+        with suppress(OSError):
+            if left.is_file() and time.time() - left.stat().st_mtime > _STALE_S:
+                left.unlink()
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.stem[:40]}."  # 40 characters fit into a name whatever their encoding
 
 
 def check_parent(path: Path) -> None:
@@ -61,6 +76,7 @@ class PartFile:
         self.target = target
         self.error: OSError | None = None
         self._overwrite = overwrite
+        sweep_leftovers(target)
         self._path = temporary_sibling(target)
         with writing(target):
             self._file: BinaryIO = self._path.open("xb", buffering=_BUFFER)
@@ -135,6 +151,8 @@ class PartFolder:
         """Give the folder its name; where that folder is there already, move the files into it one by one."""
         self._check()
         with writing(self.target):
+            if self.target.is_dir() and not any(self.target.iterdir()):
+                self.target.rmdir()
             if not self.target.exists():
                 self.path.replace(self.target)
                 return

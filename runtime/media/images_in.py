@@ -67,6 +67,11 @@ class ImageSource:
         """What the user should know of these images. Complete when the last one was taken."""
         return self._remarks()
 
+    @property
+    def shortfall(self) -> None:
+        """A folder promises nothing that it does not hold."""
+        return
+
     def __iter__(self) -> Iterator[Item]:
         info = self.info
         for index, file in enumerate(self._files):

@@ -16,6 +16,8 @@ from .video_out import VideoSink
 
 def source(path: Path, rate: Fraction | None, threads: int) -> Source:
     """See `open_source`."""
+    if str(path) == "-":
+        raise MisuseError("input from standard input is not supported yet, expected the name of a file or a folder")
     if not path.exists():
         raise MediaError(f"the input {path} does not exist, expected a video or a folder of images")
     if rate is not None and rate <= 0:
@@ -29,6 +31,8 @@ def source(path: Path, rate: Fraction | None, threads: int) -> Source:
 
 def sink(path: Path, info: SourceInfo, width: int, height: int, options: SinkOptions, *, folder: bool) -> Sink:
     """See `open_sink`."""
+    if str(path) == "-":
+        raise MisuseError("output to standard output is not supported yet, expected the name of a file or a folder")
     if width < 1 or height < 1:
         raise MisuseError(f"the output size is {width}x{height}, expected at least 1x1")
     check_parent(path)

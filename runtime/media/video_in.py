@@ -33,6 +33,9 @@ _NOT_FOR_RESTORED = frozenset(
 _DECODING_ORDER = frozenset({"avi"})
 """Containers that say when frames are decoded, but not when they are shown."""
 
+_CONTAINER_CLOCK = 1_000_000
+"""Ticks per second in which FFmpeg gives the start and the duration of a container."""
+
 _SANE_RATE = 1000
 """Rates above are clock frequencies that a container mistakes for a frame rate."""
 
@@ -64,6 +67,7 @@ class VideoSource:
         self._clocks = {copy.index: _PacketClock() for copy in self._copies}
         self._reformatter = VideoReformatter()
         self._count = self._damaged = self._concealed = 0
+        self._reached = 0.0
         self._late_notes: list[str] = []
         self._ahead: deque[Item] = deque()
         self._shape: tuple[int, int] | None = None
@@ -98,6 +102,17 @@ class VideoSource:
         """What the user should know of this file. Complete when the last picture was taken."""
         return (*self.info.notes, *self._late_notes)
 
+    @property
+    def shortfall(self) -> str | None:
+        """What the file promises and does not hold: frames, or time in which nothing more comes in any stream."""
+        promised, container = self._stream.frames, self._container
+        if self._count < promised * 0.98 - 2:
+            return f"the input promises {promised} frames, but only {self._count} could be read"
+        lasts = (container.duration or 0) / _CONTAINER_CLOCK
+        if self._reached < lasts * 0.95 - 0.5:
+            return f"the input promises {lasts:.1f} s, but ends after {max(self._reached, 0):.1f} s"
+        return None
+
     def __iter__(self) -> Iterator[Item]:
         while self._ahead:
             yield self._ahead.popleft()
@@ -121,6 +136,7 @@ class VideoSource:
         try:
             for packet in self._container.demux(wanted):
                 if packet.size:  # an empty one is PyAV's sign of the end of a stream
+                    self._reach(packet)
                     yield packet
         except OSError as error:
             raise MediaError(
@@ -130,6 +146,13 @@ class VideoSource:
         except av.FFmpegError as error:
             self._late_notes.append(f"the file is damaged and ends early, after {self._count} frames: {error.strerror}")
         yield None
+
+    def _reach(self, packet: Packet[Any]) -> None:
+        """Note how far into the file, in seconds, anything was found."""
+        if packet.pts is not None and packet.time_base is not None:
+            begin = (self._container.start_time or 0) / _CONTAINER_CLOCK
+            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            self._reached = max(self._reached, end - begin)
 
     def _decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
         """The frames that come out for a packet. A damaged packet is skipped and counted, as FFmpeg does."""
@@ -196,13 +219,10 @@ class VideoSource:
 
     def _sum_up(self) -> None:
         """Say what was wrong with the file, now that all of it was read."""
-        promised, found = self._stream.frames, self._count
         if self._damaged:
             self._late_notes.append(f"{self._damaged} damaged video packets were skipped")
         if self._concealed:
             self._late_notes.append(f"{self._concealed} frames are damaged in the input and were restored as they are")
-        if found < promised and (self._damaged or found < promised * 0.99 - 2):
-            self._late_notes.append(f"the input promises {promised} frames, but only {found} could be read")
         if self._timeline.repaired:
             self._late_notes.append(f"{self._timeline.repaired} time stamps did not advance and were moved")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from .timeline import Rebase
 if TYPE_CHECKING:
     from av.container import OutputContainer
 
+_PATIENCE_S = 0.5
+
 
 class VideoSink:
     """Encodes pictures of one size. See `base.Sink`. `OutputError` when the disk is full or gone."""
@@ -33,6 +36,7 @@ class VideoSink:
         self._file = PartFile(path, options.overwrite)
         self._count = 0
         self._committed = False
+        self._busy = threading.Lock()
         try:
             self._encoding = open_encoder(lambda: _container(self._file, format_name), info, (width, height), options)
             self._copies = self._describe(info, options)
@@ -66,7 +70,7 @@ class VideoSink:
 
     def write(self, item: Item) -> None:
         """Encode a picture, or copy a passenger's packet."""
-        with self._translated():
+        with self._busy, self._translated():
             if isinstance(item, Passenger):
                 self._copies.write(item)
             else:
@@ -86,11 +90,12 @@ class VideoSink:
         if not self._count:
             raise MediaError(f"no picture was written to {self._path}, expected at least one: nothing is kept")
         encoding = self._encoding
-        with self._translated():
-            encoding.container.mux(encoding.stream.encode(None))
-            encoding.container.close()
-        self._file.commit()
-        self._committed = True
+        with self._busy:
+            with self._translated():
+                encoding.container.mux(encoding.stream.encode(None))
+                encoding.container.close()
+            self._file.commit()
+            self._committed = True
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -116,8 +121,12 @@ class VideoSink:
         if self._committed:
             return
         self._file.discard()  # first, so that FFmpeg finds it closed and writes no trailer
-        with suppress(Exception):
-            self._encoding.container.close()
+        if self._busy.acquire(timeout=_PATIENCE_S):  # else a thread is still inside the encoder, and must not lose it
+            try:
+                with suppress(Exception):
+                    self._encoding.container.close()
+            finally:
+                self._busy.release()
 
 
 def _format(path: Path) -> str:

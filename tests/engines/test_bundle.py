@@ -66,6 +66,21 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, harm: Callable[[Path]
     assert refusal(tmp_path / "bundle").startswith(f"{weights}: {said}")
 
 
+def test_a_file_that_the_manifest_does_not_name_is_refused(tmp_path: Path) -> None:
+    write_fake_bundle(tmp_path / "bundle")
+    (tmp_path / "bundle" / "hidden.bin").write_bytes(b"weights that nobody digested")
+    assert "hidden.bin: not part of the bundle" in refusal(tmp_path / "bundle")
+
+
+def test_replacing_through_a_link_leaves_the_link_and_no_stray(tmp_path: Path) -> None:
+    write_fake_bundle(tmp_path / "real")
+    (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    write_fake_bundle(tmp_path / "link")
+    assert names_in(tmp_path) == ["link", "real"]
+    assert Bundle.open(tmp_path / "link").path.is_dir()
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_an_unreadable_file_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = write_fake_bundle(tmp_path / "bundle")
 

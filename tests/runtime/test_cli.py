@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,9 +17,11 @@ import numpy as np
 import pytest
 
 from swiftvr_trt import Bundle
+from swiftvr_trt.engines.cache import BundleCache
 from swiftvr_trt.export.verify import picture
 
 from ..conftest import BundleFactory
+from ..engines.fakes import RECIPE, write_fake_bundle
 
 RUN = [sys.executable, "-m", "swiftvr_trt.runtime.cli"]
 
@@ -121,12 +124,71 @@ def test_the_cached_bundle_of_the_right_size_is_found(mini_checkpoint: Path, cli
     )
     assert built.returncode == 0, built.stderr
     assert "traced decode" in built.stderr
-    found = run(clip, tmp_path / "b.mkv", "--resolution", "56x34", "--cache", cache)
+    found = run(clip, tmp_path / "b.mkv", "--resolution", "56x34", "--clip-len", 4, "--cache", cache)
     assert found.returncode == 0, found.stderr
     assert "traced" not in found.stderr
     with av.open(tmp_path / "a.mkv") as a, av.open(tmp_path / "b.mkv") as b:
         for ours, theirs in zip(a.decode(video=0), b.decode(video=0), strict=True):
             assert np.array_equal(ours.to_ndarray(), theirs.to_ndarray())
+
+
+def test_a_cached_bundle_of_another_kind_is_not_taken(clip: Path, tmp_path: Path) -> None:
+    for checkpoint, changes in (("a", {"clip_len": 8}), ("b", {"parity": True}), ("c", {"target": "h100"})):
+        recipe = replace(RECIPE, checkpoint=checkpoint * 64, width=112, height=68, clip_len=24, target="cpu")
+        recipe = replace(recipe, **changes)  # type: ignore[arg-type]
+        write_fake_bundle(BundleCache(tmp_path / "cache").path(recipe), recipe)
+    outcome = run(clip, tmp_path / "out.mp4", "--cache", tmp_path / "cache")
+    assert_one_error_line(outcome, 2, "112x68, fp32, 24-frame chunks, target cpu")
+
+
+def test_bundles_of_several_checkpoints_are_not_guessed_between(clip: Path, tmp_path: Path) -> None:
+    for checkpoint in "ab":
+        recipe = replace(RECIPE, checkpoint=checkpoint * 64, width=112, height=68, clip_len=24, target="cpu")
+        write_fake_bundle(BundleCache(tmp_path / "cache").path(recipe), recipe)
+    outcome = run(clip, tmp_path / "out.mp4", "--cache", tmp_path / "cache")
+    assert_one_error_line(outcome, 2, "several checkpoints", "aaaaaaaa", "bbbbbbbb")
+
+
+def test_what_cannot_be_written_is_said_before_a_bundle_is_built(
+    mini_checkpoint: Path, clip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "there.mp4").write_bytes(b"precious")
+    build = ("--checkpoint", mini_checkpoint, "--cache", tmp_path / "cache")
+    for name, word in (("there.mp4", "exists"), ("none/out.mp4", "does not exist"), ("out.xyz", ".xyz")):
+        outcome = run(clip, tmp_path / name, *build)
+        assert_one_error_line(outcome, outcome.returncode, word)
+        assert outcome.returncode in (1, 2)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_interrupt_during_a_build_ends_the_build(mini_checkpoint: Path, clip: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    command = [*RUN, clip, tmp_path / "out.mp4", "--checkpoint", mini_checkpoint, "--cache", cache]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "traced encode" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert not [path for path in (cache / "bundles").iterdir() if path.is_dir()]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache"]
+
+
+def test_a_truncated_input_is_restored_as_far_as_it_goes_and_fails(bundle: Bundle, tmp_path: Path) -> None:
+    for name in ("in.mkv", "in.ts"):
+        whole = write_clip(tmp_path / f"whole-{name}", frames=250)
+        data = whole.read_bytes()
+        cut = tmp_path / name
+        cut.write_bytes(data[: len(data) // 5])
+        out = tmp_path / f"out-{name}"
+        outcome = run(cut, out, "--bundle", bundle.path, "--threads", 1)
+        if name.endswith(".ts"):  # a transport stream promises nothing
+            assert outcome.returncode == 0, outcome.stderr
+        else:
+            assert_one_error_line(outcome, 1, "the input promises 10.0 s, but ends after", out.name)
+        assert 10 < len(video_pts(out)) < 100
 
 
 def test_the_runtime_never_imports_torch(bundle: Bundle, clip: Path, tmp_path: Path) -> None:

@@ -117,10 +117,11 @@ def test_a_truncated_file_gives_what_it_has_and_says_so(tmp_path: Path) -> None:
     half = data.index(b"mdat") + 4 + (start - data.index(b"mdat")) // 2
     cut[half:start] = bytes(start - half)  # the second half of the pictures is gone, the index is not
     path.write_bytes(cut)
-    items, notes = read(path)
-    assert 10 <= len(items) <= 20
-    assert any("damaged video packets were skipped" in note for note in notes)
-    assert any("promises 30 frames" in note for note in notes)
+    with open_source(path) as source:
+        items = list(source)
+        assert 10 <= len(items) <= 20
+        assert any("damaged video packets were skipped" in note for note in source.notes)
+        assert source.shortfall == f"the input promises 30 frames, but only {len(items)} could be read"
 
 
 def test_a_file_without_one_good_picture_is_refused(clip: Path) -> None:

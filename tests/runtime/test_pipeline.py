@@ -194,6 +194,33 @@ def test_a_slow_writer_holds_the_reader_back(restorer: Restorer) -> None:
     assert sink.committed
 
 
+def test_an_interrupt_after_the_last_frame_does_not_commit(restorer: Restorer) -> None:
+    sink = ListSink(delay=0.05)
+    reached = threading.Event()
+
+    def interrupt(progress: Progress) -> None:
+        if progress.written >= 10:
+            reached.set()
+            raise KeyboardInterrupt
+
+    with restorer.session() as session, pytest.raises(KeyboardInterrupt):
+        restore_media(session, ListSource(20), sink, interrupt)
+    assert reached.is_set()
+    assert not sink.committed
+
+
+def test_sound_before_the_first_picture_is_not_kept_waiting(restorer: Restorer) -> None:
+    class SoundFirst(ListSource):
+        def __iter__(self) -> Iterator[Item]:
+            yield from (Passenger(1, number) for number in range(500))
+            yield from super().__iter__()
+
+    sink = ListSink()
+    with restorer.session() as session:
+        restore_media(session, SoundFirst(3), sink)
+    assert [type(item) for item in sink.items] == [Passenger] * 500 + [Passenger, Picture] * 3
+
+
 def test_progress_tells_rate_and_time_to_go() -> None:
     progress = Progress(read=60, written=50, total=150, elapsed=10.0)
     assert progress.rate == 5.0

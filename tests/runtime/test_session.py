@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
 
-from swiftvr_trt import MediaError, MisuseError, Restorer, StageError
+from swiftvr_trt import Cancelled, MachineError, MediaError, MisuseError, Restorer, Session, StageError
 from swiftvr_trt.export.verify import picture
-from swiftvr_trt.runtime.device import Cancelled
+from swiftvr_trt.runtime.chunks import next_chunk
+from swiftvr_trt.runtime.device import Device, Recording, Workspace
+from swiftvr_trt.runtime.ort import OrtDevice
+from swiftvr_trt.runtime.program import BufferSpec, Phase, Run, Step, View, chunk_program, plan_buffers
 from swiftvr_trt.runtime.session import Frame
 
 from ..conftest import BundleFactory
@@ -197,19 +202,102 @@ def test_cancel_from_another_thread_ends_a_running_feed(restorer: Restorer) -> N
         assert outcome == [Cancelled]
 
 
-def test_a_failing_stage_names_itself(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    from swiftvr_trt.runtime import ort
+class FailingAt:
+    """A device whose recordings fail at one replay."""
 
-    real = ort._StageCall.__call__
+    def __init__(self, device: Device, replay: int) -> None:
+        self.device, self.left, self.fail_allocation = device, replay, False
 
-    def fail(call: ort._StageCall) -> None:
-        if call.stage == "dit":
-            with monkeypatch.context() as patch:
-                patch.setattr(type(call), "__call__", real)
-                object.__setattr__(call, "binding", None)
-                real(call)
-        real(call)
+    def workspace(self, buffers: Mapping[str, BufferSpec]) -> Workspace:
+        if self.fail_allocation:
+            raise MachineError("no memory")
+        workspace = self.device.workspace(buffers)
+        record = workspace.record
 
-    monkeypatch.setattr(ort._StageCall, "__call__", fail)
+        def failing(steps: Sequence[Step]) -> Recording:
+            recording = record(steps[: len(steps) // 2] if self.left == 1 else steps)
+            self.left -= 1
+            if self.left == 0:
+                recording.replay()  # half of the chunk is done by then
+                raise StageError("stage dit failed")
+            return recording
+
+        workspace.record = failing  # type: ignore[method-assign]
+        return workspace
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def device(mini_bundle: BundleFactory) -> Iterator[OrtDevice]:
+    opened = OrtDevice(mini_bundle(), threads=1)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_a_stream_whose_stage_failed_is_refused_until_reset(
+    device: OrtDevice, mini_bundle: BundleFactory, restorer: Restorer, chunk: int
+) -> None:
+    frames = clip(30)
+    with Session(FailingAt(device, chunk), mini_bundle().manifest) as session:
+        with pytest.raises(StageError, match="stage dit failed"):
+            feed_all(session, frames)
+        for call in (session.flush, lambda: session.feed(frames[0])):
+            with pytest.raises(MisuseError, match=r"reset\(\)"):
+                call()
+        session.reset()
+        assert np.array_equal(feed_all(session, frames) + session.flush(), list(restorer.restore(frames)))
+
+
+def feed_all(session: Session, frames: list[Frame]) -> list[Frame]:
+    return [restored for frame in frames for restored in session.feed(frame)]
+
+
+def test_no_memory_for_another_size_leaves_a_usable_session(
+    device: OrtDevice, mini_bundle: BundleFactory, restorer: Restorer
+) -> None:
+    failing = FailingAt(device, 0)
+    with Session(failing, mini_bundle().manifest) as session:
+        assert len(feed_all(session, clip(13)) + session.flush()) == 13
+        failing.fail_allocation = True
+        with pytest.raises(MachineError, match="no memory"):
+            session.feed(picture(0, *PORTRAIT))
+        failing.fail_allocation = False
+        assert np.array_equal(feed_all(session, clip(13)) + session.flush(), list(restorer.restore(clip(13))))
+
+
+def test_a_running_stage_keeps_its_buffers_when_the_session_is_closed(
+    device: OrtDevice, mini_bundle: BundleFactory
+) -> None:
+    manifest = mini_bundle().manifest
+    workspace = device.workspace(plan_buffers(manifest, *LANDSCAPE))
+    chunk = next_chunk(8, first=True, waiting=12, owed=12, ended=False)
+    assert chunk
+    recording = workspace.record(chunk_program(manifest, chunk, Phase(), first=True)[0])
+    frames_out = weakref.ref(workspace.host("frames_out"))
+    workspace.close()
+    gc.collect()
+    assert frames_out() is not None
+    recording.replay()
+
+
+def test_every_call_after_cancel_says_so(restorer: Restorer) -> None:
+    with restorer.session() as session:
+        session.feed(clip(1)[0])
+        session.cancel()
+        for call in (session.flush, lambda: session.feed(clip(1)[0])):
+            with pytest.raises(Cancelled):
+                call()
+
+
+def test_a_stream_beyond_all_memory_is_refused_before_anything_is_allocated(mini_bundle: BundleFactory) -> None:
+    with pytest.raises(MisuseError, match=r"needs \d+ GB of buffers"):
+        plan_buffers(mini_bundle(clip_len=24).manifest, 16384, 65536)
+
+
+def test_a_failing_stage_names_itself(device: OrtDevice) -> None:
+    buffers = {name: BufferSpec((1, 4), "float32") for name in ("in", "out")}
+    wrong = Run("dit", (View("in", 0, 1),), (View("out", 0, 1),))
     with pytest.raises(StageError, match="stage dit failed in ONNX Runtime"):
-        list(restorer.restore(clip(40)))
+        device.workspace(buffers).record([wrong]).replay()
