@@ -201,7 +201,7 @@ class Dit(nn.Module):
         """latents [T, C, h, w], prompt [L, text_dim] -> restored latents [T, C, h, w]."""
         temb, time = self.condition_embedder.time()
         text = self.condition_embedder.text(prompt)
-        x = self.embed(latents)
+        x = embed(latents, self.patch_embedding)
         rows, columns = latents.shape[2] // self.config.patch, latents.shape[3] // self.config.patch
         rope = tuple(table.to(x) for table in rope_tables(self.config.head_dim, latents.shape[0], rows, columns))
         for layer, block in enumerate(self.blocks):
@@ -209,18 +209,20 @@ class Dit(nn.Module):
             x = block(x, time, text, rope, torch.from_numpy(plan.gather), torch.from_numpy(plan.owner))
         shift, scale = (self.scale_shift_table[0] + temb).unbind(0)
         x = F.layer_norm(x, (x.shape[-1],), eps=self.config.eps) * (1 + scale) + shift
-        return latents - self.unpatch(self.proj_out(x), rows, columns)
+        return latents - unpatch(self.proj_out(x), latents, self.config.patch)
 
-    def embed(self, latents: Tensor) -> Tensor:
-        """[T, C, h, w] -> tokens [T, S, dim], row-major."""
-        x = F.conv2d(latents, self.patch_embedding.weight[:, :, 0], self.patch_embedding.bias, stride=self.config.patch)
-        return x.flatten(2).transpose(1, 2)
 
-    def unpatch(self, x: Tensor, rows: int, columns: int) -> Tensor:
-        """[T, S, patch*patch*C] -> [T, C, h, w]."""
-        size = self.config.patch
-        x = x.view(x.shape[0], rows, columns, size, size, self.config.latent_channels)
-        return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+def embed(latents: Tensor, convolution: nn.Conv3d) -> Tensor:
+    """Latents [T, C, h, w] -> tokens [T, S, dim], row-major; one token is a patch as large as its stride."""
+    weight, stride = convolution.weight[:, :, 0], convolution.stride[1:]
+    return F.conv2d(latents, weight, convolution.bias, stride=stride).flatten(2).transpose(1, 2)
+
+
+def unpatch(x: Tensor, latents: Tensor, patch: int) -> Tensor:
+    """Tokens [T, S, patch * patch * C] -> the layout of `latents` [T, C, h, w]."""
+    frames, channels, height, width = latents.shape
+    x = x.view(frames, height // patch, width // patch, patch, patch, channels)
+    return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
 
 def sinusoids(timestep: float, size: int) -> Tensor:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..engines.geometry import Resolution
-from .dit import Attention, Block, Dit, DitConfig, rope_tables, rotate
+from .dit import Attention, Block, Dit, DitConfig, embed, rope_tables, rotate, unpatch
 from .rewrites import Affine, Rewrites, distinct_rows, halves, projected_values, prompt_logits
 from .windows import LayerPlan, plan_owned_queries, plan_whole_windows, plan_windows
 
@@ -53,15 +53,14 @@ class DitStage(nn.Module):
     @torch.no_grad()
     def __init__(self, dit: Dit, prompt: Tensor, size: Resolution, latents: int, rewrites: Rewrites) -> None:
         super().__init__()
-        self.dit = dit
-        self.rows, self.columns = size.token_rows, size.token_columns
-        self.channels = dit.config.latent_channels
+        self.patch_embedding, self.patch, self.eps = dit.patch_embedding, dit.config.patch, dit.config.eps
+        rows, columns = size.token_rows, size.token_columns
         conditioning = condition(dit, prompt, rewrites)
         # Layers of one parity share their windows, so two plans serve any depth.
-        plans, order = plan_layers(dit.config, self.rows, self.columns, rewrites)
+        plans, order = plan_layers(dit.config, rows, columns, rewrites)
         self.order = _Take(order)
         self.back = _Take(_inverse(order))
-        rope = rope_tables(dit.config.head_dim, latents, self.rows, self.columns)
+        rope = rope_tables(dit.config.head_dim, latents, rows, columns)
         tables = [self.order(table.to(prompt.dtype)) for table in rope]
         self.windows = nn.ModuleList([Windows(plan) for plan in plans])
         self.rope = Rope(tables[0], tables[1], split=rewrites.halves)
@@ -73,11 +72,11 @@ class DitStage(nn.Module):
         self.project = project.module()
 
     def forward(self, latents: Tensor) -> Tensor:
-        x = self.order(self.dit.embed(latents))
+        x = self.order(embed(latents, self.patch_embedding))
         for layer, block in enumerate(self.blocks):
             x = block(x, self.rope, self.windows[layer % 2])
-        x = self.before_out(F.layer_norm(x, (x.shape[-1],), eps=self.dit.config.eps))
-        return latents - self.dit.unpatch(self.back(self.project(x)), self.rows, self.columns)
+        x = self.before_out(F.layer_norm(x, (x.shape[-1],), eps=self.eps))
+        return latents - unpatch(self.back(self.project(x)), latents, self.patch)
 
 
 def plan_layers(

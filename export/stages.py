@@ -80,7 +80,7 @@ def _encode_stage(encoder: Encoder, size: Resolution, *, parity: bool) -> Stage:
 
 
 def _dit_stage(name: str, module: DitStage, size: Resolution, latents: int) -> Stage:
-    example = torch.zeros(latents, module.channels, size.latent_height, size.latent_width)
+    example = torch.zeros(latents, module.patch_embedding.in_channels, size.latent_height, size.latent_width)
     return Stage(name, module, (example,), (("latents", Role.LATENTS),), (("restored", Role.LATENTS),))
 
 
