@@ -1,0 +1,12 @@
+"""Recipe of the demonstration checkpoint in `export/demo`: see `docs/demo-model.md`.
+
+data     photographs become moving clips with a known clean picture
+degrade  clean frames become what a bad camera and a stingy encoder leave of them
+sample   cuts the clips into batches
+init     a start that already reconstructs: principal components and least squares instead of noise
+batch    several clips through the stateful network at once
+whiten   the optimiser's coordinates
+train    the loop; resumable
+export   writes the checkpoint in the published layout
+plot     the logs of all attempts, drawn
+"""

