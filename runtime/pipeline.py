@@ -126,6 +126,7 @@ class _Run:
         self._write_lane: _Lane[Item] = _Lane(self._stopped)
         self._read = self._written = 0
         self._began = time.monotonic()
+        self._complete = False
         self.finished = threading.Event()
         self.error: SwiftVRError | None = None
         parts = (("reading", self._do_read), ("restoring", self._do_restore), ("writing", self._do_write))
@@ -138,12 +139,13 @@ class _Run:
             thread.start()
 
     def stop(self) -> None:
-        """End all threads; after a finished run there is nothing left to end.
+        """End all threads. After a run that came to its end there is nothing to end, and the session stays usable.
 
         A thread that is stuck in somebody else's code is left behind, as a daemon; it ends at its next look at a lane.
         """
         self._stopped.set()
-        self._session.cancel()
+        if not self._complete:
+            self._session.cancel()
         deadline = time.monotonic() + _GRACE_S
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0.01))
@@ -205,4 +207,5 @@ class _Run:
             self._sink.write(item)
             self._written += isinstance(item, Picture)
         self._sink.commit()
+        self._complete = True
         self.finished.set()

@@ -108,6 +108,15 @@ def test_pictures_keep_their_stamps_and_passengers_their_place(restorer: Restore
     assert seen[-1] == done
 
 
+def test_a_session_may_restore_one_file_after_another(restorer: Restorer) -> None:
+    sinks = [ListSink(), ListSink()]
+    with restorer.session() as session:
+        for sink in sinks:
+            restore_media(session, ListSource(13), sink)
+    first, second = ([item.pixels for item in sink.items if isinstance(item, Picture)] for sink in sinks)
+    assert np.array_equal(first, second)
+
+
 @pytest.mark.parametrize(
     ("source", "sink", "expected", "message"),
     [
