@@ -62,6 +62,8 @@ def _load(bundle: Bundle, stage: str, threads: int | None) -> ort.InferenceSessi
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or 0
+    # Threads that wait busily take the cores from the decoder, the encoder, and whatever else runs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     path = bundle.stage_path(stage)
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
