@@ -29,6 +29,10 @@ def clip(frames: int, size: tuple[int, int] = LANDSCAPE, begin: int = 0) -> list
     return [picture(begin + index, *size) for index in range(frames)]
 
 
+def feed_all(session: Session, frames: list[Frame]) -> list[Frame]:
+    return [restored for frame in frames for restored in session.feed(frame)]
+
+
 @pytest.fixture(scope="module")
 def restorer(mini_bundle: BundleFactory) -> Iterator[Restorer]:
     with Restorer.open(mini_bundle(), threads=1) as opened:
@@ -38,10 +42,10 @@ def restorer(mini_bundle: BundleFactory) -> Iterator[Restorer]:
 @pytest.mark.parametrize("clip_len", [4, 8, 24])
 def test_every_count_comes_back_in_full_and_in_order(mini_bundle: BundleFactory, clip_len: int) -> None:
     frames = clip(64)
-    with Restorer.open(mini_bundle(clip_len=clip_len), threads=1) as restorer:
+    with Restorer.open(mini_bundle(clip_len=clip_len), threads=1) as restorer, restorer.session() as session:
         whole = list(restorer.restore(frames))
         for count in range(1, 65):
-            restored = list(restorer.restore(frames[:count]))
+            restored = feed_all(session, frames[:count]) + session.flush()
             assert len(restored) == count
             assert all(frame.shape == (132, 100, 3) and frame.dtype == np.uint8 for frame in restored)
             # Causal: frames of chunks that are complete in both streams are the same to the last bit.
@@ -248,10 +252,6 @@ def test_a_stream_whose_stage_failed_is_refused_until_reset(
                 call()
         session.reset()
         assert np.array_equal(feed_all(session, frames) + session.flush(), list(restorer.restore(frames)))
-
-
-def feed_all(session: Session, frames: list[Frame]) -> list[Frame]:
-    return [restored for frame in frames for restored in session.feed(frame)]
 
 
 def test_no_memory_for_another_size_leaves_a_usable_session(
