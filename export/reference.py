@@ -15,15 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..engines.geometry import Resolution, check_clip_len
 from ..runtime.chunks import Chunk, next_chunk
+from ..runtime.session import Frame
 from .checkpoint import Checkpoint
 from .pixels import frames_in, frames_out
-
-Frame = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
