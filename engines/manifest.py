@@ -24,6 +24,7 @@ DTYPE_BYTES = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
 MAX_STREAM_BYTES = 1 << 36
 """More than any stream of this model family needs: a bundle that asks for more is refused."""
 _MAX_STATES = 64
+_MAX_PROFILES = 8
 
 
 class Role(str, Enum):
@@ -55,12 +56,20 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage: the file that runs it and its tensors, in the order in which the file has them."""
+    """One stage: the file that runs it and its tensors, in the order in which the file has them.
+
+    profile: which of the engine's optimization profiles it uses; two stages may share a file. arena_bytes: activation
+    memory that it needs while it runs, and weight_bytes: what its weights take on the device, both as the compiler
+    said; 0 where the runtime keeps such memory for itself (ONNX Runtime).
+    """
 
     name: str
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    profile: int = 0
+    arena_bytes: int = 0
+    weight_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -184,6 +193,9 @@ def _parse_stage(fields: Fields) -> StageSpec:
         file=fields.name("file"),
         inputs=tuple(_parse_tensor(tensor) for tensor in fields.children("inputs", limit)),
         outputs=tuple(_parse_tensor(tensor) for tensor in fields.children("outputs", limit)),
+        profile=fields.integer("profile", 0, _MAX_PROFILES - 1),
+        arena_bytes=fields.integer("arena_bytes", 0, MAX_STREAM_BYTES),
+        weight_bytes=fields.integer("weight_bytes", 0, MAX_STREAM_BYTES),
     )
 
 
