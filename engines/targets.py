@@ -10,7 +10,10 @@ from .manifest import PRECISIONS
 
 @dataclass(frozen=True)
 class Target:
-    """Where a bundle runs. `extra` is what must be installed to build and run it; `ready`: this version can."""
+    """Where a bundle runs. `extra` is what must be installed to build and run it; `ready`: this version can.
+
+    compute_capability: what the compiler is told, e.g. `SM120`; None if it is that of the machine, or of no interest.
+    """
 
     name: str
     description: str
@@ -18,6 +21,7 @@ class Target:
     extra: str
     precisions: tuple[str, ...]
     ready: bool = False
+    compute_capability: str | None = None
 
 
 _RTX = "TensorRT-RTX"
@@ -27,9 +31,9 @@ _HALF = ("fp32", "bf16", "fp16")
 TARGETS = (
     Target("cpu", "any machine, ONNX Runtime on the CPU", "ONNX Runtime", "cpu", ("fp32",), ready=True),
     Target("cuda", "an NVIDIA GPU through ONNX Runtime", "ONNX Runtime", "gpu", _HALF),
-    Target("rtx5090", "GeForce RTX 50 series, SM120", _RTX, "rtx", PRECISIONS),
-    Target("rtx4090", "GeForce RTX 40 series, SM89", _RTX, "rtx", (*_HALF, "fp8")),
-    Target("rtx3090", "GeForce RTX 30 series, SM86", _RTX, "rtx", _HALF),
+    Target("rtx5090", "GeForce RTX 50 series, SM120", _RTX, "rtx", PRECISIONS, compute_capability="SM120"),
+    Target("rtx4090", "GeForce RTX 40 series, SM89", _RTX, "rtx", (*_HALF, "fp8"), compute_capability="SM89"),
+    Target("rtx3090", "GeForce RTX 30 series, SM86", _RTX, "rtx", _HALF, compute_capability="SM86"),
     Target("h100", "H100, SM90", _TRT, "tensorrt", (*_HALF, "fp8")),
     Target("local", "the GPU of this machine", _TRT, "tensorrt", PRECISIONS),
 )
