@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import IO, Any
 
 from .process import peak_memory
 
+_TICK_S = 20.0
 _DEEPEST_PHASE = 2
 """Phases within phases go deeper and come by the thousand; nobody wants to read them."""
 
@@ -22,6 +25,8 @@ _DEEPEST_PHASE = 2
 def main(job_file: str) -> None:
     """Carry out the job; the exit code is 0 if there is an engine."""
     began = time.monotonic()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_tick, args=(began,), daemon=True).start()
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     trt = importlib.import_module(job["module"])
     with Path(job["log"]).open("w", encoding="utf-8", errors="replace") as log:
@@ -29,6 +34,19 @@ def main(job_file: str) -> None:
         problem = _build(trt, logger, job)
     result = {"problem": problem, "seconds": time.monotonic() - began, "peak_bytes": peak_memory()}
     Path(job["result"]).write_text(json.dumps({**result, "version": trt.__version__}), encoding="utf-8")
+
+
+def _end_with_parent() -> None:
+    """Standard input is a pipe that closes when the parent is gone; a build that nobody waits for must not go on."""
+    os.read(sys.stdin.fileno(), 1)  # not through the buffer: its lock would be held at exit
+    os._exit(1)
+
+
+def _tick(began: float) -> None:
+    """Long phases report nothing; a line now and then tells that it goes on."""
+    while True:
+        time.sleep(_TICK_S)
+        print(f"working, {time.monotonic() - began:.0f} s, {(peak_memory() or 0) / 1e9:.1f} GB of memory", flush=True)
 
 
 def _build(trt: Any, logger: Any, job: dict[str, Any]) -> str | None:
@@ -52,9 +70,9 @@ def _strongly_typed(trt: Any) -> int:
 
 def _config(trt: Any, builder: Any, network: Any, job: dict[str, Any]) -> Any:
     config = builder.create_builder_config()
-    if job["compute_capability"]:
+    if job["sm"]:
         config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(trt.ComputeCapability, job["compute_capability"]), 0)
+        config.set_compute_capability(getattr(trt.ComputeCapability, job["sm"]), 0)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.max_aux_streams = 0  # more streams need more activation memory, and here one kernel fills the GPU
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job["workspace_bytes"])

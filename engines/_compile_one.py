@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     chosen = target(options.target)
     engine_file = options.engine or options.onnx.with_suffix(".engine")
     profiles = tuple(_profile(text) for text in options.profile)
-    job = Job(options.onnx, engine_file, chosen.compiler, options.sm or chosen.compute_capability, profiles)
+    job = Job(options.onnx, engine_file, chosen.compiler, options.sm or chosen.sm, profiles)
     try:
         engine = compile_engine(job, (lambda _: None) if options.json else lambda line: print(f"  {line}", flush=True))
     except SwiftVRError as error:

@@ -14,10 +14,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
-from ..errors import MachineError, StageError
+from ..errors import MachineError, MissingPackageError, StageError
 from .kernels import Compiled, parse_log
+from .targets import RTX, TRT
 
 Report = Callable[[str], None]
 Shape = tuple[int, ...]
@@ -26,7 +28,8 @@ Profile = Mapping[str, tuple[Shape, Shape, Shape]]
 
 WORKSPACE_BYTES = 4 << 30
 """Scratch memory that a kernel may ask for at most, so that an engine fits beside its weights on the card."""
-_MODULES = {"TensorRT-RTX": "tensorrt_rtx", "TensorRT": "tensorrt"}
+_MODULES = {RTX: "tensorrt_rtx", TRT: "tensorrt"}
+_EXTRAS = {RTX: "rtx", TRT: "tensorrt"}
 _NO_GPU = "cudaError 35"
 """What the compiler says after any failure on a machine without a driver; it is never the cause."""
 _TAIL = 300
@@ -34,12 +37,12 @@ _TAIL = 300
 
 @dataclass(frozen=True)
 class Job:
-    """One build. compute_capability: `SM120` and the like, None for the GPU of this machine."""
+    """One build. sm: compute capability, e.g. `SM120`; None for the GPU of this machine."""
 
     onnx: Path
     engine: Path
     compiler: str
-    compute_capability: str | None
+    sm: str | None
     profiles: tuple[Profile, ...] = ()
     workspace_bytes: int = WORKSPACE_BYTES
 
@@ -60,6 +63,14 @@ class Engine:
         return self.path.stat().st_size
 
 
+def compiler_version(compiler: str) -> str:
+    """Version of a compiler as installed; `MissingPackageError` if it is not. Nothing is loaded into this process."""
+    module = _MODULES[compiler]
+    for package in metadata.packages_distributions().get(module, ()):
+        return metadata.version(package)
+    raise MissingPackageError(module.replace("_", "-"), f"building with {compiler}", _EXTRAS[compiler])
+
+
 def compile_engine(job: Job, report: Report = lambda _: None) -> Engine:
     """Build the engine of `job`; `report` gets a line per phase. Raises `StageError`, and then leaves no engine."""
     with tempfile.TemporaryDirectory(prefix="swiftvr-") as directory:
@@ -78,7 +89,7 @@ def _write_job(job: Job, place: Path) -> Path:
         "module": _MODULES[job.compiler],
         "onnx": str(job.onnx.resolve()),
         "engine": str(job.engine.resolve()),
-        "compute_capability": job.compute_capability,
+        "sm": job.sm,
         "profiles": [{name: [list(shape) for shape in shapes] for name, shapes in p.items()} for p in job.profiles],
         "workspace_bytes": job.workspace_bytes,
         "log": str(place / "log"),
@@ -92,16 +103,15 @@ def _run(job_file: Path, place: Path, report: Report) -> tuple[int, str]:
     """Exit code and standard error of the child. Whatever ends the wait ends the child, too."""
     command = [sys.executable, "-m", "swiftvr_trt.engines._compile", str(job_file)]
     with (place / "stderr").open("w+", encoding="utf-8", errors="replace") as errors:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace")
-        try:
-            for line in child.stdout or ():
-                report(line.rstrip())
-            code = child.wait()
-        finally:
-            child.kill()
-            child.wait()
-            if child.stdout:
-                child.stdout.close()
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"
+        ) as child:
+            try:
+                for line in child.stdout or ():
+                    report(line.rstrip())
+                code = child.wait()
+            finally:
+                child.kill()
         errors.seek(0)
         return code, errors.read()
 

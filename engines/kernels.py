@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ATTENTION, GEMM, CONV, ELEMENTWISE, MOVE, QUANTIZE, RESIZE, OTHER = KINDS = (
     "fused attention",
@@ -31,6 +31,7 @@ _CONVOLUTIONS = frozenset({"correlation", "deconv", "conv", "convolution"})
 _MOVES = frozenset({"Move", "Tran", "Resh", "Slic", "Conc", "Gath", "Copy", "Repl", "Expa", "Sque", "Unsq", "Cast"})
 _MATRIX = frozenset({"Fc", "Dot", "Gemm", "Bmm", "Matm"})
 
+_ON_THE_HOST = frozenset({"shape_call"})
 _BITS = {"FP4": 4, "FP8": 8, "Int8": 8, "UInt8": 8, "Half": 16, "BFloat16": 16, "Float": 32}
 
 _KERNEL = re.compile(r"^Name: (?P<name>.+?), LayerType: (?P<layer>\w+), Inputs: \[(?P<rest>.*)$", re.MULTILINE)
@@ -51,6 +52,11 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str
 
+    def with_sides(self, *sides: int) -> Tensor:
+        """Sides that are free, which the compiler writes as -1, replaced in the order in which they stand."""
+        left = iter(sides)
+        return replace(self, shape=tuple(next(left, 1) if side < 0 else side for side in self.shape))
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -63,6 +69,14 @@ class Kernel:
     constants: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     sources: tuple[str, ...]
+
+    def with_sides(self, *sides: int) -> Kernel:
+        """The same for all of its tensors."""
+        return replace(
+            self,
+            inputs=tuple(tensor.with_sides(*sides) for tensor in self.inputs),
+            outputs=tuple(tensor.with_sides(*sides) for tensor in self.outputs),
+        )
 
     @property
     def kind(self) -> str:
@@ -125,7 +139,8 @@ def _with_profiles(found: list[re.Match[str]]) -> Iterator[Kernel]:
         named = max((int(number) for number in _PROFILE.findall(match[0])), default=0)
         profiles[graph] = max(profiles.get(graph, 0), named)
     for match in found:
-        yield _kernel(match, profiles)
+        if match["layer"] not in _ON_THE_HOST:
+            yield _kernel(match, profiles)
 
 
 def _kernel(match: re.Match[str], profiles: Mapping[str, int]) -> Kernel:

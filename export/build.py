@@ -1,46 +1,100 @@
-"""From a checkpoint to a bundle: load, trace, check, put in place."""
+"""From a checkpoint to a bundle: load, trace, compile if the target wants it, check, put in place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 
-from ..engines.bundle import Bundle, BundleWriter
-from ..engines.manifest import Recipe
+from ..engines.assemble import build_engines
+from ..engines.bundle import PARTIAL, Bundle, BundleWriter
+from ..engines.compiler import compiler_version
+from ..engines.manifest import Recipe, StageSpec
+from ..engines.targets import target
 from ..errors import MissingPackageError, MisuseError
 from .checkpoint import Checkpoint, load_checkpoint
-from .stages import stages_of
-from .tracing import trace_all
+from .stages import Stage, stages_of
+from .tracing import Traced, WeightStore, open_store, trace_all, trace_into
 
 Report = Callable[[str], None]
 
 
-def build(checkpoint: str | Path | Checkpoint, recipe: Recipe, path: str | Path, report: Report) -> Bundle:
+@dataclass(frozen=True)
+class Graphs:
+    """A directory for the graphs of engines, whose weights are there once for all builds that trace into it."""
+
+    directory: Path
+    store: WeightStore
+
+
+@contextmanager
+def open_graphs(bundle: Path, keep: Path | None = None) -> Iterator[Graphs]:
+    """A directory beside `bundle`, on the same disk, that is gone afterwards; or `keep`, which stays."""
+    directory = keep or bundle.with_name(f"{bundle.name}{PARTIAL}{uuid4().hex[:8]}")
+    directory.mkdir(parents=True, exist_ok=keep is not None)
+    try:
+        with open_store(directory) as store:
+            yield Graphs(directory, store)
+    finally:
+        if keep is None:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def build(
+    checkpoint: str | Path | Checkpoint,
+    recipe: Recipe,
+    path: str | Path,
+    report: Report,
+    graphs: Graphs | None = None,
+) -> Bundle:
     """Build the bundle of `recipe` at `path`; `report` gets a line per finished step.
 
+    graphs: where graphs for engines are traced, for several builds to share; without it each build has its own.
     Whatever fails, nothing is left at `path` that was not there before.
     """
     if recipe.precision != "fp32":
         raise MisuseError(f"precision {recipe.precision} cannot be exported by this version yet; it exports: fp32")
-    compiler, compiler_version = _compiler(recipe)
-    with BundleWriter(path) as writer:
+    compiled = recipe.target != "onnx" and target(recipe.target).compiled
+    compiler, version_of_it = _compiler(recipe)
+    with BundleWriter(path) as writer, ExitStack() as stack:
         loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
         report(f"checkpoint: {loaded.parameters / 1e6:,.1f} M parameters")
-        specs = []
         network = stages_of(loaded, recipe)
-        for traced in trace_all(network, writer.directory):
-            report(f"traced {traced.spec.name}: {traced.nodes} nodes")
-            specs.append(traced.spec)
+        if compiled:
+            place = graphs or stack.enter_context(open_graphs(writer.path))
+            specs = _engines(network, place, writer.directory, recipe, report)
+        else:
+            specs = _specs(trace_all(network, writer.directory), report)
         return writer.commit(
             recipe,
             tool=f"swiftvr-trt {tool_version()}",
             compiler=compiler,
-            compiler_version=compiler_version,
-            stages=tuple(specs),
+            compiler_version=version_of_it,
+            stages=specs,
+            compute_capability=target(recipe.target).compute_capability if compiled else None,
         )
+
+
+def _engines(
+    network: Iterable[Stage], graphs: Graphs, directory: Path, recipe: Recipe, report: Report
+) -> tuple[StageSpec, ...]:
+    """Trace all stages, then compile them: the tracer's memory is free by then."""
+    traced = _specs(trace_into(network, graphs.directory, graphs.store), report)
+    return build_engines(traced, graphs.directory, directory, target(recipe.target), recipe.resolution, report)
+
+
+def _specs(traced: Iterable[Traced], report: Report) -> tuple[StageSpec, ...]:
+    specs = []
+    for stage in traced:
+        report(f"traced {stage.spec.name}: {stage.nodes} nodes")
+        specs.append(stage.spec)
+    return tuple(specs)
 
 
 def tool_version() -> str:
@@ -52,10 +106,14 @@ def tool_version() -> str:
 
 
 def _compiler(recipe: Recipe) -> tuple[str, str]:
+    """Name and version of what the bundle is for; raises if it is not installed."""
     if recipe.target == "onnx":
         return "torch.onnx", torch.__version__
+    chosen = target(recipe.target)
+    if chosen.compiled:
+        return chosen.compiler, compiler_version(chosen.compiler)
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingPackageError("onnxruntime", f"a bundle for target {recipe.target}", "cpu") from error
-    return "ONNX Runtime", onnxruntime.__version__
+        raise MissingPackageError("onnxruntime", f"a bundle for target {recipe.target}", chosen.extra) from error
+    return chosen.compiler, onnxruntime.__version__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,12 @@ from ..engines.manifest import PRECISIONS
 from ..engines.targets import TARGETS
 
 if TYPE_CHECKING:
+    from ..engines.bundle import Bundle
+    from ..engines.cache import BundleCache
     from ..engines.doctor import Diagnosis
     from ..engines.inspect import BundleReport
     from ..engines.manifest import Recipe
-    from .build import Report
+    from .build import Graphs, Report
     from .verify import Row
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -36,7 +38,6 @@ def _recipe_options(function: Any) -> Any:
         click.option("--parity", is_flag=True, help="Follow the published protocol exactly, black padding included."),
         click.option("--clip-len", default=24, show_default=True, help="Frames per chunk, a multiple of 4."),
         click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True),
-        click.option("--resolution", metavar="WxH", required=True, help="Output size in pixels, e.g. 1920x1080."),
         click.option(
             "--checkpoint", type=click.Path(path_type=Path), required=True, help="SwiftVR checkpoint directory."
         ),
@@ -59,40 +60,65 @@ def command() -> None:
 
 @command.command()
 @_recipe_options
+@click.option("--resolution", metavar="WxH", required=True, help="Output size in pixels, e.g. 1920x1080.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Directory of the bundle.")
-def onnx(output: Path, **options: Any) -> None:
+def onnx(output: Path, resolution: str, **options: Any) -> None:
     """Trace a checkpoint into a bundle of ONNX graphs, which ONNX Runtime runs as they are."""
     from ..engines.cache import BundleCache
 
-    recipe = _recipe(BundleCache(), target="onnx", **options)
-    _build(options["checkpoint"], recipe, output, _reporter(options["quiet"]))
+    recipe = _recipe(BundleCache(), target="onnx", resolution=resolution, **options)
+    with ExitStack() as stack:
+        _Builder(options["checkpoint"], _reporter(options["quiet"]), stack)(recipe, output)
     click.echo(output)
 
 
 @command.command("build-engine")
 @_recipe_options
-@click.option("--target", type=click.Choice([t.name for t in TARGETS]), default="cpu", show_default=True)
+@click.option(
+    "--resolution",
+    "resolutions",
+    metavar="WxH",
+    required=True,
+    multiple=True,
+    help="Output size in pixels, e.g. 1920x1080; repeat for more bundles, whose weights are traced once.",
+)
+@click.option(
+    "--target",
+    metavar="TARGET",
+    default="cpu",
+    show_default=True,
+    help=f"One of {', '.join(t.name for t in TARGETS)}, or a card such as rtx4070.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory of the bundle.  [default: the cache]")
 @click.option("--cache", type=click.Path(path_type=Path), envvar="SWIFTVR_CACHE", help="Where built bundles are kept.")
-def build_engine(output: Path | None, cache: Path | None, target: str, **options: Any) -> None:
-    """Build a bundle for a target, by default into the cache, where swiftvr-run finds it again."""
+@click.option("--keep-onnx", type=click.Path(path_type=Path), help="Keep the graphs that engines are made of here.")
+def build_engine(
+    output: Path | None,
+    cache: Path | None,
+    target: str,
+    resolutions: tuple[str, ...],
+    keep_onnx: Path | None,
+    **options: Any,
+) -> None:
+    """Build a bundle for a target, by default into the cache, where swiftvr-run finds it again.
+
+    \b
+    No GPU is needed to build for a GeForce RTX or RTX PRO card; for h100 and local, build where the card is.
+      swiftvr-export build-engine --checkpoint SwiftVR --resolution 1920x1080 --target rtx5090 --precision fp8
+    """
     from ..engines.cache import BundleCache
     from ..engines.targets import check_buildable
 
-    check_buildable(target, options["precision"])
+    if output is not None and len(set(resolutions)) > 1:
+        raise click.UsageError(f"-o names one bundle, but {len(set(resolutions))} resolutions were asked for")
+    chosen = check_buildable(target, options["precision"])
     bundles = BundleCache(cache)
     report = _reporter(options["quiet"])
-    recipe = _recipe(bundles, target=target, **options)
-    if output is not None:
-        _build(options["checkpoint"], recipe, output, report)
-        click.echo(output)
-        return
-    bundle, built = bundles.get_or_build(
-        recipe, lambda path: _build(options["checkpoint"], recipe, path, report), report
-    )
-    if not built:
-        report("found in the cache")
-    click.echo(bundle.path)
+    recipes = [_recipe(bundles, target=chosen.name, resolution=text, **options) for text in dict.fromkeys(resolutions)]
+    with ExitStack() as stack:
+        builder = _Builder(options["checkpoint"], report, stack, keep_onnx if chosen.compiled else None)
+        for recipe in recipes:
+            click.echo(_into_cache(bundles, recipe, builder) if output is None else builder(recipe, output).path)
 
 
 @command.command()
@@ -172,11 +198,11 @@ def doctor(as_json: bool, cache: Path | None) -> None:
         _print_diagnosis(diagnosis)
 
 
-def _recipe(cache: Any, *, target: str, **options: Any) -> Recipe:
+def _recipe(cache: BundleCache, *, target: str, resolution: str, **options: Any) -> Recipe:
     from ..engines.geometry import Resolution, check_clip_len
     from ..engines.manifest import Recipe
 
-    size = Resolution.parse(options["resolution"])
+    size = Resolution.parse(resolution)
     return Recipe(
         checkpoint=cache.checkpoint_digest(options["checkpoint"]),
         width=size.width,
@@ -199,14 +225,54 @@ def _known_rewrites(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(names)))
 
 
-def _build(checkpoint: Path, recipe: Recipe, path: Path, report: Report) -> Any:
-    from ..engines.bundle import check_replaceable
+def _into_cache(cache: BundleCache, recipe: Recipe, builder: _Builder) -> Path:
+    """Where the bundle of `recipe` lies, which is built if it is not there."""
+    bundle, built = cache.get_or_build(recipe, lambda path: builder(recipe, path), builder.report)
+    if not built:
+        builder.report("found in the cache")
+    return bundle.path
 
-    check_replaceable(path)  # before torch is imported, which takes seconds
-    with _needs_export_packages("exporting a checkpoint"):
-        from .build import build
-    report(f"building {recipe.describe()}")
-    return build(checkpoint, recipe, path, report)
+
+class _Builder:
+    """Builds the bundles of one call; the graphs that engines are made of share their weights."""
+
+    def __init__(self, checkpoint: Path, report: Report, stack: ExitStack, keep: Path | None = None) -> None:
+        self.checkpoint, self.report = checkpoint, report
+        self._stack, self._keep = stack, keep
+        self._graphs: Graphs | None = None
+
+    def __call__(self, recipe: Recipe, path: Path) -> Bundle:
+        from ..engines.bundle import check_replaceable
+
+        check_replaceable(path)  # before torch is imported, which takes seconds
+        self._check(recipe, path)
+        with _needs_export_packages("exporting a checkpoint"):
+            from .build import build
+        self.report(f"building {recipe.describe()}")
+        return build(self.checkpoint, recipe, path, self.report, self._shared(recipe, path))
+
+    def _check(self, recipe: Recipe, path: Path) -> None:
+        """Refuse what cannot work, and say what to expect of the rest."""
+        from ..engines.compiler import compiler_version
+        from ..engines.estimate import check_feasible, count_parameters, estimate
+        from ..engines.targets import target
+
+        if recipe.target == "onnx" or not target(recipe.target).compiled:
+            return
+        compiler_version(target(recipe.target).compiler)
+        expected = estimate(count_parameters(self.checkpoint), recipe)
+        check_feasible(expected, recipe, path)
+        self.report(expected.describe())
+
+    def _shared(self, recipe: Recipe, path: Path) -> Graphs | None:
+        from ..engines.targets import target
+        from .build import open_graphs
+
+        if recipe.target == "onnx" or not target(recipe.target).compiled:
+            return None
+        if self._graphs is None:
+            self._graphs = self._stack.enter_context(open_graphs(path, self._keep))
+        return self._graphs
 
 
 @contextmanager

@@ -46,6 +46,10 @@ class WeightStore:
         self._file = file
         self._offsets: dict[bytes, int] = {}
 
+    def flush(self) -> None:
+        """Whoever reads the file now finds all that was put into it."""
+        self._file.flush()
+
     def put(self, tensor: Any) -> ExternalTensor:
         data = tensor.tobytes()
         key = hashlib.sha256(data).digest()
@@ -74,11 +78,24 @@ class Traced:
 
 def trace_all(stages: Iterable[Stage], directory: Path) -> Iterator[Traced]:
     """Trace each stage into `directory` as `<stage>.onnx` beside `weights.bin`; yields as each is done."""
+    with open_store(directory) as store:
+        yield from trace_into(stages, directory, store)
+
+
+@contextmanager
+def open_store(directory: Path) -> Iterator[WeightStore]:
+    """A new `weights.bin` in `directory`, for one trace or for several that share it."""
     with (directory / WEIGHTS).open("wb") as file:
-        store = WeightStore(directory / WEIGHTS, file)
-        for stage in stages:
-            model = trace(stage)
-            yield Traced(write(model, stage, directory, store), model.graph.num_nodes())
+        yield WeightStore(directory / WEIGHTS, file)
+
+
+def trace_into(stages: Iterable[Stage], directory: Path, store: WeightStore) -> Iterator[Traced]:
+    """Trace each stage into `directory`, whose weight file is `store`; an earlier graph of its name is replaced."""
+    for stage in stages:
+        model = trace(stage)
+        spec = write(model, stage, directory, store)
+        store.flush()
+        yield Traced(spec, model.graph.num_nodes())
 
 
 def trace(stage: Stage) -> Model:

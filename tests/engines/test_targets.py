@@ -12,7 +12,9 @@ READY = [t for t in TARGETS if t.ready]
 
 
 def test_the_names_are_those_of_the_contract() -> None:
-    assert [t.name for t in TARGETS] == ["cpu", "cuda", "rtx5090", "rtx4090", "rtx3090", "h100", "local"]
+    names = {t.name for t in TARGETS}
+    assert names >= {"cpu", "cuda", "rtx5090", "rtx4090", "rtx3090", "h100", "local"}
+    assert names.isdisjoint(other for t in TARGETS for other in t.also)
 
 
 @pytest.mark.parametrize("known", TARGETS, ids=lambda t: t.name)
@@ -20,7 +22,31 @@ def test_a_target_is_found_by_its_name_and_takes_known_precisions(known: Target)
     found = target(known.name)
     assert found is known
     assert set(found.precisions) <= set(PRECISIONS)
-    assert "fp32" in found.precisions
+    assert found.precisions
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"), [("rtx4070", "rtx4090"), ("RTX5090", "rtx5090"), ("sm86", "rtx3090"), ("a100", "sm80")]
+)
+def test_a_card_stands_for_its_series(asked: str, name: str) -> None:
+    assert target(asked).name == name
+
+
+def test_what_a_card_cannot_compute_in_is_refused_with_the_reason() -> None:
+    """Each of these was refused by TensorRT-RTX 1.7.1 itself, after tracing everything."""
+    for name, precision, why in (
+        ("rtx3090", "fp8", "SM86 cannot compute in it"),
+        ("rtx4090", "nvfp4", "SM89 cannot compute in it"),
+        ("rtx2080", "bf16", "SM75 cannot compute in it"),
+        ("rtx5090", "fp32", "no fused attention in FP32"),
+    ):
+        with pytest.raises(MisuseError, match=f"^precision {precision} .*{name} .*{why}.*; it takes: "):
+            check_buildable(name, precision)
+
+
+def test_the_compute_capability_is_worded_as_the_driver_words_it() -> None:
+    words = {t.name: t.compute_capability for t in TARGETS}
+    assert (words["rtx5090"], words["rtx4090"], words["local"]) == ("12.0", "8.9", None)
 
 
 def test_an_unknown_target_is_answered_with_the_known_ones() -> None:
