@@ -1,7 +1,8 @@
 """The child process of `compiler.py`: one ONNX file becomes one engine file. Run as `python -m` with a job file.
 
 Everything that a compiler can do to a process (crash, take all memory, write to the C++ streams) happens here. What
-the parent needs to know is written into files; standard output carries progress, one line per phase.
+the parent needs to know is written into files; standard output carries a line now and then, so that a long build is
+not taken for a dead one.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ def main(job_file: str) -> None:
     """Carry out the job; the exit code is 0 if there is an engine."""
     began = time.monotonic()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    threading.Thread(target=_tick, args=(began,), daemon=True).start()
+    phase = ["loading the compiler"]
+    threading.Thread(target=_tick, args=(began, phase), daemon=True).start()
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     trt = importlib.import_module(job["module"])
     with Path(job["log"]).open("w", encoding="utf-8", errors="replace") as log:
         logger = _logger(trt, log)
-        problem = _build(trt, logger, job)
+        problem = _build(trt, logger, job, phase)
     result = {"problem": problem, "seconds": time.monotonic() - began, "peak_bytes": peak_memory()}
     Path(job["result"]).write_text(json.dumps({**result, "version": trt.__version__}), encoding="utf-8")
 
@@ -42,21 +44,24 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _tick(began: float) -> None:
-    """Long phases report nothing; a line now and then tells that it goes on."""
+def _tick(began: float, phase: list[str]) -> None:
+    """Tell now and then that it goes on."""
     while True:
         time.sleep(_TICK_S)
-        print(f"working, {time.monotonic() - began:.0f} s, {(peak_memory() or 0) / 1e9:.1f} GB of memory", flush=True)
+        memory = f", {peak / 1e9:.1f} GB of memory" if (peak := peak_memory()) else ""
+        print(f"{phase[0]}, {time.monotonic() - began:.0f} s{memory}", flush=True)
 
 
-def _build(trt: Any, logger: Any, job: dict[str, Any]) -> str | None:
+def _build(trt: Any, logger: Any, job: dict[str, Any], phase: list[str]) -> str | None:
     """What went wrong, None if nothing did. The first logger of a process wins, hence one process per build."""
+    phase[:] = ["reading the graph"]
     builder = trt.Builder(logger)
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(job["onnx"]):
         return "the parser refused it: " + "; ".join(parser.get_error(k).desc() for k in range(parser.num_errors))
     config = _config(trt, builder, network, job)
+    config.progress_monitor = _monitor(trt, phase)
     with Path(job["engine"]).open("wb") as file:
         built = _serialize(trt, builder, network, config, file)
     return None if built else "the compiler gave up"
@@ -76,7 +81,6 @@ def _config(trt: Any, builder: Any, network: Any, job: dict[str, Any]) -> Any:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.max_aux_streams = 0  # more streams need more activation memory, and here one kernel fills the GPU
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job["workspace_bytes"])
-    config.progress_monitor = _monitor(trt)
     # The timing cache is never touched: asking for one queries a GPU.
     names = [network.get_input(k).name for k in range(network.num_inputs)]
     for shapes in job["profiles"]:
@@ -122,8 +126,8 @@ def _logger(trt: Any, log: IO[str]) -> Any:
     return Logger()
 
 
-def _monitor(trt: Any) -> Any:
-    """Reports the beginning of each outer phase on standard output."""
+def _monitor(trt: Any, phase: list[str]) -> Any:
+    """Keeps the innermost of the outer phases in `phase`."""
     depth: dict[str, int] = {}
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
@@ -133,7 +137,7 @@ def _monitor(trt: Any) -> Any:
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:  # noqa: ARG002
             depth[phase_name] = depth.get(parent_phase or "", 0) + 1
             if depth[phase_name] <= _DEEPEST_PHASE:
-                print(phase_name, flush=True)
+                phase[:] = [phase_name.lower()]
 
         def step_complete(self, phase_name: str, step: int) -> bool:  # noqa: ARG002
             return True

@@ -72,7 +72,7 @@ def compiler_version(compiler: str) -> str:
 
 
 def compile_engine(job: Job, report: Report = lambda _: None) -> Engine:
-    """Build the engine of `job`; `report` gets a line per phase. Raises `StageError`, and then leaves no engine."""
+    """Build the engine of `job`; `report` gets a line now and then. Raises `StageError`, and then leaves no engine."""
     with tempfile.TemporaryDirectory(prefix="swiftvr-") as directory:
         place = Path(directory)
         try:

@@ -1,12 +1,18 @@
-"""What a bundle is made of, as data: for `swiftvr-export inspect`, as a table or as JSON."""
+"""What a bundle is made of, as data: for `swiftvr-export inspect`, as tables, as JSON, or as a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from .bundle import Bundle
+from .facts import SUFFIX, EngineFacts, StageFacts, read_facts
+from .kernels import GEMM, KINDS
 from .manifest import Manifest, StageSpec
+from .roofline import Projection, chunk_runs, gpus_for, project
+
+_PRECISION_WORDS = {"Float": "FP32", "Half": "FP16", "BFloat16": "BF16"}
 
 
 @dataclass(frozen=True)
@@ -22,10 +28,48 @@ class StageReport:
 
 
 @dataclass(frozen=True)
+class Compiled:
+    """What the compiler made of one stage. Operations and bytes are those of one run of it.
+
+    unattributed_flops: operations of graph nodes that no kernel names; the projection lacks them.
+    """
+
+    stage: str
+    kernels: Mapping[str, int]
+    gemms: Mapping[str, int]
+    fused_attention: int
+    expected_attention: int
+    weight_bytes: int
+    arena_bytes: int
+    flops: Mapping[str, int]
+    unattributed_flops: int
+    kernel_bytes: int
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What the compiler made of a bundle, and what that implies.
+
+    memory: GPU bytes of the whole pipeline with one stream, by owner; their sum is what a card needs, besides what the
+    driver takes. chunk_flops, chunk_bytes: of a MIDDLE chunk.
+    """
+
+    stages: tuple[Compiled, ...]
+    memory: Mapping[str, int]
+    gpu_bytes: int
+    chunk_flops: Mapping[str, int]
+    chunk_bytes: int
+    build_seconds: float
+    build_peak_bytes: int | None
+    projected: tuple[Projection, ...]
+
+
+@dataclass(frozen=True)
 class BundleReport:
     """All of it. `stream_bytes` is what the chunk loop allocates for one stream of the size named beside it.
 
     It is exact for the buffers of the loop; what a runtime needs inside a stage comes on top and is not counted here.
+    engines: None for a bundle of graphs.
     """
 
     recipe: Mapping[str, Any]
@@ -37,13 +81,27 @@ class BundleReport:
     bytes_on_disk: int
     stream_input: str
     stream_bytes: int
+    engines: Engines | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
+def inspect_bundle(bundle: Bundle, *, stream_input: tuple[int, int], stream_bytes: int) -> BundleReport:
+    """Describe a bundle whose files were checked. stream_input: size for which `stream_bytes` was planned."""
+    report = inspect_manifest(bundle.manifest, stream_input=stream_input, stream_bytes=stream_bytes)
+    facts = engine_facts(bundle)
+    return replace(report, engines=describe_engines(bundle.manifest, facts, stream_bytes)) if facts else report
+
+
+def engine_facts(bundle: Bundle) -> tuple[EngineFacts, ...]:
+    """The compiler's facts that lie beside the engines; none if the bundle holds graphs."""
+    names = sorted(entry.name for entry in bundle.manifest.files if entry.name.endswith(SUFFIX))
+    return tuple(read_facts(bundle.path / name) for name in names)
+
+
 def inspect_manifest(manifest: Manifest, *, stream_input: tuple[int, int], stream_bytes: int) -> BundleReport:
-    """Describe a manifest. stream_input: (width, height) of the frames for which `stream_bytes` was planned."""
+    """Describe a manifest alone."""
     files = {entry.name: entry.size for entry in manifest.files}
     return BundleReport(
         recipe=asdict(manifest.recipe),
@@ -56,6 +114,63 @@ def inspect_manifest(manifest: Manifest, *, stream_input: tuple[int, int], strea
         stream_input=f"{stream_input[0]}x{stream_input[1]}",
         stream_bytes=stream_bytes,
     )
+
+
+def describe_engines(manifest: Manifest, facts: Iterable[EngineFacts], stream_bytes: int) -> Engines:
+    """Join the facts of all engines with the manifest."""
+    engines = tuple(facts)
+    made = {stage.name: (stage, engine) for engine in engines for stage in engine.stages}
+    ordered = [made[spec.name] for spec in manifest.stages if spec.name in made]
+    memory = _memory(manifest, stream_bytes)
+    recipe = manifest.recipe
+    runs = chunk_runs(recipe.latents)
+    stages = [stage for stage, _ in ordered]
+    peaks = [engine.peak_bytes for engine in engines if engine.peak_bytes is not None]
+    return Engines(
+        stages=tuple(_compiled(stage, engine) for stage, engine in ordered),
+        memory=memory,
+        gpu_bytes=sum(memory.values()),
+        chunk_flops=_sum((stage.flops, runs.get(stage.name, 0)) for stage in stages),
+        chunk_bytes=sum(stage.nbytes * runs.get(stage.name, 0) for stage in stages),
+        build_seconds=sum(engine.seconds for engine in engines),
+        build_peak_bytes=max(peaks, default=None),
+        projected=tuple(
+            project(stages, recipe.latents, recipe.clip_len, gpu)
+            for gpu in gpus_for(engines[0].sm if engines else None)
+        ),
+    )
+
+
+def _compiled(stage: StageFacts, engine: EngineFacts) -> Compiled:
+    gemms = [_PRECISION_WORDS.get(k.precision, k.precision) for k in stage.kernels if k.kind == GEMM]
+    kinds = [kernel.kind for kernel in stage.kernels]
+    return Compiled(
+        stage.name,
+        {kind: kinds.count(kind) for kind in KINDS if kind in kinds},
+        {precision: gemms.count(precision) for precision in sorted(set(gemms))},
+        stage.fused,
+        stage.attentions,
+        engine.weight_bytes,
+        stage.arena_bytes,
+        stage.flops,
+        stage.total_flops - sum(kernel.flops for kernel in stage.kernels),
+        stage.nbytes,
+    )
+
+
+def _memory(manifest: Manifest, stream_bytes: int) -> dict[str, int]:
+    """Weights of each engine once, one arena that all stages take turns in, and the buffers of one stream."""
+    weights = {f"weights of {stage.file}": stage.weight_bytes for stage in manifest.stages}
+    arena = max(stage.arena_bytes for stage in manifest.stages)
+    return {**weights, "activations (shared)": arena, "frames, latents and state": stream_bytes}
+
+
+def _sum(counts: Iterable[tuple[Mapping[str, int], int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for flops, times in counts:
+        for precision, count in flops.items():
+            total[precision] = total.get(precision, 0) + count * times
+    return {precision: count for precision, count in sorted(total.items()) if count}
 
 
 def _stage(stage: StageSpec, file_bytes: int) -> StageReport:

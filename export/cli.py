@@ -18,11 +18,8 @@ from ..engines.targets import TARGETS
 if TYPE_CHECKING:
     from ..engines.bundle import Bundle
     from ..engines.cache import BundleCache
-    from ..engines.doctor import Diagnosis
-    from ..engines.inspect import BundleReport
     from ..engines.manifest import Recipe
     from .build import Graphs, Report
-    from .verify import Row
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -138,6 +135,7 @@ def verify(bundle: Path, checkpoint: Path, frames: int | None, threads: int | No
     """
     from ..engines.bundle import Bundle
     from ..engines.cache import BundleCache
+    from .show import print_rows
 
     with _needs_export_packages("verifying a bundle"):
         from .checkpoint import load_checkpoint
@@ -150,36 +148,47 @@ def verify(bundle: Path, checkpoint: Path, frames: int | None, threads: int | No
     ):
         rows.append(row)
         console.say(f"compared {row.subject}, {row.unit}")
-    _print_rows(rows)
+    print_rows(rows)
     return 0 if all(row.passed for row in rows) else 1
 
 
 @command.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--kernels", is_flag=True, help="List every kernel of every engine.")
+@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw memory and time as SVG.")
 @click.option(
     "--input-size", metavar="WxH", help="Size of incoming frames for the memory plan.  [default: the output's]"
 )
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
-def inspect(bundle: Path, as_json: bool, input_size: str | None) -> None:
-    """Say what BUNDLE is: what it was made from and by, its stages, and the memory that a stream takes."""
+def inspect(bundle: Path, as_json: bool, kernels: bool, picture: Path | None, input_size: str | None) -> None:
+    """Say what BUNDLE is: what it was made from and by, its stages, and the memory that a stream takes.
+
+    Of engines, also what the compiler made of them: kernels by kind, fused attention, precisions, operations, bytes,
+    GPU memory of the whole pipeline, and how fast that could be at best (a projection, docs/roofline.md).
+    """
     from ..engines.bundle import Bundle
     from ..engines.geometry import Resolution
-    from ..engines.inspect import inspect_manifest
+    from ..engines.inspect import engine_facts, inspect_bundle
     from ..runtime.program import plan_buffers
+    from .show import print_kernels, print_report, write_picture
 
-    manifest = Bundle.open(bundle).manifest
-    size = Resolution.parse(input_size) if input_size else manifest.recipe.resolution
-    planned = plan_buffers(manifest, size.height, size.width)
-    report = inspect_manifest(
-        manifest,
+    opened = Bundle.open(bundle)
+    size = Resolution.parse(input_size) if input_size else opened.manifest.recipe.resolution
+    planned = plan_buffers(opened.manifest, size.height, size.width)
+    report = inspect_bundle(
+        opened,
         stream_input=(size.width, size.height),
         stream_bytes=sum(spec.nbytes for spec in planned.values()),
     )
+    if picture is not None:
+        write_picture(report, picture)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
     else:
-        _print_report(bundle, report)
+        print_report(bundle, report)
+    if kernels:
+        print_kernels(engine_facts(opened))
 
 
 @command.command()
@@ -190,12 +199,13 @@ def doctor(as_json: bool, cache: Path | None) -> None:
     """List what is installed, what is missing for which target, and how to get it."""
     from ..engines.cache import BundleCache
     from ..engines.doctor import diagnose
+    from .show import print_diagnosis
 
     diagnosis = diagnose(BundleCache(cache).root)
     if as_json:
         click.echo(json.dumps(diagnosis.to_dict(), indent=2))
     else:
-        _print_diagnosis(diagnosis)
+        print_diagnosis(diagnosis)
 
 
 def _recipe(cache: BundleCache, *, target: str, resolution: str, **options: Any) -> Recipe:
@@ -295,62 +305,6 @@ def _reporter(quiet: bool) -> Report:
             console.say(f"{time.monotonic() - began:6.1f} s  {line}")
 
     return report
-
-
-def _print_rows(rows: list[Row]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("stage", "of", "largest", "mean", "tolerance", "")
-    for row in rows:
-        verdict = "ok" if row.passed else ("differs" if row.finite else "not finite")
-        cells = (row.subject, row.unit, f"{row.largest:.2e}", f"{row.mean:.2e}", f"{row.tolerance:g}", verdict)
-        table.add_row(*cells, style=None if row.passed else "red")
-    Console().print(table)
-
-
-def _print_report(path: Path, report: BundleReport) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    recipe = report.recipe
-    click.echo(f"{path}: {recipe['width']}x{recipe['height']}, {recipe['precision']}, target {recipe['target']}")
-    click.echo(
-        f"  chunks      {recipe['clip_len']} frames{', published protocol (--parity)' if recipe['parity'] else ''}"
-    )
-    click.echo(f"  checkpoint  {recipe['checkpoint']}")
-    click.echo(f"  made by     {report.made_by} with {report.compiler}")
-    click.echo(f"  on disk     {console.size(report.bytes_on_disk)}")
-    click.echo(
-        f"  a stream    {console.size(report.stream_bytes)} of buffers for {report.stream_input} input, without a"
-    )
-    click.echo("              stage's own working memory")
-    table = Table("stage", "takes", "gives", "state", "file")
-    for stage in report.stages:
-        state = console.size(stage.state_bytes) if stage.state_bytes else "-"
-        table.add_row(stage.name, escape(stage.takes), escape(stage.gives), state, stage.file)
-    Console().print(table)
-
-
-def _print_diagnosis(diagnosis: Diagnosis) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    click.echo(
-        f"Python {diagnosis.python} on {diagnosis.platform}; NVIDIA driver: {'yes' if diagnosis.driver else 'no'}"
-    )
-    free = "unknown" if diagnosis.cache_free_bytes is None else console.size(diagnosis.cache_free_bytes)
-    click.echo(f"bundles are kept in {diagnosis.cache} ({free} free)")
-    click.echo(
-        "installed: " + ", ".join(f"{name} {version}" for name, version in diagnosis.packages.items() if version)
-    )
-    table = Table("to", "ready", "missing", "get it with")
-    for purpose in diagnosis.purposes:
-        ready = "yes" if purpose.ready else (purpose.note or "no")
-        table.add_row(purpose.name, ready, ", ".join(purpose.missing) or "-", escape(purpose.remedy) or "-")
-    Console().print(table)
 
 
 def main() -> None:

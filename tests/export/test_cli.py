@@ -260,6 +260,13 @@ def test_inspect_describes_a_bundle_as_text_and_as_json(cli: Call, bundle: Path)
     assert large["stream_bytes"] - small["stream_bytes"] == (4 + 4) * (90 * 70 - 9 * 7) * 3
 
 
+def test_a_picture_of_graphs_is_refused(cli: Call, bundle: Path, tmp_path: Path) -> None:
+    said = cli("inspect", bundle, "--picture", tmp_path / "picture.svg")
+    assert said.code == 2
+    assert "holds graphs, and nothing was compiled" in said.error
+    assert not (tmp_path / "picture.svg").exists()
+
+
 def test_doctor_describes_the_machine_as_text_and_as_json(cli: Call, tmp_path: Path) -> None:
     text = cli("doctor", "--cache", tmp_path / "cache")
     assert (text.code, text.err) == (0, "")

@@ -1,0 +1,136 @@
+"""What `swiftvr-export` prints: tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .. import console
+from ..engines.doctor import Diagnosis
+from ..engines.facts import EngineFacts
+from ..engines.inspect import BundleReport, Engines
+from ..errors import MisuseError, OutputError
+
+if TYPE_CHECKING:
+    from .verify import Row
+
+
+def print_rows(rows: list[Row]) -> None:
+    """A comparison, row by row."""
+    table = Table("stage", "of", "largest", "mean", "tolerance", "")
+    for row in rows:
+        verdict = "ok" if row.passed else ("differs" if row.finite else "not finite")
+        cells = (row.subject, row.unit, f"{row.largest:.2e}", f"{row.mean:.2e}", f"{row.tolerance:g}", verdict)
+        table.add_row(*cells, style=None if row.passed else "red")
+    Console().print(table)
+
+
+def print_report(path: Path, report: BundleReport) -> None:
+    """A bundle: what it is, its stages, and its engines if it has any."""
+    recipe = report.recipe
+    click.echo(f"{path}: {recipe['width']}x{recipe['height']}, {recipe['precision']}, target {recipe['target']}")
+    click.echo(
+        f"  chunks      {recipe['clip_len']} frames{', published protocol (--parity)' if recipe['parity'] else ''}"
+    )
+    click.echo(f"  checkpoint  {recipe['checkpoint']}")
+    click.echo(f"  made by     {report.made_by} with {report.compiler}")
+    click.echo(f"  on disk     {console.size(report.bytes_on_disk)}")
+    click.echo(
+        f"  a stream    {console.size(report.stream_bytes)} of buffers for {report.stream_input} input, without a"
+    )
+    click.echo("              stage's own working memory")
+    table = Table("stage", "takes", "gives", "state", "file")
+    for stage in report.stages:
+        state = console.size(stage.state_bytes) if stage.state_bytes else "-"
+        table.add_row(stage.name, escape(stage.takes), escape(stage.gives), state, stage.file)
+    Console().print(table)
+    if report.engines is not None:
+        print_engines(report.engines)
+
+
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """The machine: what is there, and what is missing for what."""
+    click.echo(
+        f"Python {diagnosis.python} on {diagnosis.platform}; NVIDIA driver: {'yes' if diagnosis.driver else 'no'}"
+    )
+    free = "unknown" if diagnosis.cache_free_bytes is None else console.size(diagnosis.cache_free_bytes)
+    click.echo(f"bundles are kept in {diagnosis.cache} ({free} free)")
+    click.echo(
+        "installed: " + ", ".join(f"{name} {version}" for name, version in diagnosis.packages.items() if version)
+    )
+    table = Table("to", "ready", "missing", "get it with")
+    for purpose in diagnosis.purposes:
+        ready = "yes" if purpose.ready else (purpose.note or "no")
+        table.add_row(purpose.name, ready, ", ".join(purpose.missing) or "-", escape(purpose.remedy) or "-")
+    Console().print(table)
+
+
+def write_picture(report: BundleReport, path: Path) -> None:
+    """Draw a bundle of engines as SVG."""
+    from ..engines.picture import draw
+
+    if report.engines is None:
+        raise MisuseError(
+            f"{path}: a bundle for target {report.recipe['target']} holds graphs, and nothing was compiled that could "
+            "be drawn; leave --picture out"
+        )
+    try:
+        path.write_text(draw(report, report.engines), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def print_engines(engines: Engines) -> None:
+    """What the compiler made: one table of stages, one of memory, one of projected speed."""
+    out = Console()
+    table = Table("stage", "kernels", "products", "attention", "weights", "activations", "GFLOP", "bytes moved")
+    for made in engines.stages:
+        table.add_row(
+            made.stage,
+            f"{sum(made.kernels.values())}: {_counts(made.kernels)}",
+            _counts(made.gemms) or "-",
+            f"{made.fused_attention} of {made.expected_attention}" if made.expected_attention else "-",
+            console.size(made.weight_bytes),
+            console.size(made.arena_bytes),
+            _counts({precision: round(flops / 1e9, 1) for precision, flops in made.flops.items()}) or "-",
+            console.size(made.kernel_bytes),
+            style="red" if made.fused_attention < made.expected_attention else None,
+        )
+    out.print(table)
+    memory = Table("GPU memory", "planned")
+    for owner, size in engines.memory.items():
+        memory.add_row(owner, console.size(size))
+    memory.add_row("whole pipeline, one stream", console.size(engines.gpu_bytes), style="bold")
+    out.print(memory)
+    peak = f", {console.size(engines.build_peak_bytes)} of memory" if engines.build_peak_bytes else ""
+    click.echo(f"  the build   {engines.build_seconds:.0f} s{peak} (measured)")
+    flops = sum(engines.chunk_flops.values())
+    click.echo(f"  a chunk     {flops / 1e12:.2f} TFLOP, {console.size(engines.chunk_bytes)} moved (counted)")
+    for projection in engines.projected:
+        click.echo(
+            f"  {projection.gpu:10}  at most {projection.frames_per_second:.1f} frames/s "
+            "(projected, docs/roofline.md; not measured)"
+        )
+
+
+def print_kernels(facts: Iterable[EngineFacts]) -> None:
+    """Every kernel, in the order of execution."""
+    for engine in facts:
+        for stage in engine.stages:
+            click.echo(f"{stage.name}: {len(stage.kernels)} kernels")
+            for kernel in stage.kernels:
+                click.echo(
+                    f"  {kernel.kind:22} {kernel.precision:8} {kernel.flops / 1e9:9.2f} GFLOP "
+                    f"{kernel.nbytes / 1e6:9.2f} MB  {kernel.name}  {', '.join(kernel.inputs)} -> "
+                    f"{', '.join(kernel.outputs)}"
+                )
+
+
+def _counts(counts: Mapping[str, float]) -> str:
+    return ", ".join(f"{count:g} {name}" for name, count in counts.items())
