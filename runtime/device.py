@@ -1,4 +1,4 @@
-"""What the chunk loop needs from a machine: buffers, and a way to record steps once and replay them.
+"""What the chunk loop needs from a machine: buffers, and a way to record steps once and submit them again and again.
 
 A `Device` holds the loaded stages of one bundle and is shared; a `Workspace` holds the buffers of one stream. On ONNX
 Runtime a recording is a list of prepared bindings, on CUDA a captured graph; either way, replaying allocates nothing.
@@ -14,14 +14,51 @@ from numpy.typing import NDArray
 from .program import BufferSpec, Step
 
 
+class Submission(Protocol):
+    """Steps on their way. Each submission must be waited for before the third one after it is made."""
+
+    def done(self) -> bool:
+        """Whether `wait` would return at once."""
+
+    def wait_uploaded(self) -> None:
+        """Return when the host may write again into what the steps upload."""
+
+    def wait(self) -> None:
+        """Return when the host may read what the steps download.
+
+        Raises `StageError` naming what failed; `Cancelled` if the workspace was cancelled meanwhile.
+        """
+
+
+class Done:
+    """The submission of a device that runs everything in `submit`."""
+
+    def done(self) -> bool:
+        return True
+
+    def wait_uploaded(self) -> None: ...
+
+    def wait(self) -> None: ...
+
+
+DONE = Done()
+
+
 class Recording(Protocol):
-    """Steps bound to the buffers of one workspace."""
+    """Steps bound to the buffers of one workspace.
+
+    Submissions run in the order in which they are made. Two may be on their way at once if they upload and download
+    different buffers; nobody touches those before the submission says so.
+    """
+
+    def submit(self) -> Submission:
+        """Begin to run all steps. A device that cannot run beside its caller has run them when this returns.
+
+        Raises what `Submission.wait` raises, as far as it is known by then.
+        """
 
     def replay(self) -> None:
-        """Run all steps and return when the host may read what they download.
-
-        Raises `StageError` naming the stage that failed; `Cancelled` if the workspace was cancelled meanwhile.
-        """
+        """Run all steps and return when the host may read what they download."""
 
 
 class Workspace(Protocol):

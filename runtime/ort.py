@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..engines.bundle import Bundle
 from ..engines.manifest import STAGES, StageSpec
 from ..errors import BundleError, Cancelled, MachineError, MissingPackageError, StageError
+from .device import DONE, Done
 from .program import BufferSpec, Clear, Copy, Download, Run, Step, Upload, View
 
 if TYPE_CHECKING:
@@ -172,11 +173,15 @@ class _Recording:
     calls: tuple[Callable[[], None], ...]
     cancelled: threading.Event
 
-    def replay(self) -> None:
+    def submit(self) -> Done:
         for call in self.calls:
             if self.cancelled.is_set():
                 raise Cancelled
             call()
+        return DONE
+
+    def replay(self) -> None:
+        self.submit().wait()
 
 
 def _line(error: BaseException) -> str:

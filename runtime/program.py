@@ -4,14 +4,15 @@ Both are pure functions of the manifest and of the chunk, so that a device can a
 (bindings on the CPU, a captured graph on a GPU) and replay it for every later chunk of the same shape. Nothing here
 executes anything.
 
-    frames_in            uint8 [c + 4, h, w, 3]      frames of the chunk as they came; the host writes it
-    latents_0, latents_1 [n + 1, C, H/16, W/16]      what the transformer sees; the other one is the previous chunk's
-    restored             the same                    what it returns
-    frames_out           uint8 [c + 4, H, W, 3]      all decoded frames; the host reads it
-    encode_k_0, encode_k_1, decode_k_0, decode_k_1   state k of each stage: one is read while the other is written
+    frames_in_s   uint8 [c + 4, h, w, 3]    frames of the chunk as they came; the host writes it
+    latents_s     [n + 1, C, H/16, W/16]    what the transformer sees; the other one is the previous chunk's
+    restored_s    the same                  what it returns
+    frames_out_s  uint8 [c + 4, H, W, 3]    all decoded frames; the host reads it
+    encode_k_s, decode_k_s                  state k of each stage: one is read while the other is written
 
-Slots of a buffer are selected along its first axis, so a stage reads and writes its slot in place: nothing is copied
-between stages.
+There are two of each, s = 0 and 1. Chunks take turns, so that the host may fill the frames of the next chunk and read
+those of the last one while a chunk runs. Slots of a buffer are selected along its first axis, so a stage reads and
+writes its slot in place: nothing is copied between stages.
 """
 
 from __future__ import annotations
@@ -27,11 +28,16 @@ from .chunks import Chunk
 
 @dataclass(frozen=True)
 class BufferSpec:
-    """Shape and dtype (a NumPy name) of one buffer. `host`: the caller reads or writes it between programs."""
+    """Shape and dtype (a NumPy name) of one buffer.
+
+    host: the caller reads or writes it between programs. over: a buffer whose device memory this one may use, because
+    no program needs the content of both at a time; a device for which host and device memory are one must not.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     host: bool = False
+    over: str | None = None
 
     @property
     def nbytes(self) -> int:
@@ -90,11 +96,11 @@ Step = Run | Copy | Clear | Upload | Download
 
 @dataclass(frozen=True)
 class Phase:
-    """Which of each pair of buffers is current: holds the state to read, or is to hold this chunk's latents."""
+    """Which of each pair of buffers is current: holds the state to read, or is the turn's (frames and latents)."""
 
     encoder: int = 0
     decoder: int = 0
-    latents: int = 0
+    turn: int = 0
 
 
 def plan_buffers(manifest: Manifest, height: int, width: int) -> dict[str, BufferSpec]:
@@ -103,13 +109,13 @@ def plan_buffers(manifest: Manifest, height: int, width: int) -> dict[str, Buffe
     slots = recipe.latents + 1
     latent = _of_role(manifest.stage("dit_edge"), Role.LATENTS)
     frames = slots * FRAMES_PER_LATENT
-    buffers = {
-        "frames_in": BufferSpec((frames, height, width, 3), "uint8", host=True),
-        "latents_0": BufferSpec(latent.shape, latent.dtype),
-        "latents_1": BufferSpec(latent.shape, latent.dtype),
-        "restored": BufferSpec(latent.shape, latent.dtype),
-        "frames_out": BufferSpec((frames, recipe.height, recipe.width, 3), "uint8", host=True),
-    }
+    buffers: dict[str, BufferSpec] = {}
+    for side in (0, 1):
+        buffers[f"frames_in_{side}"] = BufferSpec((frames, height, width, 3), "uint8", host=True)
+        buffers[f"latents_{side}"] = BufferSpec(latent.shape, latent.dtype)
+        # By the time the transformer runs, the frames of its chunk are encoded.
+        buffers[f"restored_{side}"] = BufferSpec(latent.shape, latent.dtype, over=f"frames_in_{side}")
+        buffers[f"frames_out_{side}"] = BufferSpec((frames, recipe.height, recipe.width, 3), "uint8", host=True)
     for stage in ("encode", "decode"):
         states = [spec for spec in manifest.stage(stage).inputs if spec.role is Role.STATE_IN]
         for k, spec in enumerate(states):
@@ -135,26 +141,30 @@ def clear_program(manifest: Manifest) -> tuple[Step, ...]:
 
 def chunk_program(manifest: Manifest, chunk: Chunk, phase: Phase, *, first: bool) -> tuple[tuple[Step, ...], Phase]:
     """The steps of one chunk and the phase that they leave behind. `first`: no chunk of the stream came before."""
-    latents, previous = f"latents_{phase.latents}", f"latents_{1 - phase.latents}"
+    turn = phase.turn
+    frames_in, latents, restored, frames_out = (
+        f"{name}_{turn}" for name in ("frames_in", "latents", "restored", "frames_out")
+    )
+    previous = f"latents_{1 - turn}"
     # Latents end at the last slot in every kind of chunk, so that the next one finds the most recent at the end.
     base = manifest.recipe.latents + 1 - chunk.window
     new = base + chunk.context
     encode, decode = manifest.stage("encode"), manifest.stage("decode")
     encoder, decoder = phase.encoder, phase.decoder
-    steps: list[Step] = [Upload(View("frames_in", 0, chunk.latents * FRAMES_PER_LATENT))]
+    steps: list[Step] = [Upload(View(frames_in, 0, chunk.latents * FRAMES_PER_LATENT))]
     if chunk.context:
         front = View(latents, base, chunk.context)
         steps.append(Clear(front) if first else Copy(View(previous, base + chunk.latents, chunk.context), front))
     for k in range(chunk.latents):
-        steps.append(_advance(encode, _four("frames_in", k), View(latents, new + k, 1), encoder))
+        steps.append(_advance(encode, _four(frames_in, k), View(latents, new + k, 1), encoder))
         encoder = 1 - encoder
     stage = "dit" if chunk.window == manifest.recipe.latents else "dit_edge"
-    steps.append(Run(stage, (View(latents, base, chunk.window),), (View("restored", base, chunk.window),)))
+    steps.append(Run(stage, (View(latents, base, chunk.window),), (View(restored, base, chunk.window),)))
     for k in range(chunk.latents):
-        steps.append(_advance(decode, View("restored", new + k, 1), _four("frames_out", k), decoder))
+        steps.append(_advance(decode, View(restored, new + k, 1), _four(frames_out, k), decoder))
         decoder = 1 - decoder
-    steps.append(Download(View("frames_out", chunk.skip, chunk.emit)))
-    return tuple(steps), Phase(encoder, decoder, 1 - phase.latents)
+    steps.append(Download(View(frames_out, chunk.skip, chunk.emit)))
+    return tuple(steps), Phase(encoder, decoder, 1 - turn)
 
 
 def _four(buffer: str, k: int) -> View:

@@ -6,11 +6,15 @@
     for restored in session.flush(): ...
 
 `feed` returns nothing most of the time and a whole chunk now and then: frames wait until a chunk is full, because the
-transformer sees a chunk at once. The latency is therefore one chunk, plus three frames that the causal decoder lags.
+transformer sees a chunk at once. The latency is therefore one chunk, plus three frames that the causal decoder lags,
+plus the time that the chunk takes: a device that runs beside its caller works on one chunk while the next one is fed,
+and `feed` returns it at the first call after it is done. At the latest it returns it when two more chunks are full.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,29 +22,46 @@ from numpy.typing import NDArray
 
 from ..engines.geometry import MAX_SIDE
 from ..engines.manifest import Manifest
-from ..errors import Cancelled, MediaError, MisuseError
-from .chunks import Chunk, next_chunk
-from .device import Device, Recording, Workspace
+from ..errors import Cancelled, MachineError, MediaError, MisuseError
+from .chunks import Chunk, Kind, next_chunk
+from .device import Device, Recording, Submission, Workspace
 from .program import Phase, chunk_program, clear_program, plan_buffers
 
 Frame = NDArray[np.uint8]
+_Pair = tuple[Frame, Frame]
+
+_NO_FRAME: Frame = np.empty((0, 0, 3), np.uint8)
+_IN_FLIGHT = 2
+"""Chunks that may be on their way at once: one for each of the two sides of the frame buffers."""
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A chunk on its way, and where its frames will be."""
+
+    submission: Submission
+    frames: Frame
 
 
 @dataclass
 class _Stream:
-    """What is known once the first frame has come: its size, the buffers for it, and how far the stream is."""
+    """What is known once the first frame has come: its size, the buffers for it, and how far the stream is.
+
+    Counts tell what was submitted; what is still on its way is in `running`, oldest first.
+    """
 
     workspace: Workspace
     shape: tuple[int, ...]
-    frames_in: Frame
-    frames_out: Frame
+    frames_in: _Pair
+    frames_out: _Pair
     recordings: dict[tuple[Chunk, Phase, bool], tuple[Recording, Phase]]
+    running: deque[_Running] = field(default_factory=deque)
     phase: Phase = field(default_factory=Phase)
     first: bool = True
     waiting: int = 0
     owed: int = 0
     count: int = 0
-    last: int = -1
+    last: Frame = field(default_factory=lambda: _NO_FRAME)
     broken: bool = False
 
 
@@ -63,8 +84,8 @@ class Session:
         Raises `MediaError` for anything but a uint8 RGB frame of the size of the stream's first one.
         """
         stream = self._open(frame)
-        stream.frames_in[stream.waiting] = frame
-        stream.last = stream.waiting
+        stream.last = stream.frames_in[stream.phase.turn][stream.waiting]
+        np.copyto(stream.last, frame)
         stream.waiting += 1
         stream.owed += 1
         stream.count += 1
@@ -76,6 +97,8 @@ class Session:
         if self._stream is None:
             return []
         restored = self._advance(self._stream, ended=True)
+        while self._stream.running:
+            restored += self._collect(self._stream)
         self.reset()
         return restored
 
@@ -83,10 +106,11 @@ class Session:
         """Forget the stream, frames not yet restored included; buffers stay for a next one of the same size."""
         stream = self._stream
         if stream is not None:
+            _abandon(stream)
             stream.workspace.record(clear_program(self._manifest)).replay()
             stream.phase, stream.first = Phase(), True
             stream.waiting = stream.owed = stream.count = 0
-            stream.last, stream.broken = -1, False
+            stream.last, stream.broken = _NO_FRAME, False
 
     def cancel(self) -> None:
         """Make a `feed` or `flush` that is running in another thread raise `Cancelled` soon, and every later one."""
@@ -131,13 +155,17 @@ class Session:
             self._stream = None  # should there be no memory for the new buffers, the old ones are gone all the same
             stream.workspace.close()
         workspace = self._device.workspace(plan_buffers(self._manifest, frame.shape[0], frame.shape[1]))
-        opened = _Stream(workspace, frame.shape, workspace.host("frames_in"), workspace.host("frames_out"), {})
+        frames_in, frames_out = (
+            (workspace.host(f"{name}_0"), workspace.host(f"{name}_1")) for name in ("frames_in", "frames_out")
+        )
+        opened = _Stream(workspace, frame.shape, frames_in, frames_out, {})
         self._stream = opened
         if self._cancelled:  # looked at after the stream can be seen, so that no `cancel` falls between
             workspace.cancel()
         return opened
 
     def _advance(self, stream: _Stream, *, ended: bool) -> list[Frame]:
+        """Submit the chunks that are complete; hand out those that are through."""
         recipe = self._manifest.recipe
         restored: list[Frame] = []
         while chunk := next_chunk(
@@ -148,24 +176,58 @@ class Session:
             ended=ended,
             parity=recipe.parity,
         ):
-            self._run(stream, chunk)
-            restored += [frame.copy() for frame in stream.frames_out[chunk.skip : chunk.skip + chunk.emit]]
+            if len(stream.running) == _IN_FLIGHT:
+                restored += self._collect(stream)
+            self._submit(stream, chunk)
+        while stream.running and stream.running[0].submission.done():
+            restored += self._collect(stream)
         return restored
 
-    def _run(self, stream: _Stream, chunk: Chunk) -> None:
-        stream.broken = True  # until the chunk is through: a stage that fails leaves half of the state advanced
-        # Frames of the chunk before still lie in the buffer, so "the last frame" is there even if this chunk has none.
-        stream.frames_in[chunk.frames : chunk.frames + chunk.repeats] = stream.frames_in[stream.last]
-        key = (chunk, stream.phase, stream.first)
-        if key not in stream.recordings:
-            steps, after = chunk_program(self._manifest, chunk, stream.phase, first=stream.first)
-            stream.recordings[key] = (stream.workspace.record(steps), after)
-        recording, after = stream.recordings[key]
-        recording.replay()
+    def _submit(self, stream: _Stream, chunk: Chunk) -> None:
+        stream.broken = True  # until the chunk is on its way: a stage that fails leaves half of the state advanced
+        turn = stream.phase.turn
+        # "The last frame" may be one of the chunk before; that lies in the other side and is still there.
+        stream.frames_in[turn][chunk.frames : chunk.frames + chunk.repeats] = stream.last
+        recording, after = self._recording(stream, chunk, stream.phase)
+        submission = recording.submit()
+        stream.running.append(_Running(submission, stream.frames_out[turn][chunk.skip : chunk.skip + chunk.emit]))
         stream.broken = False
         stream.phase, stream.first = after, False
         stream.waiting -= chunk.frames
         stream.owed -= chunk.emit
+        if len(stream.running) == _IN_FLIGHT:  # the next frames go where those of the chunk before lie
+            stream.running[0].submission.wait_uploaded()
+
+    def _recording(self, stream: _Stream, chunk: Chunk, phase: Phase) -> tuple[Recording, Phase]:
+        """The steps of a chunk, recorded when it is the first of its kind, and the phase after it.
+
+        A MIDDLE chunk has its counterpart for the other turn recorded with it, so that the ones after the first find
+        everything ready.
+        """
+        key = (chunk, phase, stream.first)
+        if key not in stream.recordings:
+            steps, after = chunk_program(self._manifest, chunk, phase, first=stream.first)
+            stream.recordings[key] = (stream.workspace.record(steps), after)
+            if chunk.kind is Kind.MIDDLE:
+                self._recording(stream, chunk, after)
+        return stream.recordings[key]
+
+    def _collect(self, stream: _Stream) -> list[Frame]:
+        """Wait for the oldest chunk on its way; its frames, copied out of the buffer that will be used again."""
+        running = stream.running.popleft()
+        try:
+            running.submission.wait()
+        except BaseException:
+            stream.broken = True
+            raise
+        return [frame.copy() for frame in running.frames]
+
+
+def _abandon(stream: _Stream) -> None:
+    """Let what is on its way come to its end, whatever that is; nobody wants its frames."""
+    while stream.running:
+        with suppress(MachineError):
+            stream.running.popleft().submission.wait()
 
 
 def _check_frame(frame: Frame) -> None:

@@ -16,7 +16,15 @@ from swiftvr_trt.engines.manifest import Recipe
 
 from .fakes import RECIPE, WHERE, fake_manifest, raw_manifest
 
-MISSING = object()
+
+class Missing:
+    """Stands for a field that is not there."""
+
+    def __repr__(self) -> str:
+        return "missing"
+
+
+MISSING = Missing()
 ENCODE, DIT, DIT_EDGE, DECODE = range(4)
 
 OUTSIDE = ["../x", "..", ".", "", "/etc/passwd", "C:\\x", "C:x", "a/b", "a\\b"]

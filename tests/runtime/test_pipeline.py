@@ -160,7 +160,7 @@ def test_a_failing_part_stops_all_within_a_second(
 def test_a_failing_stage_in_the_third_chunk_is_told(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = ListSink()
     with restorer.session() as session:
-        run, calls = session._run, 0
+        run, calls = session._submit, 0
 
         def failing(*arguments: object) -> None:
             nonlocal calls
@@ -169,7 +169,7 @@ def test_a_failing_stage_in_the_third_chunk_is_told(restorer: Restorer, monkeypa
                 raise StageError("stage dit failed")
             run(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(session, "_run", failing)
+        monkeypatch.setattr(session, "_submit", failing)
         with pytest.raises(StageError, match="stage dit failed"):
             restore_media(session, ListSource(99), sink)
     assert not sink.committed

@@ -98,7 +98,7 @@ def test_last_finds_the_latest_inputs_of_the_chunk_before(manifest: Manifest) ->
 
 def test_buffers_are_those_of_the_manifest(manifest: Manifest) -> None:
     buffers = plan_buffers(manifest, 33, 57)
-    assert buffers["frames_in"].shape == (12, 33, 57, 3)
-    assert buffers["frames_out"].shape == (12, 132, 100, 3)
+    assert buffers["frames_in_0"].shape == (12, 33, 57, 3)
+    assert buffers["frames_out_1"].shape == (12, 132, 100, 3)
     assert buffers["latents_0"].shape == (3, 12, 10, 8)
     assert sum(name.startswith("encode_") for name in buffers) == 2 * 9

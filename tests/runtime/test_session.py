@@ -275,7 +275,7 @@ def test_a_running_stage_keeps_its_buffers_when_the_session_is_closed(
     chunk = next_chunk(8, first=True, waiting=12, owed=12, ended=False)
     assert chunk
     recording = workspace.record(chunk_program(manifest, chunk, Phase(), first=True)[0])
-    frames_out = weakref.ref(workspace.host("frames_out"))
+    frames_out = weakref.ref(workspace.host("frames_out_0"))
     workspace.close()
     gc.collect()
     assert frames_out() is not None

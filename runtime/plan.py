@@ -1,0 +1,117 @@
+"""The memory plan: who owns which bytes of a GPU, and where they lie. A pure function of the manifest.
+
+    weights      the engines' own: each file once, shared by all streams
+    arena        what stages need while they run; they run one after another, in all streams, so the largest need serves
+    one stream   one piece of device memory with every buffer in it, and one piece of pinned host memory with the
+                 frames that go in and come out
+
+`plan_memory` is what `inspect` prints; a device allocates exactly it. Nothing else is allocated by this package; what
+the driver, TensorRT's contexts and the CUDA graphs take besides is not known before they are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..engines.manifest import Manifest
+from .program import BufferSpec, plan_buffers
+
+ALIGNMENT = 256
+"""Every buffer begins at a multiple of this many bytes, as TensorRT and coalesced access want it."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each buffer begins in one piece of memory of `nbytes` bytes."""
+
+    offsets: Mapping[str, int]
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """All bytes of one stream and of what it shares with other streams.
+
+    device: the layout of the stream's device memory. host: the layout of its pinned host memory. weight_bytes and
+    arena_bytes are there once however many streams run.
+    """
+
+    buffers: Mapping[str, BufferSpec]
+    device: Layout
+    host: Layout
+    weight_bytes: int
+    arena_bytes: int
+
+    @property
+    def gpu_bytes(self) -> int:
+        """Device memory of the whole pipeline with one stream."""
+        return self.weight_bytes + self.arena_bytes + self.device.nbytes
+
+    def owners(self) -> dict[str, int]:
+        """GPU bytes by what they are for; they add up to `gpu_bytes`."""
+        kinds = {"weights": self.weight_bytes, "arena": self.arena_bytes, "frames": 0, "latents": 0, "state": 0}
+        for name, nbytes in _places(self.buffers).items():
+            kinds[_kind(name)] += nbytes
+        padding = self.gpu_bytes - sum(kinds.values())
+        return {**kinds, "padding": padding}
+
+
+def plan_memory(manifest: Manifest, height: int, width: int) -> MemoryPlan:
+    """The plan for one stream whose frames come in as `height x width` pixels."""
+    buffers = plan_buffers(manifest, height, width)
+    weights = {stage.file: 0 for stage in manifest.stages}
+    for stage in manifest.stages:
+        weights[stage.file] = max(weights[stage.file], stage.weight_bytes)
+    return MemoryPlan(
+        buffers,
+        device_layout(buffers),
+        host_layout(buffers),
+        sum(weights.values()),
+        arena_bytes(manifest),
+    )
+
+
+def arena_bytes(manifest: Manifest) -> int:
+    """The arena that all stages share."""
+    return aligned(max(stage.arena_bytes for stage in manifest.stages))
+
+
+def device_layout(buffers: Mapping[str, BufferSpec]) -> Layout:
+    """Buffers one after another, except for those that lie over another one and share its place."""
+    places = _one_after_another(_places(buffers).items())
+    offsets = {name: places.offsets[spec.over or name] for name, spec in buffers.items()}
+    return Layout(offsets, places.nbytes)
+
+
+def host_layout(buffers: Mapping[str, BufferSpec]) -> Layout:
+    """The buffers that the host reads or writes."""
+    return _one_after_another((name, spec.nbytes) for name, spec in buffers.items() if spec.host)
+
+
+def aligned(nbytes: int) -> int:
+    """`nbytes`, rounded up to the alignment."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def _places(buffers: Mapping[str, BufferSpec]) -> dict[str, int]:
+    """Bytes of each place, under the name of the buffer that owns it: the most that one of its users needs."""
+    sizes: dict[str, int] = {}
+    for name, spec in buffers.items():
+        owner = spec.over or name
+        sizes[owner] = max(sizes.get(owner, 0), spec.nbytes)
+    return sizes
+
+
+def _one_after_another(sizes: Iterable[tuple[str, int]]) -> Layout:
+    offsets, end = {}, 0
+    for name, nbytes in sizes:
+        offsets[name] = end
+        end += aligned(nbytes)
+    return Layout(offsets, end)
+
+
+def _kind(buffer: str) -> str:
+    if buffer.startswith("frames_"):
+        return "frames"
+    return "latents" if buffer.startswith("latents_") else "state"
