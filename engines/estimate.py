@@ -21,7 +21,7 @@ from .manifest import Recipe
 from .process import available_memory
 from .targets import RTX, target
 
-_BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "nvfp4": 0.57}
+BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "nvfp4": 0.57}
 _LARGEST_CARD = {True: 96e9, False: 288e9}
 """GPU memory of the largest card that TensorRT-RTX builds for (RTX PRO 6000), and of the largest of all (B300)."""
 
@@ -53,7 +53,7 @@ class Estimate:
 
 def estimate(parameters: int, recipe: Recipe) -> Estimate:
     """For a checkpoint of so many parameters."""
-    weights = parameters * _BYTES_PER_WEIGHT[recipe.precision]
+    weights = parameters * BYTES_PER_WEIGHT[recipe.precision]
     size = recipe.resolution
     pixels = size.padded_width * size.padded_height
     return Estimate(

@@ -18,10 +18,11 @@ writes its slot in place: nothing is copied between stages.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..engines.geometry import FRAMES_PER_LATENT
-from ..engines.manifest import DTYPE_BYTES, MAX_STREAM_BYTES, Manifest, Role, StageSpec
+from ..engines.manifest import DTYPE_BYTES, MAX_STREAM_BYTES, Manifest, Role, StageSpec, TensorSpec
 from ..errors import MisuseError
 from .chunks import Chunk
 
@@ -42,6 +43,11 @@ class BufferSpec:
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of one step along the first axis."""
+        return self.nbytes // self.shape[0]
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,12 @@ def plan_buffers(manifest: Manifest, height: int, width: int) -> dict[str, Buffe
             f"the limit is {MAX_STREAM_BYTES / 1e9:.0f} GB; take a smaller resolution or a shorter clip length"
         )
     return buffers
+
+
+def stage_shape(tensor: TensorSpec, buffers: Mapping[str, BufferSpec]) -> tuple[int, ...]:
+    """The shape of a stage's tensor in a stream: free sides are those of the frames that come in."""
+    frames = buffers["frames_in_0"].shape
+    return tuple(frames[axis] if side is None else side for axis, side in enumerate(tensor.shape))
 
 
 def clear_program(manifest: Manifest) -> tuple[Step, ...]:

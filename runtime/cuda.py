@@ -1,0 +1,234 @@
+"""The CUDA device: stages of a bundle of engines on one GPU, each chunk one launch of a captured graph.
+
+All memory of a stream is allocated when its workspace is made, in two pieces, as `plan_stream` lays it out. Every stage
+runs once then, before anything is captured, so that TensorRT compiles and allocates what it wants to while it may.
+`cuda_chunk.py` is what happens after that. docs/cuda-runtime.md goes through the rules one by one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from typing import Any
+from weakref import WeakSet
+
+from numpy.typing import NDArray
+
+from ..engines.bundle import Bundle
+from ..engines.manifest import StageSpec
+from ..errors import BundleError, MachineError, MisuseError
+from .cuda_chunk import Clock, Lanes, Recording, Tracing, handle
+from .cuda_memory import Span, StreamMemory, address, allocate, closing
+from .fitting import no_memory
+from .gpu import Gpu, naming, out_of_memory
+from .kernel_cache import KernelCache
+from .plan import aligned, aligned_steps, arena_bytes, plan_memory, plan_stream
+from .program import BufferSpec, Step, stage_shape
+from .trace import Trace
+from .trt import Engines, StageContext, import_tensorrt
+
+
+class CudaDevice:
+    """All stages of a bundle of engines on one GPU. Safe to share between threads."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        index: int = 0,
+        graphs: bool = True,
+        trace: Trace | None = None,
+        library: Any = None,
+        kernels: KernelCache | None = None,
+    ) -> None:
+        """graphs: False enqueues every stage anew for every chunk, which is slower and otherwise the same.
+
+        library: what stands in for TensorRT, None for what the bundle was compiled with. kernels: where kernels that
+        were compiled for this GPU are kept, None for the usual place.
+        Raises `MissingPackageError` or `MachineError` if the machine lacks something, `BundleError` if the bundle does
+        not run here.
+        """
+        self.manifest, self.graphs, self.trace = bundle.manifest, graphs, trace
+        self.lock = threading.Lock()
+        self._workspaces: WeakSet[CudaWorkspace] = WeakSet()
+        self._stack = ExitStack()
+        library = library or import_tensorrt(bundle.manifest.compiler)
+        self.gpu = Gpu(index)
+        check_machine(bundle, self.gpu.name, self.gpu.compute_capability, library)
+        with closing_if_it_fails(self._stack), naming(f"{bundle.path}: {self.gpu.name} cannot load it", MachineError):
+            self._check_memory()
+            self._load(bundle, library, kernels)
+
+    def workspace(self, buffers: Mapping[str, BufferSpec]) -> CudaWorkspace:
+        """Raises `MachineError` if there is no memory for it; the message says what would fit."""
+        with naming(f"{self.gpu.name} cannot be used"):
+            self.gpu.enter()
+        workspace = CudaWorkspace(self, buffers)
+        self._workspaces.add(workspace)
+        return workspace
+
+    def close(self) -> None:
+        """Release everything, workspaces that were left open included. A second call does nothing."""
+        for workspace in list(self._workspaces):
+            workspace.close()
+        with suppress(Exception):  # a GPU that is lost cannot be entered, and has nothing left to release
+            self.gpu.enter()
+        self._stack.close()
+
+    def telling(self, name: str, **details: Any) -> AbstractContextManager[None]:
+        """Something that takes time on the host, for the trace if there is one."""
+        return self.trace.around("host", name, **details) if self.trace else nullcontext()
+
+    def _check_memory(self) -> None:
+        """Engines that cannot fit are refused before gigabytes of them are read."""
+        size, free = self.manifest.recipe.resolution, self.gpu.free_bytes()
+        plan = plan_memory(self.manifest, size.height, size.width)
+        if free is not None and plan.weight_bytes + plan.arena_bytes > free:
+            raise MachineError(no_memory(self.manifest, size.height, size.width, free))
+
+    def _load(self, bundle: Bundle, library: Any, kernels: KernelCache | None) -> None:
+        gpu, stack = self.gpu, self._stack
+        self.stream = closing(stack, gpu.device.create_stream())
+        self.tracing = Tracing(self.trace, Clock.start(gpu, self.stream, stack)) if self.trace else None
+        cache = kernels or KernelCache.of(bundle, gpu.name, gpu.driver_version(), library.__version__)
+        with self.telling("load engines", nbytes=sum(entry.size for entry in self.manifest.files)):
+            self.engines = Engines(library, bundle, cache.load())
+        stack.callback(self.engines.close)
+        stack.callback(self._keep_kernels, cache)
+        needed = max(self.engines.arena_bytes(stage) for stage in self.manifest.stages)
+        nbytes = max(aligned(needed), arena_bytes(self.manifest))
+        with self.telling("allocate arena", nbytes=nbytes):
+            memory = allocate(gpu, "arena", nbytes, self.stream, stack)
+        self.arena: Span = (address(memory), nbytes)
+
+    def _keep_kernels(self, cache: KernelCache) -> None:
+        kernels = self.engines.compiled_kernels()
+        if kernels is not None:
+            cache.store(kernels)
+
+
+class CudaWorkspace:
+    """The buffers of one stream, its execution contexts and its copy streams. Made by `CudaDevice.workspace`."""
+
+    def __init__(self, device: CudaDevice, buffers: Mapping[str, BufferSpec]) -> None:
+        self._device, self._plan = device, plan_stream(device.manifest, buffers)
+        self._cancelled = threading.Event()
+        self._recordings: dict[tuple[Step, ...], Recording] = {}
+        self._contexts: dict[str, StageContext] = {}
+        self._stack = ExitStack()
+        self._closed = False
+        with closing_if_it_fails(self._stack), naming("the stages could not be made ready"):
+            self._lanes = self._make_lanes()
+            self._memory = self._allocate()
+            self._stack.callback(self._contexts.clear)
+            with device.lock:
+                for stage in device.manifest.stages:
+                    self._warm_up(stage)
+                self._memory.clear(device.stream)
+                device.stream.sync()
+
+    def host(self, buffer: str) -> NDArray[Any]:
+        return self._memory.arrays[buffer]
+
+    def record(self, steps: Sequence[Step]) -> Recording:
+        """Raises `StageError` if a stage cannot be captured. The same steps are recorded once."""
+        if self._closed:
+            raise MisuseError("this stream is closed; open another one with Restorer.session()")
+        self._lanes.check()
+        key = tuple(steps)
+        if key not in self._recordings:
+            with self._device.telling("record"):
+                todo = aligned_steps(steps, self._plan.buffers)
+                self._recordings[key] = Recording(self._lanes, self._memory, self._contexts, todo)
+        return self._recordings[key]
+
+    def cancel(self) -> None:
+        """A graph that runs cannot be stopped: waiting for it raises when it is done, and nothing later begins."""
+        self._cancelled.set()
+
+    def close(self) -> None:
+        """Wait for what is on its way, then release everything. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._cancelled.set()  # recordings of a closed workspace must not touch its memory
+        for wait in (self._device.gpu.enter, *(s.sync for s in self._lanes.streams)):
+            with suppress(Exception):  # a GPU that is lost has nothing on its way
+                wait()
+        self._recordings.clear()
+        self._stack.close()
+
+    def _make_lanes(self) -> Lanes:
+        device, stack = self._device, self._stack
+        uploads, downloads, captures = (closing(stack, device.gpu.device.create_stream()) for _ in range(3))
+        return Lanes(
+            device.gpu,
+            uploads,
+            device.stream,
+            downloads,
+            captures,
+            device.lock,
+            device.graphs,
+            self._cancelled,
+            device.tracing,
+            stack,
+        )
+
+    def _allocate(self) -> StreamMemory:
+        device, plan = self._device, self._plan
+        try:
+            with device.telling("allocate stream", nbytes=plan.device.nbytes, pinned=plan.host.nbytes):
+                return StreamMemory(device.gpu, plan, device.stream, self._stack)
+        except MachineError as error:
+            if not out_of_memory(error):
+                raise
+            raise MachineError(self._no_memory()) from error
+
+    def _warm_up(self, stage: StageSpec) -> None:
+        """Make the context of a stage and run it once, on memory that is cleared afterwards."""
+        device, plan = self._device, self._plan
+        tensors = (*stage.inputs, *stage.outputs)
+        shapes = {tensor.name: stage_shape(tensor, plan.buffers) for tensor in tensors}
+        sizes = [BufferSpec(shapes[tensor.name], tensor.dtype).nbytes for tensor in tensors]
+        stream = handle(device.stream)
+        with device.telling(f"warm up {stage.name}"), naming(f"stage {stage.name} failed when it ran first"):
+            context = StageContext(device.engines, stage, shapes, device.arena)
+            self._contexts[stage.name] = context
+            context.prepare(stream)
+            context.enqueue(self._memory.pieces(sizes), stream)
+            device.stream.sync()
+
+    def _no_memory(self) -> str:
+        """Weights and arena, which are there already, count among what can be had."""
+        free = self._device.gpu.free_bytes()
+        height, width = self._plan.buffers["frames_in_0"].shape[1:3]
+        held = self._plan.weight_bytes + self._plan.arena_bytes
+        return no_memory(self._device.manifest, height, width, None if free is None else free + held)
+
+
+def check_machine(bundle: Bundle, gpu: str, compute_capability: str, library: Any) -> None:
+    """Raise `BundleError` if engines of this bundle are not for this GPU, or not for the library that is installed."""
+    manifest = bundle.manifest
+    rebuild = f"rebuild it: {manifest.recipe.command()}"
+    if manifest.compute_capability not in (None, compute_capability):
+        raise BundleError(
+            f"{bundle.path}: built for compute capability {manifest.compute_capability} (target "
+            f"{manifest.recipe.target}), {gpu} has {compute_capability}; take the target of this GPU and {rebuild}"
+        )
+    if manifest.compiler_version != library.__version__:
+        raise BundleError(
+            f"{bundle.path}: built with {manifest.compiler} {manifest.compiler_version}, {library.__version__} is "
+            f"installed, and engines run with their own version only; install that one, or {rebuild}"
+        )
+
+
+@contextmanager
+def closing_if_it_fails(stack: ExitStack) -> Iterator[None]:
+    """Nothing half-made is left behind."""
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # what went wrong first is what matters
+            stack.close()
+        raise
