@@ -81,6 +81,9 @@ def _config(trt: Any, builder: Any, network: Any, job: dict[str, Any]) -> Any:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.max_aux_streams = 0  # more streams need more activation memory, and here one kernel fills the GPU
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job["workspace_bytes"])
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+        # TensorRT-RTX: without it a stage may allocate while it runs, and then a CUDA graph cannot hold it.
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     # The timing cache is never touched: asking for one queries a GPU.
     names = [network.get_input(k).name for k in range(network.num_inputs)]
     for shapes in job["profiles"]:

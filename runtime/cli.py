@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .media import SinkOptions
     from .pipeline import Progress
     from .selection import BundleRequest
+    from .trace import Trace
 
 _EPILOG = """\b
 Examples:
@@ -57,6 +59,8 @@ Exit codes: 0 done, 1 the machine could not carry it out, 2 the request cannot b
 @click.option("--rate", help="Frames per second of a folder of images, e.g. 24000/1001.  [default: 25]")
 @click.option("--audio/--no-audio", default=True, help="Copy the sound.  [default: yes]")
 @click.option("-y", "--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
+@click.option("--device", help="Run on cpu, cuda or cuda:N.  [default: what the bundle was built for]")
+@click.option("--trace", metavar="FILE", help="Write what took how long, for ui.perfetto.dev or chrome://tracing.")
 @click.option("--threads", type=int, help="CPU threads for one stage.  [default: one per physical core]")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
@@ -88,7 +92,8 @@ def command(source: Path, output: str, **options: Any) -> None:
             for line in sink.notes:
                 tell(line)
             with (
-                Restorer.open(bundle, threads=options["threads"]) as restorer,
+                _trace(options["trace"]) as trace,
+                Restorer.open(bundle, device=options["device"], threads=options["threads"], trace=trace) as restorer,
                 restorer.session() as session,
                 console.progress(options["quiet"], info.frames) as update,
             ):
@@ -103,6 +108,12 @@ def command(source: Path, output: str, **options: Any) -> None:
 
 def _summary(output: str, done: Progress) -> str:
     return f"output: {output}, {done.written} frames in {console.duration(done.elapsed)} ({done.rate:.2f} frames/s)"
+
+
+def _trace(path: str | None) -> AbstractContextManager[Trace | None]:
+    from .trace import Trace
+
+    return Trace(path) if path else nullcontext()
 
 
 def _silence(_line: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 from weakref import WeakSet
 
@@ -25,7 +25,7 @@ from .gpu import Gpu, naming, out_of_memory
 from .kernel_cache import KernelCache
 from .plan import aligned, aligned_steps, arena_bytes, plan_memory, plan_stream
 from .program import BufferSpec, Step, stage_shape
-from .trace import Trace
+from .trace import Trace, telling
 from .trt import Engines, StageContext, import_tensorrt
 
 
@@ -78,7 +78,7 @@ class CudaDevice:
 
     def telling(self, name: str, **details: Any) -> AbstractContextManager[None]:
         """Something that takes time on the host, for the trace if there is one."""
-        return self.trace.around("host", name, **details) if self.trace else nullcontext()
+        return telling(self.trace, "host", name, **details)
 
     def _check_memory(self) -> None:
         """Engines that cannot fit are refused before gigabytes of them are read."""

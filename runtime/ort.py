@@ -19,6 +19,7 @@ from ..engines.manifest import STAGES, StageSpec
 from ..errors import BundleError, Cancelled, MachineError, MissingPackageError, StageError
 from .device import DONE, Done
 from .program import BufferSpec, Clear, Copy, Download, Run, Step, Upload, View
+from .trace import Trace, telling
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -30,15 +31,18 @@ _OLDEST = (1, 25)
 class OrtDevice:
     """All stages of a bundle in ONNX Runtime sessions on the CPU. Safe to share between threads."""
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
-        """threads: how many one stage may use; None means one per physical core."""
+    def __init__(self, bundle: Bundle, *, threads: int | None = None, trace: Trace | None = None) -> None:
+        """threads: how many one stage may use; None means one per physical core. trace: told how long stages take."""
+        self._trace = trace
         self._sessions: dict[str, ort.InferenceSession] = {}
         for stage in STAGES:
             self._sessions[stage] = _load(bundle, stage, threads)
             _check_signature(bundle, bundle.manifest.stage(stage), self._sessions[stage])
 
     def workspace(self, buffers: Mapping[str, BufferSpec]) -> OrtWorkspace:
-        return OrtWorkspace(dict(self._sessions), buffers)  # open streams outlive the device that made them
+        return OrtWorkspace(
+            dict(self._sessions), buffers, self._trace
+        )  # open streams outlive the device that made them
 
     def close(self) -> None:
         self._sessions.clear()
@@ -98,11 +102,18 @@ def _side(side: Any) -> int | None:
 class OrtWorkspace:
     """Buffers are NumPy arrays; the host sees the very memory that the stages use."""
 
-    def __init__(self, sessions: Mapping[str, ort.InferenceSession], buffers: Mapping[str, BufferSpec]) -> None:
+    def __init__(
+        self,
+        sessions: Mapping[str, ort.InferenceSession],
+        buffers: Mapping[str, BufferSpec],
+        trace: Trace | None = None,
+    ) -> None:
         ort = _import_onnxruntime()
-        self._sessions = sessions
+        self._sessions, self._trace = sessions, trace
+        nbytes = sum(spec.nbytes for spec in buffers.values())
         try:
-            self._arrays = {name: np.zeros(spec.shape, spec.dtype) for name, spec in buffers.items()}
+            with telling(trace, "host", "allocate stream", nbytes=nbytes):
+                self._arrays = {name: np.zeros(spec.shape, spec.dtype) for name, spec in buffers.items()}
         except MemoryError as error:
             raise MachineError(f"not enough memory for the buffers of one stream ({error})") from error
         self._options = ort.RunOptions()
@@ -112,7 +123,8 @@ class OrtWorkspace:
         return self._arrays[buffer]
 
     def record(self, steps: Sequence[Step]) -> _Recording:
-        return _Recording(tuple(call for call in map(self._call, steps) if call is not None), self._cancelled)
+        with telling(self._trace, "host", "record"):
+            return _Recording(tuple(call for call in map(self._call, steps) if call is not None), self._cancelled)
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -137,7 +149,7 @@ class OrtWorkspace:
     def _array(self, view: View) -> NDArray[Any]:
         return self._arrays[view.buffer][view.start : view.start + view.count]
 
-    def _stage_call(self, step: Run) -> _StageCall:
+    def _stage_call(self, step: Run) -> Callable[[], None]:
         session = self._sessions[step.stage]
         binding = session.io_binding()
         inputs, outputs = ([self._array(view) for view in views] for views in (step.inputs, step.outputs))
@@ -145,7 +157,8 @@ class OrtWorkspace:
             binding.bind_input(spec.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for spec, array in zip(session.get_outputs(), outputs, strict=True):
             binding.bind_output(spec.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        return _StageCall(step.stage, session, binding, (*inputs, *outputs), self._options, self._cancelled)
+        call = _StageCall(step.stage, session, binding, (*inputs, *outputs), self._options, self._cancelled)
+        return call if self._trace is None else _traced(self._trace, call)
 
 
 @dataclass(frozen=True)
@@ -166,6 +179,14 @@ class _StageCall:
             if self.cancelled.is_set():
                 raise Cancelled from error
             raise StageError(f"stage {self.stage} failed in ONNX Runtime ({_line(error)})") from error
+
+
+def _traced(trace: Trace, call: _StageCall) -> Callable[[], None]:
+    def traced() -> None:
+        with trace.around("compute", call.stage):
+            call()
+
+    return traced
 
 
 @dataclass(frozen=True)

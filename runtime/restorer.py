@@ -13,7 +13,9 @@ from ..engines.bundle import Bundle
 from ..engines.manifest import Manifest
 from ..errors import BundleError, MisuseError
 from .device import Device
+from .gpu import gpu_index
 from .session import Frame, Session
+from .trace import Trace
 
 ORT_TARGETS = ("onnx", "cpu")
 
@@ -27,17 +29,26 @@ class Restorer:
         self.manifest = manifest
 
     @classmethod
-    def open(cls, bundle: str | Path | Bundle, *, threads: int | None = None) -> Restorer:
+    def open(
+        cls,
+        bundle: str | Path | Bundle,
+        *,
+        device: str | None = None,
+        threads: int | None = None,
+        trace: Trace | None = None,
+    ) -> Restorer:
         """Check and load a bundle.
 
-        threads: CPU threads that one stage may use, None for one per physical core.
-        Raises `BundleError` if the bundle is damaged or was built for another target, `MissingPackageError` if what
-        runs it is not installed.
+        device: `cpu` for a bundle of graphs; `cuda` or `cuda:N`, the N-th GPU, for one of engines; None for what the
+        bundle was built for. threads: CPU threads that one stage may use, None for one per physical core. trace: told
+        what takes how long; it must be closed after the restorer.
+        Raises `BundleError` if the bundle is damaged or was built for something else, `MissingPackageError` or
+        `MachineError` if the machine lacks what runs it.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         if threads is not None and not 1 <= threads <= 1024:
             raise MisuseError(f"threads is {threads}, expected 1 to 1024")
-        return cls(_open_device(opened, threads), opened.manifest)
+        return cls(_open_device(opened, device, threads, trace), opened.manifest)
 
     def session(self) -> Session:
         """A new stream, to be fed by hand; see `Session`."""
@@ -68,14 +79,26 @@ class Restorer:
         self.close()
 
 
-def _open_device(bundle: Bundle, threads: int | None) -> Device:
+def _open_device(bundle: Bundle, device: str | None, threads: int | None, trace: Trace | None) -> Device:
+    """Graphs run on ONNX Runtime, engines on the GPU that they were compiled for."""
     recipe = bundle.manifest.recipe
+    chosen = device or ("cpu" if recipe.target in ORT_TARGETS else "cuda")
+    index = 0 if chosen == "cpu" else gpu_index(chosen)
     if recipe.target in ORT_TARGETS:
+        if chosen != "cpu":
+            raise BundleError(
+                f"{bundle.path}: holds graphs, which run on the CPU; for {chosen} build engines: swiftvr-export "
+                f"build-engine --target TARGET --checkpoint DIR --resolution {recipe.resolution}, with a target of "
+                "swiftvr-export doctor"
+            )
         from .ort import OrtDevice
 
-        return OrtDevice(bundle, threads=threads)
-    raise BundleError(
-        f"{bundle.path}: built for target {recipe.target}, this version runs {' and '.join(ORT_TARGETS)}; "
-        f"build one that runs here: swiftvr-export build-engine --target cpu --checkpoint DIR "
-        f"--resolution {recipe.resolution}"
-    )
+        return OrtDevice(bundle, threads=threads, trace=trace)
+    if chosen == "cpu":
+        raise BundleError(
+            f"{bundle.path}: holds engines for target {recipe.target}, which do not run on the CPU; build one that "
+            f"does: swiftvr-export build-engine --target cpu --checkpoint DIR --resolution {recipe.resolution}"
+        )
+    from .cuda import CudaDevice
+
+    return CudaDevice(bundle, index=index, trace=trace)

@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class Trace:
     """Collects spans; from any thread. Times are `time.perf_counter` seconds."""
 
     def __init__(self, path: str | Path) -> None:
+        self._path = path
         try:
             self._file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
         except OSError as error:
@@ -64,8 +65,16 @@ class Trace:
     def _write(self, event: dict[str, Any]) -> None:
         with self._lock:
             if not self._file.closed:
-                self._file.write(f"{self._comma}\n{json.dumps(event)}")
+                try:
+                    self._file.write(f"{self._comma}\n{json.dumps(event)}")
+                except OSError as error:
+                    raise OutputError(f"{self._path}: the trace cannot be written ({error.strerror})") from error
                 self._comma = ","
+
+
+def telling(trace: Trace | None, lane: str, name: str, **details: Any) -> AbstractContextManager[None]:
+    """The time that the block takes, if anybody wants to know."""
+    return nullcontext() if trace is None else trace.around(lane, name, **details)
 
 
 def _microseconds(seconds: float) -> float:

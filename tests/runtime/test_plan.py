@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from swiftvr_trt.engines.manifest import Manifest
-from swiftvr_trt.runtime.plan import ALIGNMENT, MemoryPlan, aligned, plan_memory
+from swiftvr_trt.runtime.chunks import next_chunk
+from swiftvr_trt.runtime.plan import ALIGNMENT, MemoryPlan, aligned, aligned_steps, plan_memory
+from swiftvr_trt.runtime.program import Copy, Phase, Run, Step, View, chunk_program
 
 from ..engines.fakes import fake_manifest
 
@@ -73,3 +75,58 @@ def test_restored_latents_lie_in_the_frames_that_are_encoded_by_then() -> None:
     restored = large.buffers["restored_0"].nbytes
     assert small.buffers["frames_in_0"].nbytes < restored  # the place is as large as the larger of the two
     assert span(small, "restored_0")[1] <= small.device.offsets["latents_0"]
+
+
+def programs(manifest: Manifest) -> list[tuple[Step, ...]]:
+    """FIRST, MIDDLE and LAST of a stream of 21 frames in clips of 8."""
+    made: list[tuple[Step, ...]] = []
+    phase, waiting, owed = Phase(), 21, 21
+    while chunk := next_chunk(8, first=not made, waiting=waiting, owed=owed, ended=True):
+        steps, phase = chunk_program(manifest, chunk, phase, first=not made)
+        made.append(steps)
+        waiting, owed = waiting - chunk.frames, owed - chunk.emit
+    return made
+
+
+def begin(plan: MemoryPlan, view: View) -> int:
+    return plan.device.offsets[view.buffer] + view.start * plan.buffers[view.buffer].slot_bytes
+
+
+def test_stages_touch_aligned_addresses_only(plan: MemoryPlan) -> None:
+    unaligned = 0
+    for steps in programs(engine_manifest()):
+        for step in aligned_steps(steps, plan.buffers):
+            if isinstance(step, Run):
+                assert all(begin(plan, view) % ALIGNMENT == 0 for view in (*step.inputs, *step.outputs))
+        for step in steps:
+            unaligned += isinstance(step, Run) and any(
+                begin(plan, v) % ALIGNMENT for v in (*step.inputs, *step.outputs)
+            )
+    assert unaligned  # 100x60 is a size at which this matters
+
+
+def test_what_goes_through_staging_arrives_where_it_would_have_been(plan: MemoryPlan) -> None:
+    for steps in programs(engine_manifest()):
+        through = aligned_steps(steps, plan.buffers)
+        origin: dict[View, View] = {}
+        rebuilt: list[Step] = []
+        for step in through:
+            if isinstance(step, Copy) and step.target.buffer.startswith("staging_"):
+                origin[step.target] = step.source
+            elif isinstance(step, Copy) and step.source.buffer.startswith("staging_"):
+                run = rebuilt.pop()
+                assert isinstance(run, Run)
+                assert run.outputs[0] == step.source
+                rebuilt.append(replace(run, outputs=(step.target, *run.outputs[1:])))
+            elif isinstance(step, Run):
+                rebuilt.append(replace(step, inputs=(origin.get(step.inputs[0], step.inputs[0]), *step.inputs[1:])))
+            else:
+                rebuilt.append(step)
+        assert tuple(rebuilt) == steps
+
+
+def test_sizes_whose_slots_are_aligned_need_no_staging() -> None:
+    recipe = replace(fake_manifest().recipe, width=1920, height=1080)
+    plan = plan_memory(fake_manifest(recipe), 540, 960)
+    assert not [name for name in plan.buffers if name.startswith("staging_")]
+    assert plan.owners()["staging"] == 0

@@ -1,0 +1,129 @@
+"""A machine that lacks something: every way to ask for a GPU ends in one line that says what, and what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from swiftvr_trt import Bundle, BundleError, MachineError, MissingPackageError, MisuseError, Restorer
+from swiftvr_trt.engines.doctor import has_driver
+from swiftvr_trt.engines.targets import RTX, TRT
+from swiftvr_trt.runtime import trt as binding
+from swiftvr_trt.runtime.cuda import check_machine
+from swiftvr_trt.runtime.gpu import Gpu, gpu_index
+from swiftvr_trt.runtime.trt import import_tensorrt
+
+from ..conftest import BundleFactory
+from .fake_trt import VERSION, write_engine_bundle
+from .test_cli import write_clip
+
+driverless = pytest.mark.skipif(has_driver(), reason="this machine has an NVIDIA driver")
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory, mini_bundle: BundleFactory) -> Bundle:
+    return write_engine_bundle(tmp_path_factory.mktemp("engines") / "bundle", mini_bundle())
+
+
+@driverless
+@pytest.mark.parametrize("device", [None, "cuda", "cuda:0", "cuda:7"])
+def test_engines_without_a_driver(engines: Bundle, device: str | None) -> None:
+    with pytest.raises(MachineError, match=r"no NVIDIA driver was found.*install it from https://\S+nvidia"):
+        Restorer.open(engines, device=device)
+
+
+@driverless
+@pytest.mark.parametrize("device", [[], ["--device", "cuda:0"]])
+def test_the_command_line_says_it_in_one_line(engines: Bundle, tmp_path: Path, device: list[str]) -> None:
+    clip, output = write_clip(tmp_path / "in.mp4", frames=5), tmp_path / "out.mp4"
+    command = [sys.executable, "-m", "swiftvr_trt.runtime.cli", clip, output, "--bundle", engines.path, "-q", *device]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: no NVIDIA driver was found")
+    assert not output.exists()
+
+
+def test_engines_do_not_run_on_the_cpu(engines: Bundle) -> None:
+    with pytest.raises(BundleError, match=r"holds engines for target rtx5090.*--target cpu"):
+        Restorer.open(engines, device="cpu")
+
+
+def test_graphs_do_not_run_on_the_gpu(mini_bundle: BundleFactory) -> None:
+    with pytest.raises(BundleError, match=r"holds graphs, which run on the CPU.*build-engine"):
+        Restorer.open(mini_bundle(), device="cuda:0")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:-1", "CUDA", "cpu:0", ""])
+def test_a_device_that_is_none(engines: Bundle, device: str) -> None:
+    with pytest.raises(MisuseError, match=r"expected cpu, cuda, or cuda:N"):
+        gpu_index(device)
+    if device:
+        with pytest.raises(MisuseError, match=r"expected cpu, cuda, or cuda:N"):
+            Restorer.open(engines, device=device)
+
+
+def test_devices_have_numbers() -> None:
+    assert [gpu_index(device) for device in ("cuda", "cuda:0", "cuda:12")] == [0, 0, 12]
+
+
+@pytest.mark.parametrize(
+    ("compiler", "message"),
+    [
+        (RTX, r'tensorrt-rtx.*pip install "swiftvr-trt\[rtx\]"'),
+        (TRT, r'tensorrt.*pip install "swiftvr-trt\[tensorrt\]"'),
+    ],
+)
+def test_a_missing_library(monkeypatch: pytest.MonkeyPatch, compiler: str, message: str) -> None:
+    monkeypatch.setattr(binding.importlib, "import_module", _refuse)
+    with pytest.raises(MissingPackageError, match=message):
+        import_tensorrt(compiler)
+
+
+def test_a_missing_cuda_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.core", None)
+    with pytest.raises(MissingPackageError, match=r'cuda-core.*pip install "swiftvr-trt\[cuda\]"'):
+        Gpu(0)
+
+
+def test_an_unknown_compiler() -> None:
+    with pytest.raises(BundleError, match="compiled by 'gcc', expected TensorRT-RTX or TensorRT"):
+        import_tensorrt("gcc")
+
+
+def _refuse(name: str) -> None:
+    raise ImportError(name)
+
+
+def _changed(bundle: Bundle, **fields: object) -> Bundle:
+    return replace(bundle, manifest=replace(bundle.manifest, **fields))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda b: _changed(b, compute_capability="8.9"),
+            r"capability 8.9 \(target rtx5090\), RTX 5090 has 12.0; take",
+        ),
+        (lambda b: _changed(b, compiler_version="1.6"), r"TensorRT-RTX 1.6, \S+ is installed, .* install that one"),
+    ],
+)
+def test_a_bundle_for_another_machine_names_what_differs_and_how_to_rebuild(
+    engines: Bundle, change: Callable[[Bundle], Bundle], message: str
+) -> None:
+    library = SimpleNamespace(__version__=VERSION)
+    check_machine(engines, "RTX 5090", "12.0", library)
+    with pytest.raises(BundleError, match=message) as caught:
+        check_machine(change(engines), "RTX 5090", "12.0", library)
+    assert engines.manifest.recipe.command() in str(caught.value)
+
+
+def test_a_bundle_built_for_the_gpu_that_was_there_names_no_capability(engines: Bundle) -> None:
+    check_machine(_changed(engines, compute_capability=None), "A100", "8.0", SimpleNamespace(__version__=VERSION))
