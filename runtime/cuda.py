@@ -153,9 +153,11 @@ class CudaWorkspace:
             return
         self._closed = True
         self._cancelled.set()  # recordings of a closed workspace must not touch its memory
-        for wait in (self._device.gpu.enter, *(s.sync for s in self._lanes.streams)):
-            with suppress(Exception):  # a GPU that is lost has nothing on its way
-                wait()
+        with suppress(Exception):  # a GPU that is lost cannot be entered
+            self._device.gpu.enter()
+        for stream in self._lanes.streams:
+            with suppress(Exception):  # nor has it anything on its way
+                stream.sync()
         self._recordings.clear()
         self._stack.close()
 
