@@ -7,33 +7,33 @@ cannot be captured, addresses must be aligned, and a stage notices when another 
 
 from __future__ import annotations
 
-import ctypes
 import enum
 import json
 import os
-import threading
 import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
-from cuda.bindings import driver
 from numpy.typing import NDArray
 
 from swiftvr_trt import Bundle
 from swiftvr_trt.engines.bundle import BundleWriter
 from swiftvr_trt.engines.targets import RTX
 
+from ..cuda_emulator import HostFunction
+
+if TYPE_CHECKING:
+    from ..cuda_emulator import Emulator
+
 VERSION = "1.7.1.116"
 COMPUTE_CAPABILITY = "12.0"
 ARENA = {"encode": 3000, "dit": 9000, "dit_edge": 10001, "decode": 5000}
-_HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _RTX_ONLY = {
     "Runtime": ("get_engine_validity", "engine_header_size"),
     "IExecutionContext": ("is_stream_capturable",),
@@ -82,10 +82,14 @@ class FakeTensorRT:
     """What `import tensorrt_rtx` gives, as an object; `rtx=False` makes it one that `import tensorrt` would give.
 
     calls: how often each method was called. fail: method -> which call of it fails, the way TensorRT fails. problems:
-    what went wrong on a stream, where nobody can raise. live: contexts and engines that still exist.
+    what went wrong on a stream, where nobody can raise. live: contexts and engines that still exist. running: called
+    with its name when a stage begins to run.
     """
 
-    def __init__(self, *, rtx: bool = True) -> None:
+    def __init__(self, emulator: Emulator, *, rtx: bool = True) -> None:
+        self.emulator = emulator
+        self.running: Callable[[str], None] = lambda _stage: None
+        self.kernels: list[_Kernel] = []  # kept for good: a graph may run them at any time
         self.__name__, self.__version__ = ("tensorrt_rtx" if rtx else "tensorrt"), VERSION
         self.calls: Counter[str] = Counter()
         self.fail: dict[str, int] = {}
@@ -356,25 +360,23 @@ class IExecutionContext(_Bound):
             library.logger.log(ILogger.Severity.ERROR, f"the arena has {self.arena[1]} bytes, {profile.arena} needed")
             return False
         kernel = _Kernel(library, profile, dict(self.addresses), dict(self.shapes), self.arena[0])
-        (error,) = driver.cuLaunchHostFunc(stream_handle, kernel.pointer, 0)
-        if int(error):
-            library.logger.log(ILogger.Severity.ERROR, f"cuLaunchHostFunc: {error!r}")
+        error = library.emulator.launch(stream_handle, kernel.function)
+        if error:
+            library.logger.log(ILogger.Severity.ERROR, f"CUDA error {error}")
             return False
         self.warm = True
         return True
 
 
 def _is_capturing(stream: int) -> bool:
+    from cuda.bindings import driver
+
     error, status = driver.cuStreamIsCapturing(stream)
     return not int(error) and int(status) != 0
 
 
-_KERNELS: list[_Kernel] = []
-_ORT_LOCK = threading.Lock()
-
-
 class _Kernel:
-    """One enqueued run, over the addresses that were bound then. Kept for good: graphs may run it at any time."""
+    """One enqueued run, over the addresses that were bound then."""
 
     def __init__(
         self,
@@ -385,30 +387,36 @@ class _Kernel:
         arena: int,
     ) -> None:
         self._library, self._profile, self._arena = library, profile, arena
-        self._inputs = {n: _array(addresses[n], profile.types[n], shapes[n]) for n in profile.inputs}
-        self._outputs = {n: _array(addresses[n], profile.types[n], s) for n, s in profile.outputs.items()}
-        self._function = _HOST_FUNCTION(self._run)
-        self.pointer = ctypes.cast(self._function, ctypes.c_void_p).value
-        _KERNELS.append(self)
+        self._inputs = {n: (addresses[n], shapes[n], _NUMPY[profile.types[n]]) for n in profile.inputs}
+        self._outputs = {n: (addresses[n], s, _NUMPY[profile.types[n]]) for n, s in profile.outputs.items()}
+        self.function = HostFunction(self._run)
+        library.kernels.append(self)
 
     def _run(self, _data: Any) -> None:
         try:
-            arena = _array(self._arena, "tensor(uint8)", (self._profile.arena,))
-            token = np.frombuffer(os.urandom(64), np.uint8)
-            arena[:64], arena[-64:] = token, token
-            binding = self._profile.session.io_binding()
-            for name, array in self._inputs.items():
-                binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-            for name, array in self._outputs.items():
-                binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-            self._profile.session.run_with_iobinding(binding)
-            if not (np.array_equal(arena[:64], token) and np.array_equal(arena[-64:], token)):
-                self._library.problems.append(f"{self._profile.stage}: another stage ran on the arena meanwhile")
+            self._compute()
         except Exception as error:  # noqa: BLE001 (there is nobody to raise it to)
             self._library.problems.append(f"{self._profile.stage}: {error}")
 
+    def _compute(self) -> None:
+        emulator, session = self._library.emulator, self._profile.session
+        self._library.running(self._profile.stage)
+        arena = emulator.array(self._arena, (self._profile.arena,), np.uint8, write=True)
+        token = np.frombuffer(os.urandom(64), np.uint8)
+        arena[:64], arena[-64:] = token, token
+        binding = session.io_binding()
+        keep = []
+        for places, bind, write in (
+            (self._inputs, binding.bind_input, False),
+            (self._outputs, binding.bind_output, True),
+        ):
+            for name, (address, shape, dtype) in places.items():
+                array: NDArray[Any] = emulator.array(address, shape, dtype, write=write)
+                bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+                keep.append(array)
+        session.run_with_iobinding(binding)
+        if not (np.array_equal(arena[:64], token) and np.array_equal(arena[-64:], token)):
+            self._library.problems.append(f"{self._profile.stage}: another stage ran on the arena meanwhile")
 
-def _array(address: int, kind: str, shape: Sequence[int]) -> NDArray[Any]:
-    dtype = np.dtype({"tensor(float)": np.float32, "tensor(uint8)": np.uint8}[kind])
-    place = {"data": (address, False), "shape": tuple(shape), "typestr": dtype.str, "version": 3}
-    return np.asarray(SimpleNamespace(__array_interface__=place))
+
+_NUMPY = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
