@@ -140,20 +140,20 @@ class Submission:
             return True
 
     def wait_uploaded(self) -> None:
+        """Raises `Cancelled`, too."""
         self._sync(self._legs[0].done)
 
     def wait(self) -> None:
         self._sync(self._legs[-1].done)
-        if self._lanes.cancelled.is_set():
-            raise Cancelled
         if self._lanes.tracing is not None:
             for leg in self._legs:
                 leg.tell(self._lanes.tracing, self._what)
 
     def _sync(self, event: Any) -> None:
+        self._lanes.check()
         with naming(f"{self._what} failed on the GPU"):
-            self._lanes.gpu.enter()
             event.sync()
+        self._lanes.check()
 
 
 class _Leg:

@@ -75,8 +75,12 @@ def same(name: str, frames: list[Frame]) -> bool:
     return len(frames) == len(EXPECTED[name]) and np.array_equal(frames, EXPECTED[name])
 
 
+def _feed(session: Session, frames: list[Frame]) -> list[Frame]:
+    return [restored for frame in frames for restored in session.feed(frame)] + session.flush()
+
+
 def through(session: Session, name: str) -> list[Frame]:
-    return [restored for frame in clip(name) for restored in session.feed(frame)] + session.flush()
+    return _feed(session, clip(name))
 
 
 @pytest.mark.parametrize("rtx", [True, False], ids=["TensorRT-RTX", "TensorRT"])
@@ -87,8 +91,232 @@ def check_frames_are_those_of_the_cpu(name: str, graphs: bool, rtx: bool) -> Non
         assert same(name, list(restorer.restore(clip(name))))
 
 
-@pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "direct"])
-def check_any_schedule_gives_the_same_frames(graphs: bool) -> None:
+def check_any_schedule_gives_the_same_frames() -> None:
     for seed in range(SCHEDULES):
-        with emulated(seed) as emulator, opened(emulator, graphs=graphs) as restorer:
+        with emulated(seed) as emulator, opened(emulator) as restorer:
             assert same("long", list(restorer.restore(clip("long")))), f"seed {seed}"
+
+
+def check_without_graphs_any_schedule_does_too() -> None:
+    for seed in range(SCHEDULES // 10):
+        with emulated(seed) as emulator, opened(emulator, graphs=False) as restorer:
+            assert same("long", list(restorer.restore(clip("long")))), f"seed {seed}"
+
+
+@pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "direct"])
+@pytest.mark.parametrize("seed", range(5))
+def check_interleaved_streams_do_not_touch_each_other(seed: int, graphs: bool) -> None:
+    with (
+        emulated(seed) as emulator,
+        opened(emulator, graphs=graphs) as restorer,
+        restorer.session() as a,
+        restorer.session() as b,
+    ):
+        got: tuple[list[Frame], list[Frame]] = ([], [])
+        for one, other in itertools.zip_longest(clip("long"), clip("even")):
+            got[0].extend(a.feed(one))
+            got[1].extend(b.feed(other) if other is not None else [])
+        assert same("long", got[0] + a.flush())
+        assert same("even", got[1] + b.flush())
+
+
+@pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "direct"])
+def check_streams_in_two_threads_do_not_touch_each_other(graphs: bool) -> None:
+    """Captures, launches and warm-ups of one meet those of the other."""
+    for seed in range(5):
+        with emulated(seed) as emulator, opened(emulator, graphs=graphs) as restorer:
+            right: dict[str, bool] = {}
+
+            def run(name: str, restorer: Restorer = restorer, right: dict[str, bool] = right) -> None:
+                right[name] = same(name, list(restorer.restore(clip(name))))
+
+            threads = [threading.Thread(target=run, args=(name,)) for name in ("long", "even")]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert right == {"long": True, "even": True}
+
+
+def check_a_stream_begins_anew_after_flush_and_after_reset() -> None:
+    for seed in range(5):
+        with emulated(seed) as emulator, opened(emulator) as restorer, restorer.session() as session:
+            for _ in range(2):
+                assert same("edges", through(session, "edges"))
+                for frame in clip("long")[:19]:
+                    session.feed(frame)
+                session.reset()  # with chunks on their way
+            assert same("even", through(session, "even"))  # of another size: with other buffers
+            assert same("long", through(session, "long"))
+
+
+def check_cancelling_at_any_stage_ends_the_stream_and_nothing_else() -> None:
+    for stage in range(1, 32):
+        with emulated(stage) as emulator:
+            library = FakeTensorRT(emulator)
+            with opened(emulator, library) as restorer, restorer.session() as other:
+                began = [other.feed(frame) for frame in clip("edges")[:5]]
+                assert not any(began)
+                session, runs = restorer.session(), itertools.count(1)
+                session.feed(clip("long")[0])  # allocates and warms up
+
+                def cancel_at(_name: str, runs: Any = runs, session: Session = session, stage: int = stage) -> None:
+                    if next(runs) == stage:
+                        session.cancel()
+
+                library.running = cancel_at
+                with pytest.raises(Cancelled):
+                    _feed(session, clip("long")[1:] + clip("long"))
+                for call in (session.flush, lambda session=session: session.feed(clip("long")[0])):
+                    with pytest.raises(Cancelled):
+                        call()
+                session.close()
+                assert same("edges", [f for frame in clip("edges")[5:] for f in other.feed(frame)] + other.flush())
+
+
+def check_a_session_may_be_closed_with_chunks_on_their_way() -> None:
+    for seed in range(10):
+        with emulated(seed, delay_us=500) as emulator, opened(emulator) as restorer:
+            session = restorer.session()
+            for frame in clip("long"):
+                session.feed(frame)
+            kept = session._stream.frames_in if session._stream else ()
+            session.close()
+            assert all(frame.any() for frame in kept[0])  # memory that somebody still looks at stays
+            del kept
+
+
+def check_a_device_closes_the_sessions_that_are_left_open() -> None:
+    with emulated() as emulator:
+        with opened(emulator) as restorer:
+            session = restorer.session()
+            for frame in clip("long"):
+                session.feed(frame)
+        with pytest.raises((MisuseError, Cancelled)):
+            session.flush()
+        del session
+
+
+def check_memory_is_that_of_the_plan() -> None:
+    plan = plan_memory(ENGINES.manifest, 21, 27)
+    with emulated() as emulator, opened(emulator) as restorer, restorer.session() as session:
+        session.feed(clip("long")[0])
+        counts = emulator.counts()
+        assert counts.pooled_bytes + counts.device_bytes == plan.arena_bytes + plan.device.nbytes
+        assert counts.pooled + counts.device == 2
+        assert (counts.pinned, counts.pinned_bytes) == (1, plan.host.nbytes)
+
+
+def check_after_the_first_of_its_kind_a_chunk_allocates_nothing() -> None:
+    with emulated() as emulator, opened(emulator) as restorer, restorer.session() as session:
+        frames = clip("endless")
+        chunks = 36
+        head = len(frames) - chunks * CLIP_LEN  # FIRST, and MIDDLE for both turns
+        for frame in frames[:head]:
+            session.feed(frame)
+        before = emulator.counts()
+        emulator.forget_calls()
+        for frame in frames[head:]:
+            session.feed(frame)
+        log, after = emulator.call_log(), emulator.counts()
+        assert after == before
+        waiting = (
+            "cuEventSynchronize",
+            "cuEventQuery",
+            "cuCtxSetCurrent",
+            "cuCtxGetCurrent",
+            "cuCtxGetDevice",
+            "operation",
+        )
+        work = {name: count for name, count in log.items() if name not in waiting}
+        assert work == {
+            "cuMemcpyAsync": 2 * chunks,
+            "cuEventRecord": 3 * chunks,
+            "cuStreamWaitEvent": 2 * chunks,
+            "cuGraphLaunch": chunks,
+        }
+        assert len(session.flush()) > 0
+
+
+def check_nothing_grows_over_many_streams() -> None:
+    with emulated(delay_us=0) as emulator, opened(emulator) as restorer, restorer.session() as session:
+        assert same("long", through(session, "long"))
+        before = emulator.counts()
+        for _ in range(30):
+            assert same("long", through(session, "long"))
+            session.reset()
+        assert emulator.counts() == before
+
+
+def check_what_is_uploaded_copied_and_downloaded_arrives() -> None:
+    assert not [problem for seed in range(10) if (problem := _round_trip(CudaDevice, seed))]
+
+
+def _round_trip(kind: Any, seed: int) -> str | None:
+    """Frames up, across, and down again, replayed with other frames each time."""
+    views = View("frames_in_0", 0, 8), View("frames_out_0", 0, 8)
+    with emulated(seed, delay_us=300, clean=False) as emulator:
+        with opened(emulator, kind=kind) as restorer:
+            assert restorer._device is not None
+            workspace = restorer._device.workspace(plan_buffers(ENGINES.manifest, *OUT))
+            recording: Recording = workspace.record([Upload(views[0]), Copy(*views), Download(views[1])])
+            for number in range(1, 5):
+                workspace.host("frames_in_0")[:8] = number
+                recording.replay()
+                if not (workspace.host("frames_out_0")[:8] == number).all():
+                    return "other frames came down than went up"
+            workspace.close()
+        return next(iter(emulator.violations()), None)
+
+
+def _stream(kind: Any, seed: int) -> str | None:
+    with emulated(seed, delay_us=300, clean=False) as emulator:
+        with opened(emulator, kind=kind) as restorer:
+            if not same("long", list(restorer.restore(clip("long")))):
+                return "other frames"
+        return next(iter(emulator.violations()), None)
+
+
+def _early_close(kind: Any, seed: int) -> str | None:
+    with emulated(seed, delay_us=300, clean=False) as emulator:
+        with opened(emulator, kind=kind) as restorer:
+            session = restorer.session()
+            for frame in clip("long"):
+                session.feed(frame)
+            session.close()
+            del session
+        gc.collect()
+        return next(iter(emulator.violations()), None)
+
+
+def _first_run(kind: Any, seed: int) -> str | None:
+    """A kernel that fails when it runs first is one of a stage that has a name."""
+    with emulated(seed, clean=False) as emulator:
+        library = FakeTensorRT(emulator)
+        library.running = lambda _stage: emulator.touch(16, 1, write=True)
+        with opened(emulator, library, kind=kind) as restorer:
+            try:
+                restorer.session().feed(clip("long")[0])
+            except StageError as error:
+                library.problems.clear()
+                return None if "stage encode failed when it ran first" in str(error) else f"without a name: {error}"
+        return "no error"
+
+
+@pytest.mark.parametrize("site", mutants.sites(), ids=str)
+def check_no_wait_can_be_left_out(site: mutants.Site) -> None:
+    kind = mutants.device_without(site)
+    problems: list[str | None] = []
+    for seed, run in itertools.product(range(10), (_stream, _round_trip, _early_close, _first_run)):
+        try:
+            problems.append(run(kind, seed))
+        except (SwiftVRError, AssertionError) as error:
+            problems.append(str(error))
+        if any(problems):
+            return
+    raise AssertionError(f"nothing is wrong without {site}")
+
+
+def check_with_all_waits_nothing_is_wrong() -> None:
+    for seed, run in itertools.product(range(10), (_stream, _round_trip, _early_close, _first_run)):
+        assert run(CudaDevice, seed) is None

@@ -31,7 +31,7 @@ class Site:
 
 
 def _source(module: str) -> ast.Module:
-    return ast.parse((Path(list(runtime.__path__)[0]) / f"{module}.py").read_text(encoding="utf-8"))
+    return ast.parse((Path(next(iter(runtime.__path__))) / f"{module}.py").read_text(encoding="utf-8"))
 
 
 def _waits(node: ast.AST, path: str = "") -> Iterator[tuple[str, ast.Expr]]:

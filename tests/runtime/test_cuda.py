@@ -38,7 +38,17 @@ def report(tmp_path_factory: pytest.TempPathFactory, mini_bundle: BundleFactory)
     write_engine_bundle(place / "engines", graphs)
     with Restorer.open(graphs, threads=1) as restorer:
         np.savez(place / "expected.npz", **{key: list(restorer.restore(clip(key))) for key in CLIPS})
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "python_functions=check_*", "-p", "no:cacheprovider", "--noconftest"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-o",
+        "python_functions=check_*",
+        "-p",
+        "no:cacheprovider",
+        "--noconftest",
+    ]
     command += [str(CHECKS), f"--junitxml={place / 'report.xml'}"]
     environment = {**os.environ, "SWIFTVR_EMULATED": str(place)}
     root = CHECKS.parents[2]
