@@ -160,6 +160,8 @@ class CudaWorkspace:
                 stream.sync()
         self._recordings.clear()
         self._stack.close()
+        with suppress(Exception):  # memory is released in the order of the stream: now another workspace may have it
+            self._lanes.compute.sync()
 
     def _make_lanes(self) -> Lanes:
         device, stack = self._device, self._stack

@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,14 +61,17 @@ def opened(
     """A restorer on the emulated GPU; at the end nothing of TensorRT may be left."""
     library = library or FakeTensorRT(emulator)
     device = kind(ENGINES, library=library, **{"kernels": NO_CACHE, **options})
-    try:
-        with Restorer(device, ENGINES.manifest) as restorer:
-            yield restorer
-    finally:
-        del device
-        gc.collect()
-        assert not library.live
+    with Restorer(device, ENGINES.manifest) as restorer:
+        yield restorer
+    del device
     assert library.problems == []
+    assert not _left(library)
+
+
+def _left(library: FakeTensorRT) -> list[Any]:
+    """What there still is of TensorRT. An error that somebody holds keeps what its frames refer to."""
+    gc.collect()
+    return list(library.live)
 
 
 def same(name: str, frames: list[Frame]) -> bool:
@@ -289,6 +292,18 @@ def _early_close(kind: Any, seed: int) -> str | None:
         return next(iter(emulator.violations()), None)
 
 
+def _reopen(kind: Any, seed: int) -> str | None:
+    """Memory of a closed stream is there for the next one."""
+    plan = plan_memory(ENGINES.manifest, 21, 27)
+    with emulated(seed, delay_us=300, clean=False) as emulator:
+        emulator.limit_bytes(plan.arena_bytes + plan.device.nbytes + plan.weight_bytes)
+        with opened(emulator, kind=kind) as restorer:
+            for _ in range(3):
+                with restorer.session() as session:
+                    session.feed(clip("long")[0])
+        return None
+
+
 def _first_run(kind: Any, seed: int) -> str | None:
     """A kernel that fails when it runs first is one of a stage that has a name."""
     with emulated(seed, clean=False) as emulator:
@@ -303,11 +318,14 @@ def _first_run(kind: Any, seed: int) -> str | None:
         return "no error"
 
 
+BATTERY = (_stream, _round_trip, _early_close, _reopen, _first_run)
+
+
 @pytest.mark.parametrize("site", mutants.sites(), ids=str)
 def check_no_wait_can_be_left_out(site: mutants.Site) -> None:
     kind = mutants.device_without(site)
     problems: list[str | None] = []
-    for seed, run in itertools.product(range(10), (_stream, _round_trip, _early_close, _first_run)):
+    for seed, run in itertools.product(range(10), BATTERY):
         try:
             problems.append(run(kind, seed))
         except (SwiftVRError, AssertionError) as error:
@@ -318,5 +336,196 @@ def check_no_wait_can_be_left_out(site: mutants.Site) -> None:
 
 
 def check_with_all_waits_nothing_is_wrong() -> None:
-    for seed, run in itertools.product(range(10), (_stream, _round_trip, _early_close, _first_run)):
+    for seed, run in itertools.product(range(10), BATTERY):
         assert run(CudaDevice, seed) is None
+
+
+def _short_run(emulator: Emulator, library: FakeTensorRT) -> list[Frame]:
+    with opened(emulator, library) as restorer, restorer.session() as session:
+        return through(session, "short")
+
+
+def _calls() -> list[tuple[str, int]]:
+    """Every call that a short run makes, `allocation` and `operation` among them."""
+    with emulated() as emulator:
+        assert same("short", _short_run(emulator, FakeTensorRT(emulator)))
+        gc.collect()
+        return [(name, nth) for name, count in emulator.call_log().items() for nth in range(1, count + 1)]
+
+
+def _clear(error: BaseException) -> bool:
+    """One line for people: not the driver's words alone, nor a novel."""
+    text = str(error)
+    return (
+        isinstance(error, SwiftVRError) and "\n" not in text and not text.startswith("CUDA_ERROR") and len(text) < 600
+    )
+
+
+RELEASES = ("Free", "Destroy", "Release")
+
+
+def check_every_driver_call_failing_in_turn_ends_in_a_clear_error_with_nothing_leaked() -> None:
+    calls, errors = _calls(), 0
+    assert len(calls) > 150
+    for name, nth in calls:
+        sticky = name == "operation"
+        with emulated(clean=False) as emulator:
+            library = FakeTensorRT(emulator)
+            emulator.fail(name, nth, ILLEGAL_ADDRESS if sticky else OUT_OF_MEMORY if name == "allocation" else UNKNOWN)
+            try:
+                assert same("short", _short_run(emulator, library)), (name, nth)
+            except Exception as error:
+                assert _clear(error), f"call {nth} of {name}: {type(error).__name__}: {error}"
+                errors += 1
+            assert not _left(library), (name, nth)
+            assert emulator.violations() == [], (name, nth)
+            if not sticky and not any(word in name for word in RELEASES):  # what cannot be released is still there
+                assert emulator.counts().leaks() == {}, (name, nth)
+    assert errors > 100
+
+
+def check_a_chunk_that_fails_half_submitted_is_forgotten_by_reset() -> None:
+    for name, count in (("cuMemcpyAsync", 2), ("cuStreamWaitEvent", 2), ("cuEventRecord", 3), ("cuGraphLaunch", 1)):
+        for nth in range(1, 3 * count + 1):
+            with emulated(nth) as emulator, opened(emulator) as restorer, restorer.session() as session:
+                assert same("long", through(session, "long"))
+                emulator.fail(name, nth, UNKNOWN)
+                with pytest.raises(StageError, match="could not be submitted"):
+                    through(session, "long")
+                session.reset()
+                assert same("long", through(session, "long"))
+
+
+@pytest.mark.parametrize("rtx", [True, False], ids=["TensorRT-RTX", "TensorRT"])
+def check_every_call_of_tensorrt_failing_in_turn_names_stage_or_file(rtx: bool) -> None:
+    with emulated() as emulator:
+        library = FakeTensorRT(emulator, rtx=rtx)
+        assert same("short", _short_run(emulator, library))
+        calls = [(name, nth) for name, count in library.calls.items() for nth in range(1, count + 1)]
+    assert len(calls) > 80
+    best_effort = ("serialize", "deserialize", "reset")
+    for name, nth in calls:
+        with emulated() as emulator:
+            library = FakeTensorRT(emulator, rtx=rtx)
+            library.fail[name] = nth
+            if name in best_effort:
+                assert same("short", _short_run(emulator, library))
+                continue
+            with pytest.raises(SwiftVRError) as caught:
+                _short_run(emulator, library)
+            assert _clear(caught.value)
+            words = ("stage encode", "stage dit", "stage dit_edge", "stage decode", ".engine", "runtime cache")
+            assert any(word in str(caught.value) for word in words), (name, nth, caught.value)
+            del caught
+            assert not _left(library), (name, nth)
+
+
+def check_a_refused_tensor_is_named() -> None:
+    with emulated() as emulator:
+        library = FakeTensorRT(emulator)
+        library.fail["set_tensor_address"] = 2
+        with pytest.raises(StageError, match=r"stage encode: tensor \S+ cannot lie at address 0x") as caught:
+            _short_run(emulator, library)
+        assert "set_tensor_address was made to fail" in str(caught.value)  # TensorRT's own words
+        del caught
+
+
+def check_engines_that_are_not_valid_here_say_how_to_rebuild_them() -> None:
+    for name, words in (
+        ("get_engine_validity", "unsupported cc"),
+        ("deserialize_cuda_engine", "cannot load this engine"),
+    ):
+        with emulated() as emulator:
+            library = FakeTensorRT(emulator)
+            library.fail[name] = 2
+            with pytest.raises(BundleError, match=words) as caught:
+                _short_run(emulator, library)
+            assert ENGINES.manifest.recipe.command() in str(caught.value)
+            assert library.calls["execute_async_v3"] == 0
+            del caught
+
+
+def check_a_gpu_that_is_too_small_says_so_before_engines_are_read() -> None:
+    plan = plan_memory(ENGINES.manifest, *OUT)
+    with emulated() as emulator:
+        library = FakeTensorRT(emulator)
+        emulator.limit_bytes(plan.weight_bytes + plan.arena_bytes - 1)
+        with pytest.raises(MachineError, match=r"not enough GPU memory: .* needs .* are free; close other") as caught:
+            _short_run(emulator, library)
+        assert library.calls["deserialize_cuda_engine"] == 0
+        del caught
+
+
+def check_a_stream_that_does_not_fit_says_so_and_leaves_the_others_alone() -> None:
+    plan = plan_memory(ENGINES.manifest, 21, 27)
+    with emulated() as emulator:
+        emulator.limit_bytes(plan.arena_bytes + plan.device.nbytes + plan.weight_bytes)
+        with opened(emulator) as restorer, restorer.session() as first, restorer.session() as second:
+            began = [frame for frame in clip("edges")[:5] if first.feed(frame)]
+            assert not began
+            with pytest.raises(MachineError, match=r"not enough GPU memory: .* for 27x21 frames") as caught:
+                second.feed(clip("long")[0])
+            assert not emulator.counts().pooled > 2
+            del caught
+            assert same("edges", _feed(first, clip("edges")[5:]))
+            first.close()
+            assert same("long", through(second, "long"))
+
+
+def check_kernels_are_compiled_once_and_kept(tmp_path: Path) -> None:
+    cache = KernelCache("bundle", "key", (tmp_path,))
+    with emulated() as emulator:
+        compiled = []
+        for _ in range(2):
+            library = FakeTensorRT(emulator)
+            with opened(emulator, library, kernels=cache) as restorer:
+                assert same("short", list(restorer.restore(clip("short"))))
+            compiled.append(library.compiled)
+        assert compiled == [3, 0]
+        (file,) = tmp_path.iterdir()
+        file.write_bytes(b"damaged")
+        library = FakeTensorRT(emulator)
+        with opened(emulator, library, kernels=cache) as restorer:
+            assert same("short", list(restorer.restore(clip("short"))))
+        assert library.compiled == 3
+        assert cache.load() is not None
+
+
+def check_the_trace_shows_copies_beside_computing_and_no_allocation_after_the_first_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    with (
+        emulated(delay_us=300) as emulator,
+        Trace(path) as trace,
+        opened(emulator, trace=trace) as restorer,
+    ):
+        assert same("long", list(restorer.restore(clip("long"))))
+    events = json.loads(path.read_text())
+    lanes = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+    spans = [event for event in events if event["ph"] == "X"]
+    by_lane = {lane: [s for s in spans if lanes[s["tid"]] == lane] for lane in lanes.values()}
+    uploads, computes, downloads = (by_lane[lane] for lane in ("upload", "compute", "download"))
+    chunks = len(uploads)
+    assert chunks == len(downloads) == len(computes) - 1 == 6  # one more graph clears the state at the end
+    slack = 1.0  # microseconds: events have their times in milliseconds of float32
+    for upload, compute, download in zip(uploads, computes, downloads, strict=False):
+        assert upload["ts"] + upload["dur"] <= compute["ts"] + compute["dur"] + slack
+        assert compute["ts"] + compute["dur"] <= download["ts"] + download["dur"] + slack
+    overlaps = [
+        copy
+        for copy in (*uploads, *downloads)
+        for compute in computes
+        if copy["ts"] < compute["ts"] + compute["dur"] and compute["ts"] < copy["ts"] + copy["dur"]
+    ]
+    assert overlaps
+    hosts = [span["name"] for span in by_lane["host"]]
+    assert hosts.count("allocate stream") == hosts.count("allocate arena") == 1
+    assert [name for name in hosts if name.startswith("warm up")] == [
+        f"warm up {s.name}" for s in ENGINES.manifest.stages
+    ]
+    # FIRST, MIDDLE for both turns, LAST, and the program that clears the state.
+    assert hosts.count("record") == 5
+
+
+def check_the_device_is_chosen_by_number() -> None:
+    with emulated() as emulator, pytest.raises(MachineError, match=r"GPU 3 was asked for, this machine has 1; choose"):
+        CudaDevice(ENGINES, index=3, library=FakeTensorRT(emulator), kernels=NO_CACHE)
