@@ -90,6 +90,7 @@ class CudaDevice:
     def _load(self, bundle: Bundle, library: Any, kernels: KernelCache | None) -> None:
         gpu, stack = self.gpu, self._stack
         self.stream = closing(stack, gpu.device.create_stream())
+        stack.callback(self._settle)
         self.tracing = Tracing(self.trace, Clock.start(gpu, self.stream, stack)) if self.trace else None
         cache = kernels or KernelCache.of(bundle, gpu.name, gpu.driver_version(), library.__version__)
         with self.telling("load engines", nbytes=sum(entry.size for entry in self.manifest.files)):
@@ -101,6 +102,11 @@ class CudaDevice:
         with self.telling("allocate arena", nbytes=nbytes):
             memory = allocate(gpu, "arena", nbytes, self.stream, stack)
         self.arena: Span = (address(memory), nbytes)
+
+    def _settle(self) -> None:
+        """Memory is released in the order of the stream; when this returns it is."""
+        with suppress(Exception):  # a GPU that is lost has nothing to release
+            self.stream.sync()
 
     def _keep_kernels(self, cache: KernelCache) -> None:
         kernels = self.engines.compiled_kernels()

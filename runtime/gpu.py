@@ -82,8 +82,8 @@ def naming(what: str, kind: type[MachineError] = StageError) -> Iterator[None]:
 
 
 def is_cuda_error(error: BaseException) -> bool:
-    """True for the errors of cuda-core, and of the loader below it."""
-    return any(cls.__module__.startswith("cuda.") for cls in type(error).__mro__) or "CUDA_ERROR" in str(error)
+    """True for errors of the driver, and of cuda-core, some of which are plain RuntimeErrors."""
+    return isinstance(error, RuntimeError) or any(cls.__module__.startswith("cuda.") for cls in type(error).__mro__)
 
 
 def out_of_memory(error: BaseException) -> bool:

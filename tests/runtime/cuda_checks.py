@@ -19,10 +19,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ..cuda_emulator import Emulator, emulated, load
-
-load()  # before anything imports cuda.bindings
-
 from swiftvr_trt import (
     Bundle,
     BundleError,
@@ -42,9 +38,14 @@ from swiftvr_trt.runtime.program import Copy, Download, Upload, View, plan_buffe
 from swiftvr_trt.runtime.session import Frame
 from swiftvr_trt.runtime.trace import Trace
 
+from ..cuda_emulator import Emulator, emulated, load
 from . import mutants
 from .clips import CLIP_LEN, CLIPS, OUT, clip
 from .fake_trt import FakeTensorRT
+
+load()  # nothing has imported cuda.bindings yet: the device does it when it is made
+gc.collect()
+gc.freeze()  # what is loaded by now stays; collecting after each of many runs is quick then
 
 PLACE = Path(os.environ["SWIFTVR_EMULATED"])
 ENGINES = Bundle.open(PLACE / "engines")
@@ -304,6 +305,13 @@ def _reopen(kind: Any, seed: int) -> str | None:
         return None
 
 
+def _close(kind: Any, seed: int) -> str | None:
+    """When a device is closed its memory is there for others."""
+    with emulated(seed, delay_us=2000, clean=False) as emulator:
+        kind(ENGINES, library=FakeTensorRT(emulator), kernels=NO_CACHE).close()
+        return f"left: {leaks}" if (leaks := emulator.counts().leaks()) else None
+
+
 def _first_run(kind: Any, seed: int) -> str | None:
     """A kernel that fails when it runs first is one of a stage that has a name."""
     with emulated(seed, clean=False) as emulator:
@@ -318,7 +326,7 @@ def _first_run(kind: Any, seed: int) -> str | None:
         return "no error"
 
 
-BATTERY = (_stream, _round_trip, _early_close, _reopen, _first_run)
+BATTERY = (_stream, _round_trip, _early_close, _reopen, _close, _first_run)
 
 
 @pytest.mark.parametrize("site", mutants.sites(), ids=str)
@@ -345,6 +353,15 @@ def _short_run(emulator: Emulator, library: FakeTensorRT) -> list[Frame]:
         return through(session, "short")
 
 
+def _error(emulator: Emulator, library: FakeTensorRT) -> Exception | None:
+    """How a short run ends that may fail; if it does not, its frames are right."""
+    try:
+        assert same("short", _short_run(emulator, library))
+    except Exception as error:  # noqa: BLE001 (of whatever kind it is: that is the question)
+        return error
+    return None
+
+
 def _calls() -> list[tuple[str, int]]:
     """Every call that a short run makes, `allocation` and `operation` among them."""
     with emulated() as emulator:
@@ -361,7 +378,8 @@ def _clear(error: BaseException) -> bool:
     )
 
 
-RELEASES = ("Free", "Destroy", "Release")
+CAPTURE_INFO = "cuStreamGetCaptureInfo"
+"""When this fails, cuda-core has begun a capture and loses its graph."""
 
 
 def check_every_driver_call_failing_in_turn_ends_in_a_clear_error_with_nothing_leaked() -> None:
@@ -372,15 +390,17 @@ def check_every_driver_call_failing_in_turn_ends_in_a_clear_error_with_nothing_l
         with emulated(clean=False) as emulator:
             library = FakeTensorRT(emulator)
             emulator.fail(name, nth, ILLEGAL_ADDRESS if sticky else OUT_OF_MEMORY if name == "allocation" else UNKNOWN)
-            try:
-                assert same("short", _short_run(emulator, library)), (name, nth)
-            except Exception as error:
-                assert _clear(error), f"call {nth} of {name}: {type(error).__name__}: {error}"
-                errors += 1
+            error = _error(emulator, library)
+            assert error is None or _clear(error), f"call {nth} of {name}: {type(error).__name__}: {error}"
+            failed, error = error is not None, None
+            errors += failed
             assert not _left(library), (name, nth)
             assert emulator.violations() == [], (name, nth)
-            if not sticky and not any(word in name for word in RELEASES):  # what cannot be released is still there
-                assert emulator.counts().leaks() == {}, (name, nth)
+            leaks = emulator.counts().leaks()
+            if failed and not sticky and name != CAPTURE_INFO:
+                assert leaks == {}, (name, nth)
+            elif not sticky:  # a call that fails while things are released leaves behind what it was to release
+                assert sum(leaks.values()) <= 2, (name, nth)
     assert errors > 100
 
 
