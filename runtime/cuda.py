@@ -19,11 +19,11 @@ from ..engines.bundle import Bundle
 from ..engines.manifest import StageSpec
 from ..errors import BundleError, MachineError, MisuseError
 from .cuda_chunk import Clock, Lanes, Recording, Tracing, handle
-from .cuda_memory import Span, StreamMemory, address, allocate, closing
+from .cuda_memory import NoGpuMemory, Span, StreamMemory, address, allocate, closing
 from .fitting import no_memory
-from .gpu import Gpu, naming, out_of_memory
+from .gpu import Gpu, naming
 from .kernel_cache import KernelCache
-from .plan import aligned, aligned_steps, arena_bytes, plan_memory, plan_stream
+from .plan import aligned, aligned_steps, arena_bytes, plan_memory, plan_stream, weight_bytes
 from .program import BufferSpec, Step, stage_shape
 from .trace import Trace, telling
 from .trt import Engines, StageContext, import_tensorrt
@@ -80,6 +80,16 @@ class CudaDevice:
         """Something that takes time on the host, for the trace if there is one."""
         return telling(self.trace, "host", name, **details)
 
+    @contextmanager
+    def saying_what_fits(self, height: int, width: int, held: int) -> Iterator[None]:
+        """Device memory is asked for in the block, for frames of this size; `held` bytes are there already."""
+        try:
+            yield
+        except NoGpuMemory as error:
+            free = self.gpu.free_bytes()
+            room = None if free is None else free + held
+            raise MachineError(no_memory(self.manifest, height, width, room)) from error
+
     def _check_memory(self) -> None:
         """Engines that cannot fit are refused before gigabytes of them are read."""
         size, free = self.manifest.recipe.resolution, self.gpu.free_bytes()
@@ -99,7 +109,8 @@ class CudaDevice:
         stack.callback(self._keep_kernels, cache)
         needed = max(self.engines.arena_bytes(stage) for stage in self.manifest.stages)
         nbytes = max(aligned(needed), arena_bytes(self.manifest))
-        with self.telling("allocate arena", nbytes=nbytes):
+        size, weights = self.manifest.recipe.resolution, weight_bytes(self.manifest)
+        with self.telling("allocate arena", nbytes=nbytes), self.saying_what_fits(size.height, size.width, weights):
             memory = allocate(gpu, "arena", nbytes, self.stream, stack)
         self.arena: Span = (address(memory), nbytes)
 
@@ -187,13 +198,12 @@ class CudaWorkspace:
 
     def _allocate(self) -> StreamMemory:
         device, plan = self._device, self._plan
-        try:
-            with device.telling("allocate stream", nbytes=plan.device.nbytes, pinned=plan.host.nbytes):
-                return StreamMemory(device.gpu, plan, device.stream, self._stack)
-        except MachineError as error:
-            if not out_of_memory(error):
-                raise
-            raise MachineError(self._no_memory()) from error
+        height, width = plan.buffers["frames_in_0"].shape[1:3]
+        with (
+            device.telling("allocate stream", nbytes=plan.device.nbytes, pinned=plan.host.nbytes),
+            device.saying_what_fits(height, width, plan.weight_bytes + plan.arena_bytes),
+        ):
+            return StreamMemory(device.gpu, plan, device.stream, self._stack)
 
     def _warm_up(self, stage: StageSpec) -> None:
         """Make the context of a stage and run it once, on memory that is cleared afterwards."""
@@ -208,13 +218,6 @@ class CudaWorkspace:
             context.prepare(stream)
             context.enqueue(self._memory.pieces(sizes), stream)
             device.stream.sync()
-
-    def _no_memory(self) -> str:
-        """Weights and arena, which are there already, count among what can be had."""
-        free = self._device.gpu.free_bytes()
-        height, width = self._plan.buffers["frames_in_0"].shape[1:3]
-        held = self._plan.weight_bytes + self._plan.arena_bytes
-        return no_memory(self._device.manifest, height, width, None if free is None else free + held)
 
 
 def check_machine(bundle: Bundle, gpu: str, compute_capability: str, library: Any) -> None:

@@ -9,19 +9,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..console import size as in_words
 from ..errors import MachineError
-from .gpu import Gpu, naming
+from .gpu import Gpu, naming, out_of_memory
 from .plan import ALIGNMENT, MemoryPlan, aligned
 from .program import BufferSpec, View
+
+
+class NoGpuMemory(MachineError):  # noqa: N818 (a MachineError like any other, for those who know what would fit)
+    """A piece of device memory could not be had."""
+
 
 Span = tuple[int, int]
 """Address and bytes."""
 
 
 def allocate(gpu: Gpu, what: str, nbytes: int, stream: Any, stack: ExitStack) -> Any:
-    """A piece of device memory, usable by what comes later on `stream`; `stack` releases it there."""
-    with naming(f"no GPU memory for the {what}", MachineError):
-        memory = gpu.device.allocate(nbytes, stream=stream)
+    """A piece of device memory, usable by what comes later on `stream`; `stack` releases it there.
+
+    Raises `NoGpuMemory` if there is none, `MachineError` for whatever else may go wrong.
+    """
+    try:
+        with naming(f"{in_words(nbytes)} of GPU memory for the {what} could not be had", MachineError):
+            memory = gpu.device.allocate(nbytes, stream=stream)
+    except MachineError as error:
+        if out_of_memory(error):
+            raise NoGpuMemory(str(error)) from error
+        raise
     stack.callback(memory.close, stream)
     if address(memory) % ALIGNMENT:
         raise MachineError(f"the driver gave memory at {address(memory):#x}, expected a multiple of {ALIGNMENT}")
@@ -43,7 +57,8 @@ class StreamMemory:
         """Raises `MachineError` if there is no memory."""
         self._core, self._plan = gpu.core, plan
         self._device = allocate(gpu, "buffers of a stream", plan.device.nbytes, stream, stack)
-        with naming("no pinned memory for the frames of a stream", MachineError):
+        what = f"{in_words(plan.host.nbytes)} of pinned memory for frames could not be had; close other programs"
+        with naming(what, MachineError):
             self._pinned = gpu.core.LegacyPinnedMemoryResource().allocate(plan.host.nbytes)
         self.arrays: dict[str, NDArray[Any]] = {
             name: np.asarray(_Pinned(self._pinned, offset, plan.buffers[name]))

@@ -69,16 +69,21 @@ def plan_memory(manifest: Manifest, height: int, width: int) -> MemoryPlan:
 def plan_stream(manifest: Manifest, buffers: Mapping[str, BufferSpec]) -> MemoryPlan:
     """The plan for one stream with these buffers, to which those for staging are added."""
     buffers = {**buffers, **staging(manifest, buffers)}
-    weights = {stage.file: 0 for stage in manifest.stages}
-    for stage in manifest.stages:
-        weights[stage.file] = max(weights[stage.file], stage.weight_bytes)
     return MemoryPlan(
         buffers,
         device_layout(buffers),
         host_layout(buffers),
-        sum(weights.values()),
+        weight_bytes(manifest),
         arena_bytes(manifest),
     )
+
+
+def weight_bytes(manifest: Manifest) -> int:
+    """The weights of all engines; stages that share a file share them."""
+    weights = {stage.file: 0 for stage in manifest.stages}
+    for stage in manifest.stages:
+        weights[stage.file] = max(weights[stage.file], stage.weight_bytes)
+    return sum(weights.values())
 
 
 def arena_bytes(manifest: Manifest) -> int:

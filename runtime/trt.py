@@ -170,13 +170,10 @@ class StageContext:
         self.stage = stage
         self._engines = engines
         self._context: trt.IExecutionContext = engines.context(stage)
-        self._shapes = shapes
-        address, nbytes = arena
-        context: trt.IExecutionContext = self._context
-        context.set_device_memory(address, nbytes)
+        self._shapes, self._arena = shapes, arena
 
     def prepare(self, stream: int) -> None:
-        """Choose the profile and the shapes; what that takes on the GPU is enqueued on `stream`."""
+        """Choose profile, shapes and arena; what that takes on the GPU is enqueued on `stream`."""
         context: trt.IExecutionContext = self._context
         if not context.set_optimization_profile_async(self.stage.profile, stream):
             raise self._failure(f"optimization profile {self.stage.profile} was refused")
@@ -191,6 +188,8 @@ class StageContext:
                 raise self._failure(
                     f"output {tensor.name} is {list(found)}, expected {list(self._shapes[tensor.name])}"
                 )
+        address, nbytes = self._arena
+        context.set_device_memory(address, nbytes)  # last: what it must hold depends on the profile
 
     def enqueue(self, addresses: Sequence[int], stream: int) -> None:
         """Run the stage on `stream`; addresses are those of its inputs, then of its outputs."""

@@ -476,6 +476,20 @@ def check_a_gpu_that_is_too_small_says_so_before_engines_are_read() -> None:
         del caught
 
 
+def check_any_allocation_that_fails_says_what_was_wanted() -> None:
+    """The arena, the buffers of a stream, its pinned memory; the host's is another thing than the GPU's."""
+    messages = []
+    for nth in (1, 2, 3):
+        with emulated() as emulator:
+            emulator.fail("allocation", nth, OUT_OF_MEMORY)
+            error = _error(emulator, FakeTensorRT(emulator))
+            messages.append(str(error))
+            del error
+    assert all(m.startswith("not enough GPU memory: 48x32, fp32, 4-frame chunks") for m in messages[:2]), messages
+    assert [" for 48x32 frames" in m or " for 27x21 frames" in m for m in messages] == [True, True, False]
+    assert "of pinned memory for frames could not be had; close other programs" in messages[2]
+
+
 def check_a_stream_that_does_not_fit_says_so_and_leaves_the_others_alone() -> None:
     plan = plan_memory(ENGINES.manifest, 21, 27)
     with emulated() as emulator:
