@@ -29,18 +29,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 HERE = Path(__file__).parent
-FLAGS = (
-    "-std=gnu11",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    "-O1",
-    "-g",
-    "-fPIC",
-    "-shared",
-    "-pthread",
-    "-fvisibility=hidden",
-)
+FLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden")
 HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
