@@ -6,7 +6,7 @@
         emulator.fail("cuMemAlloc", nth=3, code=2)
 
 Leaving the block fails if anything leaked or the emulator saw a violation. A process that has once loaded the emulator
-keeps it, so tests that use it run in a process of their own: `in_own_process` runs a test function in one.
+keeps it, so tests that use it are marked `cuda_emulator` and run in a second process (`process.py`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import gc
 import hashlib
 import os
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,7 +28,18 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 HERE = Path(__file__).parent
-FLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden")
+FLAGS = (
+    "-std=gnu11",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-O1",
+    "-g",
+    "-fPIC",
+    "-shared",
+    "-pthread",
+    "-fvisibility=hidden",
+)
 HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -182,11 +192,15 @@ class Emulator:
 def load() -> Emulator:
     """The emulator as this process's driver, from now on to its end.
 
-    Raises RuntimeError if `cuda.bindings` was loaded before: it may have found another driver, or none.
+    Raises RuntimeError if `cuda.bindings` has already found another driver, or found that there is none.
     """
-    if "cuda.bindings.driver" in sys.modules:
-        raise RuntimeError("cuda.bindings was imported before the emulator was loaded")
-    return Emulator(build())
+    emulator = Emulator(build())
+    from cuda.bindings import driver
+
+    driver.cuInit(0)
+    if not emulator.calls("cuInit"):
+        raise RuntimeError("cuda.bindings looked for a driver before the emulator was loaded; load it first")
+    return emulator
 
 
 @contextmanager
@@ -200,15 +214,3 @@ def emulated(seed: int = 0, delay_us: int = 50, *, clean: bool = True) -> Iterat
     if clean:
         assert emulator.violations() == []
         assert emulator.counts().leaks() == {}
-
-
-def in_own_process(test: Callable[[], None]) -> Callable[[], None]:
-    """Run a module-level test function without arguments in a new Python process."""
-
-    @functools.wraps(test)
-    def run() -> None:
-        code = f"import {test.__module__} as module; module.{test.__name__}.__wrapped__()"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    return run

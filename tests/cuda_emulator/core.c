@@ -126,13 +126,19 @@ CUresult scripted(const char *function) {
 
 static bool is_sticky(CUresult code) { return code >= 700 && code < 720 && code != 704 && code != 705; }
 
+static bool releases(const char *function) { return strstr(function, "Destroy") || strstr(function, "Free"); }
+
+/* A failed device lets nothing be done. What releases something still does so here, and still returns the error, so that
+ * whoever cleans up after an error leaks nothing. */
+static _Thread_local bool after_failure;
+
 CUresult enter(const char *function) {
     if (in_callback == 1) {
         violation("%s called from a host function", function);
         return NOT_PERMITTED;
     }
     /* A kernel's stand-in may be Python, whose garbage collector destroys whatever it finds, wherever it runs. */
-    if (in_callback == 2 && !strstr(function, "Destroy") && !strstr(function, "Free")) {
+    if (in_callback == 2 && !releases(function)) {
         violation("%s called from a kernel", function);
         return NOT_PERMITTED;
     }
@@ -140,10 +146,11 @@ CUresult enter(const char *function) {
     pthread_mutex_lock(&emu.lock);
     if (is_sticky(result))
         emu.sticky = result;
-    if (!result)
-        result = emu.sticky;
     if (!result && !emu.initialised)
         result = NOT_INITIALIZED;
+    after_failure = !result && emu.sticky && releases(function);
+    if (!result && !after_failure)
+        result = emu.sticky;
     if (result) {
         log_line("%s: %d", function, result);
         pthread_mutex_unlock(&emu.lock);
@@ -152,6 +159,8 @@ CUresult enter(const char *function) {
 }
 
 CUresult leave(CUresult result) {
+    if (after_failure)
+        result = emu.sticky;
     pthread_mutex_unlock(&emu.lock);
     return result;
 }

@@ -70,6 +70,7 @@ typedef struct {
     int node; /* of a graph, or -1 */
     const Clock *clock;
     const Nodes *before; /* nodes of the same launch that came before */
+    bool pageable; /* may use ordinary host memory */
     const char *what;
 } Work;
 
@@ -242,10 +243,12 @@ extern struct Emulator {
 /* core.c */
 CUresult enter(const char *function);   /* counts, fails as scripted; holds the lock if it returns OK */
 CUresult leave(CUresult result);        /* gives the lock back */
-#define ENTER(function)                                                                                                        \
-    CUresult refused = enter(function);                                                                                        \
-    if (refused)                                                                                                               \
-    return refused
+#define ENTER()                                                                                                                \
+    do {                                                                                                                       \
+        CUresult refused = enter(__func__);                                                                                    \
+        if (refused)                                                                                                           \
+            return refused;                                                                                                    \
+    } while (0)
 CUresult scripted(const char *function); /* counts a call and says how it shall fail */
 void violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void *new_object(Kind kind, size_t bytes);

@@ -51,7 +51,7 @@ CUresult unsafe_call(const char *what) {
 }
 
 CUresult cuThreadExchangeStreamCaptureMode(int *mode) {
-    ENTER(__func__);
+    ENTER();
     if (!mode || *mode < GLOBAL_MODE || *mode > RELAXED_MODE)
         return leave(INVALID_VALUE);
     int before = thread_mode;
@@ -82,7 +82,7 @@ CUresult capture_task(Stream *stream, const Task *task) {
 }
 
 CUresult cuStreamBeginCapture(CUhandle handle, int mode) {
-    ENTER(__func__);
+    ENTER();
     Stream *stream = find_stream(handle);
     if (!stream)
         return leave(INVALID_HANDLE);
@@ -132,7 +132,7 @@ static void end_capture(Capture *capture) {
 }
 
 CUresult cuStreamEndCapture(CUhandle handle, CUhandle *out) {
-    ENTER(__func__);
+    ENTER();
     if (out)
         *out = 0;
     Stream *stream = find_stream(handle);
@@ -158,17 +158,17 @@ CUresult cuStreamEndCapture(CUhandle handle, CUhandle *out) {
 }
 
 CUresult cuStreamIsCapturing(CUhandle handle, int *out) {
-    ENTER(__func__);
+    ENTER();
     Stream *stream = find_stream(handle);
     if (stream && out)
         *out = stream->capture ? stream->capture->invalid ? 2 : 1 : 0;
     return leave(!stream ? INVALID_HANDLE : out ? OK : INVALID_VALUE);
 }
 
-CUresult cuStreamGetCaptureInfo_v3(CUhandle handle, int *status, uint64_t *id, CUhandle *graph, const CUhandle **deps,
+CUresult cuStreamGetCaptureInfo(CUhandle handle, int *status, uint64_t *id, CUhandle *graph, const CUhandle **deps,
                                    const void **edges, size_t *count) {
     static _Thread_local CUhandle listed[MAX_NODES];
-    ENTER("cuStreamGetCaptureInfo");
+    ENTER();
     Stream *stream = find_stream(handle);
     if (!stream || !status)
         return leave(stream ? INVALID_VALUE : INVALID_HANDLE);
@@ -194,17 +194,17 @@ CUresult cuStreamGetCaptureInfo_v3(CUhandle handle, int *status, uint64_t *id, C
 
 CUresult cuStreamGetCaptureInfo_v2(CUhandle stream, int *status, uint64_t *id, CUhandle *graph, const CUhandle **deps,
                                    size_t *count) {
-    return cuStreamGetCaptureInfo_v3(stream, status, id, graph, deps, NULL, count);
+    return cuStreamGetCaptureInfo(stream, status, id, graph, deps, NULL, count);
 }
 
 CUresult cuStreamGetCaptureInfo_v1(CUhandle stream, int *status, uint64_t *id) {
-    return cuStreamGetCaptureInfo_v3(stream, status, id, NULL, NULL, NULL, NULL);
+    return cuStreamGetCaptureInfo(stream, status, id, NULL, NULL, NULL, NULL);
 }
 
 /* ---- user objects: something that lives as long as the graphs that hold it ---- */
 
 CUresult cuUserObjectCreate(CUhandle *out, void *ptr, CUhostFn destroy, unsigned count, unsigned flags) {
-    ENTER(__func__);
+    ENTER();
     if (!out || !destroy || !count || flags != 1)
         return leave(INVALID_VALUE);
     UserObject *object = new_object(USER_OBJECT, sizeof *object);
@@ -239,12 +239,12 @@ static CUresult change_references(CUhandle handle, long change) {
 }
 
 CUresult cuUserObjectRetain(CUhandle handle, unsigned count) {
-    ENTER(__func__);
+    ENTER();
     return leave(change_references(handle, count));
 }
 
 CUresult cuUserObjectRelease(CUhandle handle, unsigned count) {
-    ENTER(__func__);
+    ENTER();
     return leave(change_references(handle, -(long)count));
 }
 
@@ -264,7 +264,7 @@ static void let_go(Held *held) {
 }
 
 CUresult cuGraphRetainUserObject(CUhandle graph_handle, CUhandle handle, unsigned count, unsigned flags) {
-    ENTER(__func__);
+    ENTER();
     Graph *graph = find_object(GRAPH, graph_handle);
     UserObject *object = find_object(USER_OBJECT, handle);
     if (!graph || !object)
@@ -276,7 +276,7 @@ CUresult cuGraphRetainUserObject(CUhandle graph_handle, CUhandle handle, unsigne
 }
 
 CUresult cuGraphReleaseUserObject(CUhandle graph_handle, CUhandle handle, unsigned count) {
-    ENTER(__func__);
+    ENTER();
     Graph *graph = find_object(GRAPH, graph_handle);
     if (!graph)
         return leave(INVALID_HANDLE);
@@ -299,7 +299,7 @@ CUresult cuGraphReleaseUserObject(CUhandle graph_handle, CUhandle handle, unsign
 /* ---- graphs ---- */
 
 CUresult cuGraphDestroy(CUhandle handle) {
-    ENTER(__func__);
+    ENTER();
     Graph *graph = find_object(GRAPH, handle);
     if (!graph)
         return leave(INVALID_HANDLE);
@@ -317,7 +317,7 @@ CUresult cuGraphDestroy(CUhandle handle) {
 }
 
 CUresult cuGraphGetNodes(CUhandle handle, CUhandle *nodes, size_t *count) {
-    ENTER(__func__);
+    ENTER();
     Graph *graph = find_object(GRAPH, handle);
     if (!graph || !count)
         return leave(graph ? INVALID_VALUE : INVALID_HANDLE);
@@ -330,7 +330,7 @@ CUresult cuGraphGetNodes(CUhandle handle, CUhandle *nodes, size_t *count) {
 
 CUresult cuGraphNodeGetType(CUhandle node, int *type) {
     static const int types[] = {[COPY] = 1, [FILL] = 2, [CALL] = 3, [KERNEL] = 0, [EMPTY] = 5};
-    ENTER(__func__);
+    ENTER();
     Graph *graph = find_object(GRAPH, node >> 16);
     if (!graph || !type || (int)(node & 0xffff) >= graph->count)
         return leave(INVALID_VALUE);
@@ -372,7 +372,7 @@ typedef struct {
 } InstantiateParams;
 
 CUresult cuGraphInstantiateWithParams(CUhandle *out, CUhandle graph, InstantiateParams *params) {
-    ENTER(__func__);
+    ENTER();
     CUresult result = params ? instantiate(out, graph) : INVALID_VALUE;
     if (params) {
         params->error_node = 0;
@@ -391,7 +391,7 @@ void drop_exec(Exec *exec) {
 
 /* A launch on its way is finished; the exec goes with it. */
 CUresult cuGraphExecDestroy(CUhandle handle) {
-    ENTER(__func__);
+    ENTER();
     Exec *exec = find_object(EXEC, handle);
     if (!exec)
         return leave(INVALID_HANDLE);
@@ -401,7 +401,7 @@ CUresult cuGraphExecDestroy(CUhandle handle) {
 }
 
 CUresult cuGraphUpload(CUhandle handle, CUhandle stream_handle) {
-    ENTER(__func__);
+    ENTER();
     Task task = {.action = EMPTY};
     bool known = find_object(EXEC, handle);
     return leave(known ? submit(find_stream(stream_handle), &task, NULL) : INVALID_HANDLE);
@@ -409,7 +409,7 @@ CUresult cuGraphUpload(CUhandle handle, CUhandle stream_handle) {
 
 /* A launch comes after earlier work of its stream and after earlier launches of the same exec. */
 CUresult cuGraphLaunch(CUhandle handle, CUhandle stream_handle) {
-    ENTER(__func__);
+    ENTER();
     Exec *exec = find_object(EXEC, handle);
     Stream *stream = find_stream(stream_handle);
     if (!exec || !stream)
@@ -464,7 +464,7 @@ const Entry graph_entries[] = {
     ENTRY(cuStreamBeginCapture), ENTRY(cuStreamEndCapture), ENTRY(cuStreamIsCapturing),
     ENTRY(cuThreadExchangeStreamCaptureMode), ENTRY_SINCE(cuStreamGetCaptureInfo, 0, cuStreamGetCaptureInfo_v1),
     ENTRY_SINCE(cuStreamGetCaptureInfo, 11030, cuStreamGetCaptureInfo_v2),
-    ENTRY_SINCE(cuStreamGetCaptureInfo, 12030, cuStreamGetCaptureInfo_v3), ENTRY(cuUserObjectCreate),
+    ENTRY_SINCE(cuStreamGetCaptureInfo, 12030, cuStreamGetCaptureInfo), ENTRY(cuUserObjectCreate),
     ENTRY(cuUserObjectRetain), ENTRY(cuUserObjectRelease), ENTRY(cuGraphRetainUserObject),
     ENTRY(cuGraphReleaseUserObject), ENTRY(cuGraphDestroy), ENTRY(cuGraphGetNodes), ENTRY(cuGraphNodeGetType),
     ENTRY(cuGraphInstantiate), ENTRY(cuGraphInstantiateWithParams), ENTRY(cuGraphExecDestroy), ENTRY(cuGraphUpload),
