@@ -18,7 +18,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -111,16 +111,21 @@ class Emulator:
             "emu_check": (ctypes.c_int, []),
             "emu_violation": (ctypes.c_char_p, [ctypes.c_int]),
             "emu_reset": (None, []),
+            "emu_break": (None, [ctypes.c_int]),
             "emu_launch": (ctypes.c_int, [size, HostFunction, ctypes.c_void_p]),
             "emu_touch": (ctypes.c_void_p, [size, size, ctypes.c_int]),
         }
         for name, (result, arguments) in signatures.items():
             function = getattr(self._lib, name)
             function.restype, function.argtypes = result, arguments
+        self.errors: list[Exception] = []
+        self._kernels: list[Any] = []  # ctypes functions that a graph may call again
 
     def reset(self, seed: int = 0, delay_us: int = 50) -> None:
         """Finish all work, drop whatever is alive, forget calls, failures and violations."""
         self._lib.emu_reset()
+        self.errors.clear()
+        self._kernels.clear()
         self._lib.emu_seed(seed)
         self._lib.emu_set_delay_us(delay_us)
 
@@ -164,9 +169,21 @@ class Emulator:
         """What the program did wrong; also looks at all canaries and at freed memory."""
         return [self._lib.emu_violation(i).decode() for i in range(min(self._lib.emu_check(), 256))]
 
-    def launch(self, stream: int, function: ctypes._CFunctionType, user: int = 0) -> int:
-        """What stands in for a kernel launch: enqueue a `HostFunction`; the CUresult. Keep the function alive."""
-        return int(self._lib.emu_launch(stream, function, user))
+    def launch(self, stream: int, function: Callable[[], None]) -> int:
+        """What stands in for a kernel launch: enqueue a function that uses `touch`; the CUresult.
+
+        An exception in it is kept in `errors` and puts the device in error (719, launch failed).
+        """
+
+        def kernel(_user: int | None) -> None:
+            try:
+                function()
+            except Exception as error:  # noqa: BLE001 - nothing can be raised into the driver's thread
+                self.errors.append(error)
+                self._lib.emu_break(719)
+
+        self._kernels.append(HostFunction(kernel))
+        return int(self._lib.emu_launch(stream, self._kernels[-1], None))
 
     def touch(self, ptr: int, nbytes: int, *, write: bool) -> int | None:
         """The address where these device bytes may be used, or None after a violation (the device is then in error).
@@ -207,10 +224,11 @@ def load() -> Emulator:
 def emulated(seed: int = 0, delay_us: int = 50, *, clean: bool = True) -> Iterator[Emulator]:
     """A fresh emulator; at the end, unless not `clean`, AssertionError for every violation and leak."""
     emulator = load()
-    gc.collect()
     emulator.reset(seed, delay_us)
     yield emulator
-    gc.collect()
     if clean:
         assert emulator.violations() == []
+        assert emulator.errors == []
+        if emulator.counts().leaks():
+            gc.collect()  # takes a while, and is only needed where objects refer to each other in a circle
         assert emulator.counts().leaks() == {}

@@ -95,7 +95,7 @@ typedef struct Alloc {
     size_t front;       /* bytes of canary before `begin` */
     Memory memory;
     uintptr_t pool;
-    unsigned id;
+    unsigned id, resets; /* resets: when it was made */
     bool live, born; /* born: the stream has come to the allocation */
     bool dying;      /* on its way to be freed */
     bool reported;
@@ -219,7 +219,8 @@ extern struct Emulator {
     bool initialised, drained;
     uint64_t seed;
     unsigned delay_us;
-    uintptr_t next_handle;
+    uintptr_t next_handle, old_handles; /* those up to the latter are from before the last reset */
+    unsigned resets;
     Object *objects[KINDS];
     Capture *captures;
     uint64_t next_capture;
@@ -231,7 +232,7 @@ extern struct Emulator {
     } slots[SLOTS];
     unsigned next_slot;
     Clock host; /* what the host knows to be finished */
-    Alloc *allocs, *freed;
+    Alloc *allocs, *freed, *forgotten;
     size_t freed_bytes;
     unsigned next_alloc;
     size_t device_bytes, limit_bytes;
@@ -273,6 +274,7 @@ void settle_guards(void);
 void settle_nodes(const Work *work);
 void check_canaries(void);
 void forget_memory(void);
+void wait_for_work(void);
 
 /* stream.c */
 Stream *find_stream(uintptr_t handle);

@@ -125,15 +125,17 @@ static bool map_twice(Alloc *alloc) {
     return true;
 }
 
-static void unmap(Alloc *alloc) {
-    munmap((char *)alloc->view - PAGE, alloc->mapped + 2 * PAGE);
+/* Its addresses stay reserved, so that a late use or a late free can never hit another allocation. */
+static void forget(Alloc *alloc) {
+    mmap(alloc->view, alloc->mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     munmap(alloc->alias, alloc->mapped);
     while (alloc->accesses) {
         Access *access = alloc->accesses;
         alloc->accesses = access->next;
         free(access);
     }
-    free(alloc);
+    alloc->next = emu.forgotten;
+    emu.forgotten = alloc;
 }
 
 CUresult allocate(Memory memory, size_t bytes, uintptr_t pool, bool born, uintptr_t *out) {
@@ -160,6 +162,7 @@ CUresult allocate(Memory memory, size_t bytes, uintptr_t pool, bool born, uintpt
     alloc->bytes = (char *)alloc->alias + alloc->front;
     alloc->pool = pool;
     alloc->id = ++emu.next_alloc;
+    alloc->resets = emu.resets;
     alloc->live = true;
     alloc->born = born;
     memset(alloc->alias, CANARY, alloc->mapped);
@@ -192,7 +195,7 @@ static void bury(void) {
         if (!alloc->reported && !is_poison(alloc->bytes, alloc->size, 0xfd))
             violation("use after free: something wrote to allocation %u after it was freed", alloc->id);
         *link = alloc->next;
-        unmap(alloc);
+        forget(alloc);
     }
 }
 
@@ -208,7 +211,7 @@ void release_now(Alloc *alloc) {
             guard = &old->next;
             continue;
         }
-        if (!alloc->reported)
+        if (!alloc->reported && !emu.sticky)
             violation("allocation %u (%s of %zu bytes) was freed while a copy may be using it", alloc->id,
                       memory_names[alloc->memory], alloc->size);
         alloc->reported = true;
@@ -229,6 +232,11 @@ CUresult release(Memory memory, uintptr_t ptr) {
     Alloc *alloc = alloc_at(ptr, false);
     if (!alloc || alloc->begin != ptr || (alloc->memory == PINNED_MEMORY) != (memory == PINNED_MEMORY)) {
         Alloc *freed = alloc ? NULL : alloc_at(ptr, true);
+        if (!alloc && !freed)
+            for (freed = emu.forgotten; freed && freed->begin != ptr;)
+                freed = freed->next;
+        if (freed && freed->resets != emu.resets)
+            return INVALID_VALUE; /* garbage of an earlier test, which Python frees late */
         if (freed)
             violation("double free of allocation %u (%s of %zu bytes)", freed->id, memory_names[freed->memory], freed->size);
         else
@@ -245,7 +253,7 @@ void forget_memory(void) {
         while (*list) {
             Alloc *alloc = *list;
             *list = alloc->next;
-            unmap(alloc);
+            forget(alloc);
         }
     }
     while (emu.guards) {

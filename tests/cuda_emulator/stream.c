@@ -30,6 +30,16 @@ void wait_for(uint32_t slot, uint32_t seq) {
         pthread_cond_wait(&emu.changed, &emu.lock);
 }
 
+void wait_for_work(void) {
+    struct timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += 2;
+    for (int slot = 0; slot < SLOTS; slot++)
+        while (emu.slots[slot].done < emu.slots[slot].issued)
+            if (pthread_cond_timedwait(&emu.changed, &emu.lock, &limit))
+                return;
+}
+
 /* ---- execution ---- */
 
 static void run_copy(const Task *task, const Work *work) {
