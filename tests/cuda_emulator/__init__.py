@@ -169,8 +169,12 @@ class Emulator:
         """What the program did wrong; also looks at all canaries and at freed memory."""
         return [self._lib.emu_violation(i).decode() for i in range(min(self._lib.emu_check(), 256))]
 
-    def launch(self, stream: int, function: Callable[[], None]) -> int:
-        """What stands in for a kernel launch: enqueue a function that uses `touch`; the CUresult.
+    def launch(self, stream: int, function: ctypes._CFunctionType, user: int = 0) -> int:
+        """What stands in for a kernel launch: enqueue a `HostFunction`; the CUresult. Keep the function alive."""
+        return int(self._lib.emu_launch(stream, function, user))
+
+    def kernel(self, stream: int, function: Callable[[], None]) -> int:
+        """`launch` for any function, which is kept until `reset`.
 
         An exception in it is kept in `errors` and puts the device in error (719, launch failed).
         """
@@ -180,10 +184,14 @@ class Emulator:
                 function()
             except Exception as error:  # noqa: BLE001 - nothing can be raised into the driver's thread
                 self.errors.append(error)
-                self._lib.emu_break(719)
+                self.break_device(719)
 
         self._kernels.append(HostFunction(kernel))
-        return int(self._lib.emu_launch(stream, self._kernels[-1], None))
+        return self.launch(stream, self._kernels[-1])
+
+    def break_device(self, code: int) -> None:
+        """Let the device fail now, as after a kernel that crashed; everything returns `code` until `reset`."""
+        self._lib.emu_break(code)
 
     def touch(self, ptr: int, nbytes: int, *, write: bool) -> int | None:
         """The address where these device bytes may be used, or None after a violation (the device is then in error).

@@ -294,6 +294,8 @@ EXPORT void emu_reset(void) {
         exec->refs = 1;
         drop_exec(exec);
     }
+    if (emu.default_pool) /* stays: whoever has asked for it once keeps its handle */
+        remove_object(POOL, emu.default_pool);
     for (int kind = 0; kind < KINDS; kind++)
         while (emu.objects[kind]) {
             Object *object = emu.objects[kind];
@@ -307,7 +309,11 @@ EXPORT void emu_reset(void) {
         emu.captures = capture->next;
         free(capture);
     }
-    emu.default_pool = NULL;
+    if (emu.default_pool) {
+        Pool *pool = emu.default_pool;
+        *pool = (Pool){.object = {.handle = pool->object.handle}};
+        emu.objects[POOL] = &pool->object;
+    }
     forget_memory();
     memset(emu.slots, 0, sizeof emu.slots);
     memset(&emu.host, 0, sizeof emu.host);

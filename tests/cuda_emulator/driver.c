@@ -7,7 +7,6 @@
 
 #define DRIVER_VERSION 13000
 #define CONTEXT ((CUhandle)0xc0de0000) /* the primary context of the one device */
-#define DEFAULT_POOL ((CUhandle)0xc0de1000)
 #define KNOWN_FLAGS 7u
 
 static _Thread_local CUhandle contexts[16];
@@ -311,16 +310,11 @@ CUresult cuMemGetAddressRange(uintptr_t *begin, size_t *size, CUdeviceptr ptr) {
 
 /* ---- pools ---- */
 
-/* cuda-core keeps the default pool as long as it lives, so its handle outlives `emu_reset`. */
 static Pool *default_pool(void) {
-    if (!emu.default_pool) {
+    if (!emu.default_pool)
         emu.default_pool = new_object(POOL, sizeof *emu.default_pool);
-        emu.default_pool->object.handle = DEFAULT_POOL;
-    }
     return emu.default_pool;
 }
-
-static Pool *find_pool(CUhandle handle) { return handle == DEFAULT_POOL ? default_pool() : find_object(POOL, handle); }
 
 CUresult cuDeviceGetDefaultMemPool(CUhandle *out, CUdevice device) {
     ENTER();
@@ -332,7 +326,7 @@ CUresult cuDeviceGetMemPool(CUhandle *out, CUdevice device) { return cuDeviceGet
 
 CUresult cuDeviceSetMemPool(CUdevice device, CUhandle pool) {
     ENTER();
-    return leave(device || !find_pool(pool) ? INVALID_VALUE : OK);
+    return leave(device || !find_object(POOL, pool) ? INVALID_VALUE : OK);
 }
 
 typedef struct {
@@ -353,7 +347,7 @@ CUresult cuMemPoolCreate(CUhandle *out, const PoolProps *props) {
 
 CUresult cuMemPoolDestroy(CUhandle handle) {
     ENTER();
-    Pool *pool = find_pool(handle);
+    Pool *pool = find_object(POOL, handle);
     if (!pool || pool == emu.default_pool)
         return leave(INVALID_VALUE);
     remove_object(POOL, pool);
@@ -370,7 +364,7 @@ static size_t pool_bytes(uintptr_t handle) {
 
 CUresult cuMemPoolGetAttribute(CUhandle handle, int number, void *out) {
     ENTER();
-    Pool *pool = find_pool(handle);
+    Pool *pool = find_object(POOL, handle);
     if (!pool || number < 1 || number > 8)
         return leave(INVALID_VALUE);
     if (number <= 3)
@@ -384,7 +378,7 @@ CUresult cuMemPoolGetAttribute(CUhandle handle, int number, void *out) {
 
 CUresult cuMemPoolSetAttribute(CUhandle handle, int number, void *value) {
     ENTER();
-    Pool *pool = find_pool(handle);
+    Pool *pool = find_object(POOL, handle);
     if (pool && number == 4)
         pool->threshold = *(uint64_t *)value;
     return leave(pool ? OK : INVALID_VALUE);
@@ -393,13 +387,13 @@ CUresult cuMemPoolSetAttribute(CUhandle handle, int number, void *value) {
 CUresult cuMemPoolTrimTo(CUhandle handle, size_t keep) {
     CUresult bad = enter(__func__);
     (void)keep;
-    return bad ? bad : leave(find_pool(handle) ? OK : INVALID_VALUE);
+    return bad ? bad : leave(find_object(POOL, handle) ? OK : INVALID_VALUE);
 }
 
 CUresult cuMemPoolSetAccess(CUhandle handle, const void *map, size_t count) {
     CUresult bad = enter(__func__);
     (void)map, (void)count;
-    return bad ? bad : leave(find_pool(handle) ? OK : INVALID_VALUE);
+    return bad ? bad : leave(find_object(POOL, handle) ? OK : INVALID_VALUE);
 }
 
 CUresult cuMemPoolGetAccess(int *flags, CUhandle handle, const void *location) {
@@ -408,7 +402,7 @@ CUresult cuMemPoolGetAccess(int *flags, CUhandle handle, const void *location) {
     if (bad)
         return bad;
     *flags = 3;
-    return leave(find_pool(handle) ? OK : INVALID_VALUE);
+    return leave(find_object(POOL, handle) ? OK : INVALID_VALUE);
 }
 
 /* The address is known at once, the memory is there when the stream has come to it. */
@@ -429,7 +423,7 @@ static CUresult allocate_later(uintptr_t *out, size_t bytes, Pool *pool, CUhandl
 
 CUresult cuMemAllocFromPoolAsync(uintptr_t *out, size_t bytes, CUhandle pool, CUhandle stream) {
     ENTER();
-    return leave(allocate_later(out, bytes, find_pool(pool), stream));
+    return leave(allocate_later(out, bytes, find_object(POOL, pool), stream));
 }
 
 CUresult cuMemAllocAsync(uintptr_t *out, size_t bytes, CUhandle stream) {

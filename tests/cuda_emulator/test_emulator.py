@@ -105,7 +105,7 @@ class Lab:
         self.close()
 
     def launch(self, stream: Stream, kernel: Callable[[], None]) -> None:
-        assert self.emulator.launch(int(stream.handle), kernel) == 0
+        assert self.emulator.kernel(int(stream.handle), kernel) == 0
 
 
 # ---- what a GPU does ----
@@ -215,9 +215,9 @@ def test_a_stream_keeps_its_order(emulator: Emulator) -> None:
 def test_the_legacy_stream_waits_for_blocking_streams_and_they_for_it(emulator: Emulator) -> None:
     order: list[str] = []
     streams = [Device(0).create_stream(options=StreamOptions(nonblocking=False)) for _ in range(2)]
-    emulator.launch(int(streams[0].handle), lambda: order.append("before"))
-    emulator.launch(0, lambda: order.append("legacy"))
-    emulator.launch(int(streams[1].handle), lambda: order.append("after"))
+    emulator.kernel(int(streams[0].handle), lambda: order.append("before"))
+    emulator.kernel(0, lambda: order.append("legacy"))
+    emulator.kernel(int(streams[1].handle), lambda: order.append("after"))
     streams[1].sync()
     assert order == ["before", "legacy", "after"]
     for stream in streams:
