@@ -144,13 +144,6 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
     return leave(OK);
 }
 
-CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *active) {
-    ENTER();
-    *flags = 0;
-    *active = emu.retained > 0;
-    return leave(device ? INVALID_DEVICE : OK);
-}
-
 CUresult cuCtxGetCurrent(CUhandle *out) {
     ENTER();
     *out = contexts[depth];
@@ -250,16 +243,6 @@ CUresult cuMemFreeHost(uintptr_t ptr) {
     return leave(release_with(PINNED_MEMORY, ptr, __func__));
 }
 
-CUresult cuMemHostGetDevicePointer(uintptr_t *out, uintptr_t ptr, unsigned flags) {
-    CUresult bad = enter(__func__);
-    (void)flags;
-    if (bad)
-        return bad;
-    Alloc *alloc = alloc_at(ptr, false);
-    *out = ptr;
-    return leave(alloc && alloc->memory == PINNED_MEMORY ? OK : INVALID_VALUE);
-}
-
 static CUresult pointer_attribute(void *out, int number, uintptr_t ptr, const Alloc *alloc) {
     bool pinned = alloc && alloc->memory == PINNED_MEMORY;
     switch (number) {
@@ -298,16 +281,6 @@ CUresult cuPointerGetAttributes(unsigned count, const int *numbers, void **out, 
     return leave(result);
 }
 
-CUresult cuMemGetAddressRange(uintptr_t *begin, size_t *size, CUdeviceptr ptr) {
-    ENTER();
-    Alloc *alloc = exact(ptr);
-    if (begin && alloc)
-        *begin = alloc->begin;
-    if (size && alloc)
-        *size = alloc->size;
-    return leave(alloc ? OK : NOT_FOUND);
-}
-
 /* ---- pools ---- */
 
 static Pool *default_pool(void) {
@@ -323,11 +296,6 @@ CUresult cuDeviceGetDefaultMemPool(CUhandle *out, CUdevice device) {
 }
 
 CUresult cuDeviceGetMemPool(CUhandle *out, CUdevice device) { return cuDeviceGetDefaultMemPool(out, device); }
-
-CUresult cuDeviceSetMemPool(CUdevice device, CUhandle pool) {
-    ENTER();
-    return leave(device || !find_object(POOL, pool) ? INVALID_VALUE : OK);
-}
 
 typedef struct {
     int type, handle_types, location_type, location_id;
@@ -384,25 +352,10 @@ CUresult cuMemPoolSetAttribute(CUhandle handle, int number, void *value) {
     return leave(pool ? OK : INVALID_VALUE);
 }
 
-CUresult cuMemPoolTrimTo(CUhandle handle, size_t keep) {
-    CUresult bad = enter(__func__);
-    (void)keep;
-    return bad ? bad : leave(find_object(POOL, handle) ? OK : INVALID_VALUE);
-}
-
 CUresult cuMemPoolSetAccess(CUhandle handle, const void *map, size_t count) {
     CUresult bad = enter(__func__);
     (void)map, (void)count;
     return bad ? bad : leave(find_object(POOL, handle) ? OK : INVALID_VALUE);
-}
-
-CUresult cuMemPoolGetAccess(int *flags, CUhandle handle, const void *location) {
-    CUresult bad = enter(__func__);
-    (void)location;
-    if (bad)
-        return bad;
-    *flags = 3;
-    return leave(find_object(POOL, handle) ? OK : INVALID_VALUE);
 }
 
 /* The address is known at once, the memory is there when the stream has come to it. */
@@ -456,14 +409,12 @@ const Entry driver_entries[] = {
     ENTRY_SINCE(cuGetProcAddress, 0, cuGetProcAddress), ENTRY_SINCE(cuGetProcAddress, 12000, cuGetProcAddress_v2),
     ENTRY(cuDeviceGetCount), ENTRY(cuDeviceGet), ENTRY(cuDeviceGetName), ENTRY(cuDeviceGetUuid),
     ENTRY(cuDeviceTotalMem), ENTRY(cuDeviceGetAttribute), ENTRY(cuDevicePrimaryCtxRetain),
-    ENTRY(cuDevicePrimaryCtxRelease), ENTRY(cuDevicePrimaryCtxGetState), ENTRY(cuCtxGetCurrent),
-    ENTRY(cuCtxSetCurrent), ENTRY(cuCtxPushCurrent), ENTRY(cuCtxPopCurrent), ENTRY(cuCtxGetDevice),
-    ENTRY(cuCtxGetStreamPriorityRange), ENTRY(cuCtxSynchronize), ENTRY(cuMemGetInfo), ENTRY(cuMemAlloc),
-    ENTRY(cuMemFree), ENTRY(cuMemAllocHost), ENTRY(cuMemHostAlloc), ENTRY(cuMemFreeHost),
-    ENTRY(cuMemHostGetDevicePointer), ENTRY(cuPointerGetAttribute), ENTRY(cuPointerGetAttributes),
-    ENTRY(cuMemGetAddressRange), ENTRY(cuDeviceGetDefaultMemPool), ENTRY(cuDeviceGetMemPool),
-    ENTRY(cuDeviceSetMemPool), ENTRY(cuMemPoolCreate), ENTRY(cuMemPoolDestroy), ENTRY(cuMemPoolGetAttribute),
-    ENTRY(cuMemPoolSetAttribute), ENTRY(cuMemPoolTrimTo), ENTRY(cuMemPoolSetAccess), ENTRY(cuMemPoolGetAccess),
+    ENTRY(cuDevicePrimaryCtxRelease), ENTRY(cuCtxGetCurrent), ENTRY(cuCtxSetCurrent), ENTRY(cuCtxPushCurrent),
+    ENTRY(cuCtxPopCurrent), ENTRY(cuCtxGetDevice), ENTRY(cuCtxGetStreamPriorityRange), ENTRY(cuCtxSynchronize),
+    ENTRY(cuMemGetInfo), ENTRY(cuMemAlloc), ENTRY(cuMemFree), ENTRY(cuMemAllocHost), ENTRY(cuMemHostAlloc),
+    ENTRY(cuMemFreeHost), ENTRY(cuPointerGetAttribute), ENTRY(cuPointerGetAttributes),
+    ENTRY(cuDeviceGetDefaultMemPool), ENTRY(cuDeviceGetMemPool), ENTRY(cuMemPoolCreate), ENTRY(cuMemPoolDestroy),
+    ENTRY(cuMemPoolGetAttribute), ENTRY(cuMemPoolSetAttribute), ENTRY(cuMemPoolSetAccess),
     ENTRY(cuMemAllocFromPoolAsync), ENTRY(cuMemAllocAsync), ENTRY(cuMemFreeAsync),
     {NULL, 0, NULL},
 };

@@ -192,15 +192,6 @@ CUresult cuStreamGetCaptureInfo(CUhandle handle, int *status, uint64_t *id, CUha
     return leave(OK);
 }
 
-CUresult cuStreamGetCaptureInfo_v2(CUhandle stream, int *status, uint64_t *id, CUhandle *graph, const CUhandle **deps,
-                                   size_t *count) {
-    return cuStreamGetCaptureInfo(stream, status, id, graph, deps, NULL, count);
-}
-
-CUresult cuStreamGetCaptureInfo_v1(CUhandle stream, int *status, uint64_t *id) {
-    return cuStreamGetCaptureInfo(stream, status, id, NULL, NULL, NULL, NULL);
-}
-
 /* ---- user objects: something that lives as long as the graphs that hold it ---- */
 
 CUresult cuUserObjectCreate(CUhandle *out, void *ptr, CUhostFn destroy, unsigned count, unsigned flags) {
@@ -227,25 +218,12 @@ static void unreference(UserObject *object, long count) {
     free(object);
 }
 
-static CUresult change_references(CUhandle handle, long change) {
-    UserObject *object = find_object(USER_OBJECT, handle);
-    if (!object)
-        return INVALID_HANDLE;
-    if (change > 0)
-        object->count += change;
-    else
-        unreference(object, -change);
-    return OK;
-}
-
-CUresult cuUserObjectRetain(CUhandle handle, unsigned count) {
-    ENTER();
-    return leave(change_references(handle, count));
-}
-
 CUresult cuUserObjectRelease(CUhandle handle, unsigned count) {
     ENTER();
-    return leave(change_references(handle, -(long)count));
+    UserObject *object = find_object(USER_OBJECT, handle);
+    if (object)
+        unreference(object, count);
+    return leave(object ? OK : INVALID_HANDLE);
 }
 
 static void hold(Held **list, UserObject *object, long count) {
@@ -359,7 +337,7 @@ static CUresult instantiate(CUhandle *out, CUhandle handle) {
     return OK;
 }
 
-CUresult cuGraphInstantiate(CUhandle *out, CUhandle graph, uint64_t flags) {
+CUresult cuGraphInstantiateWithFlags(CUhandle *out, CUhandle graph, uint64_t flags) {
     CUresult bad = enter(__func__);
     (void)flags;
     return bad ? bad : leave(instantiate(out, graph));
@@ -462,12 +440,10 @@ void launch(Exec *exec, const Op *op, Stream *stream) {
 
 const Entry graph_entries[] = {
     ENTRY(cuStreamBeginCapture), ENTRY(cuStreamEndCapture), ENTRY(cuStreamIsCapturing),
-    ENTRY(cuThreadExchangeStreamCaptureMode), ENTRY_SINCE(cuStreamGetCaptureInfo, 0, cuStreamGetCaptureInfo_v1),
-    ENTRY_SINCE(cuStreamGetCaptureInfo, 11030, cuStreamGetCaptureInfo_v2),
-    ENTRY_SINCE(cuStreamGetCaptureInfo, 12030, cuStreamGetCaptureInfo), ENTRY(cuUserObjectCreate),
-    ENTRY(cuUserObjectRetain), ENTRY(cuUserObjectRelease), ENTRY(cuGraphRetainUserObject),
+    ENTRY(cuThreadExchangeStreamCaptureMode), ENTRY_SINCE(cuStreamGetCaptureInfo, 12030, cuStreamGetCaptureInfo),
+    ENTRY(cuUserObjectCreate), ENTRY(cuUserObjectRelease), ENTRY(cuGraphRetainUserObject),
     ENTRY(cuGraphReleaseUserObject), ENTRY(cuGraphDestroy), ENTRY(cuGraphGetNodes), ENTRY(cuGraphNodeGetType),
-    ENTRY(cuGraphInstantiate), ENTRY(cuGraphInstantiateWithParams), ENTRY(cuGraphExecDestroy), ENTRY(cuGraphUpload),
+    ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphInstantiateWithParams), ENTRY(cuGraphExecDestroy), ENTRY(cuGraphUpload),
     ENTRY(cuGraphLaunch),
     {NULL, 0, NULL},
 };

@@ -105,8 +105,9 @@ static void run_memory(const Task *task, const Work *work) {
         return;
     }
     alloc->born = true;
-    Alloc *opened;
-    open_bytes(alloc->begin, alloc->size, true, work, &opened); /* counts as a write: nothing may go on beside it */
+    Alloc *opened = NULL;
+    if (!emu.sticky) /* counts as a write: nothing may go on beside it */
+        open_bytes(alloc->begin, alloc->size, true, work, &opened);
     close_bytes(opened);
     if (task->action == RELEASE)
         release_now(alloc);
@@ -368,8 +369,6 @@ CUresult cuStreamQuery(CUhandle handle) {
     }
 STREAM_GETTER(cuStreamGetFlags, unsigned, stream->flags)
 STREAM_GETTER(cuStreamGetPriority, int, stream->priority)
-STREAM_GETTER(cuStreamGetId, unsigned long long, stream->object.handle)
-STREAM_GETTER(cuStreamGetDevice, CUdevice, 0)
 STREAM_GETTER(cuStreamGetCtx, CUhandle, 0xc0de0000)
 
 /* ---- events ---- */
@@ -419,10 +418,6 @@ CUresult cuEventRecord(CUhandle handle, CUhandle stream_handle) {
         event->time_ms = 0;
     }
     return leave(result);
-}
-
-CUresult cuEventRecordWithFlags(CUhandle event, CUhandle stream, unsigned flags) {
-    return flags ? NOT_SUPPORTED : cuEventRecord(event, stream);
 }
 
 /* In a capture, waiting for an event of the same capture makes an edge, and brings the stream into the capture. */
@@ -619,12 +614,10 @@ FILL_NOW(cuMemsetD32, unsigned)
 const Entry stream_entries[] = {
     ENTRY(cuStreamCreate), ENTRY(cuStreamCreateWithPriority), ENTRY(cuStreamDestroy), ENTRY(cuStreamSynchronize),
     ENTRY(cuStreamQuery), ENTRY(cuStreamWaitEvent), ENTRY(cuEventCreate), ENTRY(cuEventDestroy), ENTRY(cuEventRecord),
-    ENTRY(cuEventRecordWithFlags), ENTRY(cuEventSynchronize), ENTRY(cuEventQuery), ENTRY(cuEventElapsedTime),
-    ENTRY(cuLaunchHostFunc),
-    ENTRY(cuStreamGetFlags), ENTRY(cuStreamGetPriority), ENTRY(cuStreamGetId), ENTRY(cuStreamGetDevice),
-    ENTRY(cuStreamGetCtx), ENTRY(cuMemcpy), ENTRY(cuMemcpyHtoD), ENTRY(cuMemcpyDtoH), ENTRY(cuMemcpyDtoD),
-    ENTRY(cuMemcpyAsync), ENTRY(cuMemcpyHtoDAsync), ENTRY(cuMemcpyDtoHAsync), ENTRY(cuMemcpyDtoDAsync),
-    ENTRY(cuMemsetD8), ENTRY(cuMemsetD16), ENTRY(cuMemsetD32), ENTRY(cuMemsetD8Async), ENTRY(cuMemsetD16Async),
-    ENTRY(cuMemsetD32Async),
+    ENTRY(cuEventSynchronize), ENTRY(cuEventQuery), ENTRY(cuEventElapsedTime), ENTRY(cuLaunchHostFunc),
+    ENTRY(cuStreamGetFlags), ENTRY(cuStreamGetPriority), ENTRY(cuStreamGetCtx), ENTRY(cuMemcpy), ENTRY(cuMemcpyHtoD),
+    ENTRY(cuMemcpyDtoH), ENTRY(cuMemcpyDtoD), ENTRY(cuMemcpyAsync), ENTRY(cuMemcpyHtoDAsync),
+    ENTRY(cuMemcpyDtoHAsync), ENTRY(cuMemcpyDtoDAsync), ENTRY(cuMemsetD8), ENTRY(cuMemsetD16), ENTRY(cuMemsetD32),
+    ENTRY(cuMemsetD8Async), ENTRY(cuMemsetD16Async), ENTRY(cuMemsetD32Async),
     {NULL, 0, NULL},
 };

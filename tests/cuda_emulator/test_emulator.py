@@ -21,6 +21,7 @@ from cuda.core import (
     Buffer,
     Device,
     DeviceMemoryResource,
+    DeviceMemoryResourceOptions,
     EventOptions,
     LegacyPinnedMemoryResource,
     Stream,
@@ -178,6 +179,93 @@ def test_new_memory_is_poisoned(emulator: Emulator) -> None:
             assert np.isnan(lab.received.view(kind)).all()
 
 
+def test_streams_tell_what_they_are(emulator: Emulator) -> None:
+    stream = Device(0).create_stream(options=StreamOptions(priority=-2))
+    assert (stream.priority, stream.is_nonblocking, stream.device.device_id) == (-2, True, 0)
+    assert int(stream.context.handle) == int(handle_return(driver.cuCtxGetCurrent()))
+    blocking = handle_return(driver.cuStreamCreate(0))
+    assert handle_return(driver.cuStreamGetFlags(blocking)) == 0
+    held = [True]
+    emulator.kernel(int(blocking), lambda: [None for _ in iter(lambda: bool(held), False)] and None)
+    assert driver.cuStreamQuery(blocking)[0] == driver.CUresult.CUDA_ERROR_NOT_READY
+    held.clear()
+    handle_return(driver.cuStreamSynchronize(blocking))
+    assert driver.cuStreamQuery(blocking)[0] == 0
+    handle_return(driver.cuStreamDestroy(blocking))
+    stream.close()
+
+
+def test_a_thread_without_a_context_cannot_allocate(emulator: Emulator) -> None:  # noqa: ARG001 - sets up the device
+    context = handle_return(driver.cuCtxPopCurrent())
+    assert driver.cuMemAlloc(8)[0] == driver.CUresult.CUDA_ERROR_INVALID_CONTEXT
+    assert driver.cuCtxGetDevice()[0] == driver.CUresult.CUDA_ERROR_INVALID_CONTEXT
+    handle_return(driver.cuCtxPushCurrent(context))
+    assert int(handle_return(driver.cuCtxGetDevice())) == 0
+    handle_return(driver.cuMemFree(handle_return(driver.cuMemAlloc(8))))
+
+
+def test_devices_are_counted_and_described(emulator: Emulator) -> None:  # noqa: ARG001 - sets up the device
+    assert int(handle_return(driver.cuDeviceGet(0))) == 0
+    assert driver.cuDeviceGet(1)[0] == driver.CUresult.CUDA_ERROR_INVALID_DEVICE
+    assert len(Device(0).uuid) == 36
+    assert handle_return(driver.cuDeviceTotalMem(0)) == 8 << 30
+    retained = handle_return(driver.cuDevicePrimaryCtxRetain(0))
+    handle_return(driver.cuDevicePrimaryCtxRelease(0))
+    assert int(retained) == int(handle_return(driver.cuCtxGetCurrent()))
+    assert handle_return(driver.cuGetErrorName(driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY)) == b"CUDA_ERROR_OUT_OF_MEMORY"
+    assert handle_return(driver.cuGetErrorString(driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY)) == b"out of memory"
+
+
+def test_pools_count_their_bytes(emulator: Emulator) -> None:
+    stream = Device(0).create_stream()
+    pool = DeviceMemoryResource(0, options=DeviceMemoryResourceOptions(max_size=1 << 20))
+    assert emulator.counts().pools == 1
+    buffers = [pool.allocate(size, stream=stream) for size in (100, 20)]
+    assert pool.attributes.used_mem_current == 120
+    for buffer in buffers:
+        buffer.close(stream)
+    stream.sync()
+    assert (pool.attributes.used_mem_current, pool.attributes.used_mem_high) == (0, 120)
+    assert int(handle_return(driver.cuDeviceGetMemPool(0))) == int(handle_return(driver.cuDeviceGetDefaultMemPool(0)))
+    pool.close()
+    stream.close()
+
+
+def test_pointers_tell_where_they_belong(emulator: Emulator) -> None:  # noqa: ARG001 - sets up the device
+    attribute = driver.CUpointer_attribute
+    device = handle_return(driver.cuMemAlloc(100))
+    host = handle_return(driver.cuMemHostAlloc(50, driver.CU_MEMHOSTALLOC_PORTABLE))
+    for pointer, kind, size in ((int(device), 2, 100), (int(host), 1, 50)):
+        ask = [attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE, attribute.CU_POINTER_ATTRIBUTE_RANGE_SIZE]
+        assert [int(handle_return(driver.cuPointerGetAttribute(a, pointer + 1))) for a in ask] == [kind, size]
+    ordinary = np.zeros(8, np.uint8).ctypes.data
+    ask = attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+    assert driver.cuPointerGetAttribute(ask, ordinary)[0] == driver.CUresult.CUDA_ERROR_INVALID_VALUE
+    handle_return(driver.cuMemFree(device))
+    handle_return(driver.cuMemFreeHost(host))
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_every_way_to_copy_and_fill_moves_the_same_bytes(emulator: Emulator, width: int) -> None:
+    with Lab(emulator) as lab:
+        stream, to = lab.streams[0].handle, address(lab.device)
+        fill = {1: driver.cuMemsetD8, 2: driver.cuMemsetD16, 4: driver.cuMemsetD32}[width]
+        other = handle_return(driver.cuMemAlloc(N))
+        handle_return(fill(to, 7, N // width))
+        handle_return(driver.cuStreamSynchronize(0))  # a fill without a stream is not waited for
+        handle_return(driver.cuMemcpyDtoD(other, to, N))
+        handle_return(driver.cuMemcpyDtoDAsync(to, other, N, stream))
+        handle_return(driver.cuMemcpyDtoHAsync(address(lab.down), to, N, stream))
+        lab.streams[0].sync()
+        assert lab.received.tobytes() == (7).to_bytes(width, "little") * (N // width)
+        lab.sent[:] = ramp()
+        handle_return(driver.cuMemcpyHtoDAsync(to, address(lab.up), N, stream))
+        lab.streams[0].sync()
+        handle_return(driver.cuMemcpy(address(lab.down), to, N))
+        assert np.array_equal(lab.received, ramp())
+        handle_return(driver.cuMemFree(other))
+
+
 def test_an_event_is_done_when_the_work_before_it_is(emulator: Emulator) -> None:
     with Lab(emulator) as lab:
         first, second = lab.streams
@@ -294,6 +382,34 @@ def test_captured_work_runs_at_launch_and_at_every_launch(emulator: Emulator) ->
         assert calls == [0, 1, 2] * 2
         assert emulator.counts().execs == 1
         graph.close()
+
+
+def test_a_graph_lists_its_nodes(emulator: Emulator) -> None:
+    with Lab(emulator) as lab:
+        stream = lab.streams[0]
+        handle_return(
+            driver.cuStreamBeginCapture(stream.handle, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL)
+        )
+        lab.launch(stream, lambda: None)
+        lab.device.fill(1, stream=stream)
+        lab.device.copy_to(lab.down, stream=stream)
+        graph = handle_return(driver.cuStreamEndCapture(stream.handle))
+        count = handle_return(driver.cuGraphGetNodes(graph))[1]
+        nodes, _ = handle_return(driver.cuGraphGetNodes(graph, count))
+        kinds = [int(handle_return(driver.cuGraphNodeGetType(node))) for node in nodes]
+        kind = driver.CUgraphNodeType
+        assert kinds == [
+            kind.CU_GRAPH_NODE_TYPE_KERNEL,
+            kind.CU_GRAPH_NODE_TYPE_MEMSET,
+            kind.CU_GRAPH_NODE_TYPE_MEMCPY,
+        ]
+        ready = handle_return(driver.cuGraphInstantiate(graph, 0))
+        handle_return(driver.cuGraphDestroy(graph))
+        handle_return(driver.cuGraphUpload(ready, stream.handle))
+        handle_return(driver.cuGraphLaunch(ready, stream.handle))
+        stream.sync()
+        assert (lab.received == 1).all()
+        handle_return(driver.cuGraphExecDestroy(ready))
 
 
 def test_a_forked_and_joined_graph_gives_the_right_data_under_all_seeds() -> None:
@@ -477,6 +593,20 @@ def test_the_relaxed_mode_allows_allocation_and_other_threads(emulator: Emulator
         builder = lab.streams[0].create_graph_builder().begin_building("relaxed")
         handle_return(driver.cuMemFree(handle_return(driver.cuMemAlloc(8))))
         lab.streams[1].sync()
+        builder.end_building()
+        builder.close()
+
+
+def test_a_thread_may_say_that_its_unsafe_calls_are_meant(emulator: Emulator) -> None:
+    mode = driver.CUstreamCaptureMode
+    with Lab(emulator) as lab:
+        builder = lab.streams[0].create_graph_builder().begin_building("global")
+        assert (
+            handle_return(driver.cuThreadExchangeStreamCaptureMode(mode.CU_STREAM_CAPTURE_MODE_RELAXED))
+            == mode.CU_STREAM_CAPTURE_MODE_GLOBAL
+        )
+        handle_return(driver.cuMemFree(handle_return(driver.cuMemAlloc(8))))
+        handle_return(driver.cuThreadExchangeStreamCaptureMode(mode.CU_STREAM_CAPTURE_MODE_GLOBAL))
         builder.end_building()
         builder.close()
 
