@@ -6,7 +6,7 @@
         emulator.fail("cuMemAlloc", nth=3, code=2)
 
 Leaving the block fails if anything leaked or the emulator saw a violation. A process that has once loaded the emulator
-keeps it, so tests that use it run in a process of their own: `in_own_process` runs a test function in one.
+keeps it, so tests that use it are marked `cuda_emulator` and run in a second process (`process.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import gc
 import hashlib
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +28,18 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 HERE = Path(__file__).parent
-FLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-g", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden")
+FLAGS = (
+    "-std=gnu11",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-O1",
+    "-g",
+    "-fPIC",
+    "-shared",
+    "-pthread",
+    "-fvisibility=hidden",
+)
 HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -101,16 +111,21 @@ class Emulator:
             "emu_check": (ctypes.c_int, []),
             "emu_violation": (ctypes.c_char_p, [ctypes.c_int]),
             "emu_reset": (None, []),
+            "emu_break": (None, [ctypes.c_int]),
             "emu_launch": (ctypes.c_int, [size, HostFunction, ctypes.c_void_p]),
             "emu_touch": (ctypes.c_void_p, [size, size, ctypes.c_int]),
         }
         for name, (result, arguments) in signatures.items():
             function = getattr(self._lib, name)
             function.restype, function.argtypes = result, arguments
+        self.errors: list[Exception] = []
+        self._kernels: list[Any] = []  # ctypes functions that a graph may call again
 
     def reset(self, seed: int = 0, delay_us: int = 50) -> None:
         """Finish all work, drop whatever is alive, forget calls, failures and violations."""
         self._lib.emu_reset()
+        self.errors.clear()
+        self._kernels.clear()
         self._lib.emu_seed(seed)
         self._lib.emu_set_delay_us(delay_us)
 
@@ -158,6 +173,26 @@ class Emulator:
         """What stands in for a kernel launch: enqueue a `HostFunction`; the CUresult. Keep the function alive."""
         return int(self._lib.emu_launch(stream, function, user))
 
+    def kernel(self, stream: int, function: Callable[[], None]) -> int:
+        """`launch` for any function, which is kept until `reset`.
+
+        An exception in it is kept in `errors` and puts the device in error (719, launch failed).
+        """
+
+        def kernel(_user: int | None) -> None:
+            try:
+                function()
+            except Exception as error:  # noqa: BLE001 - nothing can be raised into the driver's thread
+                self.errors.append(error)
+                self.break_device(719)
+
+        self._kernels.append(HostFunction(kernel))
+        return self.launch(stream, self._kernels[-1])
+
+    def break_device(self, code: int) -> None:
+        """Let the device fail now, as after a kernel that crashed; everything returns `code` until `reset`."""
+        self._lib.emu_break(code)
+
     def touch(self, ptr: int, nbytes: int, *, write: bool) -> int | None:
         """The address where these device bytes may be used, or None after a violation (the device is then in error).
 
@@ -182,33 +217,26 @@ class Emulator:
 def load() -> Emulator:
     """The emulator as this process's driver, from now on to its end.
 
-    Raises RuntimeError if `cuda.bindings` was loaded before: it may have found another driver, or none.
+    Raises RuntimeError if `cuda.bindings` has already found another driver, or found that there is none.
     """
-    if "cuda.bindings.driver" in sys.modules:
-        raise RuntimeError("cuda.bindings was imported before the emulator was loaded")
-    return Emulator(build())
+    emulator = Emulator(build())
+    from cuda.bindings import driver
+
+    driver.cuInit(0)
+    if not emulator.calls("cuInit"):
+        raise RuntimeError("cuda.bindings looked for a driver before the emulator was loaded; load it first")
+    return emulator
 
 
 @contextmanager
 def emulated(seed: int = 0, delay_us: int = 50, *, clean: bool = True) -> Iterator[Emulator]:
     """A fresh emulator; at the end, unless not `clean`, AssertionError for every violation and leak."""
     emulator = load()
-    gc.collect()
     emulator.reset(seed, delay_us)
     yield emulator
-    gc.collect()
     if clean:
         assert emulator.violations() == []
+        assert emulator.errors == []
+        if emulator.counts().leaks():
+            gc.collect()  # takes a while, and is only needed where objects refer to each other in a circle
         assert emulator.counts().leaks() == {}
-
-
-def in_own_process(test: Callable[[], None]) -> Callable[[], None]:
-    """Run a module-level test function without arguments in a new Python process."""
-
-    @functools.wraps(test)
-    def run() -> None:
-        code = f"import {test.__module__} as module; module.{test.__name__}.__wrapped__()"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    return run

@@ -92,7 +92,9 @@ void *find_object(Kind kind, uintptr_t handle) {
         if (object->handle == handle)
             return object;
     static const char *const names[] = {"stream", "event", "graph", "graph exec", "memory pool", "user object"};
-    bool once = handle > 0x5e000000 && handle <= emu.next_handle;
+    if (handle > 0x5e000000 && handle <= emu.old_handles)
+        return NULL; /* garbage of an earlier test, which Python destroys late */
+    bool once = handle > emu.old_handles && handle <= emu.next_handle;
     violation("%s %#lx %s", names[kind], (unsigned long)handle, once ? "was destroyed before this use" : "does not exist");
     return NULL;
 }
@@ -126,13 +128,27 @@ CUresult scripted(const char *function) {
 
 static bool is_sticky(CUresult code) { return code >= 700 && code < 720 && code != 704 && code != 705; }
 
+static bool releases(const char *function) {
+    return strstr(function, "Destroy") || strstr(function, "Free") || !strcmp(function, "cuStreamEndCapture");
+}
+
+/* These only look at the thread, or at what never changes. */
+static bool asks(const char *function) {
+    bool context = !strncmp(function, "cuCtx", 5) && strcmp(function, "cuCtxSynchronize");
+    return context || !strncmp(function, "cuDevice", 8);
+}
+
+/* A failed device lets nothing be done. What releases something still does so here, and still returns the error, so that
+ * whoever cleans up after an error leaks nothing. */
+static _Thread_local bool after_failure;
+
 CUresult enter(const char *function) {
     if (in_callback == 1) {
         violation("%s called from a host function", function);
         return NOT_PERMITTED;
     }
     /* A kernel's stand-in may be Python, whose garbage collector destroys whatever it finds, wherever it runs. */
-    if (in_callback == 2 && !strstr(function, "Destroy") && !strstr(function, "Free")) {
+    if (in_callback == 2 && !releases(function)) {
         violation("%s called from a kernel", function);
         return NOT_PERMITTED;
     }
@@ -140,10 +156,11 @@ CUresult enter(const char *function) {
     pthread_mutex_lock(&emu.lock);
     if (is_sticky(result))
         emu.sticky = result;
-    if (!result)
-        result = emu.sticky;
     if (!result && !emu.initialised)
         result = NOT_INITIALIZED;
+    after_failure = !result && emu.sticky && releases(function);
+    if (!result && !after_failure && !asks(function))
+        result = emu.sticky;
     if (result) {
         log_line("%s: %d", function, result);
         pthread_mutex_unlock(&emu.lock);
@@ -152,6 +169,8 @@ CUresult enter(const char *function) {
 }
 
 CUresult leave(CUresult result) {
+    if (after_failure)
+        result = emu.sticky;
     pthread_mutex_unlock(&emu.lock);
     return result;
 }
@@ -186,6 +205,15 @@ EXPORT int emu_fail(const char *name, long nth, CUresult code) {
     return index < MAX_SCRIPTS && nth > 0 ? 0 : -1;
 }
 
+/* The device fails now, as after a kernel that crashed. */
+EXPORT void emu_break(CUresult code) {
+    pthread_mutex_lock(&emu.lock);
+    if (!emu.sticky)
+        emu.sticky = code;
+    pthread_cond_broadcast(&emu.changed);
+    pthread_mutex_unlock(&emu.lock);
+}
+
 EXPORT long emu_call_count(const char *name) {
     long calls = 0;
     pthread_mutex_lock(&notes);
@@ -211,11 +239,13 @@ EXPORT void emu_forget_calls(void) {
     pthread_mutex_unlock(&notes);
 }
 
-/* What is alive: contexts, streams, events, graphs, execs, pools, user objects; device, pooled and pinned allocations, then
+/* Work may release something, so it is waited for, though not for ever.
+ * What is alive: contexts, streams, events, graphs, execs, pools, user objects; device, pooled and pinned allocations, then
  * the bytes of these three. */
 EXPORT void emu_counts(uint64_t out[13]) {
     memset(out, 0, 13 * sizeof *out);
     pthread_mutex_lock(&emu.lock);
+    wait_for_work();
     out[0] = (uint64_t)emu.retained;
     for (int kind = 0; kind < KINDS; kind++)
         for (Object *object = emu.objects[kind]; object; object = object->next)
@@ -264,6 +294,8 @@ EXPORT void emu_reset(void) {
         exec->refs = 1;
         drop_exec(exec);
     }
+    if (emu.default_pool) /* stays: whoever has asked for it once keeps its handle */
+        remove_object(POOL, emu.default_pool);
     for (int kind = 0; kind < KINDS; kind++)
         while (emu.objects[kind]) {
             Object *object = emu.objects[kind];
@@ -277,13 +309,19 @@ EXPORT void emu_reset(void) {
         emu.captures = capture->next;
         free(capture);
     }
-    emu.default_pool = NULL;
+    if (emu.default_pool) {
+        Pool *pool = emu.default_pool;
+        *pool = (Pool){.object = {.handle = pool->object.handle}};
+        emu.objects[POOL] = &pool->object;
+    }
     forget_memory();
     memset(emu.slots, 0, sizeof emu.slots);
     memset(&emu.host, 0, sizeof emu.host);
     emu.next_slot = 0;
     emu.sticky = OK;
     emu.retained = 0;
+    emu.resets++;
+    emu.old_handles = emu.next_handle;
     emu.limit_bytes = (size_t)8 << 30;
     pthread_mutex_unlock(&emu.lock);
     pthread_mutex_lock(&notes);

@@ -18,7 +18,7 @@ CUresult cuInit(unsigned flags) {
     pthread_mutex_lock(&emu.lock);
     emu.initialised = true;
     pthread_mutex_unlock(&emu.lock);
-    ENTER(__func__);
+    ENTER();
     return leave(flags ? INVALID_VALUE : OK);
 }
 
@@ -77,31 +77,31 @@ CUresult cuGetErrorString(CUresult code, const char **out) { return error_text(c
 /* ---- the device ---- */
 
 CUresult cuDeviceGetCount(int *count) {
-    ENTER(__func__);
+    ENTER();
     *count = 1;
     return leave(OK);
 }
 
 CUresult cuDeviceGet(CUdevice *device, int ordinal) {
-    ENTER(__func__);
+    ENTER();
     *device = 0;
     return leave(ordinal ? INVALID_DEVICE : OK);
 }
 
 CUresult cuDeviceGetName(char *name, int length, CUdevice device) {
-    ENTER(__func__);
+    ENTER();
     snprintf(name, (size_t)length, "CUDA emulator (host memory)");
     return leave(device ? INVALID_DEVICE : OK);
 }
 
 CUresult cuDeviceGetUuid(uint8_t uuid[16], CUdevice device) {
-    ENTER(__func__);
+    ENTER();
     memset(uuid, 0xe5, 16);
     return leave(device ? INVALID_DEVICE : OK);
 }
 
 CUresult cuDeviceTotalMem(size_t *bytes, CUdevice device) {
-    ENTER(__func__);
+    ENTER();
     *bytes = emu.limit_bytes;
     return leave(device ? INVALID_DEVICE : OK);
 }
@@ -120,7 +120,7 @@ static int attribute(int number) {
 }
 
 CUresult cuDeviceGetAttribute(int *out, int number, CUdevice device) {
-    ENTER(__func__);
+    ENTER();
     *out = attribute(number);
     return leave(device ? INVALID_DEVICE : OK);
 }
@@ -128,7 +128,7 @@ CUresult cuDeviceGetAttribute(int *out, int number, CUdevice device) {
 /* ---- contexts ---- */
 
 CUresult cuDevicePrimaryCtxRetain(CUhandle *out, CUdevice device) {
-    ENTER(__func__);
+    ENTER();
     if (device)
         return leave(INVALID_DEVICE);
     emu.retained++;
@@ -137,28 +137,21 @@ CUresult cuDevicePrimaryCtxRetain(CUhandle *out, CUdevice device) {
 }
 
 CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
-    ENTER(__func__);
+    ENTER();
     if (device || !emu.retained)
         return leave(INVALID_CONTEXT);
     emu.retained--;
     return leave(OK);
 }
 
-CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *active) {
-    ENTER(__func__);
-    *flags = 0;
-    *active = emu.retained > 0;
-    return leave(device ? INVALID_DEVICE : OK);
-}
-
 CUresult cuCtxGetCurrent(CUhandle *out) {
-    ENTER(__func__);
+    ENTER();
     *out = contexts[depth];
     return leave(OK);
 }
 
 CUresult cuCtxSetCurrent(CUhandle context) {
-    ENTER(__func__);
+    ENTER();
     if (context && context != CONTEXT)
         return leave(INVALID_CONTEXT);
     contexts[depth] = context;
@@ -166,7 +159,7 @@ CUresult cuCtxSetCurrent(CUhandle context) {
 }
 
 CUresult cuCtxPushCurrent(CUhandle context) {
-    ENTER(__func__);
+    ENTER();
     if (context != CONTEXT || depth == 15)
         return leave(INVALID_CONTEXT);
     contexts[++depth] = context;
@@ -174,7 +167,7 @@ CUresult cuCtxPushCurrent(CUhandle context) {
 }
 
 CUresult cuCtxPopCurrent(CUhandle *out) {
-    ENTER(__func__);
+    ENTER();
     if (!contexts[depth])
         return leave(INVALID_CONTEXT);
     if (out)
@@ -185,13 +178,13 @@ CUresult cuCtxPopCurrent(CUhandle *out) {
 }
 
 CUresult cuCtxGetDevice(CUdevice *out) {
-    ENTER(__func__);
+    ENTER();
     *out = 0;
     return leave(contexts[depth] ? OK : INVALID_CONTEXT);
 }
 
 CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest) {
-    ENTER(__func__);
+    ENTER();
     if (least)
         *least = 0;
     if (greatest)
@@ -200,14 +193,14 @@ CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest) {
 }
 
 CUresult cuCtxSynchronize(void) {
-    ENTER(__func__);
+    ENTER();
     return leave(synchronize_all());
 }
 
 /* ---- memory ---- */
 
 CUresult cuMemGetInfo(size_t *available, size_t *total) {
-    ENTER(__func__);
+    ENTER();
     *total = emu.limit_bytes;
     *available = emu.device_bytes < emu.limit_bytes ? emu.limit_bytes - emu.device_bytes : 0;
     return leave(contexts[depth] ? OK : INVALID_CONTEXT);
@@ -224,17 +217,17 @@ static CUresult release_with(Memory memory, uintptr_t ptr, const char *what) {
 }
 
 CUresult cuMemAlloc(uintptr_t *out, size_t bytes) {
-    ENTER(__func__);
+    ENTER();
     return leave(allocate_now(DEVICE_MEMORY, bytes, out, __func__));
 }
 
 CUresult cuMemFree(CUdeviceptr ptr) {
-    ENTER(__func__);
+    ENTER();
     return leave(release_with(DEVICE_MEMORY, ptr, __func__));
 }
 
 CUresult cuMemAllocHost(uintptr_t *out, size_t bytes) {
-    ENTER(__func__);
+    ENTER();
     return leave(allocate_now(PINNED_MEMORY, bytes, out, __func__));
 }
 
@@ -246,18 +239,8 @@ CUresult cuMemHostAlloc(uintptr_t *out, size_t bytes, unsigned flags) {
 }
 
 CUresult cuMemFreeHost(uintptr_t ptr) {
-    ENTER(__func__);
+    ENTER();
     return leave(release_with(PINNED_MEMORY, ptr, __func__));
-}
-
-CUresult cuMemHostGetDevicePointer(uintptr_t *out, uintptr_t ptr, unsigned flags) {
-    CUresult bad = enter(__func__);
-    (void)flags;
-    if (bad)
-        return bad;
-    Alloc *alloc = alloc_at(ptr, false);
-    *out = ptr;
-    return leave(alloc && alloc->memory == PINNED_MEMORY ? OK : INVALID_VALUE);
 }
 
 static CUresult pointer_attribute(void *out, int number, uintptr_t ptr, const Alloc *alloc) {
@@ -285,27 +268,17 @@ static Alloc *exact(uintptr_t ptr) {
 }
 
 CUresult cuPointerGetAttribute(void *out, int number, CUdeviceptr ptr) {
-    ENTER(__func__);
+    ENTER();
     Alloc *alloc = exact(ptr);
     return leave(alloc ? pointer_attribute(out, number, ptr, alloc) : INVALID_VALUE);
 }
 
 CUresult cuPointerGetAttributes(unsigned count, const int *numbers, void **out, CUdeviceptr ptr) {
-    ENTER(__func__);
+    ENTER();
     CUresult result = OK;
     for (unsigned i = 0; i < count && !result; i++)
         result = pointer_attribute(out[i], numbers[i], ptr, exact(ptr));
     return leave(result);
-}
-
-CUresult cuMemGetAddressRange(uintptr_t *begin, size_t *size, CUdeviceptr ptr) {
-    ENTER(__func__);
-    Alloc *alloc = exact(ptr);
-    if (begin && alloc)
-        *begin = alloc->begin;
-    if (size && alloc)
-        *size = alloc->size;
-    return leave(alloc ? OK : NOT_FOUND);
 }
 
 /* ---- pools ---- */
@@ -317,17 +290,12 @@ static Pool *default_pool(void) {
 }
 
 CUresult cuDeviceGetDefaultMemPool(CUhandle *out, CUdevice device) {
-    ENTER(__func__);
+    ENTER();
     *out = default_pool()->object.handle;
     return leave(device ? INVALID_DEVICE : OK);
 }
 
 CUresult cuDeviceGetMemPool(CUhandle *out, CUdevice device) { return cuDeviceGetDefaultMemPool(out, device); }
-
-CUresult cuDeviceSetMemPool(CUdevice device, CUhandle pool) {
-    ENTER(__func__);
-    return leave(device || !find_object(POOL, pool) ? INVALID_VALUE : OK);
-}
 
 typedef struct {
     int type, handle_types, location_type, location_id;
@@ -337,7 +305,7 @@ typedef struct {
 } PoolProps;
 
 CUresult cuMemPoolCreate(CUhandle *out, const PoolProps *props) {
-    ENTER(__func__);
+    ENTER();
     if (!out || !props || props->location_type != 1 || props->location_id)
         return leave(props && props->location_type != 1 ? NOT_SUPPORTED : INVALID_VALUE);
     Pool *pool = new_object(POOL, sizeof *pool);
@@ -346,7 +314,7 @@ CUresult cuMemPoolCreate(CUhandle *out, const PoolProps *props) {
 }
 
 CUresult cuMemPoolDestroy(CUhandle handle) {
-    ENTER(__func__);
+    ENTER();
     Pool *pool = find_object(POOL, handle);
     if (!pool || pool == emu.default_pool)
         return leave(INVALID_VALUE);
@@ -363,7 +331,7 @@ static size_t pool_bytes(uintptr_t handle) {
 }
 
 CUresult cuMemPoolGetAttribute(CUhandle handle, int number, void *out) {
-    ENTER(__func__);
+    ENTER();
     Pool *pool = find_object(POOL, handle);
     if (!pool || number < 1 || number > 8)
         return leave(INVALID_VALUE);
@@ -377,32 +345,17 @@ CUresult cuMemPoolGetAttribute(CUhandle handle, int number, void *out) {
 }
 
 CUresult cuMemPoolSetAttribute(CUhandle handle, int number, void *value) {
-    ENTER(__func__);
+    ENTER();
     Pool *pool = find_object(POOL, handle);
     if (pool && number == 4)
         pool->threshold = *(uint64_t *)value;
     return leave(pool ? OK : INVALID_VALUE);
 }
 
-CUresult cuMemPoolTrimTo(CUhandle handle, size_t keep) {
-    CUresult bad = enter(__func__);
-    (void)keep;
-    return bad ? bad : leave(find_object(POOL, handle) ? OK : INVALID_VALUE);
-}
-
 CUresult cuMemPoolSetAccess(CUhandle handle, const void *map, size_t count) {
     CUresult bad = enter(__func__);
     (void)map, (void)count;
     return bad ? bad : leave(find_object(POOL, handle) ? OK : INVALID_VALUE);
-}
-
-CUresult cuMemPoolGetAccess(int *flags, CUhandle handle, const void *location) {
-    CUresult bad = enter(__func__);
-    (void)location;
-    if (bad)
-        return bad;
-    *flags = 3;
-    return leave(find_object(POOL, handle) ? OK : INVALID_VALUE);
 }
 
 /* The address is known at once, the memory is there when the stream has come to it. */
@@ -422,17 +375,17 @@ static CUresult allocate_later(uintptr_t *out, size_t bytes, Pool *pool, CUhandl
 }
 
 CUresult cuMemAllocFromPoolAsync(uintptr_t *out, size_t bytes, CUhandle pool, CUhandle stream) {
-    ENTER(__func__);
+    ENTER();
     return leave(allocate_later(out, bytes, find_object(POOL, pool), stream));
 }
 
 CUresult cuMemAllocAsync(uintptr_t *out, size_t bytes, CUhandle stream) {
-    ENTER(__func__);
+    ENTER();
     return leave(allocate_later(out, bytes, default_pool(), stream));
 }
 
 CUresult cuMemFreeAsync(CUdeviceptr ptr, CUhandle handle) {
-    ENTER(__func__);
+    ENTER();
     Stream *stream = find_stream(handle);
     Alloc *alloc = alloc_at(ptr, false);
     if (!stream)
@@ -456,14 +409,12 @@ const Entry driver_entries[] = {
     ENTRY_SINCE(cuGetProcAddress, 0, cuGetProcAddress), ENTRY_SINCE(cuGetProcAddress, 12000, cuGetProcAddress_v2),
     ENTRY(cuDeviceGetCount), ENTRY(cuDeviceGet), ENTRY(cuDeviceGetName), ENTRY(cuDeviceGetUuid),
     ENTRY(cuDeviceTotalMem), ENTRY(cuDeviceGetAttribute), ENTRY(cuDevicePrimaryCtxRetain),
-    ENTRY(cuDevicePrimaryCtxRelease), ENTRY(cuDevicePrimaryCtxGetState), ENTRY(cuCtxGetCurrent),
-    ENTRY(cuCtxSetCurrent), ENTRY(cuCtxPushCurrent), ENTRY(cuCtxPopCurrent), ENTRY(cuCtxGetDevice),
-    ENTRY(cuCtxGetStreamPriorityRange), ENTRY(cuCtxSynchronize), ENTRY(cuMemGetInfo), ENTRY(cuMemAlloc),
-    ENTRY(cuMemFree), ENTRY(cuMemAllocHost), ENTRY(cuMemHostAlloc), ENTRY(cuMemFreeHost),
-    ENTRY(cuMemHostGetDevicePointer), ENTRY(cuPointerGetAttribute), ENTRY(cuPointerGetAttributes),
-    ENTRY(cuMemGetAddressRange), ENTRY(cuDeviceGetDefaultMemPool), ENTRY(cuDeviceGetMemPool),
-    ENTRY(cuDeviceSetMemPool), ENTRY(cuMemPoolCreate), ENTRY(cuMemPoolDestroy), ENTRY(cuMemPoolGetAttribute),
-    ENTRY(cuMemPoolSetAttribute), ENTRY(cuMemPoolTrimTo), ENTRY(cuMemPoolSetAccess), ENTRY(cuMemPoolGetAccess),
+    ENTRY(cuDevicePrimaryCtxRelease), ENTRY(cuCtxGetCurrent), ENTRY(cuCtxSetCurrent), ENTRY(cuCtxPushCurrent),
+    ENTRY(cuCtxPopCurrent), ENTRY(cuCtxGetDevice), ENTRY(cuCtxGetStreamPriorityRange), ENTRY(cuCtxSynchronize),
+    ENTRY(cuMemGetInfo), ENTRY(cuMemAlloc), ENTRY(cuMemFree), ENTRY(cuMemAllocHost), ENTRY(cuMemHostAlloc),
+    ENTRY(cuMemFreeHost), ENTRY(cuPointerGetAttribute), ENTRY(cuPointerGetAttributes),
+    ENTRY(cuDeviceGetDefaultMemPool), ENTRY(cuDeviceGetMemPool), ENTRY(cuMemPoolCreate), ENTRY(cuMemPoolDestroy),
+    ENTRY(cuMemPoolGetAttribute), ENTRY(cuMemPoolSetAttribute), ENTRY(cuMemPoolSetAccess),
     ENTRY(cuMemAllocFromPoolAsync), ENTRY(cuMemAllocAsync), ENTRY(cuMemFreeAsync),
     {NULL, 0, NULL},
 };

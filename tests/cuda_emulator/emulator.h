@@ -70,6 +70,7 @@ typedef struct {
     int node; /* of a graph, or -1 */
     const Clock *clock;
     const Nodes *before; /* nodes of the same launch that came before */
+    bool pageable; /* may use ordinary host memory */
     const char *what;
 } Work;
 
@@ -94,7 +95,7 @@ typedef struct Alloc {
     size_t front;       /* bytes of canary before `begin` */
     Memory memory;
     uintptr_t pool;
-    unsigned id;
+    unsigned id, resets; /* resets: when it was made */
     bool live, born; /* born: the stream has come to the allocation */
     bool dying;      /* on its way to be freed */
     bool reported;
@@ -218,7 +219,8 @@ extern struct Emulator {
     bool initialised, drained;
     uint64_t seed;
     unsigned delay_us;
-    uintptr_t next_handle;
+    uintptr_t next_handle, old_handles; /* those up to the latter are from before the last reset */
+    unsigned resets;
     Object *objects[KINDS];
     Capture *captures;
     uint64_t next_capture;
@@ -230,7 +232,7 @@ extern struct Emulator {
     } slots[SLOTS];
     unsigned next_slot;
     Clock host; /* what the host knows to be finished */
-    Alloc *allocs, *freed;
+    Alloc *allocs, *freed, *forgotten;
     size_t freed_bytes;
     unsigned next_alloc;
     size_t device_bytes, limit_bytes;
@@ -242,10 +244,12 @@ extern struct Emulator {
 /* core.c */
 CUresult enter(const char *function);   /* counts, fails as scripted; holds the lock if it returns OK */
 CUresult leave(CUresult result);        /* gives the lock back */
-#define ENTER(function)                                                                                                        \
-    CUresult refused = enter(function);                                                                                        \
-    if (refused)                                                                                                               \
-    return refused
+#define ENTER()                                                                                                                \
+    do {                                                                                                                       \
+        CUresult refused = enter(__func__);                                                                                    \
+        if (refused)                                                                                                           \
+            return refused;                                                                                                    \
+    } while (0)
 CUresult scripted(const char *function); /* counts a call and says how it shall fail */
 void violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void *new_object(Kind kind, size_t bytes);
@@ -270,6 +274,7 @@ void settle_guards(void);
 void settle_nodes(const Work *work);
 void check_canaries(void);
 void forget_memory(void);
+void wait_for_work(void);
 
 /* stream.c */
 Stream *find_stream(uintptr_t handle);

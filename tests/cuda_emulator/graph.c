@@ -51,7 +51,7 @@ CUresult unsafe_call(const char *what) {
 }
 
 CUresult cuThreadExchangeStreamCaptureMode(int *mode) {
-    ENTER(__func__);
+    ENTER();
     if (!mode || *mode < GLOBAL_MODE || *mode > RELAXED_MODE)
         return leave(INVALID_VALUE);
     int before = thread_mode;
@@ -82,7 +82,7 @@ CUresult capture_task(Stream *stream, const Task *task) {
 }
 
 CUresult cuStreamBeginCapture(CUhandle handle, int mode) {
-    ENTER(__func__);
+    ENTER();
     Stream *stream = find_stream(handle);
     if (!stream)
         return leave(INVALID_HANDLE);
@@ -132,7 +132,7 @@ static void end_capture(Capture *capture) {
 }
 
 CUresult cuStreamEndCapture(CUhandle handle, CUhandle *out) {
-    ENTER(__func__);
+    ENTER();
     if (out)
         *out = 0;
     Stream *stream = find_stream(handle);
@@ -158,17 +158,17 @@ CUresult cuStreamEndCapture(CUhandle handle, CUhandle *out) {
 }
 
 CUresult cuStreamIsCapturing(CUhandle handle, int *out) {
-    ENTER(__func__);
+    ENTER();
     Stream *stream = find_stream(handle);
     if (stream && out)
         *out = stream->capture ? stream->capture->invalid ? 2 : 1 : 0;
     return leave(!stream ? INVALID_HANDLE : out ? OK : INVALID_VALUE);
 }
 
-CUresult cuStreamGetCaptureInfo_v3(CUhandle handle, int *status, uint64_t *id, CUhandle *graph, const CUhandle **deps,
+CUresult cuStreamGetCaptureInfo(CUhandle handle, int *status, uint64_t *id, CUhandle *graph, const CUhandle **deps,
                                    const void **edges, size_t *count) {
     static _Thread_local CUhandle listed[MAX_NODES];
-    ENTER("cuStreamGetCaptureInfo");
+    ENTER();
     Stream *stream = find_stream(handle);
     if (!stream || !status)
         return leave(stream ? INVALID_VALUE : INVALID_HANDLE);
@@ -192,19 +192,10 @@ CUresult cuStreamGetCaptureInfo_v3(CUhandle handle, int *status, uint64_t *id, C
     return leave(OK);
 }
 
-CUresult cuStreamGetCaptureInfo_v2(CUhandle stream, int *status, uint64_t *id, CUhandle *graph, const CUhandle **deps,
-                                   size_t *count) {
-    return cuStreamGetCaptureInfo_v3(stream, status, id, graph, deps, NULL, count);
-}
-
-CUresult cuStreamGetCaptureInfo_v1(CUhandle stream, int *status, uint64_t *id) {
-    return cuStreamGetCaptureInfo_v3(stream, status, id, NULL, NULL, NULL, NULL);
-}
-
 /* ---- user objects: something that lives as long as the graphs that hold it ---- */
 
 CUresult cuUserObjectCreate(CUhandle *out, void *ptr, CUhostFn destroy, unsigned count, unsigned flags) {
-    ENTER(__func__);
+    ENTER();
     if (!out || !destroy || !count || flags != 1)
         return leave(INVALID_VALUE);
     UserObject *object = new_object(USER_OBJECT, sizeof *object);
@@ -227,25 +218,12 @@ static void unreference(UserObject *object, long count) {
     free(object);
 }
 
-static CUresult change_references(CUhandle handle, long change) {
-    UserObject *object = find_object(USER_OBJECT, handle);
-    if (!object)
-        return INVALID_HANDLE;
-    if (change > 0)
-        object->count += change;
-    else
-        unreference(object, -change);
-    return OK;
-}
-
-CUresult cuUserObjectRetain(CUhandle handle, unsigned count) {
-    ENTER(__func__);
-    return leave(change_references(handle, count));
-}
-
 CUresult cuUserObjectRelease(CUhandle handle, unsigned count) {
-    ENTER(__func__);
-    return leave(change_references(handle, -(long)count));
+    ENTER();
+    UserObject *object = find_object(USER_OBJECT, handle);
+    if (object)
+        unreference(object, count);
+    return leave(object ? OK : INVALID_HANDLE);
 }
 
 static void hold(Held **list, UserObject *object, long count) {
@@ -264,7 +242,7 @@ static void let_go(Held *held) {
 }
 
 CUresult cuGraphRetainUserObject(CUhandle graph_handle, CUhandle handle, unsigned count, unsigned flags) {
-    ENTER(__func__);
+    ENTER();
     Graph *graph = find_object(GRAPH, graph_handle);
     UserObject *object = find_object(USER_OBJECT, handle);
     if (!graph || !object)
@@ -276,7 +254,7 @@ CUresult cuGraphRetainUserObject(CUhandle graph_handle, CUhandle handle, unsigne
 }
 
 CUresult cuGraphReleaseUserObject(CUhandle graph_handle, CUhandle handle, unsigned count) {
-    ENTER(__func__);
+    ENTER();
     Graph *graph = find_object(GRAPH, graph_handle);
     if (!graph)
         return leave(INVALID_HANDLE);
@@ -299,7 +277,7 @@ CUresult cuGraphReleaseUserObject(CUhandle graph_handle, CUhandle handle, unsign
 /* ---- graphs ---- */
 
 CUresult cuGraphDestroy(CUhandle handle) {
-    ENTER(__func__);
+    ENTER();
     Graph *graph = find_object(GRAPH, handle);
     if (!graph)
         return leave(INVALID_HANDLE);
@@ -317,7 +295,7 @@ CUresult cuGraphDestroy(CUhandle handle) {
 }
 
 CUresult cuGraphGetNodes(CUhandle handle, CUhandle *nodes, size_t *count) {
-    ENTER(__func__);
+    ENTER();
     Graph *graph = find_object(GRAPH, handle);
     if (!graph || !count)
         return leave(graph ? INVALID_VALUE : INVALID_HANDLE);
@@ -330,7 +308,7 @@ CUresult cuGraphGetNodes(CUhandle handle, CUhandle *nodes, size_t *count) {
 
 CUresult cuGraphNodeGetType(CUhandle node, int *type) {
     static const int types[] = {[COPY] = 1, [FILL] = 2, [CALL] = 3, [KERNEL] = 0, [EMPTY] = 5};
-    ENTER(__func__);
+    ENTER();
     Graph *graph = find_object(GRAPH, node >> 16);
     if (!graph || !type || (int)(node & 0xffff) >= graph->count)
         return leave(INVALID_VALUE);
@@ -359,7 +337,7 @@ static CUresult instantiate(CUhandle *out, CUhandle handle) {
     return OK;
 }
 
-CUresult cuGraphInstantiate(CUhandle *out, CUhandle graph, uint64_t flags) {
+CUresult cuGraphInstantiateWithFlags(CUhandle *out, CUhandle graph, uint64_t flags) {
     CUresult bad = enter(__func__);
     (void)flags;
     return bad ? bad : leave(instantiate(out, graph));
@@ -372,7 +350,7 @@ typedef struct {
 } InstantiateParams;
 
 CUresult cuGraphInstantiateWithParams(CUhandle *out, CUhandle graph, InstantiateParams *params) {
-    ENTER(__func__);
+    ENTER();
     CUresult result = params ? instantiate(out, graph) : INVALID_VALUE;
     if (params) {
         params->error_node = 0;
@@ -391,7 +369,7 @@ void drop_exec(Exec *exec) {
 
 /* A launch on its way is finished; the exec goes with it. */
 CUresult cuGraphExecDestroy(CUhandle handle) {
-    ENTER(__func__);
+    ENTER();
     Exec *exec = find_object(EXEC, handle);
     if (!exec)
         return leave(INVALID_HANDLE);
@@ -401,7 +379,7 @@ CUresult cuGraphExecDestroy(CUhandle handle) {
 }
 
 CUresult cuGraphUpload(CUhandle handle, CUhandle stream_handle) {
-    ENTER(__func__);
+    ENTER();
     Task task = {.action = EMPTY};
     bool known = find_object(EXEC, handle);
     return leave(known ? submit(find_stream(stream_handle), &task, NULL) : INVALID_HANDLE);
@@ -409,7 +387,7 @@ CUresult cuGraphUpload(CUhandle handle, CUhandle stream_handle) {
 
 /* A launch comes after earlier work of its stream and after earlier launches of the same exec. */
 CUresult cuGraphLaunch(CUhandle handle, CUhandle stream_handle) {
-    ENTER(__func__);
+    ENTER();
     Exec *exec = find_object(EXEC, handle);
     Stream *stream = find_stream(stream_handle);
     if (!exec || !stream)
@@ -462,12 +440,10 @@ void launch(Exec *exec, const Op *op, Stream *stream) {
 
 const Entry graph_entries[] = {
     ENTRY(cuStreamBeginCapture), ENTRY(cuStreamEndCapture), ENTRY(cuStreamIsCapturing),
-    ENTRY(cuThreadExchangeStreamCaptureMode), ENTRY_SINCE(cuStreamGetCaptureInfo, 0, cuStreamGetCaptureInfo_v1),
-    ENTRY_SINCE(cuStreamGetCaptureInfo, 11030, cuStreamGetCaptureInfo_v2),
-    ENTRY_SINCE(cuStreamGetCaptureInfo, 12030, cuStreamGetCaptureInfo_v3), ENTRY(cuUserObjectCreate),
-    ENTRY(cuUserObjectRetain), ENTRY(cuUserObjectRelease), ENTRY(cuGraphRetainUserObject),
+    ENTRY(cuThreadExchangeStreamCaptureMode), ENTRY_SINCE(cuStreamGetCaptureInfo, 12030, cuStreamGetCaptureInfo),
+    ENTRY(cuUserObjectCreate), ENTRY(cuUserObjectRelease), ENTRY(cuGraphRetainUserObject),
     ENTRY(cuGraphReleaseUserObject), ENTRY(cuGraphDestroy), ENTRY(cuGraphGetNodes), ENTRY(cuGraphNodeGetType),
-    ENTRY(cuGraphInstantiate), ENTRY(cuGraphInstantiateWithParams), ENTRY(cuGraphExecDestroy), ENTRY(cuGraphUpload),
+    ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphInstantiateWithParams), ENTRY(cuGraphExecDestroy), ENTRY(cuGraphUpload),
     ENTRY(cuGraphLaunch),
     {NULL, 0, NULL},
 };

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #define PAGE ((size_t)4096)
-#define KEEP_FREED_BYTES ((size_t)64 << 20)
+#define KEEP_FREED_BYTES ((size_t)16 << 20)
 #define CANARY 0xc5
 
 static const char *const memory_names[] = {"device memory", "pooled device memory", "pinned memory"};
@@ -19,29 +19,26 @@ static bool handler_installed;
 static size_t pages(size_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
 
 /* NaN in every float format that matters, so that nothing computed from it looks like a result. */
-static void poison(void *bytes, size_t size, uint8_t low) {
-    uint8_t *out = bytes;
-    for (size_t i = 0; i < size; i++)
-        out[i] = i % 2 ? 0xff : low;
+static void poison(char *bytes, size_t size, uint8_t low) {
+    for (size_t i = 0; i < size && i < 2; i++)
+        bytes[i] = (char)(i ? 0xff : low);
+    for (size_t done = 2; done < size; done *= 2)
+        memcpy(bytes + done, bytes, done < size - done ? done : size - done);
 }
 
-static bool is_poison(const void *bytes, size_t size, uint8_t low) {
-    const uint8_t *in = bytes;
-    for (size_t i = 0; i < size; i++)
-        if (in[i] != (i % 2 ? 0xff : low))
-            return false;
-    return true;
+static bool is_poison(const char *bytes, size_t size, uint8_t low) {
+    bool begins = (!size || (uint8_t)bytes[0] == low) && (size < 2 || (uint8_t)bytes[1] == 0xff);
+    return begins && (size <= 2 || !memcmp(bytes, bytes + 2, size - 2));
+}
+
+static bool is_canary(const uint8_t *bytes, size_t size) {
+    return bytes[0] == CANARY && !memcmp(bytes, bytes + 1, size - 1);
 }
 
 static bool canary_intact(const Alloc *alloc) {
+    size_t end = alloc->front + alloc->size;
     const uint8_t *whole = alloc->alias;
-    for (size_t i = 0; i < alloc->front; i++)
-        if (whole[i] != CANARY)
-            return false;
-    for (size_t i = alloc->front + alloc->size; i < alloc->mapped; i++)
-        if (whole[i] != CANARY)
-            return false;
-    return true;
+    return is_canary(whole, alloc->front) && is_canary(whole + end, alloc->mapped - end);
 }
 
 static void check_canary(Alloc *alloc) {
@@ -128,15 +125,17 @@ static bool map_twice(Alloc *alloc) {
     return true;
 }
 
-static void unmap(Alloc *alloc) {
-    munmap((char *)alloc->view - PAGE, alloc->mapped + 2 * PAGE);
+/* Its addresses stay reserved, so that a late use or a late free can never hit another allocation. */
+static void forget(Alloc *alloc) {
+    mmap(alloc->view, alloc->mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     munmap(alloc->alias, alloc->mapped);
     while (alloc->accesses) {
         Access *access = alloc->accesses;
         alloc->accesses = access->next;
         free(access);
     }
-    free(alloc);
+    alloc->next = emu.forgotten;
+    emu.forgotten = alloc;
 }
 
 CUresult allocate(Memory memory, size_t bytes, uintptr_t pool, bool born, uintptr_t *out) {
@@ -163,6 +162,7 @@ CUresult allocate(Memory memory, size_t bytes, uintptr_t pool, bool born, uintpt
     alloc->bytes = (char *)alloc->alias + alloc->front;
     alloc->pool = pool;
     alloc->id = ++emu.next_alloc;
+    alloc->resets = emu.resets;
     alloc->live = true;
     alloc->born = born;
     memset(alloc->alias, CANARY, alloc->mapped);
@@ -195,7 +195,7 @@ static void bury(void) {
         if (!alloc->reported && !is_poison(alloc->bytes, alloc->size, 0xfd))
             violation("use after free: something wrote to allocation %u after it was freed", alloc->id);
         *link = alloc->next;
-        unmap(alloc);
+        forget(alloc);
     }
 }
 
@@ -211,7 +211,7 @@ void release_now(Alloc *alloc) {
             guard = &old->next;
             continue;
         }
-        if (!alloc->reported)
+        if (!alloc->reported && !emu.sticky)
             violation("allocation %u (%s of %zu bytes) was freed while a copy may be using it", alloc->id,
                       memory_names[alloc->memory], alloc->size);
         alloc->reported = true;
@@ -232,6 +232,11 @@ CUresult release(Memory memory, uintptr_t ptr) {
     Alloc *alloc = alloc_at(ptr, false);
     if (!alloc || alloc->begin != ptr || (alloc->memory == PINNED_MEMORY) != (memory == PINNED_MEMORY)) {
         Alloc *freed = alloc ? NULL : alloc_at(ptr, true);
+        if (!alloc && !freed)
+            for (freed = emu.forgotten; freed && freed->begin != ptr;)
+                freed = freed->next;
+        if (freed && freed->resets != emu.resets)
+            return INVALID_VALUE; /* garbage of an earlier test, which Python frees late */
         if (freed)
             violation("double free of allocation %u (%s of %zu bytes)", freed->id, memory_names[freed->memory], freed->size);
         else
@@ -248,7 +253,7 @@ void forget_memory(void) {
         while (*list) {
             Alloc *alloc = *list;
             *list = alloc->next;
-            unmap(alloc);
+            forget(alloc);
         }
     }
     while (emu.guards) {
@@ -327,7 +332,7 @@ static void note_access(Alloc *alloc, size_t begin, size_t end, bool write, cons
 /* Where the emulator finds these bytes, or NULL after a violation. Pageable host memory is found where it is. */
 void *open_bytes(uintptr_t ptr, size_t bytes, bool write, const Work *work, Alloc **out) {
     *out = NULL;
-    if (check_range(ptr, bytes, work ? work->what : "touch", work && !strcmp(work->what, "synchronous copy")))
+    if (check_range(ptr, bytes, work ? work->what : "touch", work && work->pageable))
         return NULL;
     Alloc *alloc = alloc_at(ptr, false);
     if (!alloc)

@@ -30,6 +30,16 @@ void wait_for(uint32_t slot, uint32_t seq) {
         pthread_cond_wait(&emu.changed, &emu.lock);
 }
 
+void wait_for_work(void) {
+    struct timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += 2;
+    for (int slot = 0; slot < SLOTS; slot++)
+        while (emu.slots[slot].done < emu.slots[slot].issued)
+            if (pthread_cond_timedwait(&emu.changed, &emu.lock, &limit))
+                return;
+}
+
 /* ---- execution ---- */
 
 static void run_copy(const Task *task, const Work *work) {
@@ -95,8 +105,9 @@ static void run_memory(const Task *task, const Work *work) {
         return;
     }
     alloc->born = true;
-    Alloc *opened;
-    open_bytes(alloc->begin, alloc->size, true, work, &opened);
+    Alloc *opened = NULL;
+    if (!emu.sticky) /* counts as a write: nothing may go on beside it */
+        open_bytes(alloc->begin, alloc->size, true, work, &opened);
     close_bytes(opened);
     if (task->action == RELEASE)
         release_now(alloc);
@@ -107,7 +118,7 @@ void perform(const Task *task, const Work *work) {
     CUresult failure = task->action == EMPTY || task->action == WAIT ? OK : scripted("operation");
     if (failure)
         emu.sticky = failure;
-    if (emu.sticky)
+    if (emu.sticky && task->action != RELEASE)
         return;
     switch (task->action) {
     case COPY: run_copy(task, work); break;
@@ -280,7 +291,7 @@ CUresult synchronize_all(void) {
 }
 
 CUresult cuStreamCreateWithPriority(CUhandle *out, unsigned flags, int priority) {
-    ENTER(__func__);
+    ENTER();
     Stream *stream = out && flags <= 1 ? make_stream(flags, priority) : NULL;
     if (stream)
         *out = stream->object.handle;
@@ -291,7 +302,7 @@ CUresult cuStreamCreate(CUhandle *out, unsigned flags) { return cuStreamCreateWi
 
 /* Work on its way is finished first, as on a GPU. A forked stream of a capture may go; it must have been joined. */
 CUresult cuStreamDestroy(CUhandle handle) {
-    ENTER(__func__);
+    ENTER();
     Stream *stream = find_object(STREAM, handle);
     if (!stream || stream == emu.legacy || stream == emu.per_thread)
         return leave(INVALID_HANDLE);
@@ -337,12 +348,12 @@ static CUresult stream_status(CUhandle handle, bool block, const char *what) {
 }
 
 CUresult cuStreamSynchronize(CUhandle handle) {
-    ENTER(__func__);
+    ENTER();
     return leave(stream_status(handle, true, __func__));
 }
 
 CUresult cuStreamQuery(CUhandle handle) {
-    ENTER(__func__);
+    ENTER();
     return leave(stream_status(handle, false, __func__));
 }
 
@@ -358,14 +369,12 @@ CUresult cuStreamQuery(CUhandle handle) {
     }
 STREAM_GETTER(cuStreamGetFlags, unsigned, stream->flags)
 STREAM_GETTER(cuStreamGetPriority, int, stream->priority)
-STREAM_GETTER(cuStreamGetId, unsigned long long, stream->object.handle)
-STREAM_GETTER(cuStreamGetDevice, CUdevice, 0)
 STREAM_GETTER(cuStreamGetCtx, CUhandle, 0xc0de0000)
 
 /* ---- events ---- */
 
 CUresult cuEventCreate(CUhandle *out, unsigned flags) {
-    ENTER(__func__);
+    ENTER();
     if (!out || flags & ~7u || (flags & 6) == 4)
         return leave(INVALID_VALUE);
     Event *event = new_object(EVENT, sizeof *event);
@@ -375,7 +384,7 @@ CUresult cuEventCreate(CUhandle *out, unsigned flags) {
 }
 
 CUresult cuEventDestroy(CUhandle handle) {
-    ENTER(__func__);
+    ENTER();
     Event *event = find_object(EVENT, handle);
     if (!event)
         return leave(INVALID_HANDLE);
@@ -385,7 +394,7 @@ CUresult cuEventDestroy(CUhandle handle) {
 }
 
 CUresult cuEventRecord(CUhandle handle, CUhandle stream_handle) {
-    ENTER(__func__);
+    ENTER();
     Event *event = find_object(EVENT, handle);
     Stream *stream = find_stream(stream_handle);
     if (!event || !stream)
@@ -409,10 +418,6 @@ CUresult cuEventRecord(CUhandle handle, CUhandle stream_handle) {
         event->time_ms = 0;
     }
     return leave(result);
-}
-
-CUresult cuEventRecordWithFlags(CUhandle event, CUhandle stream, unsigned flags) {
-    return flags ? NOT_SUPPORTED : cuEventRecord(event, stream);
 }
 
 /* In a capture, waiting for an event of the same capture makes an edge, and brings the stream into the capture. */
@@ -439,7 +444,7 @@ static CUresult captured_wait(Stream *stream, const Event *event) {
 }
 
 CUresult cuStreamWaitEvent(CUhandle stream_handle, CUhandle handle, unsigned flags) {
-    ENTER(__func__);
+    ENTER();
     Event *event = find_object(EVENT, handle);
     Stream *stream = find_stream(stream_handle);
     if (!event || !stream)
@@ -479,17 +484,17 @@ static CUresult event_status(CUhandle handle, bool block, const char *what) {
 }
 
 CUresult cuEventSynchronize(CUhandle handle) {
-    ENTER(__func__);
+    ENTER();
     return leave(event_status(handle, true, __func__));
 }
 
 CUresult cuEventQuery(CUhandle handle) {
-    ENTER(__func__);
+    ENTER();
     return leave(event_status(handle, false, __func__));
 }
 
 CUresult cuEventElapsedTime(float *out, CUhandle start_handle, CUhandle end_handle) {
-    ENTER(__func__);
+    ENTER();
     Event *start = find_object(EVENT, start_handle), *end = find_object(EVENT, end_handle);
     if (!start || !end || !start->recorded || !end->recorded || (start->flags | end->flags) & 2)
         return leave(INVALID_HANDLE);
@@ -556,7 +561,8 @@ static CUresult copy_now(uintptr_t dst, uintptr_t src, size_t bytes) {
     Clock clock = stream->clock;
     merge(&clock, &emu.host);
     host_learns(&clock);
-    Work work = {.slot = stream->slot, .seq = seq, .node = -1, .clock = &clock, .what = "synchronous copy"};
+    Work work = {.slot = stream->slot, .seq = seq, .node = -1, .clock = &clock, .pageable = true,
+                 .what = "synchronous copy"};
     run_copy(&task, &work);
     return emu.sticky;
 }
@@ -608,12 +614,10 @@ FILL_NOW(cuMemsetD32, unsigned)
 const Entry stream_entries[] = {
     ENTRY(cuStreamCreate), ENTRY(cuStreamCreateWithPriority), ENTRY(cuStreamDestroy), ENTRY(cuStreamSynchronize),
     ENTRY(cuStreamQuery), ENTRY(cuStreamWaitEvent), ENTRY(cuEventCreate), ENTRY(cuEventDestroy), ENTRY(cuEventRecord),
-    ENTRY(cuEventRecordWithFlags), ENTRY(cuEventSynchronize), ENTRY(cuEventQuery), ENTRY(cuEventElapsedTime),
-    ENTRY(cuLaunchHostFunc),
-    ENTRY(cuStreamGetFlags), ENTRY(cuStreamGetPriority), ENTRY(cuStreamGetId), ENTRY(cuStreamGetDevice),
-    ENTRY(cuStreamGetCtx), ENTRY(cuMemcpy), ENTRY(cuMemcpyHtoD), ENTRY(cuMemcpyDtoH), ENTRY(cuMemcpyDtoD),
-    ENTRY(cuMemcpyAsync), ENTRY(cuMemcpyHtoDAsync), ENTRY(cuMemcpyDtoHAsync), ENTRY(cuMemcpyDtoDAsync),
-    ENTRY(cuMemsetD8), ENTRY(cuMemsetD16), ENTRY(cuMemsetD32), ENTRY(cuMemsetD8Async), ENTRY(cuMemsetD16Async),
-    ENTRY(cuMemsetD32Async),
+    ENTRY(cuEventSynchronize), ENTRY(cuEventQuery), ENTRY(cuEventElapsedTime), ENTRY(cuLaunchHostFunc),
+    ENTRY(cuStreamGetFlags), ENTRY(cuStreamGetPriority), ENTRY(cuStreamGetCtx), ENTRY(cuMemcpy), ENTRY(cuMemcpyHtoD),
+    ENTRY(cuMemcpyDtoH), ENTRY(cuMemcpyDtoD), ENTRY(cuMemcpyAsync), ENTRY(cuMemcpyHtoDAsync),
+    ENTRY(cuMemcpyDtoHAsync), ENTRY(cuMemcpyDtoDAsync), ENTRY(cuMemsetD8), ENTRY(cuMemsetD16), ENTRY(cuMemsetD32),
+    ENTRY(cuMemsetD8Async), ENTRY(cuMemsetD16Async), ENTRY(cuMemsetD32Async),
     {NULL, 0, NULL},
 };
