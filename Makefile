@@ -9,8 +9,10 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)  ## restore the sample clip and draw before and after
 	$(BIN)/python -m benchmarks.make_demo
 
+# First what can share the machine, a test file at a time on each of two cores; then what measures time or memory.
 test: $(INSTALLED)  ## run the tests and print the coverage
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" --cov --cov-report=
+	$(BIN)/python -m pytest -m alone --cov --cov-append --cov-report=term:skip-covered
 
 lint: $(INSTALLED)  ## formatting, lint, types
 	$(BIN)/ruff format --check .

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
-SAMPLE = ROOT / "benchmarks" / "media" / "sample.mp4"
+SAMPLE = ROOT / "export" / "sample.mp4"
 DEMO = ROOT / "export" / "demo"
 GENERATOR = ROOT / "tests" / "oracle" / "make_checkpoint.py"
 FRAME = 30

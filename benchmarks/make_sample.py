@@ -1,6 +1,6 @@
 """Cut and damage the sample clip: smaller, noisier and compressed, as old videos are; the sound is copied.
 
-python -m benchmarks.make_sample bigbuckbunny_720p.mp4 benchmarks/media/sample.mp4
+python -m benchmarks.make_sample bigbuckbunny_720p.mp4 export/sample.mp4
 """
 
 from __future__ import annotations

@@ -72,6 +72,9 @@ class Fields:
             raise self._wrong(key, "a sha256 in hexadecimal")
         return value
 
+    def optional_digest(self, key: str) -> str | None:
+        return None if self._raw.get(key) is None else self.digest(key)
+
     def choice(self, key: str, choices: tuple[str, ...]) -> str:
         value = self._raw.get(key)
         if not isinstance(value, str) or value not in choices:

@@ -19,6 +19,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 STAGES = ("encode", "dit", "dit_edge", "decode")
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8", "nvfp4")
+QUANTISED = ("fp8", "nvfp4")
+"""Precisions whose products have scales, found by calibration."""
 DTYPE_BYTES = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
 
 MAX_STREAM_BYTES = 1 << 36
@@ -86,7 +88,8 @@ class Recipe:
     """What a bundle was asked to be. Two bundles of one recipe are interchangeable; the cache is keyed by it.
 
     checkpoint: sha256 over the checkpoint's files. target: `onnx` (as exported) or a build target, e.g. `cpu`.
-    without: names of the rewrites that were switched off, sorted.
+    without: names of the rewrites that were switched off, sorted. calibration: sha256 of what the scales of a quantised
+    precision follow from (`export/scales.py`); None for the others.
     """
 
     checkpoint: str
@@ -97,6 +100,7 @@ class Recipe:
     target: str
     parity: bool = False
     without: tuple[str, ...] = ()
+    calibration: str | None = None
 
     @property
     def resolution(self) -> Resolution:
@@ -177,6 +181,7 @@ def _parse_recipe(fields: Fields) -> Recipe:
         target=fields.name("target"),
         parity=fields.flag("parity"),
         without=fields.names("without", 32),
+        calibration=fields.optional_digest("calibration"),
     )
     try:
         check_clip_len(recipe.clip_len)

@@ -18,7 +18,9 @@ from ..engines.compiler import compiler_version
 from ..engines.manifest import Recipe, StageSpec
 from ..engines.targets import target
 from ..errors import MissingPackageError, MisuseError
+from .calibrate import FILE, Calibration
 from .checkpoint import Checkpoint, load_checkpoint
+from .precision import precision
 from .stages import Stage, stages_of
 from .tracing import Traced, WeightStore, open_store, trace_all, trace_into
 
@@ -52,20 +54,24 @@ def build(
     path: str | Path,
     report: Report,
     graphs: Graphs | None = None,
+    calibration: Calibration | None = None,
 ) -> Bundle:
     """Build the bundle of `recipe` at `path`; `report` gets a line per finished step.
 
     graphs: where graphs for engines are traced, for several builds to share; without it each build has its own.
+    calibration: the scales of a quantised precision, which are kept in the bundle; others have no use for it.
     Whatever fails, nothing is left at `path` that was not there before.
     """
-    if recipe.precision != "fp32":
-        raise MisuseError(f"precision {recipe.precision} cannot be exported by this version yet; it exports: fp32")
+    if precision(recipe.precision).quantised and calibration is None:
+        raise MisuseError(f"precision {recipe.precision} needs scales, expected a calibration; see export/scales.py")
     compiled = recipe.target != "onnx" and target(recipe.target).compiled
     compiler, version_of_it = _compiler(recipe)
     with BundleWriter(path) as writer, ExitStack() as stack:
         loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
         report(f"checkpoint: {loaded.parameters / 1e6:,.1f} M parameters")
-        network = stages_of(loaded, recipe)
+        network = stages_of(loaded, recipe, calibration.largest if calibration else None, joint=compiled)
+        if calibration is not None:
+            (writer.directory / FILE).write_text(calibration.to_json(), encoding="utf-8")
         if compiled:
             place = graphs or stack.enter_context(open_graphs(writer.path))
             specs = _engines(network, place, writer.directory, recipe, report)

@@ -7,8 +7,9 @@
 
 Sizes come from `config.json` and from the tensors' shapes, so every member of the family loads through the same code.
 Every tensor of the network must be there with the shape that the sizes imply, and no other tensor may be: a checkpoint
-of something else fails here, with one line, and not as noise on the screen. Tensors are memory-mapped; only those
-stored as F16 or BF16 are copied, when they are converted to float32.
+of something else fails here, with one line, and not as noise on the screen. Tensors are memory-mapped. Those of the
+transformer's blocks stay in the dtype they are stored in, so that a checkpoint larger than the memory loads; whoever
+computes with a block widens that one (`dit.widened`). All others are float32.
 """
 
 from __future__ import annotations
@@ -47,11 +48,15 @@ _INTEGERS = {
 _MAX_SIZE, _MAX_LAYERS = 1 << 16, 1024
 _FIXED: dict[str, Any] = {"patch_size": [1, 2, 2], "cross_attn_norm": True, "qk_norm": "rms_norm_across_heads"}
 _DEFAULT_WINDOW = [16, 16]
+_BLOCKS = "blocks."
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory: the two networks in float32 and the prompt's embedding [rows, text_dim]."""
+    """A checkpoint in memory: the two networks, float32 but for blocks stored in 16 bits, and the prompt's embedding.
+
+    prompt: [rows, text_dim].
+    """
 
     path: Path
     reae: Reae
@@ -158,12 +163,12 @@ class _Tensors:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(handle.get_slice(name).get_shape()) for name, handle in self._files.items()}
 
-    def read(self, name: str) -> Tensor:
-        """The tensor in float32: memory-mapped if it is stored so, converted otherwise."""
+    def read(self, name: str, *, as_stored: bool) -> Tensor:
+        """The tensor, memory-mapped; in float32, and then a copy if it is stored otherwise, unless `as_stored`."""
         tensor: Tensor = self._files[name].get_tensor(name)
         if tensor.dtype not in _FLOATS:
             raise CheckpointError(f"{self.path}: {name} is {tensor.dtype}, expected F32, F16 or BF16")
-        return tensor.float()
+        return tensor if as_stored else tensor.float()
 
 
 def _index_of(path: Path) -> Path:
@@ -204,7 +209,8 @@ def _fill(module: nn.Module, path: Path) -> None:
     with ExitStack() as stack:
         tensors = _Tensors(path, stack)
         _compare(path, expected, tensors.shapes())
-        module.load_state_dict({name: tensors.read(name) for name in expected}, assign=True)
+        loaded = {name: tensors.read(name, as_stored=name.startswith(_BLOCKS)) for name in expected}
+        module.load_state_dict(loaded, assign=True)
 
 
 def _compare(path: Path, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
@@ -259,4 +265,4 @@ def _load_prompt(path: Path, text_dim: int) -> Tensor:
             raise CheckpointError(
                 f"{path}: tensor {PROMPT_KEY} has shape {list(shape)}, expected [1, rows, {text_dim}] (text_dim)"
             )
-        return tensors.read(PROMPT_KEY)[0]
+        return tensors.read(PROMPT_KEY, as_stored=False)[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import console
-from ..engines.manifest import PRECISIONS
+from ..engines.manifest import PRECISIONS, QUANTISED
 from ..engines.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..engines.cache import BundleCache
     from ..engines.manifest import Recipe
     from .build import Graphs, Report
+    from .calibrate import Calibration
+    from .scales import Scales
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -34,6 +36,26 @@ def _recipe_options(function: Any) -> Any:
         ),
         click.option("--parity", is_flag=True, help="Follow the published protocol exactly, black padding included."),
         click.option("--clip-len", default=24, show_default=True, help="Frames per chunk, a multiple of 4."),
+        click.option(
+            "--calibration-percentile",
+            "percentile",
+            type=float,
+            default=100.0,
+            show_default=True,
+            help="Which percentile of the magnitudes is still represented; 100 is the largest.",
+        ),
+        click.option(
+            "--calibration-clip",
+            "clip",
+            type=click.Path(path_type=Path),
+            help="For fp8 and nvfp4: a video to take the scales from.  [default: the sample that comes with the tool]",
+        ),
+        click.option(
+            "--calibration",
+            "scales_file",
+            type=click.Path(path_type=Path),
+            help="For fp8 and nvfp4: scales of an earlier build, the calibration.json of its bundle.",
+        ),
         click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True),
         click.option(
             "--checkpoint", type=click.Path(path_type=Path), required=True, help="SwiftVR checkpoint directory."
@@ -63,9 +85,10 @@ def onnx(output: Path, resolution: str, **options: Any) -> None:
     """Trace a checkpoint into a bundle of ONNX graphs, which ONNX Runtime runs as they are."""
     from ..engines.cache import BundleCache
 
-    recipe = _recipe(BundleCache(), target="onnx", resolution=resolution, **options)
+    scales = _scales(options)
+    recipe = _recipe(BundleCache(), scales, target="onnx", resolution=resolution, **options)
     with ExitStack() as stack:
-        _Builder(options["checkpoint"], _reporter(options["quiet"]), stack)(recipe, output)
+        _Builder(options["checkpoint"], scales, _reporter(options["quiet"]), stack)(recipe, output)
     click.echo(output)
 
 
@@ -111,9 +134,12 @@ def build_engine(
     chosen = check_buildable(target, options["precision"])
     bundles = BundleCache(cache)
     report = _reporter(options["quiet"])
-    recipes = [_recipe(bundles, target=chosen.name, resolution=text, **options) for text in dict.fromkeys(resolutions)]
+    scales = _scales(options)
+    recipes = [
+        _recipe(bundles, scales, target=chosen.name, resolution=text, **options) for text in dict.fromkeys(resolutions)
+    ]
     with ExitStack() as stack:
-        builder = _Builder(options["checkpoint"], report, stack, keep_onnx if chosen.compiled else None)
+        builder = _Builder(options["checkpoint"], scales, report, stack, keep_onnx if chosen.compiled else None)
         for recipe in recipes:
             click.echo(_into_cache(bundles, recipe, builder) if output is None else builder(recipe, output).path)
 
@@ -208,7 +234,20 @@ def doctor(as_json: bool, cache: Path | None) -> None:
         print_diagnosis(diagnosis)
 
 
-def _recipe(cache: BundleCache, *, target: str, resolution: str, **options: Any) -> Recipe:
+def _scales(options: dict[str, Any]) -> Scales | None:
+    """Where scales come from, if the precision has any."""
+    given = [options[name] for name in ("scales_file", "clip") if options[name] is not None]
+    if options["precision"] not in QUANTISED:
+        if given:
+            raise click.UsageError(f"precision {options['precision']} has no scales: leave {given[0]} out")
+        return None
+    with _needs_export_packages("calibrating"):
+        from .scales import Scales
+
+    return Scales(options["scales_file"], options["clip"], options["percentile"])
+
+
+def _recipe(cache: BundleCache, scales: Scales | None, *, target: str, resolution: str, **options: Any) -> Recipe:
     from ..engines.geometry import Resolution, check_clip_len
     from ..engines.manifest import Recipe
 
@@ -222,6 +261,7 @@ def _recipe(cache: BundleCache, *, target: str, resolution: str, **options: Any)
         target=target,
         parity=options["parity"],
         without=_known_rewrites(options["no_rewrite"]),
+        calibration=scales.identity if scales else None,
     )
 
 
@@ -246,10 +286,13 @@ def _into_cache(cache: BundleCache, recipe: Recipe, builder: _Builder) -> Path:
 class _Builder:
     """Builds the bundles of one call; the graphs that engines are made of share their weights."""
 
-    def __init__(self, checkpoint: Path, report: Report, stack: ExitStack, keep: Path | None = None) -> None:
-        self.checkpoint, self.report = checkpoint, report
+    def __init__(
+        self, checkpoint: Path, scales: Scales | None, report: Report, stack: ExitStack, keep: Path | None = None
+    ) -> None:
+        self.checkpoint, self.scales, self.report = checkpoint, scales, report
         self._stack, self._keep = stack, keep
         self._graphs: Graphs | None = None
+        self._calibration: Calibration | None = None
 
     def __call__(self, recipe: Recipe, path: Path) -> Bundle:
         from ..engines.bundle import check_replaceable
@@ -258,8 +301,12 @@ class _Builder:
         self._check(recipe, path)
         with _needs_export_packages("exporting a checkpoint"):
             from .build import build
+            from .checkpoint import load_checkpoint
         self.report(f"building {recipe.describe()}")
-        return build(self.checkpoint, recipe, path, self.report, self._shared(recipe, path))
+        loaded = load_checkpoint(self.checkpoint)
+        if self.scales is not None and self._calibration is None:
+            self._calibration = self.scales.find(loaded, recipe, self.report)
+        return build(loaded, recipe, path, self.report, self._shared(recipe, path), self._calibration)
 
     def _check(self, recipe: Recipe, path: Path) -> None:
         """Refuse what cannot work, and say what to expect of the rest."""

@@ -12,6 +12,7 @@ does to it is in `stages.py` and `docs/rewrites.md`. Source: DESIGN.md section 2
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -204,12 +205,30 @@ class Dit(nn.Module):
         x = embed(latents, self.patch_embedding)
         rows, columns = latents.shape[2] // self.config.patch, latents.shape[3] // self.config.patch
         rope = tuple(table.to(x) for table in rope_tables(self.config.head_dim, latents.shape[0], rows, columns))
-        for layer, block in enumerate(self.blocks):
+        for layer, stored in enumerate(self.blocks):
+            block = widened(stored)
             plan = plan_windows(rows, columns, self.config.window, layer=layer)
             x = block(x, time, text, rope, torch.from_numpy(plan.gather), torch.from_numpy(plan.owner))
         shift, scale = (self.scale_shift_table[0] + temb).unbind(0)
         x = F.layer_norm(x, (x.shape[-1],), eps=self.config.eps) * (1 + scale) + shift
         return latents - unpatch(self.proj_out(x), latents, self.config.patch)
+
+
+def without_blocks(dit: Dit) -> Dit:
+    """The same transformer with no block in it; shares its tensors."""
+    bare = copy.copy(dit)
+    bare._modules = {**dit._modules, "blocks": nn.ModuleList()}
+    return bare
+
+
+def widened(block: nn.Module) -> Block:
+    """The block in float32 or wider: itself, or a copy if it is stored in 16 bits. Keep no more of these than needed:
+    a checkpoint of 5 B parameters fits in 16 GB only as it is stored.
+    """
+    if not isinstance(block, Block):
+        raise TypeError(f"expected a block, got {type(block).__name__}")
+    stored = next(block.parameters()).dtype
+    return block if stored in (torch.float32, torch.float64) else copy.deepcopy(block).float()
 
 
 def embed(latents: Tensor, convolution: nn.Conv3d) -> Tensor:

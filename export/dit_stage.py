@@ -6,7 +6,9 @@ what `Rewrites` allows, so that a doubt about a rewrite can be settled by switch
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..engines.geometry import Resolution
-from .dit import Attention, Block, Dit, DitConfig, embed, rope_tables, rotate, unpatch
-from .rewrites import Affine, Rewrites, distinct_rows, halves, projected_values, prompt_logits
+from .dit import Attention, Block, Dit, DitConfig, embed, rope_tables, rotate, unpatch, widened
+from .lowering import PLAIN, Lowering
+from .rewrites import Affine, Rewrites, distinct_rows, halves, prompt_logits, value_differences
 from .windows import LayerPlan, plan_owned_queries, plan_whole_windows, plan_windows
 
 
@@ -51,9 +54,19 @@ class DitStage(nn.Module):
     """Latents [T, C, h, w] -> restored latents [T, C, h, w], for one T and one grid."""
 
     @torch.no_grad()
-    def __init__(self, dit: Dit, prompt: Tensor, size: Resolution, latents: int, rewrites: Rewrites) -> None:
+    def __init__(
+        self,
+        dit: Dit,
+        prompt: Tensor,
+        size: Resolution,
+        latents: int,
+        rewrites: Rewrites,
+        lowering: Lowering = PLAIN,
+    ) -> None:
+        """latents: the largest T; fewer may be given. `lowering` decides the number formats."""
         super().__init__()
-        self.patch_embedding, self.patch, self.eps = dit.patch_embedding, dit.config.patch, dit.config.eps
+        self.patch, self.eps, self.precision = dit.config.patch, dit.config.eps, lowering.precision
+        self.patch_embedding = lowering.precision.converted(dit.patch_embedding)
         rows, columns = size.token_rows, size.token_columns
         conditioning = condition(dit, prompt, rewrites)
         # Layers of one parity share their windows, so two plans serve any depth.
@@ -63,20 +76,39 @@ class DitStage(nn.Module):
         rope = rope_tables(dit.config.head_dim, latents, rows, columns)
         tables = [self.order(table.to(prompt.dtype)) for table in rope]
         self.windows = nn.ModuleList([Windows(plan) for plan in plans])
-        self.rope = Rope(tables[0], tables[1], split=rewrites.halves)
+        self.rope = Rope(*map(lowering.precision.narrow, tables), split=rewrites.halves)
+        self.ffn_cuts = _cuts(latents, lowering.precision.ffn_parts)
         self.blocks = nn.ModuleList(
-            [BlockStage(block, conditioning, rewrites) for block in dit.blocks if isinstance(block, Block)]
+            BlockStage(widened(block), conditioning, rewrites, lowering.inside(f"blocks.{layer}"))
+            for layer, block in enumerate(dit.blocks)
         )
         shift, scale = conditioning.final
         self.before_out, project = _modulated(Affine.of(dit.proj_out), scale, shift, fold=rewrites.modulation)
-        self.project = project.module()
+        self.project = lowering.plain(project)
 
     def forward(self, latents: Tensor) -> Tensor:
-        x = self.order(embed(latents, self.patch_embedding))
+        x = self.embedded(latents)
         for layer, block in enumerate(self.blocks):
-            x = block(x, self.rope, self.windows[layer % 2])
-        x = self.before_out(F.layer_norm(x, (x.shape[-1],), eps=self.eps))
-        return latents - unpatch(self.back(self.project(x)), latents, self.patch)
+            x = self.through(block, layer, x)
+        x = self.precision.narrow(self.before_out(F.layer_norm(x, (x.shape[-1],), eps=self.eps)))
+        velocity = unpatch(self.back(self.project(x)), latents, self.patch)
+        return latents - velocity.to(latents.dtype)
+
+    def embedded(self, latents: Tensor) -> Tensor:
+        """Latents [T, C, h, w] -> the residual stream before the first block: [T, S, dim], in the stored order."""
+        tokens = embed(self.precision.narrow(latents), self.patch_embedding)
+        x: Tensor = self.order(self.precision.widen(tokens))
+        return x
+
+    def through(self, block: nn.Module, layer: int, x: Tensor) -> Tensor:
+        """The residual stream behind block number `layer`."""
+        out: Tensor = block(x, self.rope, self.windows[layer % 2], self.ffn_cuts)
+        return out
+
+
+def _cuts(latents: int, parts: int) -> tuple[int, ...]:
+    """Where to cut a chunk of `latents` or one latent less into `parts` equal parts; none if a part could be empty."""
+    return tuple(latents * k // parts for k in range(1, parts)) if latents > parts else ()
 
 
 def plan_layers(
@@ -96,73 +128,95 @@ def plan_layers(
 class BlockStage(nn.Module):
     """One block with constant modulation, keys and values."""
 
-    def __init__(self, block: Block, conditioning: Conditioning, rewrites: Rewrites) -> None:
+    def __init__(self, block: Block, conditioning: Conditioning, rewrites: Rewrites, lowering: Lowering) -> None:
         super().__init__()
-        self.eps = block.eps
+        self.eps, self.precision = block.eps, lowering.precision
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = block.modulation(conditioning.time)
-        self.attention = SelfAttention(block.attn1, (shift, scale, gate), rewrites)
-        self.cross = _cross_attention(block, conditioning, rewrites)
+        self.attention = SelfAttention(block.attn1, (shift, scale, gate), rewrites, lowering.inside("attention"))
+        self.cross = _cross_attention(block, conditioning, rewrites, lowering.inside("cross"))
         first, last = (Affine.of(linear) for linear in block.ffn.linears())
         self.before_ffn, first = _modulated(first, ffn_scale, ffn_shift, fold=rewrites.modulation)
         self.after_ffn, last = _gated(last, ffn_gate, fold=rewrites.modulation)
-        self.widen, self.narrow = first.module(), last.module()
+        self.up, self.down = lowering.linear(first, "up"), lowering.linear(last, "down")
 
-    def forward(self, x: Tensor, rope: Rope, windows: Windows) -> Tensor:
-        x = x + self.attention(self.normalise(x), rope, windows)
-        x = x + self.cross(self.normalise(x))
-        hidden = F.gelu(self.widen(self.before_ffn(self.normalise(x))), approximate="tanh")
-        out: Tensor = x + self.after_ffn(self.narrow(hidden))
-        return out
+    def forward(self, x: Tensor, rope: Rope, windows: Windows, ffn_cuts: tuple[int, ...]) -> Tensor:
+        """x [T, S, dim]; ffn_cuts: after how many latents the feed-forward part begins anew."""
+        x = x + self.precision.widen(self.attention(self.normalise(x), rope, windows))
+        x = x + self.precision.widen(self.cross(self.normalise(x)))
+        parts = [self.feed_forward(x[start:stop]) for start, stop in pairwise((0, *ffn_cuts, None))]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        hidden = F.gelu(self.up(self.before_ffn(self.normalise(x))), approximate="tanh")
+        return x + self.precision.widen(self.after_ffn(self.down(hidden)))
 
     def normalise(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, (x.shape[-1],), eps=self.eps)
+        return self.precision.narrow(F.layer_norm(x, (x.shape[-1],), eps=self.eps))
 
 
 class SelfAttention(nn.Module):
-    """Windowed self-attention of the normed input, modulated before and gated behind."""
+    """Windowed self-attention of the normed input, modulated before and gated behind.
 
-    def __init__(self, attention: Attention, modulation: tuple[Tensor, Tensor, Tensor], rewrites: Rewrites) -> None:
+    q and k come from one product, and are normed and rotated side by side, [T, S, 2, heads, head_dim]; v comes from
+    the same product or from one of its own. The softmax's scale sits in the weight of q's norm.
+    """
+
+    def __init__(
+        self, attention: Attention, modulation: tuple[Tensor, Tensor, Tensor], rewrites: Rewrites, lowering: Lowering
+    ) -> None:
         super().__init__()
         shift, scale, gate = modulation
-        self.heads = attention.heads
+        self.heads, self.precision = attention.heads, lowering.precision
         dim = attention.to_q.in_features
-        order = halves(self.heads, dim // self.heads) if rewrites.halves else torch.arange(dim)
-        parts = [
-            Affine.of(attention.to_q).rows(order),
-            Affine.of(attention.to_k).rows(order),
-            Affine.of(attention.to_v),
-        ]
-        folded = [_modulated(part, scale, shift, fold=rewrites.modulation) for part in parts]
-        self.before = folded[0][0]
-        self.query, self.key, self.value = (part.module() for _, part in folded)
-        self.norm_query, self.norm_key = (_rms(norm, order) for norm in (attention.norm_q, attention.norm_k))
+        head_dim = dim // self.heads
+        order = halves(self.heads, head_dim) if rewrites.halves else torch.arange(dim)
+        both = Affine.of(attention.to_q).rows(order).beside(Affine.of(attention.to_k).rows(order))
+        self.before, inputs = _modulated(both.beside(Affine.of(attention.to_v)), scale, shift, fold=rewrites.modulation)
+        if self.precision.joint_inputs:
+            self.inputs = nn.ModuleList([lowering.linear(inputs, "qkv")])
+        else:
+            both, values = inputs.parts(2 * dim)
+            self.inputs = nn.ModuleList([lowering.linear(both, "qk"), lowering.linear(values, "v")])
+        weights = attention.norm_q.weight[order] * head_dim**-0.5, attention.norm_k.weight[order]
+        self.norm, self.eps = nn.Buffer(self.precision.narrow(torch.stack(weights))), _eps(attention.norm_q)
         self.after, out = _gated(Affine.of(attention.to_out[0]), gate, fold=rewrites.modulation)
-        self.out = out.module()
+        self.out = lowering.linear(out, "out")
+        self.attend = lowering.attention()
 
     def forward(self, x: Tensor, rope: Rope, windows: Windows) -> Tensor:
         x = self.before(x)
-        query = rope(self.split(self.norm_query(self.query(x))))
-        key = rope(self.split(self.norm_key(self.key(x))))
-        mixed = windows(query, key, self.split(self.value(x)))
+        both, value = self.split([project(x) for project in self.inputs])
+        both = both * self.precision.narrow(rms_factor(self.precision.widen(both), self.eps)) * self.norm
+        query, key = rope(both.unflatten(-1, (self.heads, -1))).unbind(2)
+        mixed = windows(query, key, value.unflatten(-1, (self.heads, -1)), self.attend)
         out: Tensor = self.after(self.out(mixed))
         return out
 
-    def split(self, x: Tensor) -> Tensor:
-        return x.reshape(*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
+    def split(self, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """q and k [T, S, 2, dim], and v [T, S, dim]."""
+        if len(inputs) == 2:
+            return inputs[0].unflatten(-1, (2, -1)), inputs[1]
+        parts = inputs[0].unflatten(-1, (3, -1))
+        return parts[:, :, :2], parts[:, :, 2]
 
 
 class Rope(nn.Module):
-    """Rotates x [T, S, heads, head_dim]; pairs are the halves of a head if `split`, neighbours otherwise."""
+    """Rotates x [T, S, 2, heads, head_dim]; pairs are the halves of a head if `split`, neighbours otherwise.
+
+    The tables [latents, S, 1, 1, head_dim / 2] are made for the largest T; fewer latents use their beginning.
+    """
 
     def __init__(self, cos: Tensor, sin: Tensor, *, split: bool) -> None:
         super().__init__()
-        self.cos, self.sin, self.is_split = nn.Buffer(cos), nn.Buffer(sin), split
+        self.is_split = split
+        self.cos, self.sin = nn.Buffer(cos.unsqueeze(2)), nn.Buffer(sin.unsqueeze(2))
 
     def forward(self, x: Tensor) -> Tensor:
+        cos, sin = self.cos[: x.shape[0]], self.sin[: x.shape[0]]
         if not self.is_split:
-            return rotate(x, (self.cos, self.sin))
+            return rotate(x, (cos, sin))
         first, second = x.chunk(2, dim=-1)
-        return torch.cat([first * self.cos - second * self.sin, first * self.sin + second * self.cos], dim=-1)
+        return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
 class Windows(nn.Module):
@@ -175,12 +229,12 @@ class Windows(nn.Module):
         self.keys = nn.ModuleList([_Take(group.keys.ravel()) for group in plan.groups])
         self.out = _Take(plan.out)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, attend: Callable[..., Tensor]) -> Tensor:
         mixed = []
         for count, queries, keys in zip(self.counts, self.queries, self.keys, strict=True):
             parts = (queries(query), keys(key), keys(value))
             q, k, v = (_into_windows(part, count) for part in parts)
-            mixed.append(_out_of_windows(F.scaled_dot_product_attention(q, k, v), query.shape[0]))
+            mixed.append(_out_of_windows(attend(q, k, v), query.shape[0]))
         whole: Tensor = self.out(torch.cat(mixed, dim=1) if len(mixed) > 1 else mixed[0])
         return whole
 
@@ -188,14 +242,19 @@ class Windows(nn.Module):
 class PlainCross(nn.Module):
     """Cross-attention with constant keys and values, every prompt row by itself."""
 
-    def __init__(self, attention: Attention, query: Affine, text: Tensor) -> None:
+    def __init__(self, attention: Attention, query: Affine, text: Tensor, lowering: Lowering) -> None:
         super().__init__()
-        self.query, self.norm, self.out = query.module(), attention.norm_q, attention.to_out[0]
-        self.heads = attention.heads
-        self.keys, self.values = (nn.Buffer(part) for part in attention.keys_and_values(text))
+        self.heads, self.precision, self.norm = attention.heads, lowering.precision, attention.norm_q
+        self.query = lowering.linear(query, "query")
+        self.out = lowering.linear(Affine.of(attention.to_out[0]), "out")
+        keys, values = attention.keys_and_values(text)
+        self.keys, self.values = (
+            nn.Buffer(lowering.precision.narrow(keys)),
+            nn.Buffer(lowering.precision.narrow(values)),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        q = self.norm(self.query(x.flatten(0, 1)))
+        q = self.precision.narrow(self.norm(self.precision.widen(self.query(x.flatten(0, 1)))))
         q = q.view(1, -1, self.heads, q.shape[-1] // self.heads).transpose(1, 2)
         mixed = F.scaled_dot_product_attention(q, self.keys, self.values)
         out: Tensor = self.out(mixed[0].transpose(0, 1).flatten(1)).view_as(x)
@@ -203,47 +262,73 @@ class PlainCross(nn.Module):
 
 
 class PromptCross(nn.Module):
-    """Cross-attention to few distinct prompt rows: logits [.., heads, u], softmax, one product (rewrites 4, 10)."""
+    """Cross-attention to few distinct prompt rows, values projected (rewrite 4), differences of logits (rewrite 12).
 
-    def __init__(self, attention: Attention, query: Affine, text: Tensor, weight: Tensor, *, direct: bool) -> None:
+    With the logits taken straight from the input (rewrite 10) they lie beside q, of which only the mean square is used.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        query: Affine,
+        conditioning: Conditioning,
+        weight: Tensor,
+        lowering: Lowering,
+        *,
+        direct: bool,
+    ) -> None:
         super().__init__()
-        keys, values = (part[0] for part in attention.keys_and_values(text))
-        self.heads, self.count = keys.shape[0], keys.shape[1]
-        self.eps = attention.norm_q.eps
-        output = Affine.of(attention.to_out[0])
-        self.values = Affine(projected_values(values, output).T, output.bias).module()
-        self.weight = nn.Buffer(weight)
-        self.dim = query.weight.shape[0]
+        keys, values = (part[0] for part in attention.keys_and_values(conditioning.text))
+        self.heads, self.differences = keys.shape[0], keys.shape[1] - 1
+        self.dim, self.eps, self.precision = query.weight.shape[0], _eps(attention.norm_q), lowering.precision
+        keys, self.weight = keys[:, :-1] - keys[:, -1:], nn.Buffer(weight[:-1] - weight[-1])
+        self.values = lowering.plain(value_differences(values, Affine.of(attention.to_out[0])))
         self.norm = None if direct else attention.norm_q
         if direct:
-            self.query = query.beside(prompt_logits(query, attention.norm_q.weight, keys)).module()
+            self.query = lowering.linear(query.beside(prompt_logits(query, attention.norm_q.weight, keys)), "query")
         else:
-            self.query = query.module()
+            self.query = lowering.linear(query, "query")
             self.keys = nn.Buffer(keys.transpose(1, 2) * keys.shape[2] ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = (*x.shape[:-1], self.heads, self.count)
-        if self.norm is None:
-            q, logits = self.query(x).split([self.dim, self.heads * self.count], dim=-1)
-            logits = (logits * torch.rsqrt(q.square().mean(-1, keepdim=True) + self.eps)).view(shape)
+        logits = self.logits(self.query(x)).unflatten(-1, (self.heads, self.differences)) + self.weight
+        if self.differences == 1:
+            chosen = torch.sigmoid(logits)
         else:
-            q = self.norm(self.query(x))
-            q = q.view(*x.shape[:-1], self.heads, 1, -1)
-            logits = (q @ self.keys).view(shape)
-        chosen = torch.softmax(logits + self.weight, dim=-1)
-        out: Tensor = self.values(chosen.flatten(-2))
+            chosen = torch.softmax(F.pad(logits, (0, 1)), dim=-1)[..., :-1]
+        out: Tensor = self.values(self.precision.narrow(chosen.flatten(-2)))
         return out
 
+    def logits(self, query: Tensor) -> Tensor:
+        """By how much each prompt row's logit exceeds that of the last: [.., heads * differences]."""
+        wide = self.precision.widen
+        if self.norm is None:
+            q, logits = query.split([self.dim, self.heads * self.differences], dim=-1)
+            return wide(logits) * rms_factor(wide(q), self.eps)
+        normed: Tensor = self.norm(wide(query))
+        return torch.matmul(normed.unflatten(-1, (self.heads, 1, -1)), self.keys).flatten(-3)
 
-def _cross_attention(block: Block, conditioning: Conditioning, rewrites: Rewrites) -> nn.Module:
+
+def _cross_attention(block: Block, conditioning: Conditioning, rewrites: Rewrites, lowering: Lowering) -> nn.Module:
     """The cheapest form that is allowed; takes the input normed without its affine part."""
     attention = block.attn2
     query = Affine.of(attention.to_q)
     scale, query = _modulated(query, block.norm2.weight - 1, block.norm2.bias, fold=rewrites.modulation)
-    if conditioning.weight is None:
-        return nn.Sequential(scale, PlainCross(attention, query, conditioning.text))
-    direct = rewrites.logits
-    return nn.Sequential(scale, PromptCross(attention, query, conditioning.text, conditioning.weight, direct=direct))
+    weight, direct = conditioning.weight, rewrites.logits
+    if weight is None or len(weight) == 1:
+        return nn.Sequential(scale, PlainCross(attention, query, conditioning.text, lowering))
+    return nn.Sequential(scale, PromptCross(attention, query, conditioning, weight, lowering, direct=direct))
+
+
+def rms_factor(x: Tensor, eps: float) -> Tensor:
+    """What an RMSNorm multiplies x by: [.., 1]."""
+    return torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+
+
+def _eps(norm: nn.RMSNorm) -> float:
+    if norm.eps is None:
+        raise TypeError("expected an RMSNorm with a fixed epsilon")
+    return norm.eps
 
 
 class _Scale(nn.Module):
@@ -285,13 +370,6 @@ def _modulated(linear: Affine, scale: Tensor, shift: Tensor, *, fold: bool) -> t
 def _gated(linear: Affine, gate: Tensor, *, fold: bool) -> tuple[nn.Module, Affine]:
     """What to do after the linear, and the linear."""
     return (nn.Identity(), linear.gated(gate)) if fold else (_Scale(gate, None), linear)
-
-
-def _rms(norm: nn.RMSNorm, order: Tensor) -> nn.RMSNorm:
-    """The norm with its weights in another order."""
-    new = nn.RMSNorm(norm.weight.shape, norm.eps, device="meta")
-    new.weight = nn.Parameter(norm.weight[order], requires_grad=False)
-    return new
 
 
 def _inverse(order: NDArray[np.int64]) -> NDArray[np.int64]:

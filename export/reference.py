@@ -53,18 +53,24 @@ class Reference:
     @torch.no_grad()
     def trace(self, frames: Iterable[Frame]) -> Iterator[ChunkTrace]:
         """The same, with everything on the way; pixels are float and hold only the frames that are handed out."""
-        reae, size = self.checkpoint.reae, self.resolution
-        encoder_state = reae.encoder.initial_state(size.latent_height, size.latent_width)
-        decoder_state = reae.decoder.initial_state(size.latent_height, size.latent_width)
+        decoder, size = self.checkpoint.reae.decoder, self.resolution
+        state = decoder.initial_state(size.latent_height, size.latent_width)
+        for chunk, seen in self.encode(frames):
+            restored = self.checkpoint.dit(seen, self.checkpoint.prompt)[chunk.context :]
+            out, state = decoder(restored, state)
+            yield ChunkTrace(chunk, seen[chunk.context :], restored, out[chunk.skip : chunk.skip + chunk.emit])
+
+    @torch.no_grad()
+    def encode(self, frames: Iterable[Frame]) -> Iterator[tuple[Chunk, Tensor]]:
+        """Every chunk with the latents that the transformer sees, context and all."""
+        encoder, size = self.checkpoint.reae.encoder, self.resolution
+        state = encoder.initial_state(size.latent_height, size.latent_width)
         previous = None
         for chunk, taken in self._chunks(frames):
             pixels = frames_in(torch.from_numpy(taken), size, parity=self.parity)
-            latents, encoder_state = reae.encoder(pixels, encoder_state)
-            seen = _with_context(latents, previous, chunk.context)
-            restored = self.checkpoint.dit(seen, self.checkpoint.prompt)[chunk.context :]
-            out, decoder_state = reae.decoder(restored, decoder_state)
-            yield ChunkTrace(chunk, latents, restored, out[chunk.skip : chunk.skip + chunk.emit])
-            previous = seen
+            latents, state = encoder(pixels, state)
+            previous = _with_context(latents, previous, chunk.context)
+            yield chunk, previous
 
     def _chunks(self, frames: Iterable[Frame]) -> Iterator[tuple[Chunk, Frame]]:
         """Every chunk with its frames, the repeated ones included: uint8 [4 * latents, h, w, 3]."""

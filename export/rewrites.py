@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MisuseError
-from .reae import Decoder, TGrow
+from .reae import Decoder, Encoder, TGrow, TPool
 
 # Row t holds, for tap t of a transposed convolution (kernel 4, stride 2, padding 1), the taps of a 3-tap convolution
 # that reach the same input pixel when they are applied after nearest upsampling by 2.
@@ -30,6 +30,8 @@ class Rewrites:
     """5: rotary pairs are the two halves of a head instead of neighbours."""
     growth: bool = True
     """6: upsampling, growth and convolution are one transposed convolution."""
+    pooling: bool = True
+    """13: merging frames and the strided convolution behind it are one convolution per frame, added up."""
     owned: bool = True
     """8: a window asks only for the tokens whose results it keeps."""
     order: bool = True
@@ -81,6 +83,10 @@ class Affine:
         """Both applied to one input, outputs one after the other."""
         return Affine(torch.cat([self.weight, other.weight]), torch.cat([self.bias, other.bias]))
 
+    def parts(self, rows: int) -> tuple[Affine, Affine]:
+        """The first `rows` outputs, and the others."""
+        return Affine(self.weight[:rows], self.bias[:rows]), Affine(self.weight[rows:], self.bias[rows:])
+
     def module(self) -> nn.Linear:
         linear = nn.Linear(self.weight.shape[1], self.weight.shape[0], device="meta")
         linear.weight = nn.Parameter(self.weight, requires_grad=False)
@@ -107,6 +113,17 @@ def projected_values(values: Tensor, output: Affine) -> Tensor:
     return torch.einsum("hud,ohd->huo", values, weight).flatten(0, 1)
 
 
+def value_differences(values: Tensor, output: Affine) -> Affine:
+    """Softmax weights of all prompt rows but the last -> what cross-attention adds (rewrites 4 and 12).
+
+    The weights p of a head sum to 1, so sum p_i V_i = V_last + sum p_i (V_i - V_last), and the last term needs one
+    row fewer. values: [heads, u, head_dim]; the result takes [heads * (u - 1)].
+    """
+    last = values[:, -1:]
+    bias = projected_values(last, output).sum(0) + output.bias
+    return Affine(projected_values(values[:, :-1] - last, output).T, bias)
+
+
 def prompt_logits(query: Affine, norm: Tensor, keys: Tensor) -> Affine:
     """x -> logits [heads * u] before the division by q's root mean square (rewrite 10).
 
@@ -119,34 +136,44 @@ def prompt_logits(query: Affine, norm: Tensor, keys: Tensor) -> Affine:
     return Affine(weight.reshape(heads * count, -1), bias.flatten())
 
 
-def grow_kernel(grow: Sequence[Tensor], convolution: Tensor) -> Tensor:
-    """Nearest upsampling x2, TGrow, and a 3x3 convolution as one transposed convolution (rewrite 6).
+def grow_kernels(grow: Sequence[Tensor], convolution: Tensor) -> list[Tensor]:
+    """Nearest upsampling x2, TGrow, and a 3x3 convolution as transposed convolutions (rewrite 6).
 
     grow: TGrow's 1x1 kernels [M, C, 1, 1], one per frame that comes out. convolution: [O, M, 3, 3].
-    Returns the kernel [C, frames * O, 4, 4] of a transposed convolution with stride 2 and padding 1; its output
-    channels are the frames in order, O channels each.
+    Returns for each of these frames the kernel [C, O, 4, 4] of a transposed convolution with stride 2 and padding 1.
     """
     spread = convolution.new_tensor(_NEAREST_X2)
-    kernels = [torch.einsum("omyx,mc,ty,ux->cotu", convolution, tap[:, :, 0, 0], spread, spread) for tap in grow]
-    return torch.cat(kernels, dim=1)
+    return [torch.einsum("omyx,mc,ty,ux->cotu", convolution, tap[:, :, 0, 0], spread, spread) for tap in grow]
 
 
 class Grow(nn.Module):
-    """One level's upsampling: x [T, C, h, w] -> [frames * T, O, 2h, 2w]."""
+    """One level's upsampling: x [T, C, h, w] -> [frames * T, O, 2h, 2w].
+
+    Frames are made one by one, each in its own memory; `after` is what happens to each before it is laid beside the
+    others.
+    """
 
     @torch.no_grad()
-    def __init__(self, grow: TGrow, convolution: nn.Conv2d) -> None:
+    def __init__(self, grow: TGrow, convolution: nn.Conv2d, after: nn.Sequential | None = None) -> None:
         super().__init__()
-        self.channels = convolution.out_channels
-        self.kernel = nn.Buffer(grow_kernel(grow.taps(), convolution.weight))
+        self.kernels = _constants(grow_kernels(grow.taps(), convolution.weight))
+        self.after = after or nn.Sequential()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = nn.functional.conv_transpose2d(x, self.kernel, stride=2, padding=1)
-        return y.reshape(-1, self.channels, *y.shape[2:])
+        frames = [self.frame(one, kernel) for one in x.split(1) for kernel in self.kernels]
+        return torch.cat(frames) if len(frames) > 1 else frames[0]
+
+    def frame(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """x [1, C, h, w] -> one of the frames that it becomes."""
+        y: Tensor = self.after(nn.functional.conv_transpose2d(x, kernel, stride=2, padding=1))
+        return y
 
 
 def fold_growth(decoder: Decoder) -> nn.ModuleList:
-    """The decoder's layers with every {upsample, TGrow, convolution} replaced by one `Grow`."""
+    """The decoder's layers with every {upsample, TGrow, convolution} replaced by one `Grow`.
+
+    The last also takes in the layers behind it: they work on the largest tensors, so one frame at a time.
+    """
     layers, folded = list(decoder), nn.ModuleList()
     while layers:
         layer = layers.pop(0)
@@ -154,6 +181,57 @@ def fold_growth(decoder: Decoder) -> nn.ModuleList:
             grow, convolution = layers.pop(0), layers.pop(0)
             if not (isinstance(grow, TGrow) and isinstance(convolution, nn.Conv2d)):
                 raise TypeError("an upsampling is not followed by TGrow and a convolution")
-            layer = Grow(grow, convolution)
+            last = not any(isinstance(other, TGrow) for other in layers)
+            layer = Grow(grow, convolution, nn.Sequential(*layers) if last else None)
+            layers = [] if last else layers
+        folded.append(layer)
+    return folded
+
+
+class Pool(nn.Module):
+    """One level's merging of frames: x [stride * T, C, h, w] -> [T, O, h / 2, w / 2] (rewrite 13).
+
+    A 1x1 convolution of frames side by side is the sum of one 1x1 convolution per frame, and a 1x1 convolution before
+    a 3x3 one is a 3x3 one. Frames are taken one by one, so that they need not be laid side by side first; `before` is
+    what happens to each frame until then.
+    """
+
+    @torch.no_grad()
+    def __init__(self, pool: TPool, convolution: nn.Conv2d, before: nn.Sequential) -> None:
+        super().__init__()
+        weight, merged = convolution.weight, pool.conv.weight[:, :, 0, 0]
+        kernels = [torch.einsum("omyx,mc->ocyx", weight, part) for part in merged.chunk(pool.stride, dim=1)]
+        self.kernels, self.before = _constants(kernels), before
+
+    def forward(self, x: Tensor) -> Tensor:
+        merged = [self.merge(frames.split(1)) for frames in x.split(len(self.kernels))]
+        return torch.cat(merged) if len(merged) > 1 else merged[0]
+
+    def merge(self, frames: Sequence[Tensor]) -> Tensor:
+        """As many frames [1, C, h, w] as are merged into one."""
+        parts = zip(frames, self.kernels, strict=True)
+        first, *others = (nn.functional.conv2d(self.before(f), kernel, stride=2, padding=1) for f, kernel in parts)
+        return sum(others, start=first)
+
+
+def _constants(tensors: Iterable[Tensor]) -> nn.ParameterList:
+    return nn.ParameterList([nn.Parameter(tensor, requires_grad=False) for tensor in tensors])
+
+
+def fold_pooling(encoder: Encoder) -> nn.ModuleList:
+    """The encoder's layers with every {TPool, strided convolution} replaced by one `Pool`.
+
+    The first also takes in the layers before it: they work on the largest tensors, so one frame at a time.
+    """
+    layers, folded = list(encoder), nn.ModuleList()
+    while layers:
+        layer = layers.pop(0)
+        if isinstance(layer, TPool):
+            convolution = layers.pop(0)
+            if not isinstance(convolution, nn.Conv2d):
+                raise TypeError("TPool is not followed by a convolution")
+            first = not any(isinstance(other, Pool) for other in folded)
+            layer = Pool(layer, convolution, nn.Sequential(*folded) if first else nn.Sequential())
+            folded = nn.ModuleList() if first else folded
         folded.append(layer)
     return folded

@@ -11,9 +11,9 @@ import hashlib
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +23,7 @@ from onnx_ir import DataType, ExternalTensor, Model, SymbolicDim, save
 from ..engines.geometry import MAX_SIDE
 from ..engines.manifest import Role, StageSpec, TensorSpec
 from ..errors import StageError
+from .quantize import TRANSLATIONS
 from .stages import Stage
 
 OPSET = 23
@@ -35,7 +36,12 @@ FORBIDDEN = frozenset({"NonZero", "ScatterND", "ScatterElements", "Scatter", "If
 _ALIGNMENT = 256
 _INLINE_BYTES = 1024
 _SIDES = ("height", "width")
-_DTYPES = {DataType.UINT8: "uint8", DataType.FLOAT: "float32", DataType.FLOAT16: "float16"}
+_DTYPES = {
+    DataType.UINT8: "uint8",
+    DataType.FLOAT: "float32",
+    DataType.FLOAT16: "float16",
+    DataType.BFLOAT16: "bfloat16",
+}
 
 
 class WeightStore:
@@ -95,22 +101,40 @@ def trace_into(stages: Iterable[Stage], directory: Path, store: WeightStore) -> 
         model = trace(stage)
         spec = write(model, stage, directory, store)
         store.flush()
-        yield Traced(spec, model.graph.num_nodes())
+        for served in _served(spec, stage.lengths):
+            yield Traced(served, model.graph.num_nodes())
+
+
+def _served(spec: StageSpec, lengths: Mapping[str, int]) -> Iterator[StageSpec]:
+    """The stages that one graph serves: itself, or one for each length that axis 0 of its tensors may have."""
+    if not lengths:
+        yield spec
+    for name, length in lengths.items():
+        inputs, outputs = (
+            tuple(replace(tensor, shape=(length, *tensor.shape[1:])) for tensor in tensors)
+            for tensors in (spec.inputs, spec.outputs)
+        )
+        yield replace(spec, name=name, inputs=inputs, outputs=outputs)
 
 
 def trace(stage: Stage) -> Model:
     """The stage as an ONNX model in memory, checked to be static and free of masks and scatters."""
-    sides = {name: {1: _side("height"), 2: _side("width")} for name in stage.free_size}
     names = [name for name, _ in stage.inputs]
+    free = {name: {1: _side("height"), 2: _side("width")} for name in stage.free_size}
+    if stage.lengths:
+        free[names[0]] = {
+            0: torch.export.Dim("latents", min=min(stage.lengths.values()), max=max(stage.lengths.values()))
+        }
     with _quiet(), torch.no_grad():
         program = torch.export.export(
             stage.module.eval(),
             stage.example,
-            dynamic_shapes=_dynamic_shapes([sides.get(name) for name in names]),
+            dynamic_shapes=_dynamic_shapes([free.get(name) for name in names]),
         )
         exported = torch.onnx.export(
             program,
             dynamo=True,
+            custom_translation_table=dict(TRANSLATIONS),
             opset_version=OPSET,
             input_names=names,
             output_names=[name for name, _ in stage.outputs],
@@ -120,7 +144,7 @@ def trace(stage: Stage) -> Model:
         raise StageError(f"stage {stage.name}: torch.onnx.export returned nothing")
     model: Model = exported.model
     check_graph(model, stage)
-    _tidy(model)
+    _tidy(model, ("latents",) if stage.lengths else _SIDES)
     return model
 
 
@@ -141,8 +165,9 @@ def write(model: Model, stage: Stage, directory: Path, store: WeightStore) -> St
 
 def check_graph(model: Model, stage: Stage) -> None:
     """Raise `StageError` if the graph is not what the compilers need: dense, static, no mask."""
+    allowed = {"Shape"} if stage.lengths else set()  # of the one free length, for the reshapes
     for node in model.graph:
-        if node.op_type in FORBIDDEN:
+        if node.op_type in FORBIDDEN - allowed:
             raise StageError(f"stage {stage.name}: node {node.name} is a {node.op_type}, which no stage may contain")
         if node.op_type == "Attention" and len(node.inputs) > 3 and any(node.inputs[3:]):
             raise StageError(f"stage {stage.name}: {node.name} takes a mask; windows are to be dense")
@@ -153,12 +178,14 @@ def check_graph(model: Model, stage: Stage) -> None:
                 f"stage {stage.name}: {node.name} works on uint8, which only a cast at the boundary may do"
             )
     free = set(stage.free_size)
+    if stage.lengths:
+        free |= {name for name, _ in (*stage.inputs, *stage.outputs)}
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.name not in free and any(not isinstance(side, int) for side in value.shape or ()):
             raise StageError(f"stage {stage.name}: {value.name} has the shape {value.shape}, expected a static one")
 
 
-def _tidy(model: Model) -> None:
+def _tidy(model: Model, names: tuple[str, ...]) -> None:
     """Drop what tells of the tracing machine (stack traces, paths) and name the free sides for people."""
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
@@ -172,7 +199,7 @@ def _tidy(model: Model) -> None:
         value.metadata_props.clear()
         for axis, side in enumerate(value.shape or ()):
             if value.shape is not None and isinstance(side, SymbolicDim):
-                value.shape[axis] = SymbolicDim(free.setdefault(str(side), _SIDES[min(len(free), len(_SIDES) - 1)]))
+                value.shape[axis] = SymbolicDim(free.setdefault(str(side), names[min(len(free), len(names) - 1)]))
 
 
 def _dynamic_shapes(sides: list[Any]) -> tuple[Any, ...]:

@@ -1,11 +1,13 @@
 """Checkpoints and bundles that the tests share.
 
 `tests/oracle/` holds the checkpoint generator and what the published implementation computes on its checkpoints.
-Exports take seconds each, so a bundle is built once per test run and shared by everything that needs one like it.
+Exports take seconds each, so a bundle is built once per test run and shared by everything that needs one like it,
+in all workers of pytest-xdist.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +15,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the other workers need the other cores; before torch reads it
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from swiftvr_trt import Bundle
 from swiftvr_trt.engines.cache import BundleCache
@@ -53,16 +58,23 @@ def mini_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def mini_bundle(tmp_path_factory: pytest.TempPathFactory, mini_checkpoint: Path) -> BundleFactory:
+def shared_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of this test run: the same one in every worker."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def mini_bundle(shared_tmp: Path, mini_checkpoint: Path) -> BundleFactory:
     """(width, height, clip_len, parity) -> an exported bundle of the mini checkpoint."""
     from swiftvr_trt.export.build import build
 
-    root = tmp_path_factory.mktemp("bundles")
-    digest = BundleCache(root / "cache").checkpoint_digest(mini_checkpoint)
+    bundles = BundleCache(shared_tmp / "bundles")
+    digest = bundles.checkpoint_digest(mini_checkpoint)
 
     @cache
     def make(width: int = 100, height: int = 132, clip_len: int = 8, parity: bool = False) -> Bundle:
         recipe = Recipe(digest, width, height, clip_len, "fp32", "onnx", parity)
-        return build(mini_checkpoint, recipe, root / f"{width}x{height}-{clip_len}-{parity}", lambda _line: None)
+        return bundles.get_or_build(recipe, lambda path: build(mini_checkpoint, recipe, path, lambda _line: None))[0]
 
     return make

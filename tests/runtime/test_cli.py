@@ -247,6 +247,7 @@ def test_an_existing_output_is_kept_unless_told_otherwise(bundle: Bundle, clip: 
     assert len(video_pts(out)) == 30
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("polite", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_and_says_so(bundle: Bundle, tmp_path: Path, polite: signal.Signals) -> None:
     source = write_clip(tmp_path / "in.mkv", frames=600)
@@ -282,11 +283,26 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing(bundle: Bundle, tmp_pat
     assert list(out.iterdir()) == []
 
 
-def test_help_is_quick_and_version_is_told() -> None:
+def test_help_and_version_are_told() -> None:
     for argument, word in (("--help", "OUTPUT"), ("--version", "0.")):
         outcome = run(argument)
         assert outcome.returncode == 0
         assert word in outcome.stdout
+
+
+def cpu_seconds_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell the time of a child that has ended")
+def test_help_takes_less_than_half_a_second() -> None:
+    took = []
+    for _ in range(3):  # the first one may have to compile the sources
+        before = cpu_seconds_of_children()
+        assert run("--help").returncode == 0
+        took.append(cpu_seconds_of_children() - before)
+    assert min(took) < 0.5
 
 
 def test_help_imports_nothing_heavy() -> None:

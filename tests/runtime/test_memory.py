@@ -27,6 +27,7 @@ def peak_kib(bundle: Bundle, clip: Path, out: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform == "win32", reason="getrusage is not there on Windows")
 def test_a_clip_ten_times_as_long_takes_at_most_a_tenth_more_memory(mini_bundle: BundleFactory, tmp_path: Path) -> None:
     peaks = []

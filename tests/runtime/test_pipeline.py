@@ -117,6 +117,7 @@ def test_a_session_may_restore_one_file_after_another(restorer: Restorer) -> Non
     assert np.array_equal(first, second)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("source", "sink", "expected", "message"),
     [
@@ -176,6 +177,7 @@ def test_a_failing_stage_in_the_third_chunk_is_told(restorer: Restorer, monkeypa
     assert no_threads_left()
 
 
+@pytest.mark.alone
 def test_an_interrupt_ends_the_run_even_when_the_source_stalls(restorer: Restorer) -> None:
     source, sink = ListSource(99, stall_at=5), ListSink()
 

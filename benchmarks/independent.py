@@ -1,0 +1,97 @@
+"""A second opinion on an engine and on its arithmetic, sharing nothing with `engines/` but the ONNX file.
+
+The file is compiled through NVIDIA's Polygraphy, and what its log says is counted with a few searches for words; the
+operations are counted by torch itself, by running the traced module on tensors without memory.
+
+    POLYGRAPHY_USE_TENSORRT_RTX=1 python -m benchmarks.independent FILE.onnx 12.0 '[{"x": [[6, 16], [6, 16], [6, 16]]}]'
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+Profile = Mapping[str, Sequence[Sequence[int]]]
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """Of the last optimization profile: kernels, fused attention kernels, activation bytes."""
+
+    kernels: int
+    attention: int
+    arena_bytes: int
+
+
+def compile_again(onnx: Path, compute_capability: str, profiles: Sequence[Profile]) -> Opinion:
+    """Compile with Polygraphy in a process of its own, and count in what it prints."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.independent",
+        str(onnx),
+        compute_capability,
+        json.dumps(list(profiles)),
+    ]
+    environment = {**os.environ, "POLYGRAPHY_USE_TENSORRT_RTX": "1"}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1]
+    )
+    if done.returncode:
+        raise RuntimeError(f"{onnx.name}: Polygraphy could not compile it: {done.stderr.strip()[-300:]}")
+    return read(done.stdout, max(len(profiles), 1))
+
+
+def read(log: str, profiles: int) -> Opinion:
+    """Count words. Kernels of all profiles are listed together, and each profile has the same number of them."""
+    lines = [line for line in log.splitlines() if "LayerType: " in line and "shape_call" not in line]
+    attention = [line for line in lines if "_mha" in line.partition(",")[0]]
+    arenas = re.findall(r"Total Activation Memory: (\d+)", log)
+    return Opinion(len(lines) // profiles, len(attention) // profiles, int(arenas[-1]) if arenas else 0)
+
+
+def count_with_torch(module: nn.Module, example: Sequence[torch.Tensor]) -> int:
+    """Operations of the module as torch counts them, on tensors that have a shape and no content."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module.to("meta")(*(tensor.to("meta") for tensor in example))
+    return counter.get_total_flops()
+
+
+def main(onnx: str, compute_capability: str, profiles: str) -> None:
+    """Build through Polygraphy's loaders; everything that the compiler says goes to standard output."""
+    from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
+    from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath, Profile
+    from polygraphy.logger import G_LOGGER
+
+    G_LOGGER.module_severity = {"": G_LOGGER.EXTRA_VERBOSE}
+    trt: Any = __import__("tensorrt_rtx")
+    major, _, minor = compute_capability.partition(".")
+    config = CreateConfigRTX(
+        compute_capabilities=[(int(major), int(minor))],
+        profiles=[_profile(Profile(), shapes) for shapes in json.loads(profiles)] or None,
+        profiling_verbosity=trt.ProfilingVerbosity.DETAILED,
+        max_aux_streams=0,
+    )
+    EngineBytesFromNetwork(NetworkFromOnnxPath(onnx, strongly_typed=True), config=config)()
+
+
+def _profile(profile: Any, shapes: Profile) -> Any:
+    for name, (smallest, usual, largest) in shapes.items():
+        profile.add(name, smallest, usual, largest)
+    return profile
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,69 @@
+"""Quantisation as torch operators with an exact meaning on the CPU and one ONNX operator each in the graph.
+
+    quantize(x, scale)        round x / scale to E4M3, saturating at +-448         QuantizeLinear
+    dequantize(x, scale)      x * scale in the scale's dtype                       DequantizeLinear
+
+A scale is one number per tensor: with a scale per channel TensorRT multiplies after a float16 accumulation, which
+overflows (DESIGN.md section 4). E4M3: OCP 8-bit floating point, OFP8 revision 1.0, no infinities, largest value 448.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from onnxscript import opset23 as op
+from torch import Tensor
+
+E4M3 = torch.float8_e4m3fn
+E4M3_MAX = 448.0
+_ONNX_E4M3 = 17
+
+
+@torch.library.custom_op("swiftvr::quantize", mutates_args=())
+def quantize(x: Tensor, scale: Tensor) -> Tensor:
+    """x in any float dtype, scale a scalar of the same dtype -> E4M3, of the shape of x."""
+    return (x.float() / scale.float()).clamp(-E4M3_MAX, E4M3_MAX).to(E4M3)
+
+
+@quantize.register_fake
+def _(x: Tensor, scale: Tensor) -> Tensor:  # noqa: ARG001
+    return torch.empty_like(x, dtype=E4M3)
+
+
+@torch.library.custom_op("swiftvr::dequantize", mutates_args=())
+def dequantize(x: Tensor, scale: Tensor) -> Tensor:
+    """x in E4M3, scale a scalar -> the dtype of the scale."""
+    return (x.float() * scale.float()).to(scale.dtype)
+
+
+@dequantize.register_fake
+def _(x: Tensor, scale: Tensor) -> Tensor:
+    return torch.empty_like(x, dtype=scale.dtype)
+
+
+def _onnx_quantize(x: Any, scale: Any) -> Any:
+    return op.QuantizeLinear(x, scale, output_dtype=_ONNX_E4M3)
+
+
+def _onnx_dequantize(x: Any, scale: Any) -> Any:
+    return op.DequantizeLinear(x, scale)
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.swiftvr.quantize.default: _onnx_quantize,
+    torch.ops.swiftvr.dequantize.default: _onnx_dequantize,
+}
+"""For `torch.onnx.export(custom_translation_table=...)`."""
+
+
+def fp8_scale(largest: float, dtype: torch.dtype) -> Tensor:
+    """The scale that maps `largest` to the end of E4M3's range; 1 for a tensor of zeros."""
+    return torch.tensor(largest / E4M3_MAX if largest > 0 else 1.0, dtype=dtype)
+
+
+def fake_quantize(x: Tensor, scale: Tensor) -> Tensor:
+    """x as it comes back from E4M3, in the dtype of the scale."""
+    restored: Tensor = dequantize(quantize(x, scale), scale)
+    return restored
