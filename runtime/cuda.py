@@ -139,11 +139,10 @@ class CudaWorkspace:
             self._lanes = self._make_lanes()
             self._memory = self._allocate()
             self._stack.callback(self._contexts.clear)
-            with device.lock:
-                for stage in device.manifest.stages:
-                    self._warm_up(stage)
-                self._memory.clear(device.stream)
-                device.stream.sync()
+            for stage in device.manifest.stages:
+                self._warm_up(stage)
+            self._memory.clear(device.stream)
+            device.stream.sync()
 
     def host(self, buffer: str) -> NDArray[Any]:
         return self._memory.arrays[buffer]
@@ -216,7 +215,8 @@ class CudaWorkspace:
             context = StageContext(device.engines, stage, shapes, device.arena)
             self._contexts[stage.name] = context
             context.prepare(stream)
-            context.enqueue(self._memory.pieces(sizes), stream)
+            with device.lock:  # the arena is everybody's
+                context.enqueue(self._memory.pieces(sizes), stream)
             device.stream.sync()
 
 

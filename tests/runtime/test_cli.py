@@ -191,6 +191,20 @@ def test_a_truncated_input_is_restored_as_far_as_it_goes_and_fails(bundle: Bundl
         assert 10 < len(video_pts(out)) < 100
 
 
+def test_a_trace_tells_what_every_chunk_did(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.json"
+    options = ("--bundle", bundle.path, "--device", "cpu", "--trace", trace, "--threads", 1)
+    outcome = run(clip, tmp_path / "out.mp4", *options)
+    assert outcome.returncode == 0, outcome.stderr
+    names = [event["name"] for event in json.loads(trace.read_text()) if event["ph"] == "X"]
+    # 30 frames in clips of 8: FIRST and LAST see one latent more.
+    assert (names.count("dit_edge"), names.count("dit")) == (2, 2)
+    assert names.count("encode") == names.count("decode") == 3 + 2 + 2 + (30 - 28 + 3 + 3) // 4
+    assert_one_error_line(
+        run(clip, tmp_path / "b.mp4", "--bundle", bundle.path, "--trace", tmp_path / "no" / "trace"), 1, "trace"
+    )
+
+
 def test_the_runtime_never_imports_torch(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()

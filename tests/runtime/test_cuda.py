@@ -10,7 +10,8 @@ import gc
 import itertools
 import json
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +25,19 @@ from swiftvr_trt import (
     BundleError,
     Cancelled,
     MachineError,
+    MediaError,
     MisuseError,
+    OutputError,
     Restorer,
     Session,
     StageError,
     SwiftVRError,
 )
+from swiftvr_trt.export.verify import picture
 from swiftvr_trt.runtime.cuda import CudaDevice
 from swiftvr_trt.runtime.device import Recording
 from swiftvr_trt.runtime.kernel_cache import KernelCache
+from swiftvr_trt.runtime.pipeline import Progress, restore_media
 from swiftvr_trt.runtime.plan import plan_memory
 from swiftvr_trt.runtime.program import Copy, Download, Upload, View, plan_buffers
 from swiftvr_trt.runtime.session import Frame
@@ -43,6 +48,7 @@ from ..cuda_emulator import Emulator, emulated
 from . import mutants
 from .clips import CLIP_LEN, CLIPS, OUT, clip
 from .fake_trt import FakeTensorRT, write_engine_bundle
+from .test_pipeline import ListSink, ListSource
 
 pytestmark = pytest.mark.cuda_emulator
 
@@ -413,9 +419,11 @@ def test_every_driver_call_failing_in_turn_ends_in_a_clear_error_with_nothing_le
             assert not _left(library), (name, nth)
             assert emulator.violations() == [], (name, nth)
             leaks = emulator.counts().leaks()
-            if failed and not sticky and name != CAPTURE_INFO:
+            if sticky:  # on a GPU that is lost, cuda-core does not get as far as releasing pinned memory
+                leaks.pop("pinned", None)
+            if failed and name != CAPTURE_INFO:
                 assert leaks == {}, (name, nth)
-            elif not sticky:  # a call that fails while things are released leaves behind what it was to release
+            else:  # a call that fails while things are released leaves behind what it was to release
                 assert sum(leaks.values()) <= 2, (name, nth)
     assert errors > 100
 
@@ -579,3 +587,73 @@ def test_the_trace_shows_copies_beside_computing_and_no_late_allocation(lab: Lab
 def test_the_device_is_chosen_by_number(lab: Lab) -> None:
     with emulated() as emulator, pytest.raises(MachineError, match=r"GPU 3 was asked for, this machine has 1; choose"):
         CudaDevice(lab.engines, index=3, library=FakeTensorRT(emulator), kernels=NO_CACHE)
+
+
+def _pipeline_ends(
+    lab: Lab, begin: Callable[[Emulator, FakeTensorRT], object], source: ListSource, sink: ListSink
+) -> tuple[type, str]:
+    """The error that ends a pipeline in which something fails once the stream runs: soon, and with nothing left."""
+    ending: tuple[type, str] = (type(None), "")
+    with emulated() as emulator:
+        library = FakeTensorRT(emulator)
+        with lab.opened(emulator, library) as restorer, restorer.session() as session:
+            session.feed(picture(0, 33, 57))  # memory and warm-up
+            session.reset()
+            begin(emulator, library)
+            began = time.monotonic()
+            try:
+                restore_media(session, source, sink, _interrupting(source))
+            except (SwiftVRError, KeyboardInterrupt) as caught:
+                ending = (type(caught), str(caught))  # the error itself would keep what its frames refer to
+            assert time.monotonic() - began < 1.5  # a reader that stalls is left behind after 0.8 s
+            source.released.set()
+            library.problems.clear()
+        assert not sink.committed
+        for thread in threading.enumerate():
+            if thread.name.startswith("swiftvr-"):
+                thread.join(5)
+                assert not thread.is_alive()
+    return ending
+
+
+def _interrupting(source: ListSource) -> Callable[[Progress], None]:
+    """Ctrl-C while the source stalls."""
+
+    def tell(_progress: Progress) -> None:
+        if source.stall_at >= 0:
+            raise KeyboardInterrupt
+
+    return tell
+
+
+def test_whatever_fails_ends_a_pipeline_soon_and_leaves_nothing(lab: Lab) -> None:
+    def nothing(_emulator: Emulator, _library: FakeTensorRT) -> None: ...
+
+    def third_launch(emulator: Emulator, _library: FakeTensorRT) -> None:
+        emulator.fail("cuGraphLaunch", 3, UNKNOWN)
+
+    full, damaged = OutputError("the disk is full"), MediaError("the file is damaged")
+    kind, text = _pipeline_ends(lab, third_launch, ListSource(40), ListSink())
+    assert kind is StageError
+    assert "a chunk (encode, dit, decode) could not be submitted" in text
+    assert _pipeline_ends(lab, nothing, ListSource(40), ListSink(fail_at=9, error=full)) == (OutputError, str(full))
+    ended = _pipeline_ends(lab, nothing, ListSource(40, fail_at=20, error=damaged), ListSink())
+    assert ended == (MediaError, str(damaged))
+    assert _pipeline_ends(lab, nothing, ListSource(40, stall_at=20), ListSink())[0] is KeyboardInterrupt
+
+
+def test_a_kernel_that_crashes_in_the_third_chunk_ends_the_stream_with_its_stages(lab: Lab) -> None:
+    with emulated(clean=False) as emulator:
+        library, runs = FakeTensorRT(emulator), itertools.count()
+        with lab.opened(emulator, library) as restorer, restorer.session() as session:
+            session.feed(clip("long")[0])
+
+            def crash(stage: str) -> None:
+                if stage == "dit" and next(runs) == 1:
+                    emulator.break_device(ILLEGAL_ADDRESS)
+
+            library.running = crash
+            with pytest.raises(StageError, match=r"a chunk \(encode, dit, decode\) (failed on the GPU|could not)"):
+                _feed(session, clip("long")[1:])
+            library.problems.clear()
+        assert set(emulator.counts().leaks()) <= {"pinned"}
