@@ -23,7 +23,12 @@ from swiftvr_trt import Bundle
 from swiftvr_trt.engines.cache import BundleCache
 from swiftvr_trt.engines.manifest import Recipe
 
-from .mini import write_mini_checkpoint
+from .cuda_emulator.process import (  # noqa: F401 - pytest finds its hooks here
+    pytest_configure,
+    pytest_runtest_protocol,
+    pytest_runtestloop,
+    pytest_unconfigure,
+)
 
 ORACLE = Path(__file__).parent / "oracle"
 BundleFactory = Callable[..., Bundle]
@@ -47,6 +52,8 @@ def oracle_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFac
 @pytest.fixture(scope="session")
 def mini_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the same family with tiny widths everywhere."""
+    from .mini import write_mini_checkpoint
+
     return write_mini_checkpoint(tmp_path_factory.mktemp("mini") / "checkpoint")
 
 
