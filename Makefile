@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 INSTALLED := $(VENV)/.installed
+TESTABLE := $(VENV)/.testable
 
 .PHONY: demo test lint clean
 
@@ -10,11 +11,11 @@ demo: $(INSTALLED)  ## restore the sample clip and draw before and after
 	$(BIN)/python -m benchmarks.make_demo
 
 # First what can share the machine, a test file at a time on each of two cores; then what measures time or memory.
-test: $(INSTALLED)  ## run the tests and print the coverage
+test: $(TESTABLE)  ## run the tests and print the coverage
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" --cov --cov-report=
 	$(BIN)/python -m pytest -m alone --cov --cov-append --cov-report=term:skip-covered
 
-lint: $(INSTALLED)  ## formatting, lint, types
+lint: $(TESTABLE)  ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python scripts/typecheck.py
@@ -22,8 +23,12 @@ lint: $(INSTALLED)  ## formatting, lint, types
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[cpu,export,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[cpu,export]"
 	@echo installed > $@
+
+$(TESTABLE): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[cpu,export,rtx,cuda,dev]"
+	@echo testable > $@
 
 clean:  ## remove what the two commands made
 	rm -rf $(VENV) demo-output

@@ -135,7 +135,8 @@ class _Observer:
         self.percentile, self.largest = percentile, dict[str, float]()
 
     def __call__(self, name: str, x: Tensor) -> None:
-        self.largest[name] = max(self.largest.get(name, 0.0), magnitude(x, self.percentile))
+        value, before = magnitude(x, self.percentile), self.largest.get(name, 0.0)
+        self.largest[name] = before if value <= before else value  # a NaN stays, and is found at the end
 
 
 def magnitude(x: Tensor, percentile: float) -> float:

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 def print_rows(rows: list[Row]) -> None:
     """A comparison, row by row."""
-    table = Table("stage", "of", "largest", "mean", "tolerance", "")
+    table = Table("stage", "of", "largest", "mean", "signal to noise", "expected", "")
     for row in rows:
         verdict = "ok" if row.passed else ("differs" if row.finite else "not finite")
-        cells = (row.subject, row.unit, f"{row.largest:.2e}", f"{row.mean:.2e}", f"{row.tolerance:g}", verdict)
+        noise = f"{row.decibels:.1f} dB"
+        cells = (row.subject, row.unit, f"{row.largest:.2e}", f"{row.mean:.2e}", noise, row.expected, verdict)
         table.add_row(*cells, style=None if row.passed else "red")
     Console().print(table)
 

@@ -84,7 +84,7 @@ def stages_of(
         clip_len=recipe.clip_len,
         parity=recipe.parity,
         rewrites=ALL.without(recipe.without),
-        lowering=Lowering(precision(recipe.precision), largest or {}),
+        lowering=Lowering(precision(recipe.precision), {} if largest is None else largest),
         joint=joint,
     )
 

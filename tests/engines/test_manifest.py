@@ -62,6 +62,9 @@ def refusal(raw: object) -> str:
     return line.removeprefix(f"{WHERE}: ")
 
 
+OPTIONAL = ("compute_capability", "recipe.calibration")
+
+
 def field_paths() -> list[str]:
     """Every field of the fake manifest, one stage, tensor and file standing for all of their kind."""
 
@@ -72,7 +75,7 @@ def field_paths() -> list[str]:
             return [path, *walk(value[0], f"{path}.0")]
         return [path]
 
-    return [path for path in walk(raw_manifest(), "") if path != "compute_capability"]
+    return [path for path in walk(raw_manifest(), "") if path not in OPTIONAL]
 
 
 def spoken(path: str) -> str:
@@ -88,8 +91,8 @@ def test_a_manifest_survives_the_round_trip(recipe: Recipe) -> None:
     assert Manifest.from_json(manifest.to_json(), WHERE) == manifest
 
 
-def test_a_compute_capability_survives_the_round_trip() -> None:
-    manifest = replace(fake_manifest(), compute_capability="12.0")
+def test_what_need_not_be_there_survives_the_round_trip() -> None:
+    manifest = replace(fake_manifest(replace(RECIPE, calibration="c0" * 32)), compute_capability="12.0")
     assert Manifest.from_json(manifest.to_json(), WHERE) == manifest
 
 
@@ -121,6 +124,8 @@ def test_every_field_is_checked_and_named(path: str, value: object) -> None:
         ("recipe.without", [1]),
         ("tool", "x" * 300),
         ("compute_capability", 12.0),
+        ("recipe.calibration", "C0" * 32),
+        ("recipe.calibration", 1),
         ("stages", []),
         ("stages.0.name", "encoder"),
         ("stages.0.inputs.0.dtype", "float64"),
@@ -236,7 +241,7 @@ def test_arbitrary_json_is_never_anything_but_a_bundle_error(value: object) -> N
     refusal(value)
 
 
-@given(st.sampled_from([*field_paths(), "compute_capability"]), json_values)
+@given(st.sampled_from([*field_paths(), *OPTIONAL]), json_values)
 def test_arbitrary_json_in_any_field_is_accepted_whole_or_refused_in_one_line(path: str, value: object) -> None:
     raw = put(raw_manifest(), path, value)
     try:

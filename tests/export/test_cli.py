@@ -328,11 +328,34 @@ def test_what_is_no_bundle_is_refused_in_one_line(cli: Call, tmp_path: Path, min
     assert said.error.startswith(f"{tmp_path / 'nothing'}: no such directory")
 
 
-def test_a_precision_that_cannot_be_exported_yet_is_refused(cli: Call, tmp_path: Path, mini_checkpoint: Path) -> None:
-    line = ("onnx", "--checkpoint", mini_checkpoint, *SIZE, "--precision", "fp16", "-o")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_scales_for_a_precision_without_any_are_refused(
+    cli: Call, tmp_path: Path, mini_checkpoint: Path, precision: str
+) -> None:
+    line = ("onnx", "--checkpoint", mini_checkpoint, *SIZE, "--precision", precision, "--calibration", "x.json", "-o")
     said = cli(*line, tmp_path / "bundle")
     assert said.code == 2
-    assert "precision fp16 cannot be exported" in said.error
+    assert f"precision {precision} has no scales" in said.error
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--calibration", "nothing.json"), "nothing.json does not exist"),
+        (("--calibration-clip", "nothing.mp4"), "nothing.mp4 does not exist"),
+        (("--calibration-percentile", "12"), "percentile 12"),
+        (("--calibration", "a.json", "--calibration-clip", "b.mp4"), "without a clip"),
+    ],
+    ids=["no-file", "no-clip", "percentile", "both"],
+)
+def test_scales_that_cannot_be_had_are_refused(
+    cli: Call, tmp_path: Path, mini_checkpoint: Path, options: tuple[str, ...], message: str
+) -> None:
+    line = ("onnx", "--checkpoint", mini_checkpoint, *SIZE, "--precision", "fp8", *options, "-o")
+    said = cli(*line, tmp_path / "bundle")
+    assert said.code == 2
+    assert message in said.error
     assert not (tmp_path / "bundle").exists()
 
 
