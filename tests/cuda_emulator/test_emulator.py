@@ -7,6 +7,8 @@ import gc
 import os
 import subprocess
 import sys
+import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -105,7 +107,7 @@ class Lab:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def launch(self, stream: Stream, kernel: Callable[[], None]) -> None:
+    def launch(self, stream: Stream, kernel: Callable[[], object]) -> None:
         assert self.emulator.kernel(int(stream.handle), kernel) == 0
 
 
@@ -185,10 +187,10 @@ def test_streams_tell_what_they_are(emulator: Emulator) -> None:
     assert int(stream.context.handle) == int(handle_return(driver.cuCtxGetCurrent()))
     blocking = handle_return(driver.cuStreamCreate(0))
     assert handle_return(driver.cuStreamGetFlags(blocking)) == 0
-    held = [True]
-    emulator.kernel(int(blocking), lambda: [None for _ in iter(lambda: bool(held), False)] and None)
+    gate = threading.Event()
+    emulator.kernel(int(blocking), lambda: gate.wait())
     assert driver.cuStreamQuery(blocking)[0] == driver.CUresult.CUDA_ERROR_NOT_READY
-    held.clear()
+    gate.set()
     handle_return(driver.cuStreamSynchronize(blocking))
     assert driver.cuStreamQuery(blocking)[0] == 0
     handle_return(driver.cuStreamDestroy(blocking))
@@ -271,24 +273,31 @@ def test_an_event_is_done_when_the_work_before_it_is(emulator: Emulator) -> None
         first, second = lab.streams
         options = EventOptions(timing_enabled=True)
         begin = first.record(options=options)
-        held = [True]
-
-        def kernel() -> None:
-            while held:
-                pass
-
-        lab.launch(first, kernel)
+        gate = threading.Event()
+        lab.launch(first, lambda: gate.wait())
         end = first.record(options=options)
         assert not end.is_done
         second.wait(end)
         waiting = second.record()
         assert not waiting.is_done
-        held.clear()
+        gate.set()
         waiting.sync()
         assert end.is_done
         assert end - begin > 0
         for event in (begin, end, waiting):
             event.close()
+
+
+def test_work_is_delayed(emulator: Emulator) -> None:
+    """By 5 ms on average: 3 of 4 operations sleep for up to 10 ms, and 1 of 16 eight times as long."""
+    emulator.set_delay(10_000)
+    with Lab(emulator) as lab:
+        begin = time.monotonic()
+        for _ in range(10):
+            lab.device.fill(1, stream=lab.streams[0])
+        lab.streams[0].sync()
+        assert time.monotonic() - begin > 0.01
+        emulator.set_delay(0)
 
 
 def test_a_stream_keeps_its_order(emulator: Emulator) -> None:
@@ -303,8 +312,8 @@ def test_a_stream_keeps_its_order(emulator: Emulator) -> None:
 def test_the_legacy_stream_waits_for_blocking_streams_and_they_for_it(emulator: Emulator) -> None:
     order: list[str] = []
     streams = [Device(0).create_stream(options=StreamOptions(nonblocking=False)) for _ in range(2)]
-    emulator.kernel(int(streams[0].handle), lambda: order.append("before"))
-    emulator.kernel(0, lambda: order.append("legacy"))
+    emulator.kernel(int(streams[0].handle), lambda: (time.sleep(0.01), order.append("before")))
+    emulator.kernel(0, lambda: (time.sleep(0.01), order.append("legacy")))
     emulator.kernel(int(streams[1].handle), lambda: order.append("after"))
     streams[1].sync()
     assert order == ["before", "legacy", "after"]
@@ -496,8 +505,7 @@ def test_launches_of_one_exec_do_not_overlap(emulator: Emulator) -> None:
         def kernel() -> None:
             inside[0] += 1
             most[0] = max(most[0], inside[0])
-            for _ in range(1000):
-                pass
+            time.sleep(0.0005)
             inside[0] -= 1
 
         builder = lab.streams[0].create_graph_builder().begin_building()
@@ -620,6 +628,17 @@ def test_a_branch_that_is_not_joined_is_an_error(hostile: Emulator) -> None:
         builder.end_building()
 
 
+def test_a_branch_whose_stream_is_gone_must_have_been_joined(hostile: Emulator) -> None:
+    lab = Lab(hostile)
+    builder = lab.streams[0].create_graph_builder().begin_building()
+    side = handle_return(driver.cuStreamCreate(1))
+    Stream.from_handle(int(side)).wait(lab.streams[0])
+    lab.device.fill(1, stream=Stream.from_handle(int(side)))
+    handle_return(driver.cuStreamDestroy(side))
+    with pytest.raises(CUDAError, match="UNJOINED"):
+        builder.end_building()
+
+
 # ---- what a GPU would not notice ----
 
 
@@ -645,7 +664,7 @@ def test_a_write_just_outside_an_allocation_is_noticed(hostile: Emulator, offset
 
 def test_a_kernel_that_leaves_its_allocation_breaks_the_device(hostile: Emulator) -> None:
     lab = Lab(hostile)
-    lab.launch(lab.streams[0], lambda: hostile.touch(address(lab.device), N + 1, write=False) and None)
+    lab.launch(lab.streams[0], lambda: hostile.touch(address(lab.device), N + 1, write=False))
     with pytest.raises(CUDAError, match="ILLEGAL_ADDRESS"):
         lab.streams[0].sync()
     with pytest.raises(CUDAError, match="ILLEGAL_ADDRESS"):  # and stays so
@@ -694,16 +713,15 @@ def test_pinned_memory_belongs_to_the_copy_until_the_host_waited_for_it(
 
 def test_a_callback_at_the_end_of_a_graph_tells_the_host_that_its_copies_are_done(emulator: Emulator) -> None:
     with Lab(emulator) as lab:
-        finished: list[bool] = []
+        finished = threading.Event()
         builder = lab.streams[0].create_graph_builder().begin_building()
         lab.device.fill(3, stream=lab.streams[0])
         lab.device.copy_to(lab.down, stream=lab.streams[0])
-        builder.callback(lambda: finished.append(True))
+        builder.callback(finished.set)
         graph = builder.end_building().complete()
         builder.close()
         graph.launch(lab.streams[0])
-        while not finished:
-            pass
+        assert finished.wait(timeout=10)
         assert (lab.received == 3).all()
         graph.close()
 
@@ -715,7 +733,7 @@ def test_use_after_free_is_noticed(hostile: Emulator) -> None:
     handle_return(driver.cuMemFree(memory))
     error = driver.cuMemcpyAsync(int(memory), address(lab.up), N, int(lab.streams[0].handle))[0]
     assert error == driver.CUresult.CUDA_ERROR_INVALID_VALUE
-    lab.launch(lab.streams[0], lambda: hostile.touch(int(memory), N, write=False) and None)
+    lab.launch(lab.streams[0], lambda: hostile.touch(int(memory), N, write=False))
     with pytest.raises(CUDAError, match="ILLEGAL_ADDRESS"):
         lab.streams[0].sync()
     said = hostile.violations()
@@ -725,11 +743,11 @@ def test_use_after_free_is_noticed(hostile: Emulator) -> None:
 def test_work_that_was_enqueued_before_a_free_is_noticed_too(hostile: Emulator) -> None:
     lab = Lab(hostile)
     memory = handle_return(driver.cuMemAlloc(N))
-    running = [True]
-    lab.launch(lab.streams[0], lambda: [None for _ in iter(lambda: bool(running), False)] and None)
+    gate = threading.Event()
+    lab.launch(lab.streams[0], lambda: gate.wait())
     driver.cuMemcpyAsync(int(memory), address(lab.device), N, int(lab.streams[0].handle))
     handle_return(driver.cuMemFree(memory))
-    running.clear()
+    gate.set()
     with pytest.raises(CUDAError, match="ILLEGAL_ADDRESS"):
         lab.streams[0].sync()
     assert hostile.violations()[0].startswith("use after free: copy of allocation")
@@ -756,11 +774,14 @@ def test_a_double_free_is_noticed(hostile: Emulator, free: Callable[[object], tu
 
 def test_pooled_memory_is_there_when_its_stream_has_come_to_it(hostile: Emulator) -> None:
     lab = Lab(hostile)
-    lab.launch(lab.streams[0], writer(hostile, lab.device, 1))
+    gate = threading.Event()
+    lab.launch(lab.streams[0], lambda: gate.wait())
     late = Device(0).memory_resource.allocate(N, stream=lab.streams[0])
     late.copy_from(lab.device, stream=lab.streams[1])
-    handle_return(driver.cuCtxSynchronize())
-    assert any("race" in text or "before its stream allocated it" in text for text in hostile.violations())
+    lab.streams[1].sync()
+    gate.set()
+    lab.streams[0].sync()
+    assert hostile.violations()[0] == "copy of allocation 5 (pooled device memory) before its stream allocated it"
 
 
 def test_a_host_function_must_not_call_the_driver(hostile: Emulator) -> None:
