@@ -239,23 +239,27 @@ EXPORT void emu_forget_calls(void) {
     pthread_mutex_unlock(&notes);
 }
 
-/* Work may release something, so it is waited for, though not for ever.
- * What is alive: contexts, streams, events, graphs, execs, pools, user objects; device, pooled and pinned allocations, then
- * the bytes of these three. */
+/* What is alive: contexts, streams, events, graphs, execs, pools, user objects; device, pooled and pinned allocations, then
+ * the bytes of these three. What a stream frees counts until the host has waited for that: if it has not, nobody can say
+ * that it is free. */
 EXPORT void emu_counts(uint64_t out[13]) {
     memset(out, 0, 13 * sizeof *out);
     pthread_mutex_lock(&emu.lock);
-    wait_for_work();
+    if (emu.sticky)
+        wait_for_work(); /* nobody else can, then */
     out[0] = (uint64_t)emu.retained;
     for (int kind = 0; kind < KINDS; kind++)
         for (Object *object = emu.objects[kind]; object; object = object->next)
             out[1 + kind] += !(kind == GRAPH && ((Graph *)object)->orphan);
     out[1 + STREAM] -= (emu.legacy != NULL) + (emu.per_thread != NULL);
     out[1 + POOL] -= emu.default_pool != NULL;
-    for (Alloc *alloc = emu.allocs; alloc; alloc = alloc->next) {
-        out[7 + alloc->memory]++;
-        out[10 + alloc->memory] += alloc->size;
-    }
+    for (int freed = 0; freed < 2; freed++)
+        for (Alloc *alloc = freed ? emu.freed : emu.allocs; alloc; alloc = alloc->next) {
+            if (freed && (emu.sticky || emu.host.at[alloc->slot] >= alloc->seq))
+                continue;
+            out[7 + alloc->memory]++;
+            out[10 + alloc->memory] += alloc->size;
+        }
     pthread_mutex_unlock(&emu.lock);
 }
 

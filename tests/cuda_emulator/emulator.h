@@ -98,6 +98,7 @@ typedef struct Alloc {
     unsigned id, resets; /* resets: when it was made */
     bool live, born; /* born: the stream has come to the allocation */
     bool dying;      /* on its way to be freed */
+    uint32_t slot, seq; /* of the work that freed it, where that was a stream's */
     bool reported;
     int users; /* work that is touching it now */
     Access *accesses;

@@ -109,8 +109,11 @@ static void run_memory(const Task *task, const Work *work) {
     if (!emu.sticky) /* counts as a write: nothing may go on beside it */
         open_bytes(alloc->begin, alloc->size, true, work, &opened);
     close_bytes(opened);
-    if (task->action == RELEASE)
+    if (task->action == RELEASE) {
+        alloc->slot = work->slot;
+        alloc->seq = work->seq;
         release_now(alloc);
+    }
 }
 
 /* With the lock held; gives it up meanwhile. */

@@ -794,6 +794,17 @@ def test_a_host_function_must_not_call_the_driver(hostile: Emulator) -> None:
     assert hostile.violations() == ["cuStreamQuery called from a host function"]
 
 
+def test_pooled_memory_counts_until_the_host_has_waited_for_its_release(emulator: Emulator) -> None:
+    stream = Device(0).create_stream()
+    pooled = Device(0).memory_resource.allocate(N, stream=stream)
+    pooled.close(stream)
+    time.sleep(0.01)
+    assert emulator.counts().pooled_bytes == N
+    stream.sync()
+    assert emulator.counts().pooled_bytes == 0
+    stream.close()
+
+
 def test_a_stale_handle_is_recognised(hostile: Emulator) -> None:
     stream = handle_return(driver.cuStreamCreate(1))
     handle_return(driver.cuStreamDestroy(stream))
@@ -840,6 +851,7 @@ def restore(emulator: Emulator) -> None:
         memory = handle_return(driver.cuMemAlloc(N))
         stack.callback(driver.cuMemFree, memory)
         pooled = device.memory_resource.allocate(N, stream=streams[0])
+        stack.callback(driver.cuStreamSynchronize, streams[0].handle)
         stack.callback(pooled.close, streams[0])
         stack.callback(driver.cuCtxSynchronize)  # which may fail as well
         event = streams[0].record()
