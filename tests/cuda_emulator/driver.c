@@ -420,9 +420,9 @@ const Entry driver_entries[] = {
 };
 
 static const Entry *find_entry(const char *name, int version) {
-    const Entry *const tables[] = {driver_entries, stream_entries, graph_entries};
+    const Entry *const tables[] = {driver_entries, stream_entries, work_entries, graph_entries};
     const Entry *best = NULL;
-    for (int table = 0; table < 3; table++)
+    for (int table = 0; table < 4; table++)
         for (const Entry *entry = tables[table]; entry->name; entry++)
             if (!strcmp(entry->name, name) && entry->since <= version && (!best || entry->since > best->since))
                 best = entry;

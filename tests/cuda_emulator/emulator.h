@@ -277,10 +277,15 @@ void check_canaries(void);
 void forget_memory(void);
 void wait_for_work(void);
 
+/* work.c */
+void perform(const Task *task, const Work *work);
+const char *task_name(const Task *task);
+
 /* stream.c */
 Stream *find_stream(uintptr_t handle);
 CUresult submit(Stream *stream, const Task *task, Exec *exec);
-void perform(const Task *task, const Work *work);
+void order_with_legacy(Stream *stream);
+Stream *capturing_blocking_stream(void);
 void wait_for(uint32_t slot, uint32_t seq);
 void host_learns(const Clock *clock);
 void merge(Clock *into, const Clock *from);
@@ -304,4 +309,4 @@ typedef struct {
 } Entry;
 #define ENTRY(name) {#name, 0, (void (*)(void))name}
 #define ENTRY_SINCE(name, version, function) {#name, version, (void (*)(void))function}
-extern const Entry driver_entries[], stream_entries[], graph_entries[];
+extern const Entry driver_entries[], stream_entries[], work_entries[], graph_entries[];
