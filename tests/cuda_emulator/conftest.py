@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from cuda.core import (
-    Device,
-)
+from cuda.core import Device
 
 from . import Emulator, emulated
 

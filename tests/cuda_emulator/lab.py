@@ -7,12 +7,7 @@ from typing import Any
 
 import numpy as np
 from cuda.bindings import driver
-from cuda.core import (
-    Buffer,
-    Device,
-    LegacyPinnedMemoryResource,
-    Stream,
-)
+from cuda.core import Buffer, Device, LegacyPinnedMemoryResource, Stream
 from cuda.core._utils.cuda_utils import handle_return
 from numpy.typing import NDArray
 

@@ -11,10 +11,7 @@ from typing import Any
 
 import pytest
 from cuda.bindings import driver
-from cuda.core import (
-    Device,
-    Stream,
-)
+from cuda.core import Device, Stream
 from cuda.core._utils.cuda_utils import CUDAError, handle_return
 
 from . import Emulator, emulated

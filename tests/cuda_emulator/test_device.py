@@ -8,13 +8,7 @@ import time
 import numpy as np
 import pytest
 from cuda.bindings import driver
-from cuda.core import (
-    Device,
-    DeviceMemoryResource,
-    DeviceMemoryResourceOptions,
-    EventOptions,
-    StreamOptions,
-)
+from cuda.core import Device, DeviceMemoryResource, DeviceMemoryResourceOptions, EventOptions, StreamOptions
 from cuda.core._utils.cuda_utils import handle_return
 
 from . import Emulator, emulated

@@ -12,10 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cuda.bindings import driver
-from cuda.core import (
-    Buffer,
-    Device,
-)
+from cuda.core import Buffer, Device
 from cuda.core._utils.cuda_utils import CUDAError, handle_return
 
 from . import Emulator

@@ -10,9 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from cuda.bindings import driver
-from cuda.core import (
-    Device,
-)
+from cuda.core import Device
 from cuda.core._utils.cuda_utils import CUDAError, handle_return
 
 from . import Emulator, HostFunction
