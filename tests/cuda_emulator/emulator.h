@@ -299,6 +299,7 @@ CUresult invalidate(Capture *capture, CUresult result);
 Capture *find_capture(uint64_t id);
 void launch(Exec *exec, const Op *op, Stream *stream);
 void drop_exec(Exec *exec);
+void drop_graph(Graph *graph);
 bool has_node(const Nodes *nodes, int index);
 
 /* The entry points of a file, ended by NULL. Where a name has several, the newest that the caller knows is meant. */

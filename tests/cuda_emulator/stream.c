@@ -253,9 +253,7 @@ CUresult cuStreamQuery(CUhandle handle) {
 
 #define STREAM_GETTER(name, type, expression)                                                                                  \
     CUresult name(CUhandle handle, type *out) {                                                                                \
-        CUresult bad = enter(__func__);                                                                                        \
-        if (bad)                                                                                                               \
-            return bad;                                                                                                        \
+        ENTER();                                                                                                               \
         Stream *stream = find_stream(handle);                                                                                  \
         if (stream && out)                                                                                                     \
             *out = expression;                                                                                                 \

@@ -116,16 +116,16 @@ const char *task_name(const Task *task) {
 /* ---- entry points ---- */
 
 CUresult cuLaunchHostFunc(CUhandle stream, CUhostFn fn, void *user) {
-    CUresult bad = enter(__func__);
+    ENTER();
     Task task = {.action = CALL, .fn = fn, .user = user};
-    return bad ? bad : leave(fn ? submit(find_stream(stream), &task, NULL) : INVALID_VALUE);
+    return leave(fn ? submit(find_stream(stream), &task, NULL) : INVALID_VALUE);
 }
 
 /* What stands in for the launch of a kernel: like a host function, but the host learns nothing from it. */
 EXPORT CUresult emu_launch(CUhandle stream, CUhostFn fn, void *user) {
-    CUresult bad = enter(__func__);
+    ENTER();
     Task task = {.action = KERNEL, .fn = fn, .user = user};
-    return bad ? bad : leave(fn ? submit(find_stream(stream), &task, NULL) : INVALID_VALUE);
+    return leave(fn ? submit(find_stream(stream), &task, NULL) : INVALID_VALUE);
 }
 
 static CUresult copy(CUhandle handle, uintptr_t dst, uintptr_t src, size_t bytes) {
@@ -143,8 +143,8 @@ static CUresult copy(CUhandle handle, uintptr_t dst, uintptr_t src, size_t bytes
 
 #define COPY_ASYNC(name)                                                                                                       \
     CUresult name(CUdeviceptr dst, CUdeviceptr src, size_t bytes, CUhandle stream) {                                           \
-        CUresult bad = enter(__func__);                                                                                        \
-        return bad ? bad : leave(copy(stream, dst, src, bytes));                                                               \
+        ENTER();                                                                                                               \
+        return leave(copy(stream, dst, src, bytes));                                                                           \
     }
 COPY_ASYNC(cuMemcpyAsync)
 COPY_ASYNC(cuMemcpyHtoDAsync)
@@ -178,8 +178,8 @@ static CUresult copy_now(uintptr_t dst, uintptr_t src, size_t bytes) {
 
 #define COPY_NOW(name)                                                                                                         \
     CUresult name(CUdeviceptr dst, CUdeviceptr src, size_t bytes) {                                                            \
-        CUresult bad = enter(__func__);                                                                                        \
-        return bad ? bad : leave(copy_now(dst, src, bytes));                                                                   \
+        ENTER();                                                                                                               \
+        return leave(copy_now(dst, src, bytes));                                                                               \
     }
 COPY_NOW(cuMemcpy)
 COPY_NOW(cuMemcpyHtoD)
@@ -201,8 +201,8 @@ static CUresult fill(CUhandle handle, uintptr_t dst, uint32_t value, int width, 
 
 #define FILL_ASYNC(name, type)                                                                                                 \
     CUresult name(CUdeviceptr dst, type value, size_t count, CUhandle stream) {                                                \
-        CUresult bad = enter(__func__);                                                                                        \
-        return bad ? bad : leave(fill(stream, dst, value, sizeof(type), count, "fill"));                                       \
+        ENTER();                                                                                                               \
+        return leave(fill(stream, dst, value, sizeof(type), count, "fill"));                                                   \
     }
 FILL_ASYNC(cuMemsetD8Async, unsigned char)
 FILL_ASYNC(cuMemsetD16Async, unsigned short)
@@ -211,10 +211,10 @@ FILL_ASYNC(cuMemsetD32Async, unsigned)
 /* Without a stream, a fill is on the legacy stream and, as on a GPU, not waited for. */
 #define FILL_NOW(name, type)                                                                                                   \
     CUresult name(CUdeviceptr dst, type value, size_t count) {                                                                 \
-        CUresult bad = enter(__func__);                                                                                        \
-        if (!bad && emu.captures)                                                                                              \
+        ENTER();                                                                                                               \
+        if (emu.captures)                                                                                                      \
             return leave(invalidate(emu.captures, CAPTURE_UNSUPPORTED));                                                       \
-        return bad ? bad : leave(fill(0, dst, value, sizeof(type), count, "fill"));                                            \
+        return leave(fill(0, dst, value, sizeof(type), count, "fill"));                                                        \
     }
 FILL_NOW(cuMemsetD8, unsigned char)
 FILL_NOW(cuMemsetD16, unsigned short)
