@@ -173,7 +173,7 @@ class Emulator:
         """What stands in for a kernel launch: enqueue a `HostFunction`; the CUresult. Keep the function alive."""
         return int(self._lib.emu_launch(stream, function, user))
 
-    def kernel(self, stream: int, function: Callable[[], None]) -> int:
+    def kernel(self, stream: int, function: Callable[[], object]) -> int:
         """`launch` for any function, which is kept until `reset`.
 
         An exception in it is kept in `errors` and puts the device in error (719, launch failed).

@@ -239,23 +239,27 @@ EXPORT void emu_forget_calls(void) {
     pthread_mutex_unlock(&notes);
 }
 
-/* Work may release something, so it is waited for, though not for ever.
- * What is alive: contexts, streams, events, graphs, execs, pools, user objects; device, pooled and pinned allocations, then
- * the bytes of these three. */
+/* What is alive: contexts, streams, events, graphs, execs, pools, user objects; device, pooled and pinned allocations, then
+ * the bytes of these three. What a stream frees counts until the host has waited for that: if it has not, nobody can say
+ * that it is free. */
 EXPORT void emu_counts(uint64_t out[13]) {
     memset(out, 0, 13 * sizeof *out);
     pthread_mutex_lock(&emu.lock);
-    wait_for_work();
+    if (emu.sticky)
+        wait_for_work(); /* nobody else can, then */
     out[0] = (uint64_t)emu.retained;
     for (int kind = 0; kind < KINDS; kind++)
         for (Object *object = emu.objects[kind]; object; object = object->next)
             out[1 + kind] += !(kind == GRAPH && ((Graph *)object)->orphan);
     out[1 + STREAM] -= (emu.legacy != NULL) + (emu.per_thread != NULL);
     out[1 + POOL] -= emu.default_pool != NULL;
-    for (Alloc *alloc = emu.allocs; alloc; alloc = alloc->next) {
-        out[7 + alloc->memory]++;
-        out[10 + alloc->memory] += alloc->size;
-    }
+    for (int freed = 0; freed < 2; freed++)
+        for (Alloc *alloc = freed ? emu.freed : emu.allocs; alloc; alloc = alloc->next) {
+            if (freed && (emu.sticky || emu.host.at[alloc->slot] >= alloc->seq))
+                continue;
+            out[7 + alloc->memory]++;
+            out[10 + alloc->memory] += alloc->size;
+        }
     pthread_mutex_unlock(&emu.lock);
 }
 
@@ -274,12 +278,7 @@ EXPORT const char *emu_violation(int index) {
     return index >= 0 && index < violation_count && index < MAX_VIOLATIONS ? violations[index] : NULL;
 }
 
-/* Finish all work, drop everything that is alive, forget failures, calls and violations. */
-EXPORT void emu_reset(void) {
-    pthread_mutex_lock(&notes);
-    script_count = 0;
-    pthread_mutex_unlock(&notes);
-    pthread_mutex_lock(&emu.lock);
+static void end_streams(void) {
     for (Object *object = emu.objects[STREAM]; object; object = object->next) {
         ((Stream *)object)->closing = true;
         pthread_cond_signal(&((Stream *)object)->wake);
@@ -288,20 +287,22 @@ EXPORT void emu_reset(void) {
         pthread_cond_wait(&emu.changed, &emu.lock);
     emu.objects[STREAM] = NULL; /* each thread freed its own */
     emu.legacy = emu.per_thread = NULL;
+}
+
+static void drop_objects(void) {
     while (emu.objects[EXEC]) {
         Exec *exec = (Exec *)emu.objects[EXEC];
         remove_object(EXEC, exec);
-        exec->refs = 1;
         drop_exec(exec);
     }
+    while (emu.objects[GRAPH])
+        drop_graph((Graph *)emu.objects[GRAPH]);
     if (emu.default_pool) /* stays: whoever has asked for it once keeps its handle */
         remove_object(POOL, emu.default_pool);
     for (int kind = 0; kind < KINDS; kind++)
         while (emu.objects[kind]) {
             Object *object = emu.objects[kind];
             emu.objects[kind] = object->next;
-            if (kind == GRAPH)
-                free(((Graph *)object)->nodes);
             free(object);
         }
     while (emu.captures) {
@@ -314,6 +315,16 @@ EXPORT void emu_reset(void) {
         *pool = (Pool){.object = {.handle = pool->object.handle}};
         emu.objects[POOL] = &pool->object;
     }
+}
+
+/* Finish all work, drop everything that is alive, forget failures, calls and violations. */
+EXPORT void emu_reset(void) {
+    pthread_mutex_lock(&notes);
+    script_count = 0;
+    pthread_mutex_unlock(&notes);
+    pthread_mutex_lock(&emu.lock);
+    end_streams();
+    drop_objects();
     forget_memory();
     memset(emu.slots, 0, sizeof emu.slots);
     memset(&emu.host, 0, sizeof emu.host);

@@ -276,6 +276,13 @@ CUresult cuGraphReleaseUserObject(CUhandle graph_handle, CUhandle handle, unsign
 
 /* ---- graphs ---- */
 
+void drop_graph(Graph *graph) {
+    remove_object(GRAPH, graph);
+    let_go(graph->held);
+    free(graph->nodes);
+    free(graph);
+}
+
 CUresult cuGraphDestroy(CUhandle handle) {
     ENTER();
     Graph *graph = find_object(GRAPH, handle);
@@ -287,10 +294,7 @@ CUresult cuGraphDestroy(CUhandle handle) {
         capture->graph = NULL;
         invalidate(capture, OK);
     }
-    remove_object(GRAPH, graph);
-    let_go(graph->held);
-    free(graph->nodes);
-    free(graph);
+    drop_graph(graph);
     return leave(OK);
 }
 
@@ -338,9 +342,9 @@ static CUresult instantiate(CUhandle *out, CUhandle handle) {
 }
 
 CUresult cuGraphInstantiateWithFlags(CUhandle *out, CUhandle graph, uint64_t flags) {
-    CUresult bad = enter(__func__);
+    ENTER();
     (void)flags;
-    return bad ? bad : leave(instantiate(out, graph));
+    return leave(instantiate(out, graph));
 }
 
 typedef struct {
