@@ -126,7 +126,7 @@ class Engines:
         members = library.EngineInvalidityDiagnostics.__members__
         names = [name.lower().replace("_", " ") for name, bit in members.items() if causes & int(bit)]
         raise BundleError(
-            f"{path}: not valid on this machine ({', '.join(names) or 'no reason given'}); "
+            f"{path}: not valid on this machine: {', '.join(names) or 'for no reason given'}{self.reason()}; "
             f"rebuild the bundle: {recipe.command()}"
         )
 

@@ -12,14 +12,16 @@ from types import SimpleNamespace
 import pytest
 
 from swiftvr_trt import Bundle, BundleError, MachineError, MissingPackageError, MisuseError, Restorer
+from swiftvr_trt.engines.compiler import Job, compile_engine
 from swiftvr_trt.engines.doctor import has_driver
 from swiftvr_trt.engines.targets import RTX, TRT
 from swiftvr_trt.runtime import trt as binding
 from swiftvr_trt.runtime.cuda import check_machine
 from swiftvr_trt.runtime.gpu import Gpu, gpu_index
-from swiftvr_trt.runtime.trt import import_tensorrt
+from swiftvr_trt.runtime.trt import Engines, import_tensorrt
 
 from ..conftest import BundleFactory
+from ..engines.graphs import graph, node, ones, save
 from .fake_trt import VERSION, write_engine_bundle
 from .test_cli import write_clip
 
@@ -127,3 +129,18 @@ def test_a_bundle_for_another_machine_names_what_differs_and_how_to_rebuild(
 
 def test_a_bundle_built_for_the_gpu_that_was_there_names_no_capability(engines: Bundle) -> None:
     check_machine(_changed(engines, compute_capability=None), "A100", "8.0", SimpleNamespace(__version__=VERSION))
+
+
+@driverless
+def test_a_real_engine_is_refused_by_the_real_library_with_the_command_that_rebuilds_it(
+    engines: Bundle, tmp_path: Path
+) -> None:
+    """Not more can be had of the library without a driver: its runtime, our logger, and the engine's validity."""
+    library = pytest.importorskip("tensorrt_rtx")
+    model = save(graph([node("MatMul", "x w", "y")], {"x": (8, 16)}, "y", {"w": ones(16, 8)}), tmp_path / "m.onnx")
+    compile_engine(Job(model, tmp_path / "encode.engine", RTX, "SM120"))
+    with pytest.raises(
+        BundleError, match=r"encode.engine: not valid on this machine: .*; rebuild the bundle"
+    ) as caught:
+        Engines(library, replace(engines, path=tmp_path))
+    assert engines.manifest.recipe.command() in str(caught.value)
