@@ -25,7 +25,7 @@ def test_captured_work_runs_at_launch_and_at_every_launch(emulator: Emulator) ->
         calls: list[int] = []
         builder = lab.streams[0].create_graph_builder().begin_building()
         for i in range(3):
-            lab.launch(lab.streams[0], lambda i=i: calls.append(i))
+            lab.launch(lab.streams[0], partial(calls.append, i))
         graph = builder.end_building().complete()
         builder.close()
         lab.streams[0].sync()
@@ -104,8 +104,8 @@ def test_independent_branches_run_in_any_order() -> None:
                 order: list[str] = []
                 main = lab.streams[0].create_graph_builder().begin_building()
                 main, side = main.split(2)
-                lab.launch(main.stream, lambda order=order: order.append("main"))
-                lab.launch(side.stream, lambda order=order: order.append("side"))
+                lab.launch(main.stream, partial(order.append, "main"))
+                lab.launch(side.stream, partial(order.append, "side"))
                 graph = main.join(main, side).end_building().complete()
                 graph.launch(lab.streams[0])
                 lab.streams[0].sync()
