@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -248,6 +249,39 @@ def test_the_relaxed_mode_allows_allocation_and_other_threads(emulator: Emulator
         lab.streams[1].sync()
         builder.end_building()
         builder.close()
+
+
+@pytest.mark.parametrize(("mode", "code"), [("global", 900), ("thread_local", 0), ("relaxed", 0)])
+def test_the_mode_says_what_other_threads_may_do(hostile: Emulator, mode: str, code: int) -> None:
+    lab = Lab(hostile)
+    context = handle_return(driver.cuCtxGetCurrent())
+    builder = lab.streams[0].create_graph_builder().begin_building(mode)
+    results: list[int] = []
+
+    def allocate() -> None:
+        handle_return(driver.cuCtxSetCurrent(context))
+        results.append(int(driver.cuMemAlloc(8)[0]))
+
+    thread = threading.Thread(target=allocate)
+    thread.start()
+    thread.join()
+    assert results == [code]
+    if code:
+        with pytest.raises(RuntimeError, match="invalidated"):
+            builder.end_building()
+    else:
+        builder.end_building()
+
+
+def test_a_capture_is_ended_by_the_thread_that_began_it(hostile: Emulator) -> None:
+    lab = Lab(hostile)
+    mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+    handle_return(driver.cuStreamBeginCapture(lab.streams[0].handle, mode))
+    results: list[int] = []
+    thread = threading.Thread(target=lambda: results.append(int(driver.cuStreamEndCapture(lab.streams[0].handle)[0])))
+    thread.start()
+    thread.join()
+    assert results == [908]
 
 
 def test_a_thread_may_say_that_its_unsafe_calls_are_meant(emulator: Emulator) -> None:
