@@ -232,7 +232,7 @@ def test_the_legacy_stream_waits_for_blocking_streams_and_they_for_it(emulator: 
 
 def produce_and_consume(seed: int, *, wait: bool) -> tuple[bool, list[str]]:
     """One stream writes, another reads; whether the reader saw what was written, and what the emulator said."""
-    with emulated(seed, clean=wait) as emulator:
+    with emulated(seed, delay_us=300, clean=wait) as emulator:
         Device(0).set_current()
         with Lab(emulator) as lab:
             first, second = lab.streams
