@@ -27,7 +27,7 @@ from .cuda_emulator.process import (  # noqa: F401 - pytest finds its hooks here
     pytest_configure,
     pytest_runtest_protocol,
     pytest_runtestloop,
-    pytest_unconfigure,
+    pytest_sessionfinish,
 )
 
 ORACLE = Path(__file__).parent / "oracle"

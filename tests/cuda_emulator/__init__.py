@@ -173,7 +173,7 @@ class Emulator:
         """What stands in for a kernel launch: enqueue a `HostFunction`; the CUresult. Keep the function alive."""
         return int(self._lib.emu_launch(stream, function, user))
 
-    def kernel(self, stream: int, function: Callable[[], None]) -> int:
+    def kernel(self, stream: int, function: Callable[[], object]) -> int:
         """`launch` for any function, which is kept until `reset`.
 
         An exception in it is kept in `errors` and puts the device in error (719, launch failed).
@@ -208,7 +208,8 @@ class Emulator:
         at = self.touch(ptr, nbytes, write=write)
         if at is None:
             raise MemoryError(f"{nbytes} bytes at {ptr:#x} do not lie in one live allocation")
-        array = np.frombuffer((ctypes.c_uint8 * nbytes).from_address(at), kind).reshape(shape)
+        bytes_ = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(at))
+        array: NDArray[Any] = bytes_.view(kind).reshape(shape)
         array.flags.writeable = write
         return array
 

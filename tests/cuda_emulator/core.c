@@ -67,9 +67,9 @@ uint64_t next_random(uint64_t *state) { /* splitmix64 */
 }
 
 /* Mostly short, often none, now and then eight times as long: streams overtake each other both ways. */
-void nap(uint64_t *random) {
+void nap(uint64_t *random, unsigned delay_us) {
     uint64_t draw = next_random(random);
-    unsigned limit = emu.delay_us;
+    unsigned limit = delay_us;
     if (!limit || draw % 4 == 0)
         return;
     uint64_t us = (draw >> 8) % (limit + 1) * (draw % 16 == 1 ? 8 : 1);
@@ -177,15 +177,15 @@ CUresult leave(CUresult result) {
 
 /* ---- control ---- */
 
-EXPORT void emu_seed(uint64_t seed) {
-    pthread_mutex_lock(&emu.lock);
-    emu.seed = seed;
-    pthread_mutex_unlock(&emu.lock);
-}
-
-EXPORT void emu_set_delay_us(unsigned us) { emu.delay_us = us; }
-
-EXPORT void emu_limit_bytes(size_t bytes) { emu.limit_bytes = bytes; }
+#define SETTER(name, type, field)                                                                                              \
+    EXPORT void name(type value) {                                                                                             \
+        pthread_mutex_lock(&emu.lock);                                                                                         \
+        emu.field = value;                                                                                                     \
+        pthread_mutex_unlock(&emu.lock);                                                                                       \
+    }
+SETTER(emu_seed, uint64_t, seed)
+SETTER(emu_set_delay_us, unsigned, delay_us)
+SETTER(emu_limit_bytes, size_t, limit_bytes)
 
 /* The nth call of `name` from now returns `code`; an error of 700..719 stays until `emu_reset`. `name` may also be
  * "allocation" (any kind), or "operation" (anything that a stream or a graph executes; its code then always stays). */
@@ -239,23 +239,27 @@ EXPORT void emu_forget_calls(void) {
     pthread_mutex_unlock(&notes);
 }
 
-/* Work may release something, so it is waited for, though not for ever.
- * What is alive: contexts, streams, events, graphs, execs, pools, user objects; device, pooled and pinned allocations, then
- * the bytes of these three. */
+/* What is alive: contexts, streams, events, graphs, execs, pools, user objects; device, pooled and pinned allocations, then
+ * the bytes of these three. What a stream frees counts until the host has waited for that: if it has not, nobody can say
+ * that it is free. */
 EXPORT void emu_counts(uint64_t out[13]) {
     memset(out, 0, 13 * sizeof *out);
     pthread_mutex_lock(&emu.lock);
-    wait_for_work();
+    if (emu.sticky)
+        wait_for_work(); /* nobody else can, then */
     out[0] = (uint64_t)emu.retained;
     for (int kind = 0; kind < KINDS; kind++)
         for (Object *object = emu.objects[kind]; object; object = object->next)
             out[1 + kind] += !(kind == GRAPH && ((Graph *)object)->orphan);
     out[1 + STREAM] -= (emu.legacy != NULL) + (emu.per_thread != NULL);
     out[1 + POOL] -= emu.default_pool != NULL;
-    for (Alloc *alloc = emu.allocs; alloc; alloc = alloc->next) {
-        out[7 + alloc->memory]++;
-        out[10 + alloc->memory] += alloc->size;
-    }
+    for (int freed = 0; freed < 2; freed++)
+        for (Alloc *alloc = freed ? emu.freed : emu.allocs; alloc; alloc = alloc->next) {
+            if (freed && (emu.sticky || emu.host.at[alloc->slot] >= alloc->seq))
+                continue;
+            out[7 + alloc->memory]++;
+            out[10 + alloc->memory] += alloc->size;
+        }
     pthread_mutex_unlock(&emu.lock);
 }
 
@@ -274,12 +278,7 @@ EXPORT const char *emu_violation(int index) {
     return index >= 0 && index < violation_count && index < MAX_VIOLATIONS ? violations[index] : NULL;
 }
 
-/* Finish all work, drop everything that is alive, forget failures, calls and violations. */
-EXPORT void emu_reset(void) {
-    pthread_mutex_lock(&notes);
-    script_count = 0;
-    pthread_mutex_unlock(&notes);
-    pthread_mutex_lock(&emu.lock);
+static void end_streams(void) {
     for (Object *object = emu.objects[STREAM]; object; object = object->next) {
         ((Stream *)object)->closing = true;
         pthread_cond_signal(&((Stream *)object)->wake);
@@ -288,20 +287,22 @@ EXPORT void emu_reset(void) {
         pthread_cond_wait(&emu.changed, &emu.lock);
     emu.objects[STREAM] = NULL; /* each thread freed its own */
     emu.legacy = emu.per_thread = NULL;
+}
+
+static void drop_objects(void) {
     while (emu.objects[EXEC]) {
         Exec *exec = (Exec *)emu.objects[EXEC];
         remove_object(EXEC, exec);
-        exec->refs = 1;
         drop_exec(exec);
     }
+    while (emu.objects[GRAPH])
+        drop_graph((Graph *)emu.objects[GRAPH]);
     if (emu.default_pool) /* stays: whoever has asked for it once keeps its handle */
         remove_object(POOL, emu.default_pool);
     for (int kind = 0; kind < KINDS; kind++)
         while (emu.objects[kind]) {
             Object *object = emu.objects[kind];
             emu.objects[kind] = object->next;
-            if (kind == GRAPH)
-                free(((Graph *)object)->nodes);
             free(object);
         }
     while (emu.captures) {
@@ -314,6 +315,16 @@ EXPORT void emu_reset(void) {
         *pool = (Pool){.object = {.handle = pool->object.handle}};
         emu.objects[POOL] = &pool->object;
     }
+}
+
+/* Finish all work, drop everything that is alive, forget failures, calls and violations. */
+EXPORT void emu_reset(void) {
+    pthread_mutex_lock(&notes);
+    script_count = 0;
+    pthread_mutex_unlock(&notes);
+    pthread_mutex_lock(&emu.lock);
+    end_streams();
+    drop_objects();
     forget_memory();
     memset(emu.slots, 0, sizeof emu.slots);
     memset(&emu.host, 0, sizeof emu.host);

@@ -7,7 +7,6 @@
 
 #define DRIVER_VERSION 13000
 #define CONTEXT ((CUhandle)0xc0de0000) /* the primary context of the one device */
-#define KNOWN_FLAGS 7u
 
 static _Thread_local CUhandle contexts[16];
 static _Thread_local int depth; /* of the stack of contexts; its top is contexts[depth] */
@@ -232,10 +231,8 @@ CUresult cuMemAllocHost(uintptr_t *out, size_t bytes) {
 }
 
 CUresult cuMemHostAlloc(uintptr_t *out, size_t bytes, unsigned flags) {
-    CUresult bad = enter(__func__);
-    if (!bad && flags & ~KNOWN_FLAGS)
-        return leave(INVALID_VALUE);
-    return bad ? bad : leave(allocate_now(PINNED_MEMORY, bytes, out, __func__));
+    ENTER();
+    return leave(flags & ~7u ? INVALID_VALUE : allocate_now(PINNED_MEMORY, bytes, out, __func__));
 }
 
 CUresult cuMemFreeHost(uintptr_t ptr) {
@@ -353,9 +350,9 @@ CUresult cuMemPoolSetAttribute(CUhandle handle, int number, void *value) {
 }
 
 CUresult cuMemPoolSetAccess(CUhandle handle, const void *map, size_t count) {
-    CUresult bad = enter(__func__);
+    ENTER();
     (void)map, (void)count;
-    return bad ? bad : leave(find_object(POOL, handle) ? OK : INVALID_VALUE);
+    return leave(find_object(POOL, handle) ? OK : INVALID_VALUE);
 }
 
 /* The address is known at once, the memory is there when the stream has come to it. */
@@ -390,9 +387,12 @@ CUresult cuMemFreeAsync(CUdeviceptr ptr, CUhandle handle) {
     Alloc *alloc = alloc_at(ptr, false);
     if (!stream)
         return leave(INVALID_HANDLE);
-    if (!alloc || alloc->begin != ptr || alloc->memory == PINNED_MEMORY || alloc->dying)
-        return leave(alloc && alloc->dying ? (violation("double free of allocation %u", alloc->id), INVALID_VALUE)
-                                           : release(POOL_MEMORY, ptr));
+    if (!alloc || alloc->begin != ptr || alloc->memory == PINNED_MEMORY)
+        return leave(release(POOL_MEMORY, ptr)); /* which says what is wrong */
+    if (alloc->dying) {
+        violation("double free of allocation %u: a stream is about to free it", alloc->id);
+        return leave(INVALID_VALUE);
+    }
     Task task = {.action = RELEASE, .dst = ptr};
     CUresult result = submit(stream, &task, NULL);
     alloc->dying = !result;
@@ -420,9 +420,9 @@ const Entry driver_entries[] = {
 };
 
 static const Entry *find_entry(const char *name, int version) {
-    const Entry *const tables[] = {driver_entries, stream_entries, graph_entries};
+    const Entry *const tables[] = {driver_entries, stream_entries, work_entries, graph_entries};
     const Entry *best = NULL;
-    for (int table = 0; table < 3; table++)
+    for (int table = 0; table < 4; table++)
         for (const Entry *entry = tables[table]; entry->name; entry++)
             if (!strcmp(entry->name, name) && entry->since <= version && (!best || entry->since > best->since))
                 best = entry;

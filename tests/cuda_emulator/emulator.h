@@ -98,6 +98,7 @@ typedef struct Alloc {
     unsigned id, resets; /* resets: when it was made */
     bool live, born; /* born: the stream has come to the allocation */
     bool dying;      /* on its way to be freed */
+    uint32_t slot, seq; /* of the work that freed it, where that was a stream's */
     bool reported;
     int users; /* work that is touching it now */
     Access *accesses;
@@ -256,7 +257,7 @@ void *new_object(Kind kind, size_t bytes);
 void *find_object(Kind kind, uintptr_t handle);
 void remove_object(Kind kind, void *object);
 uint64_t next_random(uint64_t *state);
-void nap(uint64_t *random);
+void nap(uint64_t *random, unsigned delay_us); /* without the lock */
 void log_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 extern _Thread_local int in_callback; /* 1 in a host function, 2 in a kernel */
 extern _Thread_local const Work *current_work;
@@ -276,10 +277,15 @@ void check_canaries(void);
 void forget_memory(void);
 void wait_for_work(void);
 
+/* work.c */
+void perform(const Task *task, const Work *work);
+const char *task_name(const Task *task);
+
 /* stream.c */
 Stream *find_stream(uintptr_t handle);
 CUresult submit(Stream *stream, const Task *task, Exec *exec);
-void perform(const Task *task, const Work *work);
+void order_with_legacy(Stream *stream);
+Stream *capturing_blocking_stream(void);
 void wait_for(uint32_t slot, uint32_t seq);
 void host_learns(const Clock *clock);
 void merge(Clock *into, const Clock *from);
@@ -293,6 +299,7 @@ CUresult invalidate(Capture *capture, CUresult result);
 Capture *find_capture(uint64_t id);
 void launch(Exec *exec, const Op *op, Stream *stream);
 void drop_exec(Exec *exec);
+void drop_graph(Graph *graph);
 bool has_node(const Nodes *nodes, int index);
 
 /* The entry points of a file, ended by NULL. Where a name has several, the newest that the caller knows is meant. */
@@ -303,4 +310,4 @@ typedef struct {
 } Entry;
 #define ENTRY(name) {#name, 0, (void (*)(void))name}
 #define ENTRY_SINCE(name, version, function) {#name, version, (void (*)(void))function}
-extern const Entry driver_entries[], stream_entries[], graph_entries[];
+extern const Entry driver_entries[], stream_entries[], work_entries[], graph_entries[];

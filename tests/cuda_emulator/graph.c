@@ -276,6 +276,13 @@ CUresult cuGraphReleaseUserObject(CUhandle graph_handle, CUhandle handle, unsign
 
 /* ---- graphs ---- */
 
+void drop_graph(Graph *graph) {
+    remove_object(GRAPH, graph);
+    let_go(graph->held);
+    free(graph->nodes);
+    free(graph);
+}
+
 CUresult cuGraphDestroy(CUhandle handle) {
     ENTER();
     Graph *graph = find_object(GRAPH, handle);
@@ -287,10 +294,7 @@ CUresult cuGraphDestroy(CUhandle handle) {
         capture->graph = NULL;
         invalidate(capture, OK);
     }
-    remove_object(GRAPH, graph);
-    let_go(graph->held);
-    free(graph->nodes);
-    free(graph);
+    drop_graph(graph);
     return leave(OK);
 }
 
@@ -338,9 +342,9 @@ static CUresult instantiate(CUhandle *out, CUhandle handle) {
 }
 
 CUresult cuGraphInstantiateWithFlags(CUhandle *out, CUhandle graph, uint64_t flags) {
-    CUresult bad = enter(__func__);
+    ENTER();
     (void)flags;
-    return bad ? bad : leave(instantiate(out, graph));
+    return leave(instantiate(out, graph));
 }
 
 typedef struct {
@@ -426,8 +430,9 @@ void launch(Exec *exec, const Op *op, Stream *stream) {
             if (!has_node(&done, i) && contains(&done, &exec->nodes[i].deps))
                 ready[count++] = i;
         int index = ready[next_random(&stream->random) % (unsigned)count];
+        unsigned delay_us = emu.delay_us;
         pthread_mutex_unlock(&emu.lock);
-        nap(&stream->random);
+        nap(&stream->random, delay_us);
         pthread_mutex_lock(&emu.lock);
         const Node *node = &exec->nodes[index];
         Work work = {.slot = stream->slot, .seq = op->seq, .node = index, .clock = &op->clock, .before = &node->before,

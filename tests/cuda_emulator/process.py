@@ -31,11 +31,13 @@ LIMIT_SECONDS = 300
 class Second:
     """The second process. Serves one test at a time."""
 
-    def __init__(self, root: Path, files: Iterable[Path]) -> None:
+    def __init__(self, root: Path, files: Iterable[Path], *, coverage: bool) -> None:
         asked, asking = os.pipe()  # apart from stdin and stdout, which pytest takes for itself
         reading, reporting = os.pipe()
         self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:xdist"]
+        measured = ["-m", "coverage", "run", "--parallel-mode"] if coverage else []  # pytest-cov adds up what it finds
+        command = [sys.executable, *measured, "-m", "pytest"]
+        command += ["-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:xdist"]
         self._process = subprocess.Popen(
             [*command, *map(str, files)],
             stdin=subprocess.DEVNULL,
@@ -124,7 +126,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     config = item.config
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     files = dict.fromkeys(other.path for other in item.session.items if other.get_closest_marker(MARKER))
-    second = config.stash.get(SECOND_PROCESS, None) or Second(config.rootpath, files)
+    coverage = config.pluginmanager.hasplugin("_cov")
+    second = config.stash.get(SECOND_PROCESS, None) or Second(config.rootpath, files, coverage=coverage)
     config.stash[SECOND_PROCESS] = second
     try:
         for data in second.run(item.nodeid):
@@ -141,7 +144,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     return True
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    second = config.stash.get(SECOND_PROCESS, None)
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the second process, before anybody counts what it covered."""
+    second = session.config.stash.get(SECOND_PROCESS, None)
     if second:
         second.close()
