@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -92,6 +93,7 @@ def _engines(
 ) -> tuple[StageSpec, ...]:
     """Trace all stages, then compile them: the tracer's memory is free by then."""
     traced = _specs(trace_into(network, graphs.directory, graphs.store), report)
+    gc.collect()  # the tracer leaves cycles that hold whole networks, and the compiler needs the memory
     return build_engines(traced, graphs.directory, directory, target(recipe.target), recipe.resolution, report)
 
 

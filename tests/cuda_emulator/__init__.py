@@ -208,7 +208,8 @@ class Emulator:
         at = self.touch(ptr, nbytes, write=write)
         if at is None:
             raise MemoryError(f"{nbytes} bytes at {ptr:#x} do not lie in one live allocation")
-        array = np.frombuffer((ctypes.c_uint8 * nbytes).from_address(at), kind).reshape(shape)
+        bytes_ = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(at))
+        array: NDArray[Any] = bytes_.view(kind).reshape(shape)
         array.flags.writeable = write
         return array
 

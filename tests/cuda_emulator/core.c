@@ -67,9 +67,9 @@ uint64_t next_random(uint64_t *state) { /* splitmix64 */
 }
 
 /* Mostly short, often none, now and then eight times as long: streams overtake each other both ways. */
-void nap(uint64_t *random) {
+void nap(uint64_t *random, unsigned delay_us) {
     uint64_t draw = next_random(random);
-    unsigned limit = emu.delay_us;
+    unsigned limit = delay_us;
     if (!limit || draw % 4 == 0)
         return;
     uint64_t us = (draw >> 8) % (limit + 1) * (draw % 16 == 1 ? 8 : 1);
@@ -177,15 +177,15 @@ CUresult leave(CUresult result) {
 
 /* ---- control ---- */
 
-EXPORT void emu_seed(uint64_t seed) {
-    pthread_mutex_lock(&emu.lock);
-    emu.seed = seed;
-    pthread_mutex_unlock(&emu.lock);
-}
-
-EXPORT void emu_set_delay_us(unsigned us) { emu.delay_us = us; }
-
-EXPORT void emu_limit_bytes(size_t bytes) { emu.limit_bytes = bytes; }
+#define SETTER(name, type, field)                                                                                              \
+    EXPORT void name(type value) {                                                                                             \
+        pthread_mutex_lock(&emu.lock);                                                                                         \
+        emu.field = value;                                                                                                     \
+        pthread_mutex_unlock(&emu.lock);                                                                                       \
+    }
+SETTER(emu_seed, uint64_t, seed)
+SETTER(emu_set_delay_us, unsigned, delay_us)
+SETTER(emu_limit_bytes, size_t, limit_bytes)
 
 /* The nth call of `name` from now returns `code`; an error of 700..719 stays until `emu_reset`. `name` may also be
  * "allocation" (any kind), or "operation" (anything that a stream or a graph executes; its code then always stays). */

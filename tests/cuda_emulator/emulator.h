@@ -257,7 +257,7 @@ void *new_object(Kind kind, size_t bytes);
 void *find_object(Kind kind, uintptr_t handle);
 void remove_object(Kind kind, void *object);
 uint64_t next_random(uint64_t *state);
-void nap(uint64_t *random);
+void nap(uint64_t *random, unsigned delay_us); /* without the lock */
 void log_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 extern _Thread_local int in_callback; /* 1 in a host function, 2 in a kernel */
 extern _Thread_local const Work *current_work;

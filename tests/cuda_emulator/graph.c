@@ -430,8 +430,9 @@ void launch(Exec *exec, const Op *op, Stream *stream) {
             if (!has_node(&done, i) && contains(&done, &exec->nodes[i].deps))
                 ready[count++] = i;
         int index = ready[next_random(&stream->random) % (unsigned)count];
+        unsigned delay_us = emu.delay_us;
         pthread_mutex_unlock(&emu.lock);
-        nap(&stream->random);
+        nap(&stream->random, delay_us);
         pthread_mutex_lock(&emu.lock);
         const Node *node = &exec->nodes[index];
         Work work = {.slot = stream->slot, .seq = op->seq, .node = index, .clock = &op->clock, .before = &node->before,

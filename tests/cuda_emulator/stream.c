@@ -45,8 +45,9 @@ static void *stream_thread(void *argument) {
         if (!op)
             break;
         if (!emu.sticky) {
+            unsigned delay_us = emu.delay_us;
             pthread_mutex_unlock(&emu.lock);
-            nap(&stream->random);
+            nap(&stream->random, delay_us);
             pthread_mutex_lock(&emu.lock);
         }
         Work work = {.slot = stream->slot, .seq = op->seq, .node = -1, .clock = &op->clock, .what = task_name(&op->task)};

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -25,7 +26,7 @@ def test_captured_work_runs_at_launch_and_at_every_launch(emulator: Emulator) ->
         calls: list[int] = []
         builder = lab.streams[0].create_graph_builder().begin_building()
         for i in range(3):
-            lab.launch(lab.streams[0], lambda i=i: calls.append(i))
+            lab.launch(lab.streams[0], partial(calls.append, i))
         graph = builder.end_building().complete()
         builder.close()
         lab.streams[0].sync()
@@ -104,8 +105,8 @@ def test_independent_branches_run_in_any_order() -> None:
                 order: list[str] = []
                 main = lab.streams[0].create_graph_builder().begin_building()
                 main, side = main.split(2)
-                lab.launch(main.stream, lambda order=order: order.append("main"))
-                lab.launch(side.stream, lambda order=order: order.append("side"))
+                lab.launch(main.stream, partial(order.append, "main"))
+                lab.launch(side.stream, partial(order.append, "side"))
                 graph = main.join(main, side).end_building().complete()
                 graph.launch(lab.streams[0])
                 lab.streams[0].sync()
@@ -248,6 +249,39 @@ def test_the_relaxed_mode_allows_allocation_and_other_threads(emulator: Emulator
         lab.streams[1].sync()
         builder.end_building()
         builder.close()
+
+
+@pytest.mark.parametrize(("mode", "code"), [("global", 900), ("thread_local", 0), ("relaxed", 0)])
+def test_the_mode_says_what_other_threads_may_do(hostile: Emulator, mode: str, code: int) -> None:
+    lab = Lab(hostile)
+    context = handle_return(driver.cuCtxGetCurrent())
+    builder = lab.streams[0].create_graph_builder().begin_building(mode)
+    results: list[int] = []
+
+    def allocate() -> None:
+        handle_return(driver.cuCtxSetCurrent(context))
+        results.append(int(driver.cuMemAlloc(8)[0]))
+
+    thread = threading.Thread(target=allocate)
+    thread.start()
+    thread.join()
+    assert results == [code]
+    if code:
+        with pytest.raises(RuntimeError, match="invalidated"):
+            builder.end_building()
+    else:
+        builder.end_building()
+
+
+def test_a_capture_is_ended_by_the_thread_that_began_it(hostile: Emulator) -> None:
+    lab = Lab(hostile)
+    mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+    handle_return(driver.cuStreamBeginCapture(lab.streams[0].handle, mode))
+    results: list[int] = []
+    thread = threading.Thread(target=lambda: results.append(int(driver.cuStreamEndCapture(lab.streams[0].handle)[0])))
+    thread.start()
+    thread.join()
+    assert results == [908]
 
 
 def test_a_thread_may_say_that_its_unsafe_calls_are_meant(emulator: Emulator) -> None:

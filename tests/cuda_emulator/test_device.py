@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -207,7 +208,7 @@ def test_a_stream_keeps_its_order(emulator: Emulator) -> None:
     order: list[int] = []
     with Lab(emulator) as lab:
         for i in range(50):
-            lab.launch(lab.streams[0], lambda i=i: order.append(i))
+            lab.launch(lab.streams[0], partial(order.append, i))
         lab.streams[0].sync()
     assert order == list(range(50))
 
@@ -215,9 +216,14 @@ def test_a_stream_keeps_its_order(emulator: Emulator) -> None:
 def test_the_legacy_stream_waits_for_blocking_streams_and_they_for_it(emulator: Emulator) -> None:
     order: list[str] = []
     streams = [Device(0).create_stream(options=StreamOptions(nonblocking=False)) for _ in range(2)]
-    emulator.kernel(int(streams[0].handle), lambda: (time.sleep(0.01), order.append("before")))
-    emulator.kernel(0, lambda: (time.sleep(0.01), order.append("legacy")))
-    emulator.kernel(int(streams[1].handle), lambda: order.append("after"))
+
+    def slowly(name: str) -> None:
+        time.sleep(0.01)
+        order.append(name)
+
+    emulator.kernel(int(streams[0].handle), partial(slowly, "before"))
+    emulator.kernel(0, partial(slowly, "legacy"))
+    emulator.kernel(int(streams[1].handle), partial(order.append, "after"))
     streams[1].sync()
     assert order == ["before", "legacy", "after"]
     for stream in streams:
@@ -226,7 +232,7 @@ def test_the_legacy_stream_waits_for_blocking_streams_and_they_for_it(emulator: 
 
 def produce_and_consume(seed: int, *, wait: bool) -> tuple[bool, list[str]]:
     """One stream writes, another reads; whether the reader saw what was written, and what the emulator said."""
-    with emulated(seed, clean=wait) as emulator:
+    with emulated(seed, delay_us=300, clean=wait) as emulator:
         Device(0).set_current()
         with Lab(emulator) as lab:
             first, second = lab.streams

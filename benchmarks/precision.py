@@ -1,0 +1,96 @@
+"""What lower precisions cost: a real clip through bundles of each precision, against the float32 bundle.
+
+    python -m benchmarks.precision --checkpoint DIR [--clip FILE] [--frames 60] [-o results.json]
+
+ONNX Runtime executes the graphs on the CPU, the quantised ones too, so this measures the number formats and the
+scales; a GPU's kernels round elsewhere. "plain cast" is the transformer cast to float16 as a whole, without any of this
+tool's rewrites, between float32 autoencoder stages. PSNR is over all frames, against white.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from swiftvr_trt import Restorer
+from swiftvr_trt.engines.cache import BundleCache
+from swiftvr_trt.engines.geometry import Resolution
+from swiftvr_trt.engines.manifest import QUANTISED, Recipe
+from swiftvr_trt.export.build import build
+from swiftvr_trt.export.checkpoint import Checkpoint, load_checkpoint
+from swiftvr_trt.export.dit_stage import DitStage
+from swiftvr_trt.export.pixels import frames_out
+from swiftvr_trt.export.reference import Reference
+from swiftvr_trt.export.rewrites import ALL
+from swiftvr_trt.export.scales import SAMPLE, Scales
+from swiftvr_trt.runtime.media import Picture, open_source
+from swiftvr_trt.runtime.session import Frame
+
+PRECISIONS = ("fp16", "fp8")
+_WHITE = 255.0
+
+
+def psnr(ours: list[Frame], theirs: list[Frame]) -> float:
+    """Decibels; infinity if there is no difference."""
+    squares = [np.square(a.astype(np.float64) - b).mean() for a, b in zip(ours, theirs, strict=True)]
+    error = float(np.mean(squares))
+    return float("inf") if error == 0 else 10 * float(np.log10(_WHITE**2 / error))
+
+
+def restored(checkpoint: Checkpoint, recipe: Recipe, place: Path, frames: list[Frame]) -> list[Frame]:
+    """The clip through a bundle."""
+    scales = Scales().find(checkpoint, recipe, click.echo) if recipe.precision in QUANTISED else None
+    bundle = build(checkpoint, recipe, place / recipe.precision, lambda _line: None, calibration=scales)
+    with Restorer.open(bundle) as restorer:
+        return list(restorer.restore(frames))
+
+
+@torch.no_grad()
+def plain_cast(checkpoint: Checkpoint, size: Resolution, clip_len: int, frames: list[Frame]) -> Iterator[Frame]:
+    """The clip through a transformer that was cast as a whole."""
+    reference = Reference(checkpoint, size, clip_len=clip_len)
+    latents = clip_len // 4 + 1
+    cast = DitStage(checkpoint.dit, checkpoint.prompt, size, latents, ALL.without(ALL.names())).half()
+    state = checkpoint.reae.decoder.initial_state(size.latent_height, size.latent_width)
+    for chunk, seen in reference.encode(frames):
+        out = cast(seen.half()).float()[chunk.context :]
+        pixels, state = checkpoint.reae.decoder(out, state)
+        yield from frames_out(pixels[chunk.skip : chunk.skip + chunk.emit], size).numpy()
+
+
+@click.command()
+@click.option("--checkpoint", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--clip", type=click.Path(exists=True, path_type=Path), default=SAMPLE, show_default=True)
+@click.option("--frames", default=40, show_default=True)
+@click.option("--clip-len", default=24, show_default=True)
+@click.option("--upscale", default=2.0, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the figures as JSON, too.")
+def main(checkpoint: Path, clip: Path, frames: int, clip_len: int, upscale: float, output: Path | None) -> None:
+    """Restore the clip in every precision and print the distance to float32."""
+    loaded, digest = load_checkpoint(checkpoint), BundleCache().checkpoint_digest(checkpoint)
+    with open_source(clip) as source:
+        taken = list(islice((item.pixels for item in source if isinstance(item, Picture)), frames))
+    size = Resolution(round(taken[0].shape[1] * upscale), round(taken[0].shape[0] * upscale))
+    results = {}
+    with tempfile.TemporaryDirectory() as directory:
+        for name in ("fp32", *PRECISIONS):
+            recipe = Recipe(digest, size.width, size.height, clip_len, name, "onnx")
+            results[name] = restored(loaded, recipe, Path(directory), taken)
+    results["plain cast"] = list(plain_cast(loaded, size, clip_len, taken))
+    table = {name: round(psnr(out, results["fp32"]), 2) for name, out in results.items() if name != "fp32"}
+    for name, value in table.items():
+        click.echo(f"{name:12} {value:6.2f} dB to fp32")
+    if output is not None:
+        facts = {"checkpoint": checkpoint.name, "clip": clip.name, "frames": len(taken), "size": str(size)}
+        output.write_text(json.dumps({**facts, "psnr_db": table}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
