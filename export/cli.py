@@ -196,17 +196,19 @@ def inspect(bundle: Path, as_json: bool, kernels: bool, picture: Path | None, in
     from ..engines.bundle import Bundle
     from ..engines.geometry import Resolution
     from ..engines.inspect import engine_facts, inspect_bundle
+    from ..runtime.plan import plan_memory
     from ..runtime.program import plan_buffers
+    from ..runtime.restorer import ORT_TARGETS
     from .show import print_kernels, print_report, write_picture
 
     opened = Bundle.open(bundle)
     size = Resolution.parse(input_size) if input_size else opened.manifest.recipe.resolution
-    planned = plan_buffers(opened.manifest, size.height, size.width)
-    report = inspect_bundle(
-        opened,
-        stream_input=(size.width, size.height),
-        stream_bytes=sum(spec.nbytes for spec in planned.values()),
-    )
+    if opened.manifest.recipe.target in ORT_TARGETS:  # every buffer is an array of its own
+        planned = plan_buffers(opened.manifest, size.height, size.width)
+        stream_bytes = sum(spec.nbytes for spec in planned.values())
+    else:
+        stream_bytes = plan_memory(opened.manifest, size.height, size.width).device.nbytes
+    report = inspect_bundle(opened, stream_input=(size.width, size.height), stream_bytes=stream_bytes)
     if picture is not None:
         write_picture(report, picture)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from swiftvr_trt.engines.targets import RTX, TRT
 from swiftvr_trt.runtime import trt as binding
 from swiftvr_trt.runtime.cuda import check_machine
 from swiftvr_trt.runtime.gpu import Gpu, gpu_index
+from swiftvr_trt.runtime.plan import plan_memory
 from swiftvr_trt.runtime.trt import Engines, import_tensorrt
 
 from ..conftest import BundleFactory
@@ -144,3 +146,10 @@ def test_a_real_engine_is_refused_by_the_real_library_with_the_command_that_rebu
     ) as caught:
         Engines(library, replace(engines, path=tmp_path))
     assert engines.manifest.recipe.command() in str(caught.value)
+
+
+def test_inspect_prints_the_bytes_that_a_stream_takes_on_the_gpu(engines: Bundle) -> None:
+    command = [sys.executable, "-m", "swiftvr_trt.export.cli", "inspect", str(engines.path), "--json"]
+    said = subprocess.run([*command, "--input-size", "57x33"], capture_output=True, text=True, timeout=120, check=False)
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout)["stream_bytes"] == plan_memory(engines.manifest, 33, 57).device.nbytes
