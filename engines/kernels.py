@@ -34,6 +34,9 @@ _MATRIX = frozenset({"Fc", "Dot", "Gemm", "Bmm", "Matm"})
 _ON_THE_HOST = frozenset({"shape_call"})
 _BITS = {"FP4": 4, "FP8": 8, "Int8": 8, "UInt8": 8, "Half": 16, "BFloat16": 16, "Float": 32}
 
+_FP4_FORMAT = "E2M1"
+"""The compiler writes FP8 for E4M3, but FP4E2M1; here formats are called by their width."""
+
 _KERNEL = re.compile(r"^Name: (?P<name>.+?), LayerType: (?P<layer>\w+), Inputs: \[(?P<rest>.*)$", re.MULTILINE)
 _TENSOR = re.compile(r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dims>[-\d,]*)\].*?Datatype: (?P<dtype>\w+)")
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
@@ -160,7 +163,11 @@ def _kernel(match: re.Match[str], profiles: Mapping[str, int]) -> Kernel:
 
 def _tensors(text: str) -> tuple[Tensor, ...]:
     return tuple(
-        Tensor(found["name"], tuple(int(side) for side in found["dims"].split(",") if side), found["dtype"])
+        Tensor(
+            found["name"],
+            tuple(int(side) for side in found["dims"].split(",") if side),
+            found["dtype"].removesuffix(_FP4_FORMAT),
+        )
         for found in _TENSOR.finditer(text)
     )
 

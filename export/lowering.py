@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import nvfp4
 from .precision import FP32, Precision
 from .quantize import E4M3_MAX, dequantize, fake_quantize, fp8_scale, quantize
 from .rewrites import Affine
@@ -45,7 +46,10 @@ class Lowering:
             return self.plain(affine)
         if self.observe is not None:
             return Observed(self.plain(affine), [self._named(part)], self.observe)
-        return Fp8Linear(affine, self.largest[self._named(part)], self.precision)
+        largest = self.largest[self._named(part)]
+        if self.precision.linears == "nvfp4":
+            return Nvfp4Linear(affine, largest, self.precision)
+        return Fp8Linear(affine, largest, self.precision)
 
     def attention(self) -> nn.Module:
         """softmax(q k^T) v, q already scaled."""
@@ -100,6 +104,26 @@ class Fp8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight: Tensor = dequantize(self.weight, self.weight_scale)
         return fake_quantize(x, self.input_scale) @ weight + self.bias
+
+
+class Nvfp4Linear(nn.Module):
+    """x W^T + b with x and W in NVFP4; the weight is stored quantised, [out, in / 2] bytes."""
+
+    def __init__(self, affine: Affine, largest: float, precision: Precision) -> None:
+        super().__init__()
+        self.dtype = precision.compute or torch.float32
+        weight = affine.weight.float()
+        self.scale = nn.Buffer(nvfp4.tensor_scale(float(weight.abs().max())))
+        self.scales = nn.Buffer(nvfp4.block_scales(weight, self.scale))
+        self.weight = nn.Buffer(nvfp4.pack(nvfp4.rounded(weight, self.scales, self.scale)))
+        self.input_scale = nn.Buffer(nvfp4.tensor_scale(largest))
+        self.bias = nn.Buffer(affine.bias.to(self.dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens lie on one axis: with two of them the compiler leaves the bias out of what follows the product."""
+        rows = nvfp4.round_trip(x.flatten(0, -2), self.input_scale).to(self.dtype)
+        weight = nvfp4.dequantize(self.weight, self.scales, self.scale).to(self.dtype)
+        return (rows @ weight.T + self.bias).unflatten(0, x.shape[:-1])
 
 
 class Fp8Attention(nn.Module):

@@ -23,7 +23,7 @@ from onnx_ir import DataType, ExternalTensor, Model, SymbolicDim, save
 from ..engines.geometry import MAX_SIDE
 from ..engines.manifest import Role, StageSpec, TensorSpec
 from ..errors import StageError
-from .quantize import TRANSLATIONS
+from . import nvfp4, quantize
 from .stages import Stage
 
 OPSET = 23
@@ -134,7 +134,7 @@ def trace(stage: Stage) -> Model:
         exported = torch.onnx.export(
             program,
             dynamo=True,
-            custom_translation_table=dict(TRANSLATIONS),
+            custom_translation_table={**quantize.TRANSLATIONS, **nvfp4.TRANSLATIONS},
             opset_version=OPSET,
             input_names=names,
             output_names=[name for name, _ in stage.outputs],
