@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 _BITS = {"fp4": 4, "fp8": 8, "int8": 8, "fp16": 16, "bf16": 16, "fp32": 32, "fp64": 64}
+_TO_FP4 = "TRT_FP4DynamicQuantize"
 _THROUGH = frozenset({"Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"})
 
 
@@ -103,10 +104,13 @@ class _Graph:
         return min(widths, key=lambda precision: _BITS.get(precision, 64))
 
     def _source_type(self, name: str) -> str:
-        made = self._made_by.get(name)
-        while made is not None and made.op_type in _THROUGH - {"Cast", "QuantizeLinear"}:
-            name = made.input[0]
-            made = self._made_by.get(name)
+        """Type of what a value was dequantized from, or else its own."""
+        source, made = name, self._made_by.get(name)
+        while made is not None and made.op_type in _THROUGH - {"QuantizeLinear"}:
+            source = made.input[0]
+            if made.op_type == "DequantizeLinear":
+                return self._types.get(source, "unknown")
+            made = self._made_by.get(source)
         return self._types.get(name, "unknown")
 
     def is_attention(self, node: NodeProto) -> bool:
@@ -148,6 +152,9 @@ def _infer(model: ModelProto, shapes: Mapping[str, Shape]) -> tuple[dict[str, st
     del fixed.graph.value_info[:]  # what the exporter noted may hold the symbols that have just been replaced
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
+    for node in fixed.graph.node:
+        if node.op_type == _TO_FP4:
+            _stand_in(node)
     fixed = shape_inference.infer_shapes(fixed, data_prop=True)
     words = {
         TensorProto.FLOAT: "fp32",
@@ -169,6 +176,13 @@ def _infer(model: ModelProto, shapes: Mapping[str, Shape]) -> tuple[dict[str, st
         types[tensor.name] = words.get(tensor.data_type, "other")
         known[tensor.name] = tuple(tensor.dims)
     return types, known
+
+
+def _stand_in(node: NodeProto) -> None:
+    """Shape inference does not know TensorRT's operator; a cast to FP4 has its first output's type and shape."""
+    from onnx import TensorProto, helper
+
+    node.CopyFrom(helper.make_node("Cast", node.input[:1], node.output[:1], to=TensorProto.FLOAT4E2M1))
 
 
 def _matmul(graph: _Graph, node: NodeProto) -> int:

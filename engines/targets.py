@@ -120,6 +120,16 @@ def check_buildable(name: str, precision: str) -> Target:
     return chosen
 
 
+def check_executable(precision: str) -> None:
+    """`MisuseError` in one line if ONNX Runtime cannot execute the graphs of this precision as they are."""
+    if precision == "nvfp4":
+        takes = ", ".join(name for name in PRECISIONS if name != precision)
+        raise MisuseError(
+            f"precision {precision} is not available as ONNX (its graphs hold an operator that only TensorRT executes); "
+            f"it takes: {takes}; for {precision} use build-engine --target rtx5090"
+        )
+
+
 def _why_not(chosen: Target, precision: str) -> str:
     """The reason, where it is not plain."""
     if precision not in PRECISIONS or not chosen.compiled:

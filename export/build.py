@@ -17,7 +17,7 @@ from ..engines.assemble import build_engines
 from ..engines.bundle import PARTIAL, Bundle, BundleWriter
 from ..engines.compiler import compiler_version
 from ..engines.manifest import Recipe, StageSpec
-from ..engines.targets import target
+from ..engines.targets import check_executable, target
 from ..errors import MissingPackageError, MisuseError
 from .calibrate import FILE, Calibration
 from .checkpoint import Checkpoint, load_checkpoint
@@ -66,6 +66,8 @@ def build(
     if precision(recipe.precision).quantised and calibration is None:
         raise MisuseError(f"precision {recipe.precision} needs scales, expected a calibration; see export/scales.py")
     compiled = recipe.target != "onnx" and target(recipe.target).compiled
+    if not compiled:
+        check_executable(recipe.precision)
     compiler, version_of_it = _compiler(recipe)
     with BundleWriter(path) as writer, ExitStack() as stack:
         loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)

@@ -84,7 +84,9 @@ def command() -> None:
 def onnx(output: Path, resolution: str, **options: Any) -> None:
     """Trace a checkpoint into a bundle of ONNX graphs, which ONNX Runtime runs as they are."""
     from ..engines.cache import BundleCache
+    from ..engines.targets import check_executable
 
+    check_executable(options["precision"])
     scales = _scales(options)
     recipe = _recipe(BundleCache(), scales, target="onnx", resolution=resolution, **options)
     with ExitStack() as stack:

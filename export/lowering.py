@@ -112,10 +112,7 @@ class Nvfp4Linear(nn.Module):
     def __init__(self, affine: Affine, largest: float, precision: Precision) -> None:
         super().__init__()
         self.dtype = precision.compute or torch.float32
-        weight = affine.weight.float()
-        self.scale = nn.Buffer(nvfp4.tensor_scale(float(weight.abs().max())))
-        self.scales = nn.Buffer(nvfp4.block_scales(weight, self.scale))
-        self.weight = nn.Buffer(nvfp4.pack(nvfp4.rounded(weight, self.scales, self.scale)))
+        self.weight, self.scales, self.scale = map(nn.Buffer, nvfp4.quantized(affine.weight.float()))
         self.input_scale = nn.Buffer(nvfp4.tensor_scale(largest))
         self.bias = nn.Buffer(affine.bias.to(self.dtype))
 

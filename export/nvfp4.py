@@ -31,6 +31,8 @@ E2M1 = torch.float4_e2m1fn_x2
 E2M1_MAX = 6.0
 DOMAIN = "trt"
 _ONNX_E4M3 = 17
+_ROWS = 2048
+"""Of a weight at a time: what is in between would be several times its size."""
 _SIGN = 8
 _MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
@@ -80,6 +82,16 @@ def unpack(packed: Tensor) -> Tensor:
     codes = packed.view(torch.uint8)
     both = torch.stack([codes & 0xF, codes >> 4], dim=-1).flatten(-2)
     return torch.tensor((*_MAGNITUDES, *(-size for size in _MAGNITUDES)))[both.int()]
+
+
+def quantized(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """weight float32 [N, K] -> E2M1 [N, K / 2], block scales E4M3 [N, K / 16], tensor scale."""
+    scale = tensor_scale(float(weight.abs().max()))
+    packed, scales = [], []
+    for rows in weight.split(_ROWS):
+        scales.append(block_scales(rows, scale))
+        packed.append(pack(rounded(rows, scales[-1], scale)).view(torch.uint8))
+    return torch.cat(packed).view(E2M1), torch.cat(scales), scale
 
 
 @torch.library.custom_op("swiftvr::nvfp4_round_trip", mutates_args=())
