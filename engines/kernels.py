@@ -29,6 +29,8 @@ ATTENTION, GEMM, CONV, ELEMENTWISE, MOVE, QUANTIZE, RESIZE, OTHER = KINDS = (
 
 _CONVOLUTIONS = frozenset({"correlation", "deconv", "conv", "convolution"})
 _MOVES = frozenset({"Move", "Tran", "Resh", "Slic", "Conc", "Gath", "Copy", "Repl", "Expa", "Sque", "Unsq", "Cast"})
+_ROUNDING = frozenset({"Mul", "Div", "Min", "Max", "Roun", "Dyna"})
+_GENERATED = frozenset({"kgen", "runtime_fusion", "runtime_function"})
 _MATRIX = frozenset({"Fc", "Dot", "Gemm", "Bmm", "Matm"})
 
 _ON_THE_HOST = frozenset({"shape_call"})
@@ -91,7 +93,7 @@ class Kernel:
         parts = _parts(self.name)
         if self.layer == "gemm" or _MATRIX & parts:
             return GEMM
-        return _kind_of_generated(parts, self) if self.layer in ("kgen", "runtime_fusion") else OTHER
+        return _kind_of_generated(parts, self) if self.layer in _GENERATED else OTHER
 
     @property
     def precision(self) -> str:
@@ -190,6 +192,6 @@ def _kind_of_generated(parts: set[str], kernel: Kernel) -> str:
     if not parts - _MOVES:
         return MOVE
     small = {tensor.dtype for tensor in kernel.outputs} & {"FP8", "FP4", "Int8", "E8M0"}
-    if small and not parts - _MOVES - {"Mul", "Div", "Min", "Max", "Roun"}:
+    if small and not parts - _MOVES - _ROUNDING:
         return QUANTIZE
     return ELEMENTWISE

@@ -125,7 +125,7 @@ def check_executable(precision: str) -> None:
     if precision == "nvfp4":
         takes = ", ".join(name for name in PRECISIONS if name != precision)
         raise MisuseError(
-            f"precision {precision} is not available as ONNX (its graphs hold an operator that only TensorRT executes); "
+            f"precision {precision} is not available as ONNX (an operator in its graphs is TensorRT's own); "
             f"it takes: {takes}; for {precision} use build-engine --target rtx5090"
         )
 

@@ -107,8 +107,11 @@ class DitStage(nn.Module):
 
 
 def _cuts(latents: int, parts: int) -> tuple[int, ...]:
-    """Where to cut a chunk of `latents` or one latent less into `parts` equal parts; none if a part could be empty."""
-    return tuple(latents * k // parts for k in range(1, parts)) if latents > parts else ()
+    """Where to cut a chunk of `latents` or one latent less into `parts` equal parts; nowhere if the last part, whose
+    length is free, could be a single latent: the tracer would take that for a constant.
+    """
+    cuts = tuple(latents * k // parts for k in range(1, parts))
+    return cuts if cuts and latents - 1 - cuts[-1] > 1 else ()
 
 
 def plan_layers(

@@ -47,7 +47,7 @@ class Lowering:
         if self.observe is not None:
             return Observed(self.plain(affine), [self._named(part)], self.observe)
         largest = self.largest[self._named(part)]
-        if self.precision.linears == "nvfp4":
+        if self.precision.linears == "nvfp4" and affine.weight.shape[1] % nvfp4.BLOCK == 0:
             return Nvfp4Linear(affine, largest, self.precision)
         return Fp8Linear(affine, largest, self.precision)
 
@@ -120,7 +120,8 @@ class Nvfp4Linear(nn.Module):
         """Tokens lie on one axis: with two of them the compiler leaves the bias out of what follows the product."""
         rows = nvfp4.round_trip(x.flatten(0, -2), self.input_scale).to(self.dtype)
         weight = nvfp4.dequantize(self.weight, self.scales, self.scale).to(self.dtype)
-        return (rows @ weight.T + self.bias).unflatten(0, x.shape[:-1])
+        out: Tensor = (rows @ weight.T + self.bias).unflatten(0, x.shape[:-1])
+        return out
 
 
 class Fp8Attention(nn.Module):

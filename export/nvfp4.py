@@ -52,20 +52,23 @@ def to_e2m1(x: Tensor) -> Tensor:
 def block_scales(x: Tensor, scale: Tensor) -> Tensor:
     """x float32 [.., K] -> E4M3 [.., K / 16]: what maps the largest magnitude of each block to 6."""
     largest = x.unflatten(-1, (-1, BLOCK)).abs().amax(-1)
-    return (largest / E2M1_MAX / scale).clamp(max=E4M3_MAX).to(E4M3)
+    scales: Tensor = (largest / E2M1_MAX / scale).clamp(max=E4M3_MAX).to(E4M3)
+    return scales
 
 
 def rounded(x: Tensor, scales: Tensor, scale: Tensor) -> Tensor:
     """x float32 [.., K] in units of its scales, rounded: E2M1 values as float32 [.., K]; zeros where a scale is 0."""
     unit = (scales.float() * scale).unsqueeze(-1)
     blocks = x.unflatten(-1, (-1, BLOCK))
-    return to_e2m1(torch.where(unit > 0, blocks / unit, 0.0)).flatten(-2)
+    values: Tensor = torch.where(unit > 0, blocks / unit, 0.0)
+    return to_e2m1(values).flatten(-2)
 
 
 def restored(values: Tensor, scales: Tensor, scale: Tensor) -> Tensor:
     """The inverse of `rounded`, up to the rounding."""
     unit = (scales.float() * scale).unsqueeze(-1)
-    return (values.unflatten(-1, (-1, BLOCK)) * unit).flatten(-2)
+    x: Tensor = (values.unflatten(-1, (-1, BLOCK)) * unit).flatten(-2)
+    return x
 
 
 def pack(values: Tensor) -> Tensor:
@@ -144,7 +147,8 @@ def _onnx_round_trip(x: Any, scale: Any) -> Any:
 
 
 def _onnx_dequantize(values: Any, scales: Any, scale: Any) -> Any:
-    return op.DequantizeLinear(values, op.DequantizeLinear(scales, scale), axis=-1, block_size=BLOCK)
+    units: Any = op.DequantizeLinear(scales, scale)
+    return op.DequantizeLinear(values, units, axis=-1, block_size=BLOCK)
 
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {

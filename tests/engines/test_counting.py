@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from swiftvr_trt.engines.counting import Count, count, count_file, share_among
 from swiftvr_trt.errors import StageError
@@ -120,6 +121,33 @@ def _quantized() -> onnx.ModelProto:
 
 def test_a_product_of_quantized_operands_counts_as_fp8() -> None:
     assert count(_quantized(), {}).by_precision() == {"fp16": 2 * 3 * 7 * 2, "fp8": 2 * 3 * 5 * 7}
+
+
+def test_a_product_in_nvfp4_is_counted_although_its_quantizer_is_no_onnx_operator() -> None:
+    """The input [3, 32] passes TensorRT's operator, the weight [7, 32] is stored in 4 bits, and both are cast."""
+    import ml_dtypes
+
+    nodes = [
+        helper.make_node(
+            "TRT_FP4DynamicQuantize", ["x", "scale"], ["q", "qs"], domain="trt", axis=-1, block_size=16, scale_type=17
+        ),
+        node("DequantizeLinear", "qs scale", "qs32"),
+        node("DequantizeLinear", "q qs32", "x32", axis=-1, block_size=16),
+        node("Cast", "x32", "x16", to=HALF),
+        node("DequantizeLinear", "ws scale", "ws32"),
+        node("DequantizeLinear", "w ws32", "w32", axis=-1, block_size=16),
+        node("Cast", "w32", "w16", to=HALF),
+        node("Transpose", "w16", "wt", perm=[1, 0]),
+        node("MatMul", "x16 wt", "y"),
+    ]
+    constants = {
+        "scale": np.array(0.5, np.float32),
+        "w": ones(7, 32, dtype=ml_dtypes.float4_e2m1fn),
+        "ws": ones(7, 2, dtype=ml_dtypes.float8_e4m3fn),
+    }
+    model = graph(nodes, {"x": (3, 32)}, "y", constants, dtype=HALF)
+    model.opset_import.append(helper.make_opsetid("trt", 1))
+    assert count(model, {}).by_precision() == {"fp4": 2 * 3 * 32 * 7}
 
 
 def test_attention_is_recognised_as_an_operator_and_spelled_out() -> None:

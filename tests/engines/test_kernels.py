@@ -1,7 +1,7 @@
 """What is read from the logs of real builds (TensorRT-RTX 1.7.1.116, SM120) is what stands there, counted by hand.
 
 The logs are trimmed to the lines that matter. `block_*` are one transformer block of width 256 with 2 heads on 128
-tokens; `encode_fp32` is the encoder at 320x192.
+tokens; `encode_fp32` is the encoder at 320x192; `linear_nvfp4` is [200, 256] x [256, 512] with a bias.
 """
 
 from __future__ import annotations
@@ -68,6 +68,14 @@ def test_an_fp8_block_multiplies_in_fp8_and_fuses_its_attention() -> None:
     assert {"MatMul_24", "Softmax_25", "MatMul_28"} <= set(attention.sources)
 
 
+def test_a_product_in_nvfp4_is_one_in_fp4() -> None:
+    """Values of 4 bits, and a scale of 8 bits per 16 of them, of weights and of inputs."""
+    [product] = [k for k in read("linear_nvfp4").kernels if k.kind == GEMM]
+    assert product.precision == "FP4"
+    assert [tensor.dtype for tensor in product.inputs] == ["FP4", "FP8"]
+    assert {tensor.dtype for tensor in product.constants} >= {"FP4", "FP8"}
+
+
 def test_a_residual_in_fp32_does_not_make_a_product_fp32() -> None:
     fused = read("block_fp16_two_profiles").kernels[9]
     assert [tensor.dtype for tensor in fused.inputs] == ["Float", "Half"]
@@ -106,6 +114,8 @@ def test_what_runs_on_the_host_is_no_kernel() -> None:
         (kernel("__myl_AddCastReshMul_myl0_2"), ELEMENTWISE),
         (kernel("__myl_MulCast_myl0_2", outputs=(Tensor("y", (2, 2), "FP8"),)), QUANTIZE),
         (kernel("__myl_AddMulCast_myl0_2", outputs=(Tensor("y", (2, 2), "FP8"),)), ELEMENTWISE),
+        (kernel("__myl_Dyna_myl0_2", outputs=(Tensor("y", (2, 32), "FP4"), Tensor("s", (2, 2), "FP8"))), QUANTIZE),
+        (kernel("__myl_Conc_myl0_2", "runtime_function"), MOVE),
         (kernel("__myl_ResiMulReshTran_myl0_2"), RESIZE),
         (kernel("something", "never seen"), KINDS[-1]),
     ],

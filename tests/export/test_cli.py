@@ -283,6 +283,7 @@ def test_doctor_describes_the_machine_as_text_and_as_json(cli: Call, tmp_path: P
         (["--target", "tpu"], "target 'tpu' is not known, expected one of cpu, cuda"),
         (["--target", "cuda"], "target cuda (ONNX Runtime) cannot be built by this version yet; it builds: cpu"),
         (["--target", "rtx3080", "--precision", "fp8"], "fp8 is not available for target rtx3090 (SM86 cannot"),
+        (["--target", "rtx4090", "--precision", "nvfp4"], "nvfp4 is not available for target rtx4090 (SM89 cannot"),
         (["--target", "rtx5090"], "precision fp32 is not available for target rtx5090 (TensorRT-RTX has no fused"),
         (["-o", "two", "--resolution", "64x64"], "-o names one bundle, but 2 resolutions were asked for"),
         (["--precision", "int3"], "'int3' is not one of 'fp32'"),
@@ -318,6 +319,16 @@ def test_what_cannot_be_built_is_refused_in_one_line(
     assert said in answer.error
     assert len(answer.err.splitlines()) == 1
     assert (tmp_path / "precious" / "holiday.jpg").exists()
+
+
+def test_onnx_refuses_what_only_tensorrt_executes(cli: Call, tmp_path: Path, mini_checkpoint: Path) -> None:
+    place = tmp_path / "bundle"
+    said = cli("onnx", "--checkpoint", mini_checkpoint, *SIZE, "--precision", "nvfp4", "-o", place)
+    assert said.code == 2
+    assert said.error.startswith("precision nvfp4 is not available as ONNX")
+    assert said.error.endswith("use build-engine --target rtx5090")
+    assert len(said.err.splitlines()) == 1
+    assert not place.exists()
 
 
 @pytest.mark.parametrize("verb", ["inspect", "verify"])
