@@ -76,8 +76,8 @@ def pack(values: Tensor) -> Tensor:
     size = values.abs()
     codes = torch.where(size < 2, size * 2, torch.where(size < 4, size + 2, size / 2 + 4)).to(torch.uint8)
     codes |= torch.signbit(values).to(torch.uint8) * _SIGN
-    first, second = codes.unflatten(-1, (-1, 2)).unbind(-1)
-    return (first | second << 4).view(E2M1)
+    packed: Tensor = codes[..., 0::2] | codes[..., 1::2] << 4
+    return packed.view(E2M1)
 
 
 def unpack(packed: Tensor) -> Tensor:
