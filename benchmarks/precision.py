@@ -9,6 +9,7 @@ tool's rewrites, between float32 autoencoder stages. PSNR is over all frames, ag
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
 from collections.abc import Iterator
@@ -57,7 +58,7 @@ def plain_cast(checkpoint: Checkpoint, size: Resolution, clip_len: int, frames: 
     """The clip through a transformer that was cast as a whole."""
     reference = Reference(checkpoint, size, clip_len=clip_len)
     latents = clip_len // 4 + 1
-    cast = DitStage(checkpoint.dit, checkpoint.prompt, size, latents, ALL.without(ALL.names())).half()
+    cast = DitStage(copy.deepcopy(checkpoint.dit), checkpoint.prompt, size, latents, ALL.without(ALL.names())).half()
     state = checkpoint.reae.decoder.initial_state(size.latent_height, size.latent_width)
     for chunk, seen in reference.encode(frames):
         out = cast(seen.half()).float()[chunk.context :]

@@ -93,7 +93,8 @@ def signal_to_noise(ours: Tensor, theirs: Tensor) -> float:
 def test_fp16_is_no_worse_than_a_plain_cast(checkpoint: Checkpoint) -> None:
     latents = torch.randn(2, 12, SIZE.latent_height, SIZE.latent_width, generator=torch.Generator().manual_seed(1))
     wide = checkpoint.dit(latents, checkpoint.prompt)
-    cast = DitStage(checkpoint.dit, checkpoint.prompt, SIZE, 2, ALL.without(ALL.names())).half()
+    dit = copy.deepcopy(checkpoint.dit)  # a stage may share tensors with it, and the cast happens in place
+    cast = DitStage(dit, checkpoint.prompt, SIZE, 2, ALL.without(ALL.names())).half()
     plain = cast(latents.half())
     ours = DitStage(checkpoint.dit, checkpoint.prompt, SIZE, 2, ALL, Lowering(precision("fp16")))(latents)
     assert signal_to_noise(ours, wide) >= signal_to_noise(plain, wide)
