@@ -26,6 +26,8 @@ from .independent import Opinion, compile_again, count_with_torch
 from .plain_form import plain_dits, plain_stages
 
 DIT = ("dit", "dit_edge")
+WORKSPACE_BYTES = 32 << 30
+"""More than a build of the tool allows: the plain decoder asks for 4.4 GB at 1920x1080."""
 
 
 class AnyMagnitude(dict[str, float]):
@@ -57,8 +59,8 @@ class Form:
     torch_flops: Mapping[str, int] = field(default_factory=dict)
     bare: Form | None = None
 
-    def memory(self, layers: int) -> MemoryPlan:
-        """The plan of the whole pipeline for frames as large as those that come out, and so many blocks.
+    def memory(self, layers: int, upscale: int = 1) -> MemoryPlan:
+        """The plan of the whole pipeline for so many blocks and frames that come in so many times smaller.
 
         Every block has the same tensors, so each one more adds the same bytes of weights; they run one after another
         in one arena, which does not grow.
@@ -70,7 +72,7 @@ class Form:
             for spec in self.specs
         )
         manifest = Manifest(self.recipe, "benchmark", "", "", None, specs, ())
-        return plan_memory(manifest, self.recipe.height, self.recipe.width)
+        return plan_memory(manifest, self.recipe.height // upscale, self.recipe.width // upscale)
 
     def block_gemms(self) -> list[KernelFacts]:
         """The matrix products of all blocks: those of the transformer less those that it has without blocks."""
@@ -133,7 +135,7 @@ def compile_stages(
     watched = _watched(stages, block_bytes, flops if again else None)
     with open_store(place) as store:
         specs = tuple(traced.spec for traced in trace_into(watched, place, store))
-    built = build_engines(specs, place, place, chosen, recipe.resolution, lambda line: click.echo(line, err=True))
+    built = build_engines(specs, place, place, chosen, recipe.resolution, _say, WORKSPACE_BYTES)
     facts = [stage for path in sorted(place.glob(f"*{SUFFIX}")) for stage in read_facts(path).stages]
     opinions = _opinions(specs, place, chosen, recipe) if again else {}
     return Form(
@@ -146,6 +148,10 @@ def compile_stages(
         opinions,
         flops,
     )
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _watched(stages: Iterable[Stage], block_bytes: dict[str, int], flops: dict[str, int] | None) -> Iterator[Stage]:

@@ -65,16 +65,15 @@ def rows(plain: Form | None, ours: Form) -> Iterator[Row]:
 
 
 def _pipeline(row: Callable[[str, str, Count], Row], ours: Form) -> Iterator[Row]:
-    """With the blocks that there are, and with as many as are published."""
-    yield row(
-        f"whole pipeline on the GPU, {ours.layers} blocks", "GB", lambda form: form.memory(form.layers).gpu_bytes / 1e9
-    )
-    if ours.layers < PUBLISHED_LAYERS:
-        yield row(
-            f"whole pipeline on the GPU, {PUBLISHED_LAYERS} blocks (projected)",
-            "GB",
-            lambda form: form.memory(PUBLISHED_LAYERS).gpu_bytes / 1e9,
-        )
+    """With the blocks that there are and with as many as are published, without and with enlargement."""
+    for layers in dict.fromkeys((ours.layers, max(ours.layers, PUBLISHED_LAYERS))):
+        for upscale in (1, 2):
+            what = f"whole pipeline on the GPU, {layers} blocks, upscale {upscale}"
+            yield row(what + ("" if layers == ours.layers else " (projected)"), "GB", _gpu_bytes(layers, upscale))
+
+
+def _gpu_bytes(layers: int, upscale: int) -> Count:
+    return lambda form: form.memory(layers, upscale).gpu_bytes / 1e9
 
 
 def _arena(stage: str) -> tuple[Count, Second]:

@@ -27,6 +27,7 @@ from swiftvr_trt.engines.compiler import compiler_version
 from swiftvr_trt.engines.geometry import Resolution
 from swiftvr_trt.engines.manifest import PRECISIONS, Recipe
 from swiftvr_trt.engines.targets import Target, target
+from swiftvr_trt.errors import SwiftVRError
 from swiftvr_trt.export.build import tool_version
 from swiftvr_trt.export.checkpoint import load_checkpoint
 
@@ -63,7 +64,10 @@ def main(
         if keep is not None:
             keep.mkdir(parents=True)
         place = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        table = list(measure(checkpoint, recipe, place, chosen, plain=plain, again=independent))
+        try:
+            table = list(measure(checkpoint, recipe, place, chosen, plain=plain, again=independent))
+        except SwiftVRError as error:
+            sys.exit(f"error: {error}")
     print_table(table)
     if output is not None:
         output.write_text(json.dumps(result(table, checkpoint, recipe, chosen), indent=1) + "\n", encoding="utf-8")
