@@ -119,7 +119,7 @@ def _form(
 ) -> Form:
     whole, rest = stages
     bare = compile_stages(
-        (stage for stage in rest if stage.name in DIT), recipe, frames, 0, place / "bare", chosen, again=again
+        (stage for stage in rest if stage.name == "dit"), recipe, frames, 0, place / "bare", chosen, again=again
     )
     form = compile_stages(whole, recipe, frames, len(loaded.dit.blocks), place / "all", chosen, again=again)
     return replace(form, bare=bare)

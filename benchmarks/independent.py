@@ -53,13 +53,21 @@ def compile_again(onnx: Path, compute_capability: str, profiles: Sequence[Profil
 
 
 def read(log: str, profiles: int) -> list[Opinion]:
-    """Count words. Kernels of all profiles are listed together, and each profile has the same number of them."""
-    lines = [line for line in log.splitlines() if "LayerType: " in line and "shape_call" not in line]
-    attention = [line for line in lines if "_mha" in line.partition(",")[0]]
+    """Count words. Every profile is compiled into a graph of its own, whose number is in the names of its kernels."""
+    kernels: dict[str, list[str]] = {}
+    for line in log.splitlines():
+        if "LayerType: " in line and "shape_call" not in line:
+            name = line.partition(",")[0]
+            kernels.setdefault(name.rpartition("_myl")[2].partition("_")[0], []).append(name)
     arenas = re.findall(r"Total Activation Memory: (\d+)", log)
-    if len(arenas) != profiles:
-        raise RuntimeError(f"Polygraphy's log tells of {len(arenas)} profiles, expected {profiles}")
-    return [Opinion(len(lines) // profiles, len(attention) // profiles, int(arena)) for arena in arenas]
+    if not len(arenas) == len(kernels) == profiles:
+        raise RuntimeError(
+            f"Polygraphy's log tells of {len(arenas)} profiles and {len(kernels)} graphs, expected {profiles}"
+        )
+    return [
+        Opinion(len(names), sum("_mha" in name for name in names), int(arena))
+        for names, arena in zip(kernels.values(), arenas, strict=True)
+    ]
 
 
 def count_with_torch(module: nn.Module, example: Sequence[Tensor]) -> int:

@@ -40,14 +40,17 @@ def test_a_row_is_confirmed_if_both_forms_are_within_the_limit() -> None:
 
 
 def test_polygraphy_log_is_counted_by_words() -> None:
-    profile = (
-        "Name: __myl_Add_myl0_0, LayerType: kgen, Inputs: []\n"
-        "Name: _gemm_mha_v2_myl0_1, LayerType: kgen, Inputs: []\n"
-        "Name: shape_call_2, LayerType: shape_call, Inputs: []\n"
-    )
-    log = "Total Activation Memory: 300 bytes\nTotal Activation Memory: 400 bytes\n" + 2 * profile
-    assert read(log, 2) == [Opinion(2, 1, 300), Opinion(2, 1, 400)]
-    with pytest.raises(RuntimeError, match="2 profiles, expected 3"):
+    log = """Total Activation Memory: 300 bytes
+Total Activation Memory: 400 bytes
+Name: shape_call_2, LayerType: shape_call, Inputs: []
+Name: __myl_Add_myl0_0, LayerType: kgen, Inputs: []
+Name: _gemm_mha_v2_myl0_1, LayerType: kgen, Inputs: []
+Name: __myl_Add_myl1_0, LayerType: kgen, Inputs: []
+Name: _gemm_mha_v2_myl1_1, LayerType: kgen, Inputs: []
+Name: __myl_Move_myl1_2, LayerType: kgen, Inputs: []
+"""
+    assert read(log, 2) == [Opinion(2, 1, 300), Opinion(3, 1, 400)]
+    with pytest.raises(RuntimeError, match="2 profiles and 2 graphs, expected 3"):
         read(log, 3)
 
 
