@@ -16,25 +16,25 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Profile = Mapping[str, Sequence[Sequence[int]]]
 
 
 @dataclass(frozen=True)
 class Opinion:
-    """Of the last optimization profile: kernels, fused attention kernels, activation bytes."""
+    """Of one optimization profile: kernels, fused attention kernels, activation bytes."""
 
     kernels: int
     attention: int
     arena_bytes: int
 
 
-def compile_again(onnx: Path, compute_capability: str, profiles: Sequence[Profile]) -> Opinion:
-    """Compile with Polygraphy in a process of its own, and count in what it prints."""
+def compile_again(onnx: Path, compute_capability: str, profiles: Sequence[Profile]) -> list[Opinion]:
+    """Compile with Polygraphy in a process of its own, and count in what it prints; one opinion per profile."""
     command = [
         sys.executable,
         "-m",
@@ -52,20 +52,35 @@ def compile_again(onnx: Path, compute_capability: str, profiles: Sequence[Profil
     return read(done.stdout, max(len(profiles), 1))
 
 
-def read(log: str, profiles: int) -> Opinion:
-    """Count words. Kernels of all profiles are listed together, and each profile has the same number of them."""
-    lines = [line for line in log.splitlines() if "LayerType: " in line and "shape_call" not in line]
-    attention = [line for line in lines if "_mha" in line.partition(",")[0]]
+def read(log: str, profiles: int) -> list[Opinion]:
+    """Count words. Every profile is compiled into a graph of its own, whose number is in the names of its kernels."""
+    kernels: dict[str, list[str]] = {}
+    for line in log.splitlines():
+        if "LayerType: " in line and "shape_call" not in line:
+            name = line.partition(",")[0]
+            kernels.setdefault(name.rpartition("_myl")[2].partition("_")[0], []).append(name)
     arenas = re.findall(r"Total Activation Memory: (\d+)", log)
-    return Opinion(len(lines) // profiles, len(attention) // profiles, int(arenas[-1]) if arenas else 0)
+    if not len(arenas) == len(kernels) == profiles:
+        raise RuntimeError(
+            f"Polygraphy's log tells of {len(arenas)} profiles and {len(kernels)} graphs, expected {profiles}"
+        )
+    return [
+        Opinion(len(names), sum("_mha" in name for name in names), int(arena))
+        for names, arena in zip(kernels.values(), arenas, strict=True)
+    ]
 
 
-def count_with_torch(module: nn.Module, example: Sequence[torch.Tensor]) -> int:
+def count_with_torch(module: nn.Module, example: Sequence[Tensor]) -> int:
     """Operations of the module as torch counts them, on tensors that have a shape and no content."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module.to("meta")(*(tensor.to("meta") for tensor in example))
+    counter = FlopCounterMode(display=False)
+    # The kernel for the CPU is not among those that torch can count; the products that it stands for are.
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake, sdpa_kernel(SDPBackend.MATH), counter, torch.no_grad():
+        module(*(fake.from_tensor(tensor) for tensor in example))
     return counter.get_total_flops()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..console import size as in_words
 from ..errors import StageError
-from .compiler import Engine, Job, Profile, Report, Shape, compile_engine
+from .compiler import WORKSPACE_BYTES, Engine, Job, Profile, Report, Shape, compile_engine
 from .counting import count_file
 from .facts import SUFFIX, EngineFacts, engine_facts, stage_facts
 from .geometry import Resolution
@@ -21,7 +21,13 @@ SMALLEST_SIDE = 16
 
 
 def build_engines(
-    stages: Sequence[StageSpec], graphs: Path, directory: Path, target: Target, size: Resolution, report: Report
+    stages: Sequence[StageSpec],
+    graphs: Path,
+    directory: Path,
+    target: Target,
+    size: Resolution,
+    report: Report,
+    workspace_bytes: int = WORKSPACE_BYTES,
 ) -> tuple[StageSpec, ...]:
     """Compile the graph files in `graphs` that `stages` name into `directory`.
 
@@ -33,7 +39,8 @@ def build_engines(
         sharing = [stage for stage in stages if stage.file == file]
         name = sharing[0].name
         report(f"compiling {' and '.join(stage.name for stage in sharing)} for {target.sm or 'this GPU'}")
-        engine = compile_engine(job_for(sharing, graphs, directory, target, size), partial(_indented, report))
+        job = replace(job_for(sharing, graphs, directory, target, size), workspace_bytes=workspace_bytes)
+        engine = compile_engine(job, partial(_indented, report))
         _check(engine, sharing)
         facts = _facts(sharing, graphs, engine, target, size)
         (directory / f"{name}{SUFFIX}").write_text(facts.to_json(), encoding="utf-8")

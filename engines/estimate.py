@@ -1,7 +1,7 @@
 """What a build will take, computed before it starts: memory, disk, time, and the GPU memory of what comes out.
 
 Estimates, not measurements: they are meant to refuse what cannot work and to say what to expect. The factors were
-fitted to builds of 0.2 to 9 GB of weights with TensorRT-RTX 1.7.1 on two CPU cores (docs/engines.md).
+fitted to builds with TensorRT-RTX 1.7.1 on two CPU cores (docs/engines.md, "Estimates").
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "nvfp4": 
 _LARGEST_CARD = {True: 96e9, False: 288e9}
 """GPU memory of the largest card that TensorRT-RTX builds for (RTX PRO 6000), and of the largest of all (B300)."""
 
+_KEPT = 0.82
+"""Of the published parameters, those that are in the engines: rewrites 2 and 4 turn the others into few constants."""
 _BASE_BYTES = 0.8e9
 _MEMORY_PER_WEIGHT_BYTE = 2.5
 _DISK_PER_WEIGHT_BYTE = 2.3
 _SECONDS_PER_GB, _BASE_SECONDS = 12.0, 30.0
 _ARENA_PER_PIXEL = 450
+_STATE_PER_PIXEL = 231
+"""Two copies of the autoencoder's state in 16 bits."""
 _FRAMES_PER_PIXEL = 2 * 3 * 2
 _MAX_HEADER = 1 << 27
 
@@ -53,14 +57,15 @@ class Estimate:
 
 def estimate(parameters: int, recipe: Recipe) -> Estimate:
     """For a checkpoint of so many parameters."""
-    weights = parameters * BYTES_PER_WEIGHT[recipe.precision]
+    weights = parameters * _KEPT * BYTES_PER_WEIGHT[recipe.precision]
     size = recipe.resolution
     pixels = size.padded_width * size.padded_height
+    per_pixel = _ARENA_PER_PIXEL + _STATE_PER_PIXEL + _FRAMES_PER_PIXEL * (recipe.clip_len + 4)
     return Estimate(
         weight_bytes=int(weights),
         memory_bytes=int(_BASE_BYTES + weights * _MEMORY_PER_WEIGHT_BYTE),
         disk_bytes=int(weights * _DISK_PER_WEIGHT_BYTE + 1e8),
-        gpu_bytes=int(weights + pixels * (_ARENA_PER_PIXEL + _FRAMES_PER_PIXEL * (recipe.clip_len + 4))),
+        gpu_bytes=int(weights + pixels * per_pixel),
         seconds=_BASE_SECONDS + weights / 1e9 * _SECONDS_PER_GB,
     )
 

@@ -25,14 +25,15 @@ def check(recipe: Recipe, place: Path, *, memory: int | None = PLENTY, disk: int
 
 def test_the_published_model_is_expected_to_build_on_a_machine_of_24_gb() -> None:
     expected = estimate(PUBLISHED, FULL)
-    assert expected.weight_bytes == PUBLISHED
+    assert expected.weight_bytes < 0.85 * PUBLISHED  # the others become constants (docs/rewrites.md, 2 and 4)
     assert expected.memory_bytes < 18e9
-    assert expected.gpu_bytes < 8e9
+    assert 6e9 < expected.gpu_bytes < 6.5e9
     assert expected.seconds < 20 * 60
 
 
-def test_half_the_bytes_take_half_the_weights() -> None:
-    assert estimate(PUBLISHED, replace(FULL, precision="fp16")).weight_bytes == 2 * PUBLISHED
+def test_twice_the_bits_take_twice_the_weights() -> None:
+    twice, once = (estimate(PUBLISHED, replace(FULL, precision=name)).weight_bytes for name in ("fp16", "fp8"))
+    assert twice == pytest.approx(2 * once)
 
 
 def test_what_fits_is_not_refused(tmp_path: Path) -> None:
@@ -41,12 +42,12 @@ def test_what_fits_is_not_refused(tmp_path: Path) -> None:
 
 
 def test_too_little_memory_is_refused_with_both_numbers(tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match=r"take about 13\.40 GB of memory, 8\.00 GB are free; close other"):
+    with pytest.raises(MachineError, match=r"take about 11\.13 GB of memory, 8\.00 GB are free; close other"):
         check(FULL, tmp_path, memory=8 * 10**9)
 
 
 def test_too_little_disk_is_refused_with_the_place(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"bundle: the build would take about 11\.69 GB of disk, 1\.00 GB are free"):
+    with pytest.raises(OutputError, match=r"bundle: the build would take about 9\.61 GB of disk, 1\.00 GB are free"):
         check(FULL, tmp_path / "bundle", disk=10**9)
 
 

@@ -1,0 +1,143 @@
+"""The plain form of the network: what one gets by handing the published modules to an exporter.
+
+The autoencoder takes a chunk of frames at a time and grows frames as it is published, by a convolution over time; the
+transformer carries its embedders and the whole prompt, attends to whole windows and runs in one dtype throughout.
+Nothing here is executed but for its shapes: in float16 the residual stream of this model family overflows.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from swiftvr_trt.engines.geometry import Resolution
+from swiftvr_trt.engines.manifest import Recipe, Role
+from swiftvr_trt.export.checkpoint import Checkpoint
+from swiftvr_trt.export.dit import Dit, embed, rope_tables, unpatch
+from swiftvr_trt.export.pixels import frames_in, frames_out
+from swiftvr_trt.export.reae import Decoder, Encoder, State, TGrow
+from swiftvr_trt.export.stages import Stage
+from swiftvr_trt.export.windows import plan_windows
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""Every other precision has float16 as its plain form: there is no plain way to quantise."""
+
+
+def plain_stages(loaded: Checkpoint, recipe: Recipe) -> Iterator[Stage]:
+    """All stages under the names of ours: a MIDDLE chunk for the autoencoder, both lengths for the transformer."""
+    yield from (_encode(loaded, recipe), *plain_dits(loaded, recipe), _decode(loaded, recipe))
+
+
+def plain_dits(loaded: Checkpoint, recipe: Recipe) -> Iterator[Stage]:
+    """The transformer for n and for n + 1 latents, a static graph each."""
+    size, channels = recipe.resolution, loaded.dit.config.latent_channels
+    for name, count in (("dit", recipe.latents), ("dit_edge", recipe.latents + 1)):
+        module = PlainDit(loaded.dit, loaded.prompt, size, count, _dtype(recipe))
+        example = torch.zeros(count, channels, size.latent_height, size.latent_width)
+        yield Stage(name, module, (example,), (("latents", Role.LATENTS),), (("restored", Role.LATENTS),))
+
+
+def _encode(loaded: Checkpoint, recipe: Recipe) -> Stage:
+    size = recipe.resolution
+    module = PlainEncode(loaded.reae.encoder, size, _dtype(recipe))
+    state = module.encoder.initial_state(size.latent_height, size.latent_width)
+    frames = torch.zeros(recipe.clip_len, 67, 93, 3, dtype=torch.uint8)
+    return _stage("encode", module, frames, state, ("frames", Role.FRAMES), ("latents", Role.LATENTS), ("frames",))
+
+
+def _decode(loaded: Checkpoint, recipe: Recipe) -> Stage:
+    size = recipe.resolution
+    module = PlainDecode(loaded.reae.decoder, size, _dtype(recipe))
+    state = module.decoder.initial_state(size.latent_height, size.latent_width)
+    latents = torch.zeros(recipe.latents, loaded.reae.config.latent_channels, size.latent_height, size.latent_width)
+    return _stage("decode", module, latents, state, ("restored", Role.LATENTS), ("frames", Role.FRAMES), ())
+
+
+def _dtype(recipe: Recipe) -> torch.dtype:
+    return DTYPES.get(recipe.precision, torch.float16)
+
+
+def _stage(
+    name: str,
+    module: nn.Module,
+    first: Tensor,
+    state: State,
+    taken: tuple[str, Role],
+    given: tuple[str, Role],
+    free: tuple[str, ...],
+) -> Stage:
+    before = tuple((f"state_in_{k}", Role.STATE_IN) for k in range(len(state)))
+    after = tuple((f"state_out_{k}", Role.STATE_OUT) for k in range(len(state)))
+    return Stage(name, module, (first, *state), (taken, *before), (given, *after), free_size=free)
+
+
+class PlainEncode(nn.Module):
+    """uint8 frames [4n, h, w, 3] and the state -> latents [n, C, H/16, W/16] and the new state."""
+
+    def __init__(self, encoder: Encoder, size: Resolution, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.encoder, self.size, self.dtype = copy.deepcopy(encoder).to(dtype), size, dtype
+
+    def forward(self, frames: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        latents, after = self.encoder(frames_in(frames, self.size, parity=False).to(self.dtype), state)
+        return (latents.float(), *after)
+
+
+class PlainGrow(nn.Module):
+    """A frame becomes two as it is published: repeated in time, then a convolution over time."""
+
+    def __init__(self, grow: TGrow) -> None:
+        super().__init__()
+        self.conv3d = grow.conv3d
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [T, C, h, w] -> [2 T, C, h, w]; a frame's two copies see each other and nothing else."""
+        twice = x.unsqueeze(2).repeat(1, 1, 2, 1, 1)
+        return F.conv3d(twice, self.conv3d.weight, padding=(1, 0, 0)).transpose(1, 2).flatten(0, 1)
+
+
+class PlainDecode(nn.Module):
+    """Restored latents [n, C, H/16, W/16] and the state -> uint8 frames [4n, H, W, 3] and the new state."""
+
+    def __init__(self, decoder: Decoder, size: Resolution, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.decoder, self.size, self.dtype = copy.deepcopy(decoder).to(dtype), size, dtype
+        for position, layer in enumerate(self.decoder):
+            if isinstance(layer, TGrow) and layer.stride == 2:
+                self.decoder[position] = PlainGrow(layer)
+
+    def forward(self, restored: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        x, after = self.decoder(restored.to(self.dtype), state)
+        return (frames_out(x.float(), self.size), *after)
+
+
+class PlainDit(nn.Module):
+    """Latents [T, C, h, w] -> restored latents: `Dit.forward` in one dtype, for one T and one grid."""
+
+    def __init__(self, dit: Dit, prompt: Tensor, size: Resolution, latents: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dit, self.dtype = copy.deepcopy(dit).to(dtype), dtype
+        self.prompt = nn.Buffer(prompt.to(dtype))
+        config, rows, columns = dit.config, size.token_rows, size.token_columns
+        cos, sin = rope_tables(config.head_dim, latents, rows, columns)
+        self.cos, self.sin = nn.Buffer(cos.to(dtype)), nn.Buffer(sin.to(dtype))
+        for layer in (0, 1):
+            plan = plan_windows(rows, columns, config.window, layer=layer)
+            self.register_buffer(f"gather_{layer}", torch.from_numpy(plan.gather))
+            self.register_buffer(f"owner_{layer}", torch.from_numpy(plan.owner))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        dit = self.dit
+        temb, time = dit.condition_embedder.time()
+        text = dit.condition_embedder.text(self.prompt)
+        x = embed(latents.to(self.dtype), dit.patch_embedding)
+        for layer, block in enumerate(dit.blocks):
+            plan = (self.get_buffer(f"{part}_{layer % 2}") for part in ("gather", "owner"))
+            x = block(x, time, text, (self.cos, self.sin), *plan)
+        shift, scale = (dit.scale_shift_table[0] + temb).unbind(0)
+        x = F.layer_norm(x, (x.shape[-1],), eps=dit.config.eps) * (1 + scale) + shift
+        return latents - unpatch(dit.proj_out(x), latents, dit.config.patch).to(latents.dtype)
