@@ -20,11 +20,15 @@ from .selection import BundleRequest, choose_bundle, output_size
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How outputs are named and written. suffix: of videos, e.g. `.mkv`; None keeps the input's."""
+    """How inputs are read and outputs written. suffix: of videos, e.g. `.mkv`; None keeps the input's.
+
+    rate, sink, hwaccel: as in `Job`.
+    """
 
     suffix: str | None = None
     rate: Fraction | None = None
     sink: SinkOptions = field(default_factory=SinkOptions)
+    hwaccel: str = "none"
 
     def __post_init__(self) -> None:
         if self.suffix is not None and (self.suffix[:1] != "." or len(self.suffix) < 2 or os.sep in self.suffix):
@@ -43,7 +47,8 @@ def plan_jobs(sources: Sequence[Path], folder: str, options: BatchOptions) -> li
     for source in sources:
         if not source.exists():
             raise MediaError(f"the input {source} does not exist, expected a video or a folder of images")
-        job = Job(source, str(place / _output_name(source, options.suffix)), options.rate, options.sink)
+        output = str(place / _output_name(source, options.suffix))
+        job = Job(source, output, options.rate, options.sink, options.hwaccel)
         other = jobs.setdefault(job.output.casefold(), job)  # on Windows and macOS case makes no difference
         if other is not job:
             raise MisuseError(

@@ -63,6 +63,14 @@ Exit codes: 0 done, 1 the machine could not carry it out, 2 the request cannot b
 @click.option("--audio/--no-audio", default=True, help="Copy the sound.  [default: yes]")
 @click.option("-y", "--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
 @click.option("--device", help="Run on cpu, cuda or cuda:N.  [default: what the bundle was built for]")
+@click.option(
+    "--hwaccel",
+    type=click.Choice(("none", "auto", "cuda")),
+    default="none",
+    show_default=True,
+    help="Decode and encode video on the GPU: if there is one (auto), or with a line that says why not (cuda). "
+    "libx264 then means h264_nvenc, libx265 hevc_nvenc, libsvtav1 av1_nvenc.",
+)
 @click.option("--devices", help="Restore several files at once, one per device, e.g. 0,1 for two GPUs, or cpu,cpu.")
 @click.option("--suffix", help="Container of the outputs of several INPUTs, e.g. .mkv.  [default: the input's]")
 @click.option("--trace", metavar="FILE", help="Write what took how long, for ui.perfetto.dev or chrome://tracing.")
@@ -109,7 +117,7 @@ def _restore_one(source: Path, output: str, options: dict[str, Any]) -> None:
         ):
             yield opened
 
-    job = Job(source, output, _rate(options["rate"]), _sink_options(options))
+    job = Job(source, output, _rate(options["rate"]), _sink_options(options), options["hwaccel"], options["device"])
     watch = partial(console.progress, options["quiet"])
     tell(restore_job(job, lambda width, height: output_size(request, width, height), restorer, tell, watch))
 
@@ -126,7 +134,7 @@ def _restore_many(sources: list[Path], folder: str, options: dict[str, Any]) -> 
     if options["trace"] is not None:
         raise click.UsageError("--trace is for one INPUT; restore the file in question by itself")
     devices = parse_devices(options["devices"]) if options["devices"] is not None else (options["device"],)
-    batch = BatchOptions(options["suffix"], _rate(options["rate"]), _sink_options(options))
+    batch = BatchOptions(options["suffix"], _rate(options["rate"]), _sink_options(options), options["hwaccel"])
     jobs = plan_jobs(sources, folder, batch)
     with output_folder(folder), console.board(options["quiet"]) as board:
         tasks, failures = choose_bundles(jobs, _request(options), board.say)

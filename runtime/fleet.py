@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..errors import MisuseError
@@ -174,9 +174,8 @@ class _Fleet:
                 self._begun += 1
                 number = self._begun
             self._board.say(f"[{number}/{self._count}] {name}: on {device or 'the usual device'}")
-        worker.send(
-            {"job": task.job.to_dict(), "bundle": task.bundle, "device": device, "threads": self._threads_per_stage}
-        )
+        job = replace(task.job, device=device).to_dict()
+        worker.send({"job": job, "bundle": task.bundle, "threads": self._threads_per_stage})
         while (message := worker.receive()) is not None:
             ((kind, content),) = message.items()
             if kind == "say":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,13 +27,16 @@ Watch = Callable[[int | None], AbstractContextManager[Callable[[int, float | Non
 class Job:
     """An input, its output, and how they are read and written.
 
-    output: as typed, since a slash at its end means a folder. rate: of a folder of images.
+    output: as typed, since a slash at its end means a folder. rate: of a folder of images. hwaccel: one of
+    `hardware.MODES`. device: what restores, as in `Restorer.open`.
     """
 
     source: Path
     output: str
     rate: Fraction | None = None
     sink: SinkOptions = field(default_factory=SinkOptions)
+    hwaccel: str = "none"
+    device: str | None = None
 
     @property
     def name(self) -> str:
@@ -43,13 +46,13 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """In plain values, for another process."""
         rate = None if self.rate is None else str(self.rate)
-        return {"source": str(self.source), "output": self.output, "rate": rate, "sink": asdict(self.sink)}
+        return {**asdict(self), "source": str(self.source), "rate": rate}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Job:
         sink = {**plain["sink"], "extra": tuple(map(tuple, plain["sink"]["extra"]))}
         rate = None if plain["rate"] is None else Fraction(plain["rate"])
-        return cls(Path(plain["source"]), plain["output"], rate, SinkOptions(**sink))
+        return cls(**{**plain, "source": Path(plain["source"]), "rate": rate, "sink": SinkOptions(**sink)})
 
 
 def restore_job(
@@ -64,15 +67,17 @@ def restore_job(
     size_for: the output size for an input of (width, height). open_restorer: called once, when it is known that the
     output can be written. Raises `MachineError` if the input was not complete; the output is there all the same.
     """
+    from .media.hardware import video_gpu
     from .pipeline import restore_media
 
-    with open_source(job.source, rate=job.rate) as opened:
+    gpu = video_gpu(job.hwaccel, job.device, tell)
+    with open_source(job.source, rate=job.rate, gpu=gpu) as opened:
         info = opened.info
         for line in (f"input:  {info.description}", *opened.notes):
             tell(line)
         size = size_for(info.width, info.height)
         # The output is opened before a bundle is built, so that what cannot be written is known at once.
-        with open_sink(job.output, info, size.width, size.height, job.sink) as sink:
+        with open_sink(job.output, info, size.width, size.height, replace(job.sink, gpu=gpu)) as sink:
             told = {*opened.notes, *sink.notes}
             for line in sink.notes:
                 tell(line)

@@ -2,7 +2,7 @@
 
 It reads one JSON object a line from standard input and answers with lines on what was standard output:
 
-    -> {"job": ..., "bundle": path, "device": name or null, "threads": number or null}
+    -> {"job": Job.to_dict(), "bundle": path, "threads": number or null}
     <- {"say": line}                    any number of times
     <- {"progress": [done, total or null, seconds to go or null]}
     <- {"done": line}                   or
@@ -65,7 +65,7 @@ class Desk:
         self._restorer = self._key = None
 
     def _restore(self, order: dict[str, Any], answer: Answer) -> str:
-        request = BundleRequest(bundle=Path(order["bundle"]))
+        job, request = Job.from_dict(order["job"]), BundleRequest(bundle=Path(order["bundle"]))
 
         @contextmanager
         def watch(total: int | None) -> Iterator[Callable[[int, float | None], None]]:
@@ -73,10 +73,10 @@ class Desk:
 
         @contextmanager
         def restorer(_size: Resolution) -> Iterator[Restorer]:
-            yield self._open(order["bundle"], order["device"], order["threads"])
+            yield self._open(order["bundle"], job.device, order["threads"])
 
         return restore_job(
-            Job.from_dict(order["job"]),
+            job,
             lambda width, height: output_size(request, width, height),
             restorer,
             lambda line: answer({"say": line}),
