@@ -90,13 +90,32 @@ def open_encoder(
     codec = _codec(container, options.codec)
     note, hardware = "", nvenc(codec.name) if options.gpu is not None else None
     if hardware is not None:
-        try:
-            return _first(new_container, new_container(), hardware, info, size, options)
-        except MediaError as error:
-            note = f"encoding in software with {codec.name}, not on the GPU: {error}"
-            container = new_container()
+        encoding = _try_nvenc(new_container, hardware, info, size, options)
+        if isinstance(encoding, Encoding):
+            return encoding
+        note = f"encoding in software with {codec.name}, not on the GPU: {encoding}"
+        container = new_container()
     encoding = _first(new_container, container, codec, info, size, replace(options, gpu=None))
-    return replace(encoding, notes=(note, *encoding.notes)) if note else encoding
+    if isinstance(encoding, Encoding):
+        return replace(encoding, notes=(note, *encoding.notes)) if note else encoding
+    raise MediaError(
+        f"the encoder {codec.name} refuses {size[0]}x{size[1]} pictures with these options ({encoding}): "
+        "choose another size, codec or option"
+    )
+
+
+def _try_nvenc(
+    new_container: Callable[[], OutputContainer],
+    codec: Codec,
+    info: SourceInfo,
+    size: tuple[int, int],
+    options: SinkOptions,
+) -> Encoding | str:
+    """On the GPU, or the reason why not, whatever it is: software is there to fall back on."""
+    try:
+        return _first(new_container, new_container(), codec, info, size, options)
+    except MediaError as error:
+        return str(error)
 
 
 def _first(
@@ -106,8 +125,8 @@ def _first(
     info: SourceInfo,
     size: tuple[int, int],
     options: SinkOptions,
-) -> Encoding:
-    """With this codec, beginning with this container."""
+) -> Encoding | str:
+    """The first combination that this codec accepts, beginning with this container; or why it refused the first."""
     settings = _settings(codec.name, options)
     refused = ""
     for pix_fmt, time_base in _attempts(codec, container, info, size, options):
@@ -117,10 +136,7 @@ def _first(
             return encoding
         refused = refused or failed  # the first attempt is the one that was wanted
         container = new_container()
-    raise MediaError(
-        f"the encoder {codec.name} refuses {size[0]}x{size[1]} pictures with these options ({refused}): "
-        "choose another size, codec or option"
-    )
+    return refused
 
 
 def _codec(container: OutputContainer, wanted: str | None) -> Codec:

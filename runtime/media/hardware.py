@@ -65,17 +65,19 @@ def overheard() -> Iterator[list[str]]:
     from av import logging
 
     said: list[str] = []
-    level = logging.get_level()
+    level, skips = logging.get_level(), logging.get_skip_repeated()
     logging.set_level(logging.ERROR)
+    logging.set_skip_repeated(False)  # what is said again is news to us
     try:
         with logging.Capture(local=True) as logs:
             yield said
     finally:
         said += [message.strip() for _, _, message in logs if message.strip()]
         logging.set_level(level)
+        logging.set_skip_repeated(skips)
 
 
 def reason(error: BaseException, said: list[str]) -> str:
-    """Why something did not open: FFmpeg's own words, or the error's."""
+    """Why something did not open, on one line: FFmpeg's own words, or the error's."""
     words: Any = said[0] if said else getattr(error, "strerror", None) or error
-    return str(words)
+    return str(words).splitlines()[0]
