@@ -42,19 +42,9 @@ def main(output: Path, rehearse: bool) -> None:
     with tempfile.TemporaryDirectory() as place:
         bundles = Path(place) / "bundles"
         results = Path(place) / "results.xml"
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "tests/gpu",
-            "-m",
-            "gpu",
-            "-v",
-            "--tb=short",
-            "-p",
-            "no:cacheprovider",
-        ]
-        command += [f"--junitxml={results}", f"--gpu-bundles={bundles}", *(["--rehearse"] if rehearse else [])]
+        command = [sys.executable, "-m", "pytest", "tests/gpu", "-m", "gpu", "-v", "--tb=short"]
+        command += ["-p", "no:cacheprovider", "-o", "junit_family=xunit1", f"--junitxml={results}"]
+        command += [f"--gpu-bundles={bundles}", *(["--rehearse"] if rehearse else [])]
         code = subprocess.run(command, cwd=ROOT, check=False).returncode
         report["pytest_exit_code"] = code
         report["tests"] = list(read_results(results)) if results.exists() else []
