@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import av
+import numpy as np
 import psutil
 import pytest
 
@@ -66,7 +68,14 @@ def long_clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def tasks_of(sources: list[Path], out: Path, bundle: Bundle) -> list[Task]:
-    return [Task(Job(source, str(out / source.name)), str(bundle.path)) for source in sources]
+    """Without loss, since what x264 makes of the same frames is not the same each time."""
+    sink = SinkOptions(crf=0)
+    return [Task(Job(source, str(out / source.name), sink=sink), str(bundle.path)) for source in sources]
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    with av.open(path) as container:
+        return [frame.to_ndarray() for frame in container.decode(video=0)]
 
 
 def names(folder: Path) -> list[str]:
@@ -158,7 +167,7 @@ def test_two_processes_restore_everything_as_one_does(bundle: Bundle, clips: lis
         assert board.open == set()
         assert names(tmp_path / folder) == [clip.name for clip in clips]
     for clip in clips:
-        assert (tmp_path / "one" / clip.name).read_bytes() == (tmp_path / "two" / clip.name).read_bytes()
+        assert np.array_equal(*(frames_of(tmp_path / folder / clip.name) for folder in ("one", "two")))
         assert video_pts(tmp_path / "two" / clip.name) == video_pts(clip)
     assert workers() == []
 
