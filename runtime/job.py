@@ -92,4 +92,5 @@ def restore_job(
 
 
 def _summary(output: str, done: Progress) -> str:
-    return f"output: {output}, {done.written} frames in {console.duration(done.elapsed)} ({done.rate:.2f} frames/s)"
+    frames = f"{done.written} frame{'s' * (done.written != 1)}"
+    return f"output: {output}, {frames} in {console.duration(done.elapsed)} ({done.rate:.2f} frames/s)"

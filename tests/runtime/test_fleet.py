@@ -238,6 +238,7 @@ def test_a_bundle_that_no_device_can_run_fails_with_the_reason(
     assert all("NVIDIA driver" in failure.reason or "GPU 77" in failure.reason for failure in failures)
 
 
+@pytest.mark.alone
 def test_whoever_stops_the_fleet_ends_its_processes_within_a_second(
     bundle: Bundle, long_clips: list[Path], tmp_path: Path
 ) -> None:
@@ -305,6 +306,7 @@ def test_misuse_of_several_files_ends_in_one_line(bundle: Bundle, clips: list[Pa
     assert names(tmp_path) == []
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(os.name != "posix", reason="sends the signals of a terminal")
 @pytest.mark.parametrize("to_all", [False, True], ids=["to the parent", "as a terminal does"])
 def test_an_interrupted_command_ends_all_and_leaves_nothing(
@@ -331,6 +333,7 @@ def test_an_interrupted_command_ends_all_and_leaves_nothing(
     assert not out.exists()
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(os.name != "posix", reason="kills without notice")
 def test_workers_end_when_their_parent_is_killed(bundle: Bundle, long_clips: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
