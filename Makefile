@@ -5,7 +5,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 
-.PHONY: demo test lint clean
+.PHONY: demo test gpu-test lint clean
 
 demo: $(INSTALLED)  ## restore the sample clip and draw before and after
 	$(BIN)/python -m benchmarks.make_demo
@@ -14,6 +14,9 @@ demo: $(INSTALLED)  ## restore the sample clip and draw before and after
 test: $(TESTABLE)  ## run the tests and print the coverage
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" --cov --cov-report=
 	$(BIN)/python -m pytest -m alone --cov --cov-append --cov-report=term:skip-covered
+
+gpu-test:  ## on a machine with an NVIDIA GPU: test everything there and write gpu-test.json, to be sent back
+	@$(PYTHON) scripts/gpu_test.py
 
 lint: $(TESTABLE)  ## formatting, lint, types
 	$(BIN)/ruff format --check .
@@ -31,4 +34,4 @@ $(TESTABLE): $(INSTALLED)
 	@echo testable > $@
 
 clean:  ## remove what the two commands made
-	rm -rf $(VENV) demo-output
+	rm -rf $(VENV) .venv-gpu demo-output gpu-test.json

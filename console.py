@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -84,21 +87,21 @@ def progress(quiet: bool, total: int | None, unit: str = "frames") -> Iterator[C
 
 @contextmanager
 def _bar(total: int | None, unit: str) -> Iterator[Callable[[int, float | None], None]]:
+    with _bars("", unit) as bar:
+        yield partial(_move, bar.add_task("", total=total, rate=""), bar, time.monotonic(), unit)
+
+
+def _bars(first: str, unit: str) -> Any:
+    """A `rich` display of bars; `first` is what stands before each."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit + "  {task.fields[rate]}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total, rate="")
-        began = time.monotonic()
-
-        def update(done: int, left: float | None) -> None:
-            bar.update(task, completed=done, rate=_rate(done, time.monotonic() - began, left, unit))
-
-        yield update
+    before = (TextColumn(first),) if first else ()
+    return Progress(*before, *columns, console=Console(stderr=True), transient=True)
 
 
-def _plain(total: int | None, unit: str) -> Callable[[int, float | None], None]:
+def _plain(total: int | None, unit: str, before: str = "") -> Callable[[int, float | None], None]:
     began = last = time.monotonic()
     told = 0
 
@@ -108,9 +111,68 @@ def _plain(total: int | None, unit: str) -> Callable[[int, float | None], None]:
         if now - last >= _PLAIN_EVERY_S and done > told:
             last, told = now, done
             of = f"/{total}" if total else ""
-            say(f"{done}{of} {unit}, {_rate(done, now - began, left, unit)}")
+            say(f"{before}{done}{of} {unit}, {_rate(done, now - began, left, unit)}")
 
     return update
+
+
+class Board:
+    """Lines and the progress of several files at once; from any thread."""
+
+    def __init__(self, bars: Any = None) -> None:
+        """bars: a `rich` progress display, None for plain lines."""
+        self._bars, self._tasks, self._lock = bars, dict[str, Any](), threading.Lock()
+
+    def say(self, line: str) -> None:
+        """One line for people."""
+        with self._lock:
+            if self._bars is None:
+                say(line)
+            else:
+                self._bars.console.print(line, markup=False, highlight=False)
+
+    def update(self, name: str, done: int, total: int | None, left: float | None) -> None:
+        """A file has come so far."""
+        with self._lock:
+            if name not in self._tasks:
+                self._tasks[name] = self._begin(name, total)
+            self._tasks[name](done, left)
+
+    def finish(self, name: str) -> None:
+        """A file needs no progress any more, whatever came of it."""
+        with self._lock:
+            task = self._tasks.pop(name, None)
+            if task is not None and self._bars is not None:
+                self._bars.remove_task(task.args[0])
+
+    def _begin(self, name: str, total: int | None) -> Callable[[int, float | None], None]:
+        if self._bars is None:
+            return _plain(total, "frames", f"{name}: ")
+        return partial(_move, self._bars.add_task(name, total=total, rate=""), self._bars, time.monotonic(), "frames")
+
+
+class Silent(Board):
+    """For --quiet."""
+
+    def say(self, line: str) -> None: ...
+
+    def update(self, name: str, done: int, total: int | None, left: float | None) -> None: ...
+
+
+@contextmanager
+def board(quiet: bool) -> Iterator[Board]:
+    """A bar for each file on a terminal, a line now and then otherwise."""
+    if quiet:
+        yield Silent()
+    elif sys.stderr.isatty():
+        with _bars("{task.description}", "frames") as bars:
+            yield Board(bars)
+    else:
+        yield Board()
+
+
+def _move(task: Any, bars: Any, began: float, unit: str, done: int, left: float | None) -> None:
+    bars.update(task, completed=done, rate=_rate(done, time.monotonic() - began, left, unit))
 
 
 def _rate(done: int, elapsed: float, left: float | None, unit: str) -> str:

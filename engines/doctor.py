@@ -24,6 +24,9 @@ _PACKAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
 }
 _CORE = ("numpy", "av", "click", "rich", "platformdirs")
 _DRIVERS = {"Windows": "nvcuda.dll", "Linux": "libcuda.so.1"}
+_DECODER = {"Windows": "nvcuvid.dll", "Linux": "libnvcuvid.so.1"}
+_ENCODER = {"Windows": "nvEncodeAPI64.dll", "Linux": "libnvidia-encode.so.1"}
+_DRIVER, _GET_DRIVER = "NVIDIA driver (to run)", "https://www.nvidia.com/drivers"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,12 @@ def diagnose(cache: Path) -> Diagnosis:
         platform=f"{platform.system()} {platform.machine()}",
         driver=driver,
         packages=installed,
-        purposes=(_export(installed), *(_target(t.name, t.extra, t.ready, installed, driver) for t in TARGETS)),
+        purposes=(
+            _export(installed),
+            *(_target(t.name, t.extra, t.ready, installed, driver) for t in TARGETS),
+            _video("decode video on the GPU (--hwaccel)", "h264_cuvid", _DECODER, driver),
+            _video("encode video on the GPU (--hwaccel)", "h264_nvenc", _ENCODER, driver),
+        ),
         cache=str(cache),
         cache_free_bytes=_free(cache),
     )
@@ -71,8 +79,12 @@ def diagnose(cache: Path) -> Diagnosis:
 
 def has_driver() -> bool:
     """True if an NVIDIA driver can be loaded."""
+    return _loads(_DRIVERS)
+
+
+def _loads(names: Mapping[str, str]) -> bool:
     try:
-        ctypes.CDLL(_DRIVERS.get(platform.system(), "libcuda.so.1"))
+        ctypes.CDLL(names.get(platform.system(), names["Linux"]))
     except OSError:
         return False
     return True
@@ -100,13 +112,41 @@ def _export(installed: Mapping[str, str | None]) -> Purpose:
 
 def _target(name: str, extra: str, ready: bool, installed: Mapping[str, str | None], driver: bool) -> Purpose:
     """A target is ready if this version builds and runs it and everything for it is there."""
-    needed = (extra, "cuda") if extra in ("rtx", "tensorrt") else (extra,)
+    needed = (extra, "cuda") if extra in ("rtx", "tensorrt", "gpu") else (extra,)
     lacking = [part for part in needed if _missing(part, installed)]
     missing = [package for part in needed for package in _missing(part, installed)]
+    remedy = _install(*lacking)
+    if extra == "gpu" and installed["onnxruntime"]:  # both bring the same module, and the last one installed wins
+        remedy = f"pip uninstall onnxruntime, then {_install('gpu', 'cuda')}"
+        missing.append("onnxruntime out of the way")
     if name != "cpu" and not driver:
-        missing.append("NVIDIA driver (to run)")
+        missing.append(_DRIVER)
+        remedy = remedy or _GET_DRIVER
     note = "" if ready else "not yet"
-    return Purpose(f"target {name}", ready and not missing, tuple(missing), _install(*lacking), note)
+    return Purpose(f"target {name}", ready and not missing, tuple(missing), remedy, note)
+
+
+def _video(name: str, codec: str, libraries: Mapping[str, str], driver: bool) -> Purpose:
+    """What `--hwaccel` needs: a driver with its video libraries, and an FFmpeg that knows them."""
+    missing, remedy = [], ""
+    if not _ffmpeg_has(codec):
+        missing.append(f"{codec} in FFmpeg")
+        remedy = "pip install --force-reinstall av"
+    if not driver:
+        missing.append(_DRIVER)
+        remedy = remedy or _GET_DRIVER
+    elif not _loads(libraries):
+        missing.append(f"{libraries.get(platform.system(), libraries['Linux'])} of the NVIDIA driver")
+        remedy = remedy or "in a container: NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"
+    return Purpose(name, not missing, tuple(missing), remedy)
+
+
+def _ffmpeg_has(codec: str) -> bool:
+    try:
+        import av
+    except ImportError:
+        return False
+    return codec in av.codecs_available
 
 
 def _free(cache: Path) -> int | None:

@@ -49,7 +49,7 @@ _ALL = (*_BELOW_FP4, "nvfp4")
 
 TARGETS = (
     Target("cpu", "any machine, ONNX Runtime on the CPU", ORT, "cpu", ("fp32",), ready=True),
-    Target("cuda", "an NVIDIA GPU through ONNX Runtime", ORT, "gpu", ("fp32", *_HALF)),
+    Target("cuda", "any NVIDIA GPU, ONNX Runtime; slower than engines", ORT, "gpu", ("fp32", "fp16"), ready=True),
     Target(
         "rtx5090",
         "GeForce RTX 50 series, RTX PRO Blackwell",

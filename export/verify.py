@@ -146,7 +146,7 @@ def _compare_loop(bundle: Bundle, checkpoint: Checkpoint, frames: int | None, th
     count = frames or 2 * recipe.clip_len + 9
     clip = [picture(index, *_INPUT_SIZE) for index in range(count)]
     reference = Reference(checkpoint, recipe.resolution, clip_len=recipe.clip_len, parity=recipe.parity)
-    with Restorer.open(bundle, threads=threads) as restorer:
+    with Restorer.open(bundle, device="cpu", threads=threads) as restorer:
         pairs: list[tuple[Array, Array]] = list(zip(restorer.restore(clip), reference.restore(clip), strict=True))
     return _row(f"whole loop, {count} frames", "levels", pairs, recipe.precision)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,9 @@ from ..engines.manifest import PRECISIONS
 from ..engines.targets import TARGETS
 
 if TYPE_CHECKING:
+    from ..engines.geometry import Resolution
     from .media import SinkOptions
-    from .pipeline import Progress
+    from .restorer import Restorer
     from .selection import BundleRequest
     from .trace import Trace
 
@@ -24,14 +27,14 @@ Examples:
   swiftvr-run old.mp4 new.mp4 --checkpoint SwiftVR --upscale 2
   swiftvr-run old.mkv new.mkv --bundle bundles/1080p --codec libx265 --crf 20
   swiftvr-run frames/ restored/ --checkpoint SwiftVR --resolution 1920x1080
+  swiftvr-run tapes/*.avi restored/ --bundle bundles/1080p --devices 0,1 --suffix .mkv
 
 Sound, subtitles, chapters and timestamps of the input are kept; OUTPUT appears only when it is complete.
 Exit codes: 0 done, 1 the machine could not carry it out, 2 the request cannot be done, 130 interrupted."""
 
 
 @click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
-@click.argument("output", metavar="OUTPUT", type=str)
+@click.argument("paths", metavar="INPUT... OUTPUT", nargs=-1)
 @click.option("--bundle", type=click.Path(path_type=Path), help="Run this bundle; its resolution is the output's.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Build the bundle from here if it is not cached.")
 @click.option("--upscale", type=float, help="Output size as a multiple of the input's.  [default: 2]")
@@ -60,54 +63,85 @@ Exit codes: 0 done, 1 the machine could not carry it out, 2 the request cannot b
 @click.option("--audio/--no-audio", default=True, help="Copy the sound.  [default: yes]")
 @click.option("-y", "--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
 @click.option("--device", help="Run on cpu, cuda or cuda:N.  [default: what the bundle was built for]")
+@click.option(
+    "--hwaccel",
+    type=click.Choice(("none", "auto", "cuda")),
+    default="none",
+    show_default=True,
+    help="Decode and encode video on the GPU: if there is one (auto), or with a line that says why not (cuda). "
+    "libx264 then means h264_nvenc, libx265 hevc_nvenc, libsvtav1 av1_nvenc.",
+)
+@click.option("--devices", help="Restore several files at once, one per device, e.g. 0,1 for two GPUs, or cpu,cpu.")
+@click.option("--suffix", help="Container of the outputs of several INPUTs, e.g. .mkv.  [default: the input's]")
 @click.option("--trace", metavar="FILE", help="Write what took how long, for ui.perfetto.dev or chrome://tracing.")
 @click.option("--threads", type=int, help="CPU threads for one stage.  [default: one per physical core]")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
 @click.version_option(package_name="swiftvr-trt")
-def command(source: Path, output: str, **options: Any) -> None:
+def command(paths: tuple[str, ...], **options: Any) -> None:
     """Restore INPUT (a video file or a folder of images) into OUTPUT.
 
     Without --bundle, a bundle of the right size is looked for among those built before; with --checkpoint it is built
     if there is none.
+
+    With several INPUTs, or with --devices, OUTPUT is a folder, and each file keeps its name in it. A file that fails
+    does not stop the others; the exit code is then 1, and the last lines name those that failed.
     """
-    from ..errors import MachineError
-    from .media import open_sink, open_source
-    from .pipeline import restore_media
+    if len(paths) < 2:
+        raise click.UsageError(f"{len(paths) or 'no'} name was given, expected INPUT and OUTPUT")
+    *sources, output = paths
+    if len(sources) > 1 or options["devices"] is not None:
+        _restore_many([Path(source) for source in sources], output, options)
+    else:
+        _restore_one(Path(sources[0]), output, options)
+
+
+def _restore_one(source: Path, output: str, options: dict[str, Any]) -> None:
+    """In this process, with a bar."""
+    from .job import Job, restore_job
     from .restorer import Restorer
     from .selection import choose_bundle, output_size
 
+    if options["suffix"] is not None:
+        raise click.UsageError("--suffix is for several INPUTs; for one, OUTPUT is its name")
     tell = _silence if options["quiet"] else console.say
     request = _request(options)
-    with open_source(source, rate=_rate(options["rate"])) as opened:
-        info = opened.info
-        for line in (f"input:  {info.description}", *opened.notes):
-            tell(line)
-        size = output_size(request, info.width, info.height)
-        # The output is opened before a bundle is built, so that what cannot be written is known at once.
-        with open_sink(output, info, size.width, size.height, _sink_options(options)) as sink:
-            bundle = choose_bundle(request, size, tell)
-            tell(f"bundle: {bundle.path} ({bundle.manifest.recipe.describe()})")
-            told = {*opened.notes, *sink.notes}
-            for line in sink.notes:
-                tell(line)
-            with (
-                _trace(options["trace"]) as trace,
-                Restorer.open(bundle, device=options["device"], threads=options["threads"], trace=trace) as restorer,
-                restorer.session() as session,
-                console.progress(options["quiet"], info.frames) as update,
-            ):
-                done = restore_media(session, opened, sink, lambda p: update(p.written, p.remaining))
-        for line in (*opened.notes, *sink.notes):
-            if line not in told:
-                tell(line)
-        tell(_summary(output, done))
-        if opened.shortfall:
-            raise MachineError(f"{opened.shortfall}; {output} holds what could be restored")
+
+    @contextmanager
+    def restorer(size: Resolution) -> Iterator[Restorer]:
+        bundle = choose_bundle(request, size, tell)
+        tell(f"bundle: {bundle.path} ({bundle.manifest.recipe.describe()})")
+        with (
+            _trace(options["trace"]) as trace,
+            Restorer.open(bundle, device=options["device"], threads=options["threads"], trace=trace) as opened,
+        ):
+            yield opened
+
+    job = Job(source, output, _rate(options["rate"]), _sink_options(options), options["hwaccel"], options["device"])
+    watch = partial(console.progress, options["quiet"])
+    tell(restore_job(job, lambda width, height: output_size(request, width, height), restorer, tell, watch))
 
 
-def _summary(output: str, done: Progress) -> str:
-    return f"output: {output}, {done.written} frames in {console.duration(done.elapsed)} ({done.rate:.2f} frames/s)"
+def _restore_many(sources: list[Path], folder: str, options: dict[str, Any]) -> None:
+    """In processes of their own, one for each device."""
+    from ..errors import MachineError
+    from .batch import BatchOptions, choose_bundles, output_folder, plan_jobs
+    from .fleet import parse_devices, run_fleet
+
+    for name in ("device", "trace"):
+        if options["devices"] is not None and options[name] is not None:
+            raise click.UsageError(f"--{name} and --devices were both given, expected one of them")
+    if options["trace"] is not None:
+        raise click.UsageError("--trace is for one INPUT; restore the file in question by itself")
+    devices = parse_devices(options["devices"]) if options["devices"] is not None else (options["device"],)
+    batch = BatchOptions(options["suffix"], _rate(options["rate"]), _sink_options(options), options["hwaccel"])
+    jobs = plan_jobs(sources, folder, batch)
+    with output_folder(folder), console.board(options["quiet"]) as board:
+        tasks, failures = choose_bundles(jobs, _request(options), board.say)
+        failures += run_fleet(tasks, devices, board, threads=options["threads"])
+    if failures:
+        names = ", ".join(str(failure.job.source) for failure in failures)
+        raise MachineError(f"{len(failures)} of {len(jobs)} files failed, the others are complete: {names}")
 
 
 def _trace(path: str | None) -> AbstractContextManager[Trace | None]:

@@ -16,9 +16,9 @@ from weakref import WeakSet
 from numpy.typing import NDArray
 
 from ..engines.bundle import Bundle
-from ..engines.manifest import StageSpec
+from ..engines.manifest import Manifest, StageSpec
 from ..errors import BundleError, MachineError, MisuseError
-from .cuda_chunk import Clock, Lanes, Recording, Tracing, handle
+from .cuda_chunk import Clock, Context, Lanes, Recording, Tracing, handle
 from .cuda_memory import NoGpuMemory, Span, StreamMemory, address, allocate, closing
 from .fitting import no_memory
 from .gpu import Gpu, naming
@@ -49,12 +49,8 @@ class CudaDevice:
         Raises `MissingPackageError` or `MachineError` if the machine lacks something, `BundleError` if the bundle does
         not run here.
         """
-        self.manifest, self.graphs, self.trace = bundle.manifest, graphs, trace
-        self.lock = threading.Lock()
-        self._workspaces: WeakSet[CudaWorkspace] = WeakSet()
-        self._stack = ExitStack()
         library = library or import_tensorrt(bundle.manifest.compiler)
-        self.gpu = Gpu(index)
+        self._begin(bundle.manifest, index, graphs, trace)
         check_machine(bundle, self.gpu.name, self.gpu.compute_capability, library)
         with closing_if_it_fails(self._stack), naming(f"{bundle.path}: {self.gpu.name} cannot load it", MachineError):
             self._check_memory()
@@ -90,6 +86,23 @@ class CudaDevice:
             room = None if free is None else free + held
             raise MachineError(no_memory(self.manifest, height, width, room)) from error
 
+    def context(self, stage: StageSpec, shapes: Mapping[str, tuple[int, ...]]) -> Context:
+        """What runs a stage for one stream. shapes: of every tensor, by name."""
+        return StageContext(self.engines, stage, shapes, self.arena)
+
+    def _begin(self, manifest: Manifest, index: int, graphs: bool, trace: Trace | None) -> None:
+        """What comes before the stages."""
+        self.manifest, self.graphs, self.trace = manifest, graphs, trace
+        self.lock = threading.Lock()
+        self._workspaces: WeakSet[CudaWorkspace] = WeakSet()
+        self._stack = ExitStack()
+        self.gpu = Gpu(index)
+
+    def _open_stream(self) -> None:
+        self.stream = closing(self._stack, self.gpu.device.create_stream())
+        self._stack.callback(self._settle)
+        self.tracing = Tracing(self.trace, Clock.start(self.gpu, self.stream, self._stack)) if self.trace else None
+
     def _check_memory(self) -> None:
         """Engines that cannot fit are refused before gigabytes of them are read."""
         size, free = self.manifest.recipe.resolution, self.gpu.free_bytes()
@@ -99,9 +112,7 @@ class CudaDevice:
 
     def _load(self, bundle: Bundle, library: Any, kernels: KernelCache | None) -> None:
         gpu, stack = self.gpu, self._stack
-        self.stream = closing(stack, gpu.device.create_stream())
-        stack.callback(self._settle)
-        self.tracing = Tracing(self.trace, Clock.start(gpu, self.stream, stack)) if self.trace else None
+        self._open_stream()
         cache = kernels or KernelCache.of(bundle, gpu.name, gpu.driver_version(), library.__version__)
         with self.telling("load engines", nbytes=sum(entry.size for entry in self.manifest.files)):
             self.engines = Engines(library, bundle, cache.load())
@@ -132,7 +143,7 @@ class CudaWorkspace:
         self._device, self._plan = device, plan_stream(device.manifest, buffers)
         self._cancelled = threading.Event()
         self._recordings: dict[tuple[Step, ...], Recording] = {}
-        self._contexts: dict[str, StageContext] = {}
+        self._contexts: dict[str, Context] = {}
         self._stack = ExitStack()
         self._closed = False
         with closing_if_it_fails(self._stack), naming("the stages could not be made ready"):
@@ -212,7 +223,7 @@ class CudaWorkspace:
         sizes = [BufferSpec(shapes[tensor.name], tensor.dtype).nbytes for tensor in tensors]
         stream = handle(device.stream)
         with device.telling(f"warm up {stage.name}"), naming(f"stage {stage.name} failed when it ran first"):
-            context = StageContext(device.engines, stage, shapes, device.arena)
+            context = device.context(stage, shapes)
             self._contexts[stage.name] = context
             context.prepare(stream)
             with device.lock:  # the arena is everybody's

@@ -16,20 +16,29 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import Cancelled, MisuseError
 from .cuda_memory import StreamMemory, closing
 from .gpu import Gpu, naming
 from .program import Clear, Copy, Download, Run, Step, Upload
 from .trace import Trace
-from .trt import StageContext
 
 CAPTURE_MODE = "thread_local"
 """What must not happen during a capture is an error in this thread; other threads go about their business."""
 
 Call = Callable[[Any], None]
 """Enqueues something on a stream, or on a graph builder, which stands for a stream that is being captured."""
+
+
+class Context(Protocol):
+    """What runs one stage for one stream; see `trt.StageContext`."""
+
+    def prepare(self, stream: int) -> None: ...
+
+    def check_capturable(self, stream: int) -> None: ...
+
+    def enqueue(self, addresses: Sequence[int], stream: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,11 @@ class Recording:
     """Steps bound to the memory of a stream. Submitting it allocates nothing and waits for nothing."""
 
     def __init__(
-        self, lanes: Lanes, memory: StreamMemory, contexts: Mapping[str, StageContext], steps: Sequence[Step]
+        self,
+        lanes: Lanes,
+        memory: StreamMemory,
+        contexts: Mapping[str, Context],
+        steps: Sequence[Step],
     ) -> None:
         """Uploads first, downloads last. Raises `StageError` if a stage cannot be captured."""
         self._lanes = lanes
@@ -194,7 +207,7 @@ def _three_parts(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
     yield from (uploads, body, downloads)
 
 
-def _call(memory: StreamMemory, contexts: Mapping[str, StageContext], step: Step) -> Call:
+def _call(memory: StreamMemory, contexts: Mapping[str, Context], step: Step) -> Call:
     """How one step is enqueued."""
     if isinstance(step, Run):
         addresses = [memory.address(view) for view in (*step.inputs, *step.outputs)]

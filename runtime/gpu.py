@@ -22,6 +22,15 @@ def gpu_index(device: str) -> int:
     return int(match[1] or 0)
 
 
+def require_driver() -> None:
+    """`MachineError` in one line if this machine has no NVIDIA driver."""
+    if not has_driver():
+        raise MachineError(
+            "no NVIDIA driver was found, running on a GPU needs one: install it from "
+            "https://www.nvidia.com/drivers, or use --device cpu with a bundle for the CPU"
+        )
+
+
 class Gpu:
     """A GPU whose context is current in the thread that makes this object; `enter` does it for other threads."""
 
@@ -29,11 +38,7 @@ class Gpu:
         """Raises `MissingPackageError` or `MachineError` in one line that says what to install."""
         self.core = _import_core()
         self.index = index
-        if not has_driver():
-            raise MachineError(
-                "no NVIDIA driver was found, running on a GPU needs one: install it from "
-                "https://www.nvidia.com/drivers, or use --device cpu with a bundle for the CPU"
-            )
+        require_driver()
         with naming("the GPU could not be opened", MachineError):
             count = len(self.core.Device.get_all_devices())
             if index >= count:

@@ -36,8 +36,8 @@ class OrtDevice:
         self._trace = trace
         self._sessions: dict[str, ort.InferenceSession] = {}
         for stage in STAGES:
-            self._sessions[stage] = _load(bundle, stage, threads)
-            _check_signature(bundle, bundle.manifest.stage(stage), self._sessions[stage])
+            self._sessions[stage] = load(bundle, stage, threads=threads)
+            check_signature(bundle, bundle.manifest.stage(stage), self._sessions[stage])
 
     def workspace(self, buffers: Mapping[str, BufferSpec]) -> OrtWorkspace:
         return OrtWorkspace(
@@ -48,11 +48,13 @@ class OrtDevice:
         self._sessions.clear()
 
 
-def _import_onnxruntime() -> Any:
+def import_onnxruntime(extra: str = "cpu", purpose: str = "running a bundle on the CPU") -> Any:
+    """The package, new enough. extra: what brings it."""
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingPackageError("onnxruntime", "running a bundle on the CPU", "cpu") from error
+        package = "onnxruntime-gpu" if extra == "gpu" else "onnxruntime"
+        raise MissingPackageError(package, purpose, extra) from error
     if tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) < _OLDEST:
         # Earlier versions follow a graph's references to weights anywhere on the disk.
         raise MachineError(
@@ -62,8 +64,11 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _load(bundle: Bundle, stage: str, threads: int | None) -> ort.InferenceSession:
-    ort = _import_onnxruntime()
+def load(
+    bundle: Bundle, stage: str, providers: Sequence[Any] = ("CPUExecutionProvider",), threads: int | None = None
+) -> ort.InferenceSession:
+    """The session of a stage. providers: as ONNX Runtime wants them, the preferred one first."""
+    ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or 0
@@ -71,12 +76,12 @@ def _load(bundle: Bundle, stage: str, threads: int | None) -> ort.InferenceSessi
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     path = bundle.stage_path(stage)
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:
-        raise BundleError(f"{path}: ONNX Runtime {ort.__version__} cannot load this stage ({_line(error)})") from error
+        raise BundleError(f"{path}: ONNX Runtime {ort.__version__} cannot load this stage ({line(error)})") from error
 
 
-def _check_signature(bundle: Bundle, spec: StageSpec, session: ort.InferenceSession) -> None:
+def check_signature(bundle: Bundle, spec: StageSpec, session: ort.InferenceSession) -> None:
     """The graph must have the inputs and outputs that the manifest sized the buffers for.
 
     Bindings are raw addresses: a graph that expects more than the manifest says would read past a buffer's end.
@@ -108,7 +113,7 @@ class OrtWorkspace:
         buffers: Mapping[str, BufferSpec],
         trace: Trace | None = None,
     ) -> None:
-        ort = _import_onnxruntime()
+        ort = import_onnxruntime()
         self._sessions, self._trace = sessions, trace
         nbytes = sum(spec.nbytes for spec in buffers.values())
         try:
@@ -178,7 +183,7 @@ class _StageCall:
         except Exception as error:
             if self.cancelled.is_set():
                 raise Cancelled from error
-            raise StageError(f"stage {self.stage} failed in ONNX Runtime ({_line(error)})") from error
+            raise StageError(f"stage {self.stage} failed in ONNX Runtime ({line(error)})") from error
 
 
 def _traced(trace: Trace, call: _StageCall) -> Callable[[], None]:
@@ -205,7 +210,7 @@ class _Recording:
         self.submit().wait()
 
 
-def _line(error: BaseException) -> str:
+def line(error: BaseException) -> str:
     """The first line of a foreign error, short enough to read."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300]

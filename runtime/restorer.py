@@ -17,7 +17,7 @@ from .gpu import gpu_index
 from .session import Frame, Session
 from .trace import Trace
 
-ORT_TARGETS = ("onnx", "cpu")
+ORT_TARGETS = ("onnx", "cpu", "cuda")
 
 
 class Restorer:
@@ -39,9 +39,9 @@ class Restorer:
     ) -> Restorer:
         """Check and load a bundle.
 
-        device: `cpu` for a bundle of graphs; `cuda` or `cuda:N`, the N-th GPU, for one of engines; None for what the
-        bundle was built for. threads: CPU threads that one stage may use, None for one per physical core. trace: told
-        what takes how long; it must be closed after the restorer.
+        device: `cpu` for a bundle of graphs; `cuda` or `cuda:N`, the N-th GPU, for one of engines, and for graphs, too,
+        on ONNX Runtime; None for what the bundle was built for. threads: CPU threads that one stage may use, None for
+        one per physical core. trace: told what takes how long; it must be closed after the restorer.
         Raises `BundleError` if the bundle is damaged or was built for something else, `MissingPackageError` or
         `MachineError` if the machine lacks what runs it.
         """
@@ -82,15 +82,13 @@ class Restorer:
 def _open_device(bundle: Bundle, device: str | None, threads: int | None, trace: Trace | None) -> Device:
     """Graphs run on ONNX Runtime, engines on the GPU that they were compiled for."""
     recipe = bundle.manifest.recipe
-    chosen = device or ("cpu" if recipe.target in ORT_TARGETS else "cuda")
+    chosen = device or ("cpu" if recipe.target in ("onnx", "cpu") else "cuda")
     index = 0 if chosen == "cpu" else gpu_index(chosen)
     if recipe.target in ORT_TARGETS:
         if chosen != "cpu":
-            raise BundleError(
-                f"{bundle.path}: holds graphs, which run on the CPU; for {chosen} build engines: swiftvr-export "
-                f"build-engine --target TARGET --checkpoint DIR --resolution {recipe.resolution}, with a target of "
-                "swiftvr-export doctor"
-            )
+            from .ort_cuda import OrtCudaDevice
+
+            return OrtCudaDevice(bundle, index=index, trace=trace)
         from .ort import OrtDevice
 
         return OrtDevice(bundle, threads=threads, trace=trace)

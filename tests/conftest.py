@@ -78,3 +78,8 @@ def mini_bundle(shared_tmp: Path, mini_checkpoint: Path) -> BundleFactory:
         return bundles.get_or_build(recipe, lambda path: build(mini_checkpoint, recipe, path, lambda _line: None))[0]
 
     return make
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rehearse", action="store_true", help="Run the tests of the GPU on the CPU: tests the tests.")
+    parser.addoption("--gpu-bundles", metavar="DIR", help="Keep the bundles of the tests of the GPU here.")

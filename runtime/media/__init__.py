@@ -39,15 +39,16 @@ __all__ = [
 ]
 
 
-def open_source(path: str | Path, *, rate: Fraction | None = None, threads: int = 0) -> Source:
+def open_source(path: str | Path, *, rate: Fraction | None = None, threads: int = 0, gpu: int | None = None) -> Source:
     """Open a video file, a folder of images, or a single image.
 
     rate: pictures per second of images (default 25); a video has its own, and refuses another (`MisuseError`).
-    threads: of the decoder, 0 for as many as there are cores. `MediaError` if there is nothing to read.
+    threads: of the decoder, 0 for as many as there are cores. gpu: number of the NVIDIA GPU that decodes a video, if
+    it can; None decodes in software. `MediaError` if there is nothing to read.
     """
     from .opening import source
 
-    return source(Path(path), rate, threads)
+    return source(Path(path), rate, threads, gpu)
 
 
 def open_sink(path: str | Path, info: SourceInfo, width: int, height: int, options: SinkOptions | None = None) -> Sink:

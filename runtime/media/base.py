@@ -185,6 +185,7 @@ class SinkOptions:
     overwrite   replace an existing output
     audio       copy sound; `subtitles` copy subtitles; `data`: everything else that has a clock, and attachments
     metadata    copy titles, languages and chapters
+    gpu         number of the NVIDIA GPU that encodes, if it can; None encodes in software
     """
 
     codec: str | None = None
@@ -197,6 +198,7 @@ class SinkOptions:
     subtitles: bool = True
     data: bool = True
     metadata: bool = True
+    gpu: int | None = None
 
     def __post_init__(self) -> None:
         if self.crf is not None and not 0 <= self.crf <= 255:

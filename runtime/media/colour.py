@@ -26,6 +26,9 @@ _SCALED = frozenset({1, 4, 5, 6, 7, 9})
 
 _HD_LINES = 720
 
+_READ_BEYOND = 256
+"""Bytes; several vectors of the widest kind there is."""
+
 _TRANSFERS = {1: "bt709", 6: "bt601", 13: "sRGB", PQ: "PQ", HLG: "HLG"}
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 
@@ -109,13 +112,22 @@ def from_rgb(pixels: Pixels, colour: Colour, pix_fmt: str, reformatter: VideoRef
     """uint8 [H, W, 3] RGB as a frame of `pix_fmt`, computed with and tagged with `colour`."""
     from av.video.frame import VideoFrame
 
-    frame = VideoFrame.from_numpy_buffer(pixels, format="rgb24")
+    frame = VideoFrame.from_numpy_buffer(_padded(pixels), format="rgb24")
     frame.color_range = FULL
     if colour.matrix != RGB:
         frame.colorspace = colour.matrix
     frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
     level = FULL if colour.full else LIMITED
     return reformatter.reformat(frame, format=pix_fmt, interpolation=_flags(), dst_color_range=level)
+
+
+def _padded(pixels: Pixels) -> Pixels:
+    """A copy behind which memory goes on: swscale reads past the end of rows whose width is no multiple of 16 pixels,
+    and crashes where the last one is followed by memory that is not ours."""
+    room = np.empty(pixels.size + _READ_BEYOND, np.uint8)
+    copy = room[: pixels.size].reshape(pixels.shape)
+    copy[:] = pixels
+    return copy
 
 
 def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
 from ...errors import MediaError
 from .base import Colour, SinkOptions, SourceInfo
 from .colour import output_colour
+from .hardware import nvenc, overheard, reason
 from .timeline import scaled_aspect
 
 if TYPE_CHECKING:
@@ -87,19 +88,55 @@ def open_encoder(
     """
     container = new_container()
     codec = _codec(container, options.codec)
+    note, hardware = "", nvenc(codec.name) if options.gpu is not None else None
+    if hardware is not None:
+        encoding = _try_nvenc(new_container, hardware, info, size, options)
+        if isinstance(encoding, Encoding):
+            return encoding
+        note = f"encoding in software with {codec.name}, not on the GPU: {encoding}"
+        container = new_container()
+    encoding = _first(new_container, container, codec, info, size, replace(options, gpu=None))
+    if isinstance(encoding, Encoding):
+        return replace(encoding, notes=(note, *encoding.notes)) if note else encoding
+    raise MediaError(
+        f"the encoder {codec.name} refuses {size[0]}x{size[1]} pictures with these options ({encoding}): "
+        "choose another size, codec or option"
+    )
+
+
+def _try_nvenc(
+    new_container: Callable[[], OutputContainer],
+    codec: Codec,
+    info: SourceInfo,
+    size: tuple[int, int],
+    options: SinkOptions,
+) -> Encoding | str:
+    """On the GPU, or the reason why not, whatever it is: software is there to fall back on."""
+    try:
+        return _first(new_container, new_container(), codec, info, size, options)
+    except MediaError as error:
+        return str(error)
+
+
+def _first(
+    new_container: Callable[[], OutputContainer],
+    container: OutputContainer,
+    codec: Codec,
+    info: SourceInfo,
+    size: tuple[int, int],
+    options: SinkOptions,
+) -> Encoding | str:
+    """The first combination that this codec accepts, beginning with this container; or why it refused the first."""
     settings = _settings(codec.name, options)
-    reason = ""
+    refused = ""
     for pix_fmt, time_base in _attempts(codec, container, info, size, options):
         encoding = _prepare(container, codec.name, info, size, pix_fmt, time_base, settings)
         failed = _open(encoding.stream)
         if failed is None:
             return encoding
-        reason = reason or failed  # the first attempt is the one that was wanted
+        refused = refused or failed  # the first attempt is the one that was wanted
         container = new_container()
-    raise MediaError(
-        f"the encoder {codec.name} refuses {size[0]}x{size[1]} pictures with these options ({reason}): "
-        "choose another size, codec or option"
-    )
+    return refused
 
 
 def _codec(container: OutputContainer, wanted: str | None) -> Codec:
@@ -152,6 +189,8 @@ def _settings(codec: str, options: SinkOptions) -> dict[str, str]:
         settings["x265-params"] = "log-level=error"  # it writes to stderr past FFmpeg's log
     if options.preset is not None:
         settings["preset"] = options.preset
+    if options.gpu is not None:
+        settings["gpu"] = str(options.gpu)
     return {**settings, **dict(options.extra)}
 
 
@@ -235,17 +274,11 @@ def _notes(info: SourceInfo, size: tuple[int, int], pix_fmt: str, time_base: Fra
 def _open(stream: VideoStream) -> str | None:
     """Open the stream's encoder; None, or the reason why it did not open."""
     import av
-    from av import logging
 
-    level = logging.get_level()
-    logging.set_level(logging.ERROR)
     try:
-        with logging.Capture(local=True) as logs:
+        with overheard() as said:
             stream.codec_context.open()
     except (av.FFmpegError, ValueError) as error:
-        said = [message.strip() for _, _, message in logs if message.strip()]
-        return said[0] if said else str(getattr(error, "strerror", None) or error)
-    finally:
-        logging.set_level(level)
+        return reason(error, said)
     left = ", ".join(stream.codec_context.options)
     return f"it has no option {left}" if left else None

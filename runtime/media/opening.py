@@ -14,7 +14,7 @@ from .video_in import VideoSource
 from .video_out import VideoSink
 
 
-def source(path: Path, rate: Fraction | None, threads: int) -> Source:
+def source(path: Path, rate: Fraction | None, threads: int, gpu: int | None) -> Source:
     """See `open_source`."""
     if str(path) == "-":
         raise MisuseError("input from standard input is not supported yet, expected the name of a file or a folder")
@@ -26,7 +26,7 @@ def source(path: Path, rate: Fraction | None, threads: int) -> Source:
         return ImageSource(path, rate)
     if rate is not None:
         raise MisuseError(f"{path} is a video and has its own rate: leave out the rate, it is for images only")
-    return VideoSource(path, threads)
+    return VideoSource(path, threads, gpu)
 
 
 def sink(path: Path, info: SourceInfo, width: int, height: int, options: SinkOptions, *, folder: bool) -> Sink:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from ...errors import MediaError
 from . import colour
 from .base import DEFAULT_RATE, CopiedStream, Item, Passenger, Picture, SourceInfo, Stamp
+from .hardware import nvdec, overheard, reason
 from .timeline import Timeline
 
 if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.frame import VideoFrame
@@ -43,11 +45,31 @@ _SANE_RATE = 1000
 class VideoSource:
     """Decodes the one video stream that a player would show. See `base.Source`."""
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    def __init__(self, path: Path, threads: int = 0, gpu: int | None = None) -> None:
         self._path = path
-        self._container = _open(path)
+        self._gpu_note = ""
+        if gpu is not None:
+            self._gpu_note = self._begin_on_gpu(threads, gpu)
+            if not self._gpu_note:
+                return
+        self._begin(threads)
+
+    def _begin_on_gpu(self, threads: int, gpu: int) -> str:
+        """Open the file with NVDEC; empty, or the reason why that cannot be."""
         try:
-            self._stream = _shown_stream(self._container, path)
+            with overheard() as said:
+                self._begin(threads, nvdec(gpu))
+        except (MediaError, OSError) as error:  # should the file be to blame, software will say so
+            return reason(error, said)
+        if self._stream.codec_context.pix_fmt != "cuda":
+            self.close()
+            return f"NVDEC does not decode this {self._stream.name} video"
+        return ""
+
+    def _begin(self, threads: int, hardware: HWAccel | None = None) -> None:
+        self._container = _open(self._path, hardware)
+        try:
+            self._stream = _shown_stream(self._container, self._path)
             self._start(threads)
         except BaseException:
             self._container.close()
@@ -210,12 +232,15 @@ class VideoSource:
             colour=tags,
             sample_aspect=aspect if aspect and aspect > 0 else None,
             description=f"{stream.name} {frame.format.name} {width}x{height}, {rate} fps, {colour.describe(tags)}",
-            notes=_notes(frame, tags, self._container, stream),
+            notes=(*self._gpu_notes(), *_notes(frame, tags, self._container, stream)),
             metadata=_without(self._container.metadata, _NOT_FOR_COPIES),
             stream_metadata=_without(stream.metadata, _NOT_FOR_RESTORED),
             chapters=tuple(self._container.chapters()),
             copies=self._copies,
         )
+
+    def _gpu_notes(self) -> tuple[str, ...]:
+        return (f"decoding in software, not on the GPU: {self._gpu_note}",) if self._gpu_note else ()
 
     def _sum_up(self) -> None:
         """Say what was wrong with the file, now that all of it was read."""
@@ -259,7 +284,7 @@ class _PacketClock:
         self._next = packet.dts + (packet.duration or 0)
 
 
-def _open(path: Path) -> InputContainer:
+def _open(path: Path, hardware: HWAccel | None) -> InputContainer:
     import av
 
     if not path.is_file():
@@ -268,7 +293,7 @@ def _open(path: Path) -> InputContainer:
         raise MediaError(f"the input {path} is empty (0 bytes), expected a video: check how it was copied")
     try:
         # "file:" keeps FFmpeg from taking a name with a colon for an address.
-        return av.open(f"file:{path}", metadata_errors="replace")
+        return av.open(f"file:{path}", metadata_errors="replace", hwaccel=hardware)
     except av.FFmpegError as error:
         raise MediaError(
             f"{path} cannot be read as a video ({error.strerror}): check that it is one and that it is complete"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,13 @@ from swiftvr_trt.engines import doctor
 from swiftvr_trt.engines.doctor import Purpose, diagnose
 from swiftvr_trt.engines.targets import TARGETS
 
-EVERYTHING = {name for extra in doctor._PACKAGES.values() for group in extra for name in group[:1]}
+EVERYTHING = {name for extra in doctor._PACKAGES.values() for group in extra for name in group[:1]} - {"onnxruntime"}
 
 
 def purposes(monkeypatch: pytest.MonkeyPatch, installed: set[str], *, driver: bool) -> dict[str, Purpose]:
     monkeypatch.setattr(doctor, "_version", lambda name: "1.0" if name in installed else None)
     monkeypatch.setattr(doctor, "has_driver", lambda: driver)
+    monkeypatch.setattr(doctor, "_loads", lambda _names: driver)
     return {purpose.name: purpose for purpose in diagnose(Path()).purposes}
 
 
@@ -40,6 +42,26 @@ def test_a_machine_with_everything_lacks_nothing(monkeypatch: pytest.MonkeyPatch
     for target in TARGETS:
         assert found[f"target {target.name}"].ready == target.ready
         assert found[f"target {target.name}"].note == ("" if target.ready else "not yet")
+
+
+def test_the_onnxruntime_of_the_cpu_is_in_the_way_of_the_one_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = purposes(monkeypatch, EVERYTHING | {"onnxruntime"}, driver=True)
+    assert not found["target cuda"].ready
+    assert found["target cuda"].remedy == 'pip uninstall onnxruntime, then pip install "swiftvr-trt[gpu,cuda]"'
+    assert found["target cpu"].ready
+
+
+def test_a_driver_without_its_video_libraries_is_told_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that was started for computing only."""
+    without = purposes(monkeypatch, EVERYTHING, driver=False)["encode video on the GPU (--hwaccel)"]
+    assert (without.missing, without.remedy) == (("NVIDIA driver (to run)",), "https://www.nvidia.com/drivers")
+    monkeypatch.setattr(doctor, "_loads", lambda _names: False)
+    monkeypatch.setattr(doctor, "has_driver", lambda: True)
+    found = {purpose.name: purpose for purpose in diagnose(Path()).purposes}
+    for name, library in (("encode", doctor._ENCODER), ("decode", doctor._DECODER)):
+        purpose = found[f"{name} video on the GPU (--hwaccel)"]
+        assert purpose.missing == (f"{library.get(platform.system(), library['Linux'])} of the NVIDIA driver",)
+        assert "NVIDIA_DRIVER_CAPABILITIES" in purpose.remedy
 
 
 def test_either_flavour_of_a_compiler_will_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swiftvr_trt import MisuseError
+from swiftvr_trt.engines import targets
 from swiftvr_trt.engines.manifest import PRECISIONS
 from swiftvr_trt.engines.targets import TARGETS, Target, check_buildable, target
 
@@ -54,8 +55,11 @@ def test_an_unknown_target_is_answered_with_the_known_ones() -> None:
         target("tpu")
 
 
-def test_a_target_that_this_version_cannot_build_is_refused_with_those_that_it_can() -> None:
-    waiting = next(t for t in TARGETS if not t.ready)
+def test_a_target_that_this_version_cannot_build_is_refused_with_those_that_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting = Target("abacus", "beads", "wood", "cpu", ("fp32",))
+    monkeypatch.setattr(targets, "TARGETS", (*TARGETS, waiting))
     names = ", ".join(t.name for t in READY)
     with pytest.raises(MisuseError, match=f"^target {waiting.name} .* cannot be built .*; it builds: {names}$"):
         check_buildable(waiting.name, "fp32")

@@ -281,7 +281,7 @@ def test_doctor_describes_the_machine_as_text_and_as_json(cli: Call, tmp_path: P
     ("arguments", "said"),
     [
         (["--target", "tpu"], "target 'tpu' is not known, expected one of cpu, cuda"),
-        (["--target", "cuda"], "target cuda (ONNX Runtime) cannot be built by this version yet; it builds: cpu"),
+        (["--target", "cuda", "--precision", "fp8"], "precision fp8 is not available for target cuda; it takes: fp32"),
         (["--target", "rtx3080", "--precision", "fp8"], "fp8 is not available for target rtx3090 (SM86 cannot"),
         (["--target", "rtx4090", "--precision", "nvfp4"], "nvfp4 is not available for target rtx4090 (SM89 cannot"),
         (["--target", "rtx5090"], "precision fp32 is not available for target rtx5090 (TensorRT-RTX has no fused"),

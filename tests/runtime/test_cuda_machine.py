@@ -59,11 +59,6 @@ def test_engines_do_not_run_on_the_cpu(engines: Bundle) -> None:
         Restorer.open(engines, device="cpu")
 
 
-def test_graphs_do_not_run_on_the_gpu(mini_bundle: BundleFactory) -> None:
-    with pytest.raises(BundleError, match=r"holds graphs, which run on the CPU.*build-engine"):
-        Restorer.open(mini_bundle(), device="cuda:0")
-
-
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:-1", "CUDA", "cpu:0", ""])
 def test_a_device_that_is_none(engines: Bundle, device: str) -> None:
     with pytest.raises(MisuseError, match=r"expected cpu, cuda, or cuda:N"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -166,3 +168,30 @@ def test_all_eight_orientations_come_out_upright(
     shown = upright(stored, matrix)
     assert shown[:, :, 0].tolist() == expected
     assert shown.flags.c_contiguous
+
+
+_AT_THE_EDGE = """
+import ctypes, mmap, sys
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from swiftvr_trt.runtime.media import Colour
+from swiftvr_trt.runtime.media.colour import from_rgb
+
+page, (width, height) = mmap.PAGESIZE, map(int, sys.argv[1:])
+count = width * height * 3
+size = -(-count // page) * page
+memory = mmap.mmap(-1, size + page)
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + size), page, 0) == 0
+pixels = np.frombuffer(memory, np.uint8, count, size - count).reshape(height, width, 3)
+for pix_fmt in ("yuv420p", "yuv444p", "gbrp"):
+    from_rgb(pixels, Colour(1, 1, 1), pix_fmt, VideoReformatter())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is protected by mprotect")
+@pytest.mark.parametrize(("width", "height"), [(100, 132), (57, 33), (1, 1), (1366, 768)])
+def test_nothing_is_read_behind_the_last_pixel(width: int, height: int) -> None:
+    """swscale does, and one run in a hundred ended in a segmentation fault."""
+    done = subprocess.run([sys.executable, "-c", _AT_THE_EDGE, str(width), str(height)], capture_output=True)
+    assert done.returncode == 0

@@ -1,0 +1,110 @@
+"""A bundle of graphs on an NVIDIA GPU, by ONNX Runtime's CUDA provider: for GPUs for which no engines were compiled.
+
+Buffers, copies and streams are those of `cuda.py`; stages are bound to addresses in them and run on its stream, so
+nothing is copied or allocated between them. ONNX Runtime waits for the GPU after each stage, and its own graph capture
+is not used (docs/decisions.md says why): engines are the fast way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..engines.bundle import Bundle
+from ..engines.manifest import STAGES, StageSpec
+from ..errors import MachineError, StageError
+from .cuda import CudaDevice, closing_if_it_fails
+from .cuda_chunk import handle
+from .gpu import naming
+from .ort import check_signature, import_onnxruntime, line, load
+from .trace import Trace
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+PROVIDER = "CUDAExecutionProvider"
+MEMORY = "cuda"
+"""ONNX Runtime's name for a GPU's memory."""
+
+
+class OrtCudaDevice(CudaDevice):
+    """All stages of a bundle of graphs on one GPU. Safe to share between threads."""
+
+    def __init__(self, bundle: Bundle, *, index: int = 0, trace: Trace | None = None) -> None:
+        """Raises `MissingPackageError` or `MachineError` if the machine lacks something."""
+        self._begin(bundle.manifest, index, graphs=False, trace=trace)
+        ort = import_onnxruntime("gpu", "running a bundle on the GPU")
+        if PROVIDER not in ort.get_available_providers():
+            raise MachineError(
+                "the onnxruntime that is installed is the one for the CPU, running graphs on a GPU needs the other: "
+                'pip uninstall onnxruntime, then pip install "swiftvr-trt[gpu,cuda]"'
+            )
+        with closing_if_it_fails(self._stack), naming(f"{self.gpu.name} cannot be used", MachineError):
+            self._open_stream()
+            # Should ONNX Runtime come with its own CUDA libraries, they are found before it looks for them.
+            ort.preload_dlls()
+            with self.telling("load graphs", nbytes=sum(entry.size for entry in bundle.manifest.files)):
+                self._sessions = {stage: self._load_stage(bundle, stage) for stage in STAGES}
+        self._stack.callback(self._sessions.clear)
+
+    def context(self, stage: StageSpec, shapes: Mapping[str, tuple[int, ...]]) -> OrtContext:
+        return OrtContext(self._sessions[stage.name], stage, shapes, self.gpu.index)
+
+    def _load_stage(self, bundle: Bundle, stage: str) -> ort.InferenceSession:
+        session = load(bundle, stage, [(PROVIDER, provider_options(self.gpu.index, handle(self.stream)))])
+        if PROVIDER not in session.get_providers():  # it only warns, and would go on with the CPU
+            raise MachineError(
+                "ONNX Runtime could not load its CUDA provider, expected CUDA and cuDNN beside it: "
+                'pip install "onnxruntime-gpu[cuda,cudnn]"'
+            )
+        check_signature(bundle, bundle.manifest.stage(stage), session)
+        return session
+
+
+def provider_options(index: int, stream: int) -> dict[str, str]:
+    """Options of the provider: this GPU, our stream, and float32 that is float32 (TF32 has 10 bits)."""
+    return {
+        "device_id": str(index),
+        "user_compute_stream": str(stream),
+        "use_tf32": "0",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+
+
+class OrtContext:
+    """One stage of one stream. Bindings are kept, so that a chunk like one before allocates nothing of ours."""
+
+    def __init__(
+        self, session: ort.InferenceSession, stage: StageSpec, shapes: Mapping[str, tuple[int, ...]], index: int
+    ) -> None:
+        """shapes: of every tensor, by name. index: number of the GPU."""
+        self.stage = stage
+        self._session, self._shapes, self._index = session, shapes, index
+        self._bindings: dict[tuple[int, ...], ort.IOBinding] = {}
+
+    def prepare(self, stream: int) -> None:
+        """Nothing: shapes come with the bindings."""
+
+    def check_capturable(self, stream: int) -> None:
+        """Nothing: this device captures no graphs."""
+
+    def enqueue(self, addresses: Sequence[int], stream: int) -> None:  # noqa: ARG002
+        """Run the stage on the stream of its session; addresses are those of its inputs, then of its outputs."""
+        key = tuple(addresses)
+        try:
+            if key not in self._bindings:
+                self._bindings[key] = self._bind(key)
+            self._session.run_with_iobinding(self._bindings[key])
+        except Exception as error:
+            raise StageError(f"stage {self.stage.name} failed in ONNX Runtime ({line(error)})") from error
+
+    def close(self) -> None:
+        self._bindings.clear()
+
+    def _bind(self, addresses: Sequence[int]) -> ort.IOBinding:
+        binding: Any = self._session.io_binding()
+        places = iter(addresses)
+        for tensors, bind in ((self.stage.inputs, binding.bind_input), (self.stage.outputs, binding.bind_output)):
+            for tensor in tensors:
+                bind(tensor.name, MEMORY, self._index, tensor.dtype, self._shapes[tensor.name], next(places))
+        return binding

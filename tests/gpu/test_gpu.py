@@ -1,0 +1,178 @@
+"""What a GPU must do; run by `make gpu-test`, which sends the results back as one file. Only public names are used."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from swiftvr_trt import Cancelled, Restorer, Session
+from swiftvr_trt.export.verify import picture
+from swiftvr_trt.runtime.media import SinkOptions, open_sink, open_source
+from swiftvr_trt.runtime.session import Frame
+
+from .conftest import CLIP_LEN, FRAME, Route
+
+pytestmark = [pytest.mark.gpu, pytest.mark.alone]
+
+SAMPLE_FRAMES = 3 * CLIP_LEN + 5
+"""FIRST, MIDDLE twice, LAST."""
+
+Record = Callable[[str, object], None]
+
+
+def clip(count: int = SAMPLE_FRAMES, start: int = 0) -> list[Frame]:
+    return [picture(start + index, *FRAME) for index in range(count)]
+
+
+def psnr(ours: list[Frame], theirs: list[Frame]) -> float:
+    """Over all frames, in dB."""
+    error = np.mean([(np.asarray(a, np.float64) - b) ** 2 for a, b in zip(ours, theirs, strict=True)])
+    return 100.0 if error == 0 else float(10 * np.log10(255.0**2 / error))
+
+
+@pytest.fixture
+def restorer(route: Route) -> Iterator[Restorer]:
+    with Restorer.open(route.bundle, device=route.device) as opened:
+        yield opened
+
+
+def test_frames_are_those_of_the_cpu(route: Route, restorer: Restorer, record_property: Record) -> None:
+    with Restorer.open(route.reference, device="cpu") as reference:
+        theirs = list(reference.restore(clip()))
+    ours = list(restorer.restore(clip()))
+    agreement = psnr(ours, theirs)
+    record_property("psnr_db", round(agreement, 2))
+    record_property("largest_difference", int(np.abs(np.asarray(ours, int) - theirs).max()))
+    assert np.std(theirs) > 1  # a black picture would agree with another one
+    assert agreement >= route.least_psnr
+
+
+def test_the_same_frames_come_out_again(restorer: Restorer) -> None:
+    first, second = (list(restorer.restore(clip())) for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_a_captured_chunk_is_the_chunk_run_directly(route: Route, restorer: Restorer) -> None:
+    if route.bundle.manifest.recipe.target in ("cpu", "cuda"):
+        pytest.skip("this way captures no graphs")
+    from swiftvr_trt.runtime.cuda import CudaDevice
+
+    captured = list(restorer.restore(clip()))
+    with Restorer(CudaDevice(route.bundle, graphs=False), route.bundle.manifest) as direct:
+        assert np.array_equal(captured, list(direct.restore(clip())))
+
+
+def test_two_streams_do_not_touch_each_other(restorer: Restorer) -> None:
+    clips = [clip(), clip(start=500)]
+    alone = [list(restorer.restore(frames)) for frames in clips]
+    with restorer.session() as one, restorer.session() as other:
+        together: list[list[Frame]] = [[], []]
+        for frames in zip(*clips, strict=True):
+            for session, frame, out in zip((one, other), frames, together, strict=True):
+                out += session.feed(frame)
+        for session, out in zip((one, other), together, strict=True):
+            out += session.flush()
+    assert np.array_equal(together, alone)
+
+
+def test_memory_does_not_grow_with_the_chunks(route: Route, restorer: Restorer, record_property: Record) -> None:
+    frames, process = clip(), psutil.Process()
+    with restorer.session() as session:
+
+        def feed(chunks: int) -> float:
+            began = time.perf_counter()
+            for index in range(chunks * CLIP_LEN):
+                session.feed(frames[index % len(frames)])
+            return time.perf_counter() - began
+
+        feed(20)
+        gc.collect()
+        gpu, host = _gpu_memory(route), process.memory_info().rss
+        seconds = feed(route.chunks)
+        gc.collect()
+        gpu_growth, host_growth = _gpu_memory(route) - gpu, process.memory_info().rss - host
+        session.flush()
+    record_property("chunks", route.chunks)
+    record_property("frames_per_second", round(route.chunks * CLIP_LEN / seconds, 2))
+    record_property("gpu_growth_bytes", gpu_growth)
+    record_property("host_growth_bytes", host_growth)
+    assert gpu_growth <= 8 << 20
+    assert host_growth <= 64 << 20
+
+
+def _gpu_memory(route: Route) -> int:
+    """Bytes of the GPU that are taken; on a quiet GPU, by this process."""
+    if route.device == "cpu":
+        return 0
+    from swiftvr_trt.runtime.gpu import Gpu
+
+    return -(Gpu(0).free_bytes() or 0)
+
+
+def test_a_cancelled_stream_ends_within_a_second_and_harms_no_other(restorer: Restorer) -> None:
+    before = list(restorer.restore(clip()))
+    for delay in (0.0, 0.01, 0.05, 0.2):
+        session = restorer.session()
+        cancelled_at: list[float] = []
+
+        def cancel(session: object = session, cancelled_at: list[float] = cancelled_at) -> None:
+            cancelled_at.append(time.monotonic())
+            session.cancel()  # type: ignore[attr-defined]
+
+        timer = threading.Timer(delay, cancel)
+        timer.start()
+        with session, pytest.raises(Cancelled):
+            _feed_forever(session)
+        assert time.monotonic() - cancelled_at[0] < 1.0
+    assert np.array_equal(before, list(restorer.restore(clip())))
+
+
+def _feed_forever(session: Session) -> None:
+    frames = clip()
+    while True:
+        for frame in frames:
+            session.feed(frame)
+
+
+def test_video_is_decoded_and_encoded_by_the_gpu(rehearsal: bool, tmp_path: Path, record_property: Record) -> None:
+    """NVDEC gives the same pictures as software does; what NVENC makes can be read and looks alike."""
+    gpu = None if rehearsal else 0
+    frames = [picture(index, 180, 320) for index in range(25)]
+    _write(tmp_path / "in.mp4", frames)
+    with open_source(tmp_path / "in.mp4") as source:
+        software = [item.pixels for item in source if hasattr(item, "pixels")]
+    with open_source(tmp_path / "in.mp4", gpu=gpu) as source:
+        hardware = [item.pixels for item in source if hasattr(item, "pixels")]
+        assert source.notes == ()
+        with open_sink(tmp_path / "out.mp4", source.info, 320, 180, SinkOptions(gpu=gpu)) as sink:
+            assert sink.notes == ()
+            record_property("encoder", sink.description)
+            with open_source(tmp_path / "in.mp4") as again:
+                for item in again:
+                    sink.write(item)
+            sink.commit()
+    record_property("decoded_psnr_db", round(psnr(hardware, software), 2))
+    assert psnr(hardware, software) >= 45  # the same numbers, by way of another pixel format
+    with open_source(tmp_path / "out.mp4") as source:
+        encoded = [item.pixels for item in source if hasattr(item, "pixels")]
+    record_property("encoded_psnr_db", round(psnr(encoded, software), 2))
+    assert psnr(encoded, software) >= 22  # much colour in little room; another picture is at 10
+
+
+def _write(path: Path, frames: list[Frame]) -> None:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "10"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
