@@ -90,19 +90,24 @@ def write_picture(report: BundleReport, path: Path) -> None:
 def print_engines(engines: Engines) -> None:
     """What the compiler made: one table of stages, one of memory, one of projected speed."""
     out = Console()
-    table = Table("stage", "kernels", "products", "attention", "weights", "activations", "GFLOP", "bytes moved")
+    table = Table("stage", "kernels", "products", "attention", "weights", "activations", "GFLOP", "moved")
     for made in engines.stages:
         table.add_row(
             made.stage,
-            f"{sum(made.kernels.values())}: {_counts(made.kernels)}",
+            str(sum(made.kernels.values())),
             _counts(made.gemms) or "-",
             f"{made.fused_attention} of {made.expected_attention}" if made.expected_attention else "-",
             console.size(made.weight_bytes),
             console.size(made.arena_bytes),
-            _counts({precision: round(flops / 1e9, 1) for precision, flops in made.flops.items()}) or "-",
+            _counts({precision: round(flops / 1e9) for precision, flops in made.flops.items()}) or "-",
             console.size(made.kernel_bytes),
             style="red" if made.fused_attention < made.expected_attention else None,
         )
+    out.print(table)
+    kinds = list(dict.fromkeys(kind for made in engines.stages for kind in made.kernels))
+    table = Table("kernels", *(made.stage for made in engines.stages))
+    for kind in kinds:
+        table.add_row(kind, *(str(made.kernels.get(kind, "-")) for made in engines.stages))
     out.print(table)
     memory = Table("GPU memory", "planned")
     for owner, size in engines.memory.items():
@@ -134,4 +139,4 @@ def print_kernels(facts: Iterable[EngineFacts]) -> None:
 
 
 def _counts(counts: Mapping[str, float]) -> str:
-    return ", ".join(f"{count:g} {name}" for name, count in counts.items())
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

@@ -48,7 +48,7 @@ class Recording(Protocol):
     """Steps bound to the buffers of one workspace.
 
     Submissions run in the order in which they are made. Two may be on their way at once if they upload and download
-    different buffers; nobody touches those before the submission says so.
+    different buffers that share no place (`BufferSpec.over`); nobody touches those before the submission says so.
     """
 
     def submit(self) -> Submission:

@@ -6,12 +6,12 @@ executes anything.
 
     frames_in_s   uint8 [c + 4, h, w, 3]    frames of the chunk as they came; the host writes it
     latents_s     [n + 1, C, H/16, W/16]    what the transformer sees; the other one is the previous chunk's
-    restored_s    the same                  what it returns
+    restored      the same                  what it returns; there is one, since only this chunk reads it
     frames_out_s  uint8 [c + 4, H, W, 3]    all decoded frames; the host reads it
     encode_k_s, decode_k_s                  state k of each stage: one is read while the other is written
 
-There are two of each, s = 0 and 1. Chunks take turns, so that the host may fill the frames of the next chunk and read
-those of the last one while a chunk runs. Slots of a buffer are selected along its first axis, so a stage reads and
+There are two of the others, s = 0 and 1. Chunks take turns, so that the host may fill the frames of the next chunk and
+read those of the last one while a chunk runs. Slots of a buffer are selected along its first axis, so a stage reads and
 writes its slot in place: nothing is copied between stages.
 """
 
@@ -119,9 +119,11 @@ def plan_buffers(manifest: Manifest, height: int, width: int) -> dict[str, Buffe
     for side in (0, 1):
         buffers[f"frames_in_{side}"] = BufferSpec((frames, height, width, 3), "uint8", host=True)
         buffers[f"latents_{side}"] = BufferSpec(latent.shape, latent.dtype)
-        # By the time the transformer runs, the frames of its chunk are encoded.
-        buffers[f"restored_{side}"] = BufferSpec(latent.shape, latent.dtype, over=f"frames_in_{side}")
-        buffers[f"frames_out_{side}"] = BufferSpec((frames, recipe.height, recipe.width, 3), "uint8", host=True)
+        # Decoding begins when all frames of the chunk are encoded, and nobody fills a side again before its last
+        # chunk has been downloaded.
+        shape = (frames, recipe.height, recipe.width, 3)
+        buffers[f"frames_out_{side}"] = BufferSpec(shape, "uint8", host=True, over=f"frames_in_{side}")
+    buffers["restored"] = BufferSpec(latent.shape, latent.dtype)
     for stage in ("encode", "decode"):
         states = [spec for spec in manifest.stage(stage).inputs if spec.role is Role.STATE_IN]
         for k, spec in enumerate(states):
@@ -154,9 +156,7 @@ def clear_program(manifest: Manifest) -> tuple[Step, ...]:
 def chunk_program(manifest: Manifest, chunk: Chunk, phase: Phase, *, first: bool) -> tuple[tuple[Step, ...], Phase]:
     """The steps of one chunk and the phase that they leave behind. `first`: no chunk of the stream came before."""
     turn = phase.turn
-    frames_in, latents, restored, frames_out = (
-        f"{name}_{turn}" for name in ("frames_in", "latents", "restored", "frames_out")
-    )
+    frames_in, latents, frames_out = (f"{name}_{turn}" for name in ("frames_in", "latents", "frames_out"))
     previous = f"latents_{1 - turn}"
     # Latents end at the last slot in every kind of chunk, so that the next one finds the most recent at the end.
     base = manifest.recipe.latents + 1 - chunk.window
@@ -171,9 +171,9 @@ def chunk_program(manifest: Manifest, chunk: Chunk, phase: Phase, *, first: bool
         steps.append(_advance(encode, _four(frames_in, k), View(latents, new + k, 1), encoder))
         encoder = 1 - encoder
     stage = "dit" if chunk.window == manifest.recipe.latents else "dit_edge"
-    steps.append(Run(stage, (View(latents, base, chunk.window),), (View(restored, base, chunk.window),)))
+    steps.append(Run(stage, (View(latents, base, chunk.window),), (View("restored", base, chunk.window),)))
     for k in range(chunk.latents):
-        steps.append(_advance(decode, View(restored, new + k, 1), _four(frames_out, k), decoder))
+        steps.append(_advance(decode, View("restored", new + k, 1), _four(frames_out, k), decoder))
         decoder = 1 - decoder
     steps.append(Download(View(frames_out, chunk.skip, chunk.emit)))
     return tuple(steps), Phase(encoder, decoder, 1 - turn)

@@ -29,7 +29,7 @@ def test_what_is_uploaded_copied_and_downloaded_arrives(lab: Lab) -> None:
 
 def _round_trip(lab: Lab, kind: Any, seed: int) -> str | None:
     """Frames up, across, and down again, replayed with other frames each time."""
-    views = View("frames_in_0", 0, 8), View("frames_out_0", 0, 8)
+    views = View("frames_in_0", 0, 8), View("frames_out_1", 0, 8)
     with emulated(seed, delay_us=300, clean=False) as emulator:
         with lab.opened(emulator, kind=kind) as restorer:
             assert restorer._device is not None
@@ -38,7 +38,7 @@ def _round_trip(lab: Lab, kind: Any, seed: int) -> str | None:
             for number in range(1, 5):
                 workspace.host("frames_in_0")[:8] = number
                 recording.replay()
-                if not (workspace.host("frames_out_0")[:8] == number).all():
+                if not (workspace.host("frames_out_1")[:8] == number).all():
                     return "other frames came down than went up"
             workspace.close()
         return next(iter(emulator.violations()), None)

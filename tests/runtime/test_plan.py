@@ -68,13 +68,15 @@ def test_owners_add_up(plan: MemoryPlan) -> None:
     assert 0 <= owners["padding"] < ALIGNMENT * len(plan.buffers)
 
 
-def test_restored_latents_lie_in_the_frames_that_are_encoded_by_then() -> None:
+def test_restored_frames_lie_over_those_that_are_encoded_by_then() -> None:
     small, large = (plan_memory(engine_manifest(), side, side) for side in (1, 200))
-    for turn in (0, 1):
-        assert large.device.offsets[f"restored_{turn}"] == large.device.offsets[f"frames_in_{turn}"]
-    restored = large.buffers["restored_0"].nbytes
-    assert small.buffers["frames_in_0"].nbytes < restored  # the place is as large as the larger of the two
-    assert span(small, "restored_0")[1] <= small.device.offsets["latents_0"]
+    for plan in (small, large):
+        for turn in (0, 1):
+            assert plan.device.offsets[f"frames_out_{turn}"] == plan.device.offsets[f"frames_in_{turn}"]
+    restored = small.buffers["frames_out_0"].nbytes
+    assert small.buffers["frames_in_0"].nbytes < restored < large.buffers["frames_in_0"].nbytes
+    # The place is as large as the larger of the two.
+    assert span(small, "frames_out_0")[1] <= small.device.offsets["latents_0"]
 
 
 def programs(manifest: Manifest) -> list[tuple[Step, ...]]:
