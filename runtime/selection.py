@@ -6,14 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import console
 from ..engines.bundle import Bundle, read_manifest
 from ..engines.cache import BundleCache
 from ..engines.geometry import Resolution
-from ..engines.manifest import Recipe
+from ..engines.manifest import QUANTISED, Recipe
 from ..errors import MisuseError, StageError
 
 DEFAULT_UPSCALE = 2.0
@@ -74,20 +74,35 @@ def choose_bundle(request: BundleRequest, size: Resolution, report: Callable[[st
     cache = BundleCache(request.cache)
     if request.checkpoint is not None:
         return _built(request.recipe(cache.checkpoint_digest(request.checkpoint), size), request, cache, report)
-    found = []
+    found: dict[str, Path] = {}
     for path in cache.search(resolution=size):
         recipe = read_manifest(path).recipe
-        if recipe == request.recipe(recipe.checkpoint, size):
-            found.append(path)
+        if _serves(recipe, request.recipe(recipe.checkpoint, size)):
+            found.setdefault(recipe.checkpoint, path)
     if not found:
         raise MisuseError(
             f"no bundle for {request.recipe('', size).describe()} has been built yet; "
             "name a --bundle, or a --checkpoint to build one"
         )
     if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+        names = ", ".join(path.name for path in found.values())
         raise MisuseError(f"bundles of several checkpoints fit ({names}); name one with --bundle or --checkpoint")
-    return Bundle.open(found[0])
+    return Bundle.open(next(iter(found.values())))
+
+
+def _serves(built: Recipe, wanted: Recipe) -> bool:
+    """Whoever runs a quantised bundle does not say what it was calibrated on: the latest will do."""
+    return replace(built, calibration=None) == wanted
+
+
+def _find(cache: BundleCache, wanted: Recipe) -> Bundle | None:
+    """The bundle in the cache, the most recent one if there are several."""
+    if wanted.precision not in QUANTISED:
+        return cache.find(wanted)
+    for path in cache.search(resolution=wanted.resolution, checkpoint=wanted.checkpoint):
+        if _serves(read_manifest(path).recipe, wanted):
+            return Bundle.open(path)
+    return None
 
 
 def _scaled(width: int, height: int, factor: float) -> Resolution:
@@ -96,14 +111,14 @@ def _scaled(width: int, height: int, factor: float) -> Resolution:
 
 def _built(recipe: Recipe, request: BundleRequest, cache: BundleCache, report: Callable[[str], None]) -> Bundle:
     """From the cache, or built by a process of its own: torch never enters this one."""
-    found = cache.find(recipe)
+    found = _find(cache, recipe)
     if found is not None:
         return found
     command = [sys.executable, "-m", "swiftvr_trt.export.cli", "build-engine", "--checkpoint", str(request.checkpoint)]
     command += ["--resolution", str(recipe.resolution), "--clip-len", str(recipe.clip_len)]
     command += ["--precision", recipe.precision, "--target", recipe.target, "--cache", str(cache.root)]
     _run_builder(command, report)
-    built = cache.find(recipe)
+    built = _find(cache, recipe)
     if built is None:
         raise StageError(f"{cache.path(recipe)}: the bundle is not there although its build ended well; build it again")
     return built
