@@ -15,8 +15,8 @@ from .export import write_checkpoint
 REAE = ReaeConfig(
     latent_channels=192,
     encoder=(16, 48, 96, 192),
-    decoder=(192, 96, 64, 16),
-    encoder_hidden=(24, 40, 32),
+    decoder=(192, 128, 64, 24),
+    encoder_hidden=(24, 40, 24),
     decoder_hidden=(32, 40, 32),
 )
 DIT = DitConfig(

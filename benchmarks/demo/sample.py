@@ -42,7 +42,9 @@ class Sampler:
 
     def batch(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
-        clips, frames, side = _SHAPES[int(rng.integers(len(_SHAPES)))]
+        return self.draw(rng, *_SHAPES[int(rng.integers(len(_SHAPES)))])
+
+    def draw(self, rng: np.random.Generator, clips: int, frames: int, side: int) -> Batch:
         cut = [self._cut(rng, *self._pair(rng), frames, side, side) for _ in range(clips)]
         damaged, clean = (torch.cat(part) for part in zip(*cut, strict=True))
         return Batch(clips, damaged, clean, _chunks(rng, frames // 4))

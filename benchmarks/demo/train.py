@@ -24,6 +24,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,6 +40,7 @@ LAG = 3
 _AVERAGE = 0.998
 _LAST_SCALE = 0.2
 _MEANS_EVERY = 50
+_FIRST_CLIPS = 32
 _WARMUP = 100
 _COOL = 0.6
 """The share of the steps over which the rate falls to zero, at the end."""
@@ -93,8 +95,8 @@ class Run:
         saved = torch.load(work / "state.pt", weights_only=True) if (work / "state.pt").exists() else None
         if saved is None:
             work.mkdir(parents=True, exist_ok=True)
-            first = sampler.batch(0)
-            initialise(self.model.reae, self.model.dit, first.damaged, first.clips)
+            first = sampler.draw(np.random.default_rng(options.seed), _FIRST_CLIPS, 16, 128)
+            initialise(self.model.reae, self.model.dit, first.damaged, first.clean, first.clips)
             self.average.load_state_dict(self.model.state_dict())
         self.muon, self.adam = self.optimisers = optimisers(self.model, options.muon, options.adam)
         if saved is not None:
