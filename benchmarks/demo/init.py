@@ -26,13 +26,16 @@ from . import batch as batched
 _LATENT = 0.7
 _SIGNALS = 3
 _PAIR = 24
-_EIGHTH = 96
 _AXES = (0, 1)
-_GATES = ((0,), (1,), (0, 1))
-"""Parities that must both be even where a gate is open: rows, columns."""
+_KEPT = 47
+"""Components kept of each of four neighbours at an eighth of the size."""
+_FRAME_KEPT = 8
+"""The same of twelve signals of one frame at a quarter of the size."""
 _ROOM = 4.0
 """Added inside a delaying branch so that its ReLUs cut nothing."""
 _DEVIATION = 0.5
+_LIFT = 3.5
+"""Deviations between a feature's mean and the ReLU."""
 
 
 def initialise(reae: Reae, dit: Dit, damaged: Tensor, clean: Tensor, clips: int) -> None:
@@ -40,14 +43,15 @@ def initialise(reae: Reae, dit: Dit, damaged: Tensor, clean: Tensor, clips: int)
     with torch.no_grad():
         for layer in (*reae.encoder, *reae.decoder):
             _draw(layer)
-        quarter, eighth, x = _encoder(list(reae.encoder), F.pixel_unshuffle(damaged, UNSHUFFLE), clips)
+        quarter, x = _encoder(list(reae.encoder), F.pixel_unshuffle(damaged, UNSHUFFLE), clips)
         _draw_dit(dit)
         x = x - unpatch(dit.proj_out.bias.expand(len(x), x.shape[2] * x.shape[3] // 4, -1), x, dit.config.patch)
-        _decoder(list(reae.decoder), x, quarter, eighth, F.pixel_unshuffle(clean, UNSHUFFLE), clips)
+        turn = reae.encoder[-1].weight[: 4 * _KEPT, : 4 * _KEPT, 1, 1]
+        _decoder(list(reae.decoder), x, turn, quarter, F.pixel_unshuffle(clean, UNSHUFFLE), clips)
 
 
-def _encoder(layers: list[nn.Module], x: Tensor, clips: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Fill the encoder; returns features without means at a quarter (24) and an eighth (96), and the latents."""
+def _encoder(layers: list[nn.Module], x: Tensor, clips: int) -> tuple[Tensor, Tensor]:
+    """Fill the encoder; returns features without means at a quarter of the size (24), and the latents."""
     first, pool, half = layers[0], layers[2], layers[3]
     first.weight.copy_(0.2 * first.weight)
     first.weight[:_SIGNALS] = small_picture_kernel()
@@ -71,38 +75,40 @@ def _encoder(layers: list[nn.Module], x: Tensor, clips: int) -> tuple[Tensor, Te
     merge = layers[7].conv.weight.zero_()
     for k in range(2 * _PAIR):
         merge[k, k % _PAIR + k // _PAIR * half.weight.shape[0], 0, 0] = 1
-    eighth = x = _components(layers[8], layers[7](x))
+    x = _components(layers[8], layers[7](x))
     _lift(layers[9], x)
     x = _blocks(layers[9:12], x, clips)
     nn.init.dirac_(layers[12].conv.weight)
-    x = _components(layers[13], layers[12](x))
+    x = _phases(layers[13], layers[12](x))
     _lift(layers[14], x)
     x = _blocks(layers[14:17], x, clips)
-    last = layers[17]
-    n = last.weight.shape[0] - len(_AXES)
-    _, vectors = torch.linalg.eigh(torch.cov(x.transpose(0, 1).flatten(1)))
-    last.weight.zero_()[:n, :, 1, 1] = torch.linalg.qr(torch.randn(n, n))[0] @ vectors[:, -n:].T
+    last, n = layers[17], 4 * _KEPT
+    last.weight.zero_()[:n, :n, 1, 1] = torch.linalg.qr(torch.randn(n, n))[0]
     last.weight.mul_(_LATENT / last(x)[:, :n].std((0, 2, 3)).mean())
     last.bias.copy_(-last(x).mean((0, 2, 3)))
-    return quarter, eighth - eighth.mean((0, 2, 3), keepdim=True), last(x)
+    return quarter, last(x)
 
 
-def _decoder(layers: list[nn.Module], x: Tensor, quarter: Tensor, eighth: Tensor, clean: Tensor, clips: int) -> None:
-    """Fill the decoder. quarter, eighth: what its levels shall have; clean: what it shall show, 12 channels."""
-    first = layers[1]
-    n = first.weight.shape[0] - len(_AXES)
+def _decoder(layers: list[nn.Module], x: Tensor, turn: Tensor, quarter: Tensor, clean: Tensor, clips: int) -> None:
+    """Fill the decoder. turn: the encoder's last kernel [n, n]; quarter: what is wanted there; clean: 12 channels."""
+    first, n = layers[1], 4 * _KEPT
     x = layers[0](x)
-    first.weight.zero_()[:n, :n, 1, 1] = torch.linalg.qr(torch.randn(n, n))[0] * _DEVIATION / _LATENT
-    for k in range(n, n + len(_AXES)):
+    first.weight.zero_()[:n, :n, 1, 1] = torch.linalg.inv(turn)
+    carriers = list(range(first.weight.shape[0] - len(_AXES), first.weight.shape[0]))
+    for k in carriers:
         first.weight[k, k, 1, 1] = 1
-    first.bias.copy_(1.2 - first(x).mean((0, 2, 3)))
+    deviation = first(x).std((0, 2, 3))
+    first.bias.copy_((_LIFT * deviation).clamp_min(0.5) - first(x).mean((0, 2, 3)))
+    for k in carriers:  # 0 and a positive number, the latter first: as if the picture went on beyond its border
+        first.bias[k] = -x[:, k].min()
     x = _blocks(layers[3:6], F.relu(first(x)), clips)
     nn.init.dirac_(layers[7].proj.weight)
-    x = _level(layers[7:12], x, eighth, clips, carriers=[n, n + 1], late=[])
-    _blocks_of_targets(layers[13], x, quarter)
-    late = [k for k in range(_PAIR) if k % (2 * _SIGNALS) >= _SIGNALS]
-    x = _level(layers[13:18], x, quarter, clips, carriers=[4 * _PAIR, 4 * _PAIR + 1], late=late)
-    _take_turns(layers[19], late)
+    x = _level(layers[7:12], x, _KEPT, clips, carriers, late=[])
+    basis = _pair_signals(layers[13], x, quarter, n)
+    count = 2 * _FRAME_KEPT
+    late = [p * count + k for p in range(4) for k in range(_FRAME_KEPT, count)]
+    x = _level(layers[13:18], x, count, clips, [4 * count, 4 * count + 1], late)
+    _take_turns(layers[19], basis)
     frames = clean.view(clips, -1, *clean.shape[1:])
     shown = F.pad(frames, (0, 0, 0, 0, 0, 0, 3, 0))[:, : frames.shape[1]].flatten(0, 1)
     x = F.relu(_fit(layers[19], layers[20], x, shown, clips))
@@ -114,86 +120,96 @@ def _decoder(layers: list[nn.Module], x: Tensor, quarter: Tensor, eighth: Tensor
     last.bias.copy_(-last(x).mean((0, 2, 3)) + x[:, : shown.shape[1]].mean((0, 2, 3)))
 
 
-def _level(
-    layers: list[nn.Module], x: Tensor, wanted: Tensor, clips: int, *, carriers: list[int], late: list[int]
-) -> Tensor:
-    """TGrow, enlarging convolution and three MemBlocks: `wanted` first, then parity, then differences between phases.
+def _level(layers: list[nn.Module], x: Tensor, count: int, clips: int, carriers: list[int], late: list[int]) -> Tensor:
+    """TGrow, enlarging convolution and three MemBlocks that put four groups of `count` channels at four pixels.
 
-    Enlarging by repetition cannot make neighbours differ that share a source, so carriers of alternating sign come
-    along; the ReLU of the first block makes parity of them, and gates in the other two add what neighbours lack.
+    Enlarging by repetition cannot make neighbours differ that share a source. So carriers of alternating sign come
+    along; the ReLU of the first block makes parity of them, and the second block shuts each group but at its pixel.
     """
     grow, convolution, *blocks = layers
-    n, u = wanted.shape[1], grow(x)
-    extra = list(range(n + 2 * len(_AXES), convolution.weight.shape[0]))
-    _fit(grow, convolution, x, wanted, clips)
-    convolution.weight[n:] = 0
+    n, u = 4 * count, grow(x)
+    weight = convolution.weight
+    weight[n + 2 * len(_AXES) :] *= 0.3
+    weight[: n + 2 * len(_AXES)] = 0
+    for k in range(n):
+        weight[k, k, 1, 1] = 1
     for axis, carrier in zip(_AXES, carriers, strict=True):
-        swing = 1 / u[:, carrier].std()
-        for sign in (0, 1):
-            row = convolution.weight[n + 2 * axis + sign, carrier]
-            before, at = ((0, 1), (1, 1)) if axis == 0 else ((1, 0), (1, 1))
-            row[before] = -swing * (1 - 2 * sign) / 2
-            row[at] = swing * (1 - 2 * sign) / 2
-    convolution.weight[extra, :, 1, 1] = _differences(u, convolution, wanted, len(extra))
+        swing = 0.5 / float(u[:, carrier].std())
+        before = (0, 1) if axis == 0 else (1, 0)
+        for sign, row in ((1, n + 2 * axis), (-1, n + 2 * axis + 1)):
+            weight[row, carrier, 1, 1] = sign * swing
+            weight[row, carrier, before[0], before[1]] = -sign * swing
     y = convolution(F.interpolate(u, scale_factor=2, mode="nearest"))
     _lift(blocks[0], y)
     blocks[0].conv[4].bias[n : n + 2 * len(_AXES)] = 0
     if late:
         _delay(blocks[0], late)
-        wanted = _past(wanted, late, clips)
     y = _blocks(blocks[:1], y, clips)
-    for turn, block in enumerate(blocks[1:]):
-        keep = _settled(len(y), clips)
-        _gate(block, y[keep], wanted[keep], extra[turn::2], n)
-        y = _blocks([block], y, clips)
-    return y
+    _shut(blocks[1], y, count)
+    return _blocks(blocks[1:], y, clips)
 
 
-def _past(x: Tensor, channels: list[int], clips: int) -> Tensor:
-    """x with `channels` a frame later."""
-    frames = x.view(clips, -1, *x.shape[1:]).clone()
-    frames[:, 1:, channels] = x.view_as(frames)[:, :-1, channels]
-    return frames.flatten(0, 1)
-
-
-def _differences(u: Tensor, convolution: nn.Conv2d, wanted: Tensor, count: int) -> Tensor:
-    """The directions [count, in] of u that say most about what the enlargement misses at the four phases."""
-    missing = wanted - convolution(F.interpolate(u, scale_factor=2, mode="nearest"))[:, : wanted.shape[1]]
-    rows, answers = _rows(u), _rows(F.pixel_unshuffle(missing, 2))
-    fitted = _least_squares(rows, answers - answers.mean(0), 1e-3)
-    _, vectors = torch.linalg.eigh(torch.cov((rows @ fitted).T))
-    found = (fitted @ vectors[:, -count:]).T
-    return found / (rows @ found.T).std(0)[:, None] * _DEVIATION
-
-
-def _gate(block: MemBlock, x: Tensor, wanted: Tensor, extra: list[int], n: int) -> None:
-    """Hidden channels that pass a difference only at some parity; their sum, by least squares, is what is missing."""
+def _shut(block: MemBlock, x: Tensor, count: int) -> None:
+    """Hidden channel p counts the parities that are not group p's; each takes the group's channels below zero."""
     first, second, last = block.conv[0], block.conv[2], block.conv[4]
-    hidden = first.weight.shape[0]
-    first.weight.zero_()
-    deviation = x.std((0, 2, 3))
-    level = x.mean((0, 2, 3))
-    for h in range(hidden):
-        channel, gate = extra[h // len(_GATES) % len(extra)], _GATES[h % len(_GATES)]
-        first.weight[h, channel, 1, 1] = 1
-        bias = 3 * deviation[channel] - level[channel]
-        for axis in gate:
-            for sign in (0, 1):
-                first.weight[h, n + 2 * axis + sign, 1, 1] = 6 * deviation[channel]
-            bias = bias - 6 * deviation[channel]
-        first.bias[h] = bias
-        second.weight[h] = 0
-        second.weight[h, h, 1, 1] = 1
-    h = F.relu(F.conv2d(x, first.weight[:, : block.channels], first.bias, padding=1))
-    features = torch.cat([h, x[:, n : n + 2 * len(_AXES)], x[:, extra]], dim=1)
-    rows = _rows(features)
-    rows = rows - rows.mean(0)
-    missing = _rows(wanted) - _rows(x)[:, : wanted.shape[1]]
-    some = torch.randperm(len(rows))[:60000]
-    kernel = _least_squares(rows[some], (missing - missing.mean(0))[some], 1e-3)
-    last.weight.zero_()[: wanted.shape[1], :, 1, 1] = kernel[:hidden].T
+    enough = x.mean((0, 2, 3)) + 8 * x.std((0, 2, 3))
+    for p in range(4):
+        first.weight[p] = 0
+        first.bias[p] = 0
+        for axis, odd in zip(_AXES, (p // 2, p % 2), strict=True):
+            at = 4 * count + 2 * axis
+            first.weight[p, at : at + 2, 1, 1] = 1 if odd else -1
+            first.bias[p] += 0 if odd else 1
+        second.weight[p] = 0
+        second.weight[p, p, 1, 1] = 1
+        group = slice(p * count, (p + 1) * count)
+        last.weight[group, p, 1, 1] = -enough[group]
 
-    last.bias[: wanted.shape[1]] = -kernel[:hidden].T @ h.mean((0, 2, 3))
+
+def _phases(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Stride-2 kernel: of each of four neighbours the strongest components, turned so that all are equally strong."""
+    _, vectors = torch.linalg.eigh(torch.cov(_rows(x).T))
+    turn = torch.linalg.qr(torch.randn(_KEPT, _KEPT))[0] @ vectors[:, -_KEPT:].T
+    layer.weight.zero_()
+    for p in range(4):
+        layer.weight[p * _KEPT : (p + 1) * _KEPT, :, 1 + p // 2, 1 + p % 2] = turn
+    layer.weight.mul_(_DEVIATION / layer(x)[:, : 4 * _KEPT].std((0, 2, 3)).mean())
+    return layer(x)
+
+
+def _pair_signals(grow: TGrow, x: Tensor, pairs: Tensor, parity: int) -> Tensor:
+    """Kernels of a doubling TGrow: per pixel of a 2x2 block the strongest 8 of 12 signals of either frame of a pair.
+
+    Returns the 12 -> 8 basis. Parity, from channels `parity` on, comes behind.
+    """
+    early = [k for k in range(_PAIR) if k % (2 * _SIGNALS) < _SIGNALS]
+    late = [k for k in range(_PAIR) if k not in early]
+    _, vectors = torch.linalg.eigh(torch.cov(torch.cat([_rows(pairs[:, early]), _rows(pairs[:, late])]).T))
+    basis = (torch.linalg.qr(torch.randn(_FRAME_KEPT, _FRAME_KEPT))[0] @ vectors[:, -_FRAME_KEPT:].T).contiguous()
+    signals = torch.cat([torch.einsum("kc,nchw->nkhw", basis, pairs[:, part]) for part in (early, late)], 1)
+    rows, weight = _rows(x), grow.conv3d.weight.zero_()
+    n = 4 * signals.shape[1]
+    for frame, tap in ((0, 2), (1, 0)):
+        wanted = _rows(F.pixel_unshuffle(signals[frame::2], 2).unflatten(1, (-1, 4)).transpose(1, 2).flatten(1, 2))
+        kernel = _least_squares(rows - rows.mean(0), wanted - wanted.mean(0), 1e-3)
+        r=(wanted-wanted.mean(0)); print('pair fit', 1-((r-(rows-rows.mean(0))@kernel).var(0).sum()/r.var(0).sum()).item())
+        weight[:n, :, tap, 0, 0] = kernel.T
+        for axis in _AXES:
+            weight[n + axis, parity + 2 * axis : parity + 2 * axis + 2, tap, 0, 0] = 1
+    return basis
+
+
+def _take_turns(grow: TGrow, basis: Tensor) -> None:
+    """The two frames of a pair: each has its own 12 signals first, then the other's, then the channels left over."""
+    weight = grow.conv3d.weight.zero_()
+    kept, signals = basis.shape
+    for tap, first in ((2, 1), (0, 0)):  # the first frame to be shown is the later one of the pair before
+        for p in range(4):
+            for place, which in ((0, first), (1, 1 - first)):
+                at = 2 * kept * p + kept * which
+                weight[place * signals : (place + 1) * signals, at : at + kept, tap, 0, 0] = basis.T
+        for k in range(2 * signals, weight.shape[0]):
+            weight[k, k, tap, 0, 0] = 1
 
 
 def _settled(frames: int, clips: int) -> Tensor:
@@ -204,19 +220,6 @@ def _settled(frames: int, clips: int) -> Tensor:
 
 def _rows(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(0, 2)
-
-
-def _blocks_of_targets(grow: TGrow, x: Tensor, pairs: Tensor) -> None:
-    """Kernels of a doubling TGrow: channel k of either frame estimates channel k of its 2x2 block; parity comes last."""
-    rows = _rows(x)
-    weight = grow.conv3d.weight.zero_()
-    n = 4 * pairs.shape[1]
-    for frame, tap in ((0, 2), (1, 0)):
-        wanted = _rows(F.pixel_unshuffle(pairs[frame::2], 2))
-        weight[:n, :, tap, 0, 0] = _least_squares(rows, wanted, 1e-3).T
-        for axis in _AXES:
-            for sign in (0, 1):
-                weight[n + axis, _EIGHTH + 2 * axis + sign, tap, 0, 0] = 1
 
 
 def small_picture_kernel() -> Tensor:
@@ -277,7 +280,7 @@ def _components(layer: nn.Conv2d, x: Tensor) -> Tensor:
 def _lift(block: MemBlock, x: Tensor) -> None:
     """Let the block's last bias move every channel's mean to where little is cut off."""
     deviation = x.std((0, 2, 3))
-    block.conv[4].bias.copy_((2.5 * deviation).clamp_min(0.5) - x.mean((0, 2, 3)))
+    block.conv[4].bias.copy_((_LIFT * deviation).clamp_min(0.5) - x.mean((0, 2, 3)))
 
 
 def _delay(block: MemBlock, channels: list[int]) -> None:
@@ -302,16 +305,6 @@ def _blocks(blocks: list[nn.Module], x: Tensor, clips: int) -> Tensor:
     return x
 
 
-def _take_turns(grow: TGrow, late: list[int]) -> None:
-    """The two frames of a pair: each has its own signals first, then the other's, then the channels left over."""
-    weight = grow.conv3d.weight.zero_()
-    early = [k for k in range(_PAIR) if k not in late]
-    rest = list(range(_PAIR, weight.shape[0]))
-    for tap, order in ((2, late + early + rest), (0, early + late + rest)):
-        for k, channel in enumerate(order):
-            weight[k, channel, tap, 0, 0] = 1
-
-
 def _fit(grow: TGrow, layer: nn.Conv2d, x: Tensor, wanted: Tensor, clips: int, samples: int = 60000) -> Tensor:
     """The kernel behind an enlargement; its first outputs become `wanted`, the others keep small random kernels."""
     u = F.interpolate(grow(x), scale_factor=2, mode="nearest")
@@ -326,6 +319,7 @@ def _fit(grow: TGrow, layer: nn.Conv2d, x: Tensor, wanted: Tensor, clips: int, s
         silence[4] = answers.mean(0) * len(some) ** 0.5
     kernel = _least_squares(torch.cat([patches[some], still]), torch.cat([answers[some], silence]), 1e-3)
     n = wanted.shape[1]
+    r = patches[some] @ kernel - answers[some]; print('fit', 1-(r.var(0).sum()/answers[some].var(0).sum()).item())
     layer.weight.mul_(0.3)
     layer.weight[:n] = kernel.T.reshape(n, *layer.weight.shape[1:])
     return layer(u)

@@ -15,9 +15,9 @@ from .export import write_checkpoint
 REAE = ReaeConfig(
     latent_channels=192,
     encoder=(16, 48, 96, 192),
-    decoder=(192, 128, 64, 24),
-    encoder_hidden=(24, 40, 24),
-    decoder_hidden=(32, 40, 32),
+    decoder=(192, 192, 72, 24),
+    encoder_hidden=(24, 16, 8),
+    decoder_hidden=(32, 24, 36),
 )
 DIT = DitConfig(
     heads=3,

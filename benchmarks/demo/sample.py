@@ -14,8 +14,8 @@ from swiftvr_trt.export.pixels import frames_in
 
 from . import data
 
-_SHAPES = ((2, 16, 128), (2, 16, 128), (4, 16, 96), (1, 16, 192), (1, 24, 160))
-"""Clips, frames and side of a square batch: each about 0.55 million pixels."""
+_SHAPES = ((1, 16, 128), (1, 16, 128), (2, 12, 96), (1, 12, 160), (1, 24, 128))
+"""Clips, frames and side of a square batch: each about 0.3 million pixels."""
 
 
 @dataclass(frozen=True)
