@@ -39,9 +39,7 @@ def enlarge(x: Tensor, grow: TGrow, weight: Tensor) -> Tensor:
     out = weight.shape[0]
     y = F.conv2d(F.pad(x, (1, 1, 1, 1)), torch.cat(phases))
     height, width = x.shape[2:]
-    cut = [
-        y[:, k * out : (k + 1) * out, k // 2 : k // 2 + height, k % 2 : k % 2 + width] for k in range(4)
-    ]
+    cut = [y[:, k * out : (k + 1) * out, k // 2 : k // 2 + height, k % 2 : k % 2 + width] for k in range(4)]
     return F.pixel_shuffle(torch.stack(cut, dim=2).flatten(1, 2), 2)
 
 

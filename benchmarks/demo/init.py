@@ -31,7 +31,7 @@ _KEPT = 47
 """Components kept of each of four neighbours at an eighth of the size."""
 _FRAME_KEPT = 8
 """The same of twelve signals of one frame at a quarter of the size."""
-_ROOM = 4.0
+_ROOM = 2.5
 """Added inside a delaying branch so that its ReLUs cut nothing."""
 _DEVIATION = 0.5
 _LIFT = 3.5
@@ -111,7 +111,7 @@ def _decoder(layers: list[nn.Module], x: Tensor, turn: Tensor, quarter: Tensor, 
     _take_turns(layers[19], basis)
     frames = clean.view(clips, -1, *clean.shape[1:])
     shown = F.pad(frames, (0, 0, 0, 0, 0, 0, 3, 0))[:, : frames.shape[1]].flatten(0, 1)
-    x = F.relu(_fit(layers[19], layers[20], x, shown, clips))
+    x = F.relu(_fit(layers[19], layers[20], x, shown, clips, used=layers[20].weight.shape[1]))
     last = layers[22]
     last.weight.mul_(0.02)
     last.weight[:, : shown.shape[1]] = 0
@@ -192,7 +192,8 @@ def _pair_signals(grow: TGrow, x: Tensor, pairs: Tensor, parity: int) -> Tensor:
     for frame, tap in ((0, 2), (1, 0)):
         wanted = _rows(F.pixel_unshuffle(signals[frame::2], 2).unflatten(1, (-1, 4)).transpose(1, 2).flatten(1, 2))
         kernel = _least_squares(rows - rows.mean(0), wanted - wanted.mean(0), 1e-3)
-        r=(wanted-wanted.mean(0)); print('pair fit', 1-((r-(rows-rows.mean(0))@kernel).var(0).sum()/r.var(0).sum()).item())
+        r = wanted - wanted.mean(0)
+        print("pair fit", 1 - ((r - (rows - rows.mean(0)) @ kernel).var(0).sum() / r.var(0).sum()).item())
         weight[:n, :, tap, 0, 0] = kernel.T
         for axis in _AXES:
             weight[n + axis, parity + 2 * axis : parity + 2 * axis + 2, tap, 0, 0] = 1
@@ -305,23 +306,21 @@ def _blocks(blocks: list[nn.Module], x: Tensor, clips: int) -> Tensor:
     return x
 
 
-def _fit(grow: TGrow, layer: nn.Conv2d, x: Tensor, wanted: Tensor, clips: int, samples: int = 60000) -> Tensor:
+def _fit(grow: TGrow, layer: nn.Conv2d, x: Tensor, wanted: Tensor, clips: int, used: int) -> Tensor:
     """The kernel behind an enlargement; its first outputs become `wanted`, the others keep small random kernels."""
     u = F.interpolate(grow(x), scale_factor=2, mode="nearest")
     pick = _settled(len(u), clips)
     pick = pick[torch.randperm(len(pick))[:256]]
-    patches = F.unfold(u[pick], 3).transpose(1, 2).flatten(0, 1)
-    answers = wanted[pick][:, :, 1:-1, 1:-1].permute(0, 2, 3, 1).flatten(0, 2)
-    some = torch.randperm(len(patches))[:samples]
-    still = _one_tap_each(u.mean((0, 2, 3))) * len(some) ** 0.5
-    silence = torch.zeros(9, wanted.shape[1])
-    if not bool((answers.mean(0).abs() < 0.1).all()):
-        silence[4] = answers.mean(0) * len(some) ** 0.5
-    kernel = _least_squares(torch.cat([patches[some], still]), torch.cat([answers[some], silence]), 1e-3)
+    patches = F.unfold(u[pick][:, :used], 3, padding=1).transpose(1, 2).flatten(0, 1)
+    answers = _rows(wanted[pick])
+    some = torch.randperm(len(patches))[:60000]
+    kernel = _least_squares(patches[some], answers[some], 1e-3)
     n = wanted.shape[1]
-    r = patches[some] @ kernel - answers[some]; print('fit', 1-(r.var(0).sum()/answers[some].var(0).sum()).item())
+    r = patches[some] @ kernel - answers[some]
+    print("fit", 1 - (r.var(0).sum() / answers[some].var(0).sum()).item())
     layer.weight.mul_(0.3)
-    layer.weight[:n] = kernel.T.reshape(n, *layer.weight.shape[1:])
+    layer.weight[:n] = 0
+    layer.weight[:n, :used] = kernel.T.reshape(n, used, 3, 3)
     return layer(u)
 
 
@@ -337,7 +336,7 @@ def _draw_dit(dit: Dit) -> None:
             parameter.zero_()
         else:
             nn.init.normal_(parameter.view(parameter.shape[0], -1), 0, parameter[0].numel() ** -0.5)
-    dit.proj_out.weight.mul_(0.02)
+    dit.proj_out.weight.mul_(0.001)
     carrier = dit.proj_out.bias.view(2, 2, -1)[:, :, -len(_AXES) :]
     for axis in _AXES:
         carrier.select(axis, 0)[:, axis] = -_LATENT
