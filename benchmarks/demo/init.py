@@ -2,11 +2,16 @@
 
 Encoder. The input is an enlarged picture, so the first convolution finds the small one again: three signals a pixel.
 Six signals of a pair of frames, two by two, make 24 at a quarter of the size; the first MemBlock there shows the pair
-before instead, because the decoder's output runs three frames late. Two pairs make 48; principal components make 96 at
-an eighth and 192 at a sixteenth, each set turned at random so that all channels are equally loud.
+before instead, because the decoder's output runs three frames late. Two pairs make 48, of which 192 at an eighth of the
+size; the strongest 96 components are kept, and at a sixteenth the strongest 47 of each of four neighbours.
 
-Decoder. Every enlargement is the least-squares answer to "what did the encoder have here?", the last one to "what is
-the clean picture?"; one MemBlock delays the later frame of each pair by a pair, the third frame of the lag.
+Decoder. It enlarges by repeating pixels and a 3x3 convolution, which cannot make four pixels of one: on latents that
+are the same everywhere it can only draw what is the same everywhere. So the transformer, whose output is a patch of
+2x2 latents, adds a chequered carrier on two channels, and every level makes parity of it: then each of four groups of
+channels is shut but at its own pixel, which is an exact depth-to-space. Measured: least squares without parity keeps
+96 % of the signal's variance at each of two levels, this 99.5 % and 99 %. One MemBlock delays the later frame of each
+pair by a pair, the third frame of the lag. The last enlargement is the least-squares answer to "what is the clean
+picture?".
 
 Features are positive (blocks end in a ReLU), so each level's first MemBlock lifts its input by its last bias. All other
 residual branches start silent, all channels left over with small random kernels.
@@ -111,7 +116,7 @@ def _decoder(layers: list[nn.Module], x: Tensor, turn: Tensor, quarter: Tensor, 
     _take_turns(layers[19], basis)
     frames = clean.view(clips, -1, *clean.shape[1:])
     shown = F.pad(frames, (0, 0, 0, 0, 0, 0, 3, 0))[:, : frames.shape[1]].flatten(0, 1)
-    x = F.relu(_fit(layers[19], layers[20], x, shown, clips, used=layers[20].weight.shape[1]))
+    x = F.relu(_fit(layers[19], layers[20], x, shown, clips))
     last = layers[22]
     last.weight.mul_(0.02)
     last.weight[:, : shown.shape[1]] = 0
@@ -192,8 +197,6 @@ def _pair_signals(grow: TGrow, x: Tensor, pairs: Tensor, parity: int) -> Tensor:
     for frame, tap in ((0, 2), (1, 0)):
         wanted = _rows(F.pixel_unshuffle(signals[frame::2], 2).unflatten(1, (-1, 4)).transpose(1, 2).flatten(1, 2))
         kernel = _least_squares(rows - rows.mean(0), wanted - wanted.mean(0), 1e-3)
-        r = wanted - wanted.mean(0)
-        print("pair fit", 1 - ((r - (rows - rows.mean(0)) @ kernel).var(0).sum() / r.var(0).sum()).item())
         weight[:n, :, tap, 0, 0] = kernel.T
         for axis in _AXES:
             weight[n + axis, parity + 2 * axis : parity + 2 * axis + 2, tap, 0, 0] = 1
@@ -306,21 +309,18 @@ def _blocks(blocks: list[nn.Module], x: Tensor, clips: int) -> Tensor:
     return x
 
 
-def _fit(grow: TGrow, layer: nn.Conv2d, x: Tensor, wanted: Tensor, clips: int, used: int) -> Tensor:
+def _fit(grow: TGrow, layer: nn.Conv2d, x: Tensor, wanted: Tensor, clips: int) -> Tensor:
     """The kernel behind an enlargement; its first outputs become `wanted`, the others keep small random kernels."""
     u = F.interpolate(grow(x), scale_factor=2, mode="nearest")
     pick = _settled(len(u), clips)
     pick = pick[torch.randperm(len(pick))[:256]]
-    patches = F.unfold(u[pick][:, :used], 3, padding=1).transpose(1, 2).flatten(0, 1)
+    patches = F.unfold(u[pick], 3, padding=1).transpose(1, 2).flatten(0, 1)
     answers = _rows(wanted[pick])
     some = torch.randperm(len(patches))[:60000]
     kernel = _least_squares(patches[some], answers[some], 1e-3)
     n = wanted.shape[1]
-    r = patches[some] @ kernel - answers[some]
-    print("fit", 1 - (r.var(0).sum() / answers[some].var(0).sum()).item())
     layer.weight.mul_(0.3)
-    layer.weight[:n] = 0
-    layer.weight[:n, :used] = kernel.T.reshape(n, used, 3, 3)
+    layer.weight[:n] = kernel.T.reshape(n, *layer.weight.shape[1:])
     return layer(u)
 
 

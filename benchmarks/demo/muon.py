@@ -1,8 +1,8 @@
 """Muon: momentum whose matrix is orthogonalised before it becomes a step (Jordan et al., 2024).
 
 A convolution's kernel [out, in, 3, 3] is a matrix [out, in * 9]. The step has all its singular values near 1, so quiet
-directions of the input learn as fast as loud ones. One direction is too loud for that: features are positive (blocks end
-in a ReLU), and a step along their mean shifts whole pictures. Gradient and step are turned down along it.
+directions of the input learn as fast as loud ones. One direction is too loud for that: features are positive (blocks
+end in a ReLU), and a step along their mean shifts whole pictures. Gradient and step are turned down along it.
 Biases, norms and embeddings take AdamW.
 """
 
@@ -42,7 +42,7 @@ class Muon(torch.optim.Optimizer):
         self.means: dict[nn.Parameter, Tensor] = {}
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:

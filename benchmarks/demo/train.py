@@ -95,8 +95,11 @@ class Run:
         saved = torch.load(work / "state.pt", weights_only=True) if (work / "state.pt").exists() else None
         if saved is None:
             work.mkdir(parents=True, exist_ok=True)
-            first = sampler.draw(np.random.default_rng(options.seed), _FIRST_CLIPS, 16, 128)
-            initialise(self.model.reae, self.model.dit, first.damaged, first.clean, first.clips)
+            if options.start is None:
+                first = sampler.draw(np.random.default_rng(options.seed), _FIRST_CLIPS, 16, 128)
+                initialise(self.model.reae, self.model.dit, first.damaged, first.clean, first.clips)
+            else:
+                self.model.load(options.start)
             self.average.load_state_dict(self.model.state_dict())
         self.muon, self.adam = self.optimisers = optimisers(self.model, options.muon, options.adam)
         if saved is not None:
@@ -132,7 +135,7 @@ class Run:
         for optimiser in self.optimisers:
             optimiser.step()
         self.step += 1
-        keep = min(_AVERAGE, self.step / (self.step + 20))
+        keep = min(_AVERAGE, self.step / (self.step + 4))
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 mean.lerp_(now, 1 - keep)
@@ -175,9 +178,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, required=True, help="what benchmarks.demo.data wrote")
     parser.add_argument("--work", type=Path, required=True, help="state, log and checkpoint go here")
+    parser.add_argument("--start", type=Path, help="go on from this checkpoint directory instead of a new start")
     parser.add_argument("--steps", type=int, default=8000, help="steps in all (default %(default)s)")
-    parser.add_argument("--muon", type=float, default=0.01, help="highest rate of Muon (default %(default)s)")
-    parser.add_argument("--adam", type=float, default=0.002, help="highest rate of AdamW (default %(default)s)")
+    parser.add_argument("--muon", type=float, default=0.0001, help="highest rate of Muon (default %(default)s)")
+    parser.add_argument("--adam", type=float, default=0.0001, help="highest rate of AdamW (default %(default)s)")
     parser.add_argument("--seed", type=int, default=20, help="(default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="(default %(default)s)")
     parser.add_argument("--save-minutes", type=float, default=5, help="(default %(default)s)")
