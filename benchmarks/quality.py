@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from swiftvr_trt.engines.geometry import PIXELS_PER_TOKEN, Resolution
-from swiftvr_trt.export.checkpoint import Checkpoint, load_checkpoint
+from swiftvr_trt.export.checkpoint import CONFIG, Checkpoint, load_checkpoint, read_dit_config
 from swiftvr_trt.export.reference import Reference
 from swiftvr_trt.export.windows import plan_windows
 
@@ -47,6 +47,7 @@ RECIPES: Mapping[str, degrade.Damage | None] = {
 }
 _LARGEST = 640
 _SEED = 7
+_PUBLISHED_WINDOW = (16, 16)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def without_dit(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def score(shown: Clip, case: Case) -> Score:
+def score(shown: Clip, case: Case, window: tuple[int, int]) -> Score:
     small = average(shown, case.average)
     plain = Score(
         _metrics.psnr(small, case.clean),
@@ -150,7 +151,7 @@ def score(shown: Clip, case: Case) -> Score:
     )
     if case.average > 1:
         return plain
-    columns, rows = window_borders(case.size)
+    columns, rows = window_borders(case.size, window)
     chunks = range(CLIP_LEN + 1, len(shown), CLIP_LEN)
     return Score(
         plain.psnr,
@@ -161,16 +162,21 @@ def score(shown: Clip, case: Case) -> Score:
     )
 
 
-def window_borders(size: Resolution) -> tuple[list[int], list[int]]:
+def window_borders(size: Resolution, window: tuple[int, int]) -> tuple[list[int], list[int]]:
     """Pixel columns and rows at which the owning window changes, in even or odd layers."""
     columns: set[int] = set()
     rows: set[int] = set()
     for layer in (0, 1):
-        plan = plan_windows(size.token_rows, size.token_columns, (16, 16), layer=layer)
+        plan = plan_windows(size.token_rows, size.token_columns, window, layer=layer)
         owner = (plan.owner // plan.tokens_per_window).reshape(size.token_rows, size.token_columns)
         columns.update(int(c + 1) * PIXELS_PER_TOKEN for c in np.nonzero(np.diff(owner, axis=1).any(axis=0))[0])
         rows.update(int(r + 1) * PIXELS_PER_TOKEN for r in np.nonzero(np.diff(owner, axis=0).any(axis=1))[0])
     return sorted(columns), sorted(rows)
+
+
+def _window(checkpoint: Path | None) -> tuple[int, int]:
+    """The window whose borders are measured: the checkpoint's, or the published one."""
+    return _PUBLISHED_WINDOW if checkpoint is None else read_dit_config(checkpoint / CONFIG).window
 
 
 def draw_crop(path: Path, case: Case, shown: Mapping[str, Clip], side: int = 128, zoom: int = 2) -> None:
@@ -231,12 +237,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-ablation", action="store_true", help="do not also run without the transformer")
     options = parser.parse_args(arguments)
     rows: list[tuple[Case, str, Score]] = []
+    window = _window(options.checkpoint)
     for case in cases(options.clips, options.frames, options.recipe or list(RECIPES)):
         if options.write_inputs is not None:
             options.write_inputs.mkdir(parents=True, exist_ok=True)
             write_video(options.write_inputs / f"{case.clip}-{case.recipe}.mkv", case.damaged)
         shown = {name: method(case) for name, method in methods(options).items()}
-        new = [(case, name, score(clip, case)) for name, clip in shown.items()]
+        new = [(case, name, score(clip, case, window)) for name, clip in shown.items()]
         rows += new
         print("\n".join(list(table(new))[2:]), flush=True)
         if options.crops is not None:

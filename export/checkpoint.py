@@ -251,6 +251,8 @@ def _reae_config(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ReaeConfi
         latent_channels=out("encoder.17"),
         encoder=(out("encoder.0"), out("encoder.3"), out("encoder.8"), out("encoder.13")),
         decoder=(out("decoder.1"), out("decoder.8"), out("decoder.14"), out("decoder.20")),
+        encoder_hidden=(out("encoder.4.conv.0"), out("encoder.9.conv.0"), out("encoder.14.conv.0")),
+        decoder_hidden=(out("decoder.3.conv.0"), out("decoder.9.conv.0"), out("decoder.15.conv.0")),
     )
 
 

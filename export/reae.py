@@ -39,25 +39,30 @@ class ReaeConfig:
 
     encoder: channels of the first convolution and of each level. decoder: the same, coarsest first, then the last
     convolution's input. The published model is 64 everywhere in the encoder and 512, 256, 128, 64 in the decoder.
+    encoder_hidden, decoder_hidden: channels between a MemBlock's convolutions, level by level in the same order; None
+    means as many as the level has, as in the published model.
     """
 
     latent_channels: int
     encoder: tuple[int, int, int, int]
     decoder: tuple[int, int, int, int]
+    encoder_hidden: tuple[int, int, int] | None = None
+    decoder_hidden: tuple[int, int, int] | None = None
 
 
 class MemBlock(nn.Module):
     """A residual block that also sees its own input of the previous frame."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, hidden: int | None = None) -> None:
         super().__init__()
+        hidden = channels if hidden is None else hidden
         self.channels = channels
         self.conv = nn.Sequential(
-            _conv3(2 * channels, channels),
+            _conv3(2 * channels, hidden),
             nn.ReLU(),
-            _conv3(channels, channels),
+            _conv3(hidden, hidden),
             nn.ReLU(),
-            _conv3(channels, channels),
+            _conv3(hidden, channels),
         )
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,9 +157,10 @@ class Encoder(_Stateful):
         first, *levels = config.encoder
         layers: list[nn.Module] = [_conv3(_PIXEL_CHANNELS, first), nn.ReLU()]
         before = first
-        for width, stride in zip(levels, _POOL_STRIDES, strict=True):
+        hidden = config.encoder_hidden or levels
+        for width, inner, stride in zip(levels, hidden, _POOL_STRIDES, strict=True):
             layers += [TPool(before, stride), nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False)]
-            layers += [MemBlock(width) for _ in range(_BLOCKS_PER_LEVEL)]
+            layers += [MemBlock(width, inner) for _ in range(_BLOCKS_PER_LEVEL)]
             before = width
         layers.append(_conv3(before, config.latent_channels))
         super().__init__(layers)
@@ -173,9 +179,10 @@ class Decoder(_Stateful):
 
     def __init__(self, config: ReaeConfig) -> None:
         layers: list[nn.Module] = [_TanhClamp(), _conv3(config.latent_channels, config.decoder[0]), nn.ReLU()]
+        hidden = config.decoder_hidden or config.decoder[:_LEVELS]
         for level, stride in enumerate(_GROW_STRIDES):
             width, after = config.decoder[level : level + 2]
-            layers += [MemBlock(width) for _ in range(_BLOCKS_PER_LEVEL)]
+            layers += [MemBlock(width, hidden[level]) for _ in range(_BLOCKS_PER_LEVEL)]
             layers += [nn.Upsample(scale_factor=2, mode="nearest"), TGrow(width, stride)]
             layers.append(nn.Conv2d(width, after, 3, padding=1, bias=False))
         layers += [nn.ReLU(), _conv3(config.decoder[-1], _PIXEL_CHANNELS)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +12,15 @@ from safetensors.torch import save_file
 from swiftvr_trt.export.dit import Dit, DitConfig
 from swiftvr_trt.export.reae import Reae, ReaeConfig
 
-REAE = ReaeConfig(latent_channels=12, encoder=(8, 8, 12, 16), decoder=(24, 16, 12, 8))
+REAE = ReaeConfig(
+    latent_channels=12,
+    encoder=(8, 8, 12, 16),
+    decoder=(24, 16, 12, 8),
+    encoder_hidden=(8, 12, 16),
+    decoder_hidden=(24, 16, 12),
+)
+NARROW = replace(REAE, encoder_hidden=(4, 6, 5), decoder_hidden=(6, 7, 3))
+"""MemBlocks that are narrower inside than outside."""
 DIT = DitConfig(
     heads=2,
     head_dim=24,
@@ -26,11 +35,11 @@ DIT = DitConfig(
 PROMPT_ROWS = 6
 
 
-def write_mini_checkpoint(path: Path, *, dtype: torch.dtype = torch.float32) -> Path:
+def write_mini_checkpoint(path: Path, *, dtype: torch.dtype = torch.float32, reae_config: ReaeConfig = REAE) -> Path:
     """Write the checkpoint to `path` and return it."""
     (path / "transformer").mkdir(parents=True)
     generator = torch.Generator().manual_seed(7)
-    reae, dit = Reae(REAE), Dit(DIT)
+    reae, dit = Reae(reae_config), Dit(DIT)
     save_file(_random(reae, generator, dtype), path / "reae.safetensors")
     save_file(_random(dit, generator, dtype), path / "transformer" / "diffusion_pytorch_model.safetensors")
     prompt = torch.zeros(1, PROMPT_ROWS, DIT.text_dim, dtype=dtype)

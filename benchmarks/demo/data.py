@@ -29,8 +29,7 @@ from . import degrade
 Frames = NDArray[np.uint8]
 
 CLIP_FRAMES = 24
-SHAPES = ((256, 256), (256, 256), (256, 256), (256, 256), (256, 256), (256, 256), (288, 512), (64, 512), (512, 64))
-"""Height and width of the clips, drawn with equal chance. The long ones teach the transformer far neighbours."""
+SIDE = 256
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _MIN_BYTES = 100_000
 _LONGEST = 3000
@@ -156,9 +155,8 @@ def render(photos: Photos, rng: np.random.Generator, height: int, width: int) ->
 
 def make_clip(photos: Photos, number: int) -> tuple[Frames, Frames]:
     """Clean and damaged frames of clip `number`."""
-    rng = np.random.default_rng([20, number])
-    height, width = SHAPES[int(rng.integers(len(SHAPES)))]
-    clean = render(photos, rng, height, width)
+    rng = np.random.default_rng([21, number])
+    clean = render(photos, rng, SIDE, SIDE)
     return clean, degrade.apply(clean, degrade.draw(rng), rng)
 
 
@@ -170,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="directory with unpacked packages of photographs")
     parser.add_argument("--out", type=Path, required=True, help="directory for the clips")
-    parser.add_argument("--count", type=int, default=1200, help="clips in all (default %(default)s, about 6 GB)")
+    parser.add_argument("--count", type=int, default=1200, help="clips in all (default %(default)s, about 7 GB)")
     parser.add_argument("--start", type=int, default=0, help="first clip number of this process")
     parser.add_argument("--step", type=int, default=1, help="distance to its next one")
     options = parser.parse_args(arguments)

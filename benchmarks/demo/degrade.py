@@ -46,7 +46,7 @@ def draw(rng: np.random.Generator) -> Damage:
     clean = rng.random() < 0.125
     codec = str(rng.choice(["libx264", "libx264", "libx264", "libx264", "mpeg4"])) if rng.random() < 0.85 else None
     return Damage(
-        blur=0.0 if clean or rng.random() < 0.5 else float(rng.uniform(0.3, 1.3)),
+        blur=0.0 if clean or rng.random() < 0.7 else float(rng.uniform(0.3, 1.1)),
         filter=str(rng.choice(["area", "area", "bicubic", "bilinear"])),
         noise=0.0 if clean or rng.random() < 0.15 else float(rng.uniform(1, 14)),
         shot_noise=0.0 if clean or rng.random() < 0.7 else float(rng.uniform(0.2, 1.0)),

@@ -34,9 +34,7 @@ def _half(name: str, tensor: Tensor) -> Tensor:
 
 
 def _config_json(config: DitConfig) -> dict[str, object]:
-    """Compact, and without what the loader takes for granted: eight megabytes are the limit."""
-    if config.window != (16, 16):
-        raise ValueError(f"window is {config.window}, expected (16, 16)")
+    """What the loader reads, under the published names."""
     return {
         "num_attention_heads": config.heads,
         "attention_head_dim": config.head_dim,
@@ -47,4 +45,5 @@ def _config_json(config: DitConfig) -> dict[str, object]:
         "text_dim": config.text_dim,
         "freq_dim": config.freq_dim,
         "eps": config.eps,
+        "self_attn_window_hw": list(config.window),
     }

@@ -25,24 +25,26 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def draw(logs: dict[str, list[dict[str, str]]], path: Path) -> None:
-    """Loss over steps, one line per attempt, both axes from zero."""
-    points = {name: [(float(r["step"]), float(r["loss"])) for r in rows] for name, rows in logs.items() if rows}
+    """PSNR against the damaged input over steps, one line per attempt; the grey line is the input itself."""
+    points = {name: [(float(r["step"]), float(r["gain"])) for r in rows] for name, rows in logs.items() if rows}
     right = max(step for line in points.values() for step, _ in line)
-    top = max(loss for line in points.values() for _, loss in line)
+    top, low = 1.0, min(gain for line in points.values() for _, gain in line)
     image = Image.new("RGB", _SIZE, "white")
     pen = ImageDraw.Draw(image)
     width, height = _SIZE[0] - 2 * _MARGIN, _SIZE[1] - 2 * _MARGIN
 
-    def place(step: float, loss: float) -> tuple[float, float]:
-        return _MARGIN + width * step / right, _SIZE[1] - _MARGIN - height * loss / top
+    def place(step: float, gain: float) -> tuple[float, float]:
+        return _MARGIN + width * step / right, _MARGIN + height * (top - gain) / (top - low)
 
-    pen.line([place(0, top), place(0, 0), place(right, 0)], fill="black")
-    pen.text(place(right, 0), f"{right:.0f} steps", fill="black", anchor="rt")
-    pen.text(place(0, top), f"loss {top:.3f}", fill="black", anchor="lb")
+    pen.line([place(0, top), place(0, low), place(right, low)], fill="black")
+    pen.line([place(0, 0), place(right, 0)], fill="grey")
+    pen.text(place(right, low), f"{right:.0f} steps", fill="black", anchor="rt")
+    pen.text(place(0, low), f"{low:.1f} dB", fill="black", anchor="lt")
+    pen.text(place(0, 0), "0 dB: as good as the input", fill="grey", anchor="lb")
     for index, (name, line) in enumerate(points.items()):
         colour = _COLOURS[index % len(_COLOURS)]
         pen.line([place(*point) for point in line], fill=colour, width=2)
-        pen.text((_SIZE[0] - _MARGIN, _MARGIN + 14 * index), name, fill=colour, anchor="rt")
+        pen.text((_SIZE[0] - _MARGIN, _SIZE[1] // 2 + 14 * index), name, fill=colour, anchor="rt")
     image.save(path, optimize=True)
 
 

@@ -4,14 +4,15 @@
     python -m benchmarks.demo.train --clips /tmp/demo-data/clips --work /tmp/demo-data/run --steps 8000
     # interrupted? the same command goes on where the last save was (every --save-minutes)
 
-`--work` holds `state.pt` (weights, average, optimiser, step), `log.csv`, and `checkpoint/` in the published layout
-with the averaged weights in F16. The loss is
+`--work` holds `state.pt` (weights, average, optimisers, step), `log.csv`, and `checkpoint/` in the published layout
+with the averaged weights in F16. The loss of a frame is what the yardstick measures, so that easy and hard frames weigh
+the same:
 
-    Charbonnier(restored - clean) + 0.5 * Charbonnier(its gradients)      pixels, end to end
-    + 0.02 * |DiT(z) - z_clean|^2 / variance of z_clean                   latents; trains the transformer alone
+    log(mean square error) / 2 + 0.1 * log(mean square error of the change from frame to frame) / 2
 
-over clips of 12 to 24 frames with the autoencoder's state carried and the transformer seeing them in one or two
-chunks. Batch k and the initial weights depend on --seed alone (the sums on the number of threads, too).
+over clips of 16 or 24 frames, end to end, with the autoencoder's state carried and the transformer seeing them in one
+or two chunks. Convolutions run in BF16, the transformer and the loss in float32. Batch k and the initial weights depend
+on --seed alone (the sums on the processor, too).
 """
 
 from __future__ import annotations
@@ -23,151 +24,96 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from swiftvr_trt.export.dit import Dit, DitConfig
-from swiftvr_trt.export.reae import Reae, ReaeConfig
-
 from . import batch as batched
-from .export import write_checkpoint
-from .init import LAG, initialise
-from .sample import Batch, Sampler, soften
-from .whiten import Whitened, second_moments
+from .init import initialise
+from .means import input_means
+from .model import Model
+from .muon import Muon
+from .sample import Batch, Sampler
 
-REAE = ReaeConfig(latent_channels=104, encoder=(16, 32, 48, 104), decoder=(104, 48, 32, 16))
-DIT = DitConfig(
-    heads=4,
-    head_dim=32,
-    layers=2,
-    ffn_dim=128,
-    latent_channels=104,
-    text_dim=32,
-    freq_dim=32,
-    eps=1e-6,
-    window=(16, 16),
-)
-PROMPT_ROWS = 16
-_AVERAGE = 0.985
-_EDGE = 0.01
-_WARMUP = 30
-_DIT_RATE = 2.0
-_COLUMNS = ("step", "minutes", "rate", "loss", "psnr", "psnr_in", "latent")
+LAG = 3
+"""The decoder's output frame j shows input frame j - LAG."""
+_AVERAGE = 0.998
+_LAST_SCALE = 0.2
+_MEANS_EVERY = 50
+_FIRST_CLIPS = 32
+_WARMUP = 100
+_COOL = 0.6
+"""The share of the steps over which the rate falls to zero, at the end."""
+_BEST = 3e-4
+"""Errors far below this mean square (35 dB) are not worth fighting for."""
+_COLUMNS = ("step", "minutes", "rate", "loss", "gain", "psnr", "psnr_in")
 
 
-class Model(nn.Module):
-    """Both networks and the prompt, so that one state dict holds everything that is learned."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reae = Reae(REAE)
-        self.dit = Dit(DIT)
-        prompt = torch.zeros(PROMPT_ROWS, DIT.text_dim)  # one row that speaks, then padding, as published
-        prompt[0] = torch.randn(DIT.text_dim, generator=torch.Generator().manual_seed(3))
-        self.register_buffer("prompt", prompt)
-
-    def save(self, root: Path) -> None:
-        write_checkpoint(root, DIT, self.reae.state_dict(), self.dit.state_dict(), self.get_buffer("prompt"))
-
-
-def charbonnier(x: Tensor) -> Tensor:
-    return torch.sqrt(x * x + _EDGE**2).mean()
-
-
-def psnr(x: Tensor, y: Tensor) -> float:
-    return -10 * math.log10(max(1e-9, float((x.detach().clamp(0, 1) - y).square().mean())))
+def forward(model: Model, batch: Batch) -> Tensor:
+    """The restored frames that there is a clean frame for: float32 [clips, T - LAG, 3, H, W], not clamped."""
+    with torch.autocast("cpu", torch.bfloat16):
+        latents = batched.encode(model.reae, batch.damaged, batch.clips)
+    restored = batched.restore(model.dit, latents.float(), model.get_buffer("prompt"), batch.clips, batch.cuts)
+    with torch.autocast("cpu", torch.bfloat16):
+        shown = batched.decode(model.reae, restored, batch.clips)
+    return shown.float().view(batch.clips, -1, *shown.shape[1:])[:, LAG:]
 
 
 def losses(model: Model, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-    """The loss and what the log shows of it."""
-    reae, dit, clips = model.reae, model.dit, batch.clips
-    latents = batched.encode(reae, batch.damaged, clips)
-    with torch.no_grad():
-        wanted = batched.encode(reae, batch.soft, clips)
-    restored = batched.restore(dit, latents, model.get_buffer("prompt"), clips, batch.cuts)
-    alone = batched.restore(dit, latents.detach(), model.get_buffer("prompt"), clips, batch.cuts)
-    latent = (alone - wanted).square().mean() / wanted.var()
-    shown = batched.decode(reae, restored, clips, clamp=False)
-    shown = shown.view(clips, -1, *shown.shape[1:])[:, LAG:].flatten(0, 1)
-    clean, damaged = (x.view(clips, -1, *x.shape[1:])[:, :-LAG].flatten(0, 1) for x in (batch.clean, batch.damaged))
+    """The loss and what the log shows of it: PSNR of result and input, and the mean of the clips' differences."""
+    shown = forward(model, batch)
+    clean, damaged = (x.view(batch.clips, -1, *x.shape[1:])[:, :-LAG] for x in (batch.clean, batch.damaged))
     error = shown - clean
-    edges = charbonnier(error.diff(dim=2)) + charbonnier(error.diff(dim=3))
-    loss = charbonnier(error) + 0.25 * edges + 0.02 * latent
+    mean_square = error.square().mean((2, 3, 4))
+    flicker = error.diff(dim=1).square().mean((2, 3, 4))
+    loss = 0.5 * torch.log(mean_square + _BEST).mean() + 0.05 * torch.log(flicker + _BEST).mean()
+    decibels, before = (_psnr(x.detach().clamp(0, 1) - clean) for x in (shown, damaged))
     return loss, {
-        "psnr": psnr(shown.detach(), clean),
-        "psnr_in": psnr(damaged, clean),
-        "latent": float(latent.detach()),
+        "gain": float((decibels - before).mean()),
+        "psnr": float(decibels.mean()),
+        "psnr_in": float(before.mean()),
     }
 
 
-def rate(step: int, steps: int, peak: float) -> float:
-    """Warm-up, then a cosine down to a hundredth."""
-    if step < _WARMUP:
-        return peak * (step + 1) / _WARMUP
-    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+def _psnr(error: Tensor) -> Tensor:
+    """[clips, frames]."""
+    return -10 * torch.log10(error.square().mean((2, 3, 4)) + 1e-6)
 
 
-def first_clips(sampler: Sampler) -> Tensor:
-    """Parts of the first square clips, clean, at the network's input: [56, 20, 3, 160, 160]."""
-    found: list[Tensor] = []
-    for number in sampler.numbers:
-        hr = sampler.clean_clip(number)
-        if hr.shape[2] == hr.shape[3]:
-            found.append(soften(hr)[:20, :, 48:208, 48:208])
-        if len(found) == 56:
-            break
-    return torch.stack(found)
-
-
-def moments(model: Model, clips: Tensor) -> dict[str, Tensor]:
-    """Second moments of every convolution's input, on some clean clips."""
-    few = clips[:12, :16].flatten(0, 1)
-
-    def through() -> None:
-        batched.decode(model.reae, batched.encode(model.reae, few, 12), 12)
-
-    return second_moments(model.reae, through)
+def rate(step: int, steps: int) -> float:
+    """Warm-up, level, then straight down to zero: a factor."""
+    return min(1.0, (step + 1) / _WARMUP, max(0.0, (steps - step) / (_COOL * steps)))
 
 
 class Run:
-    """Model, running average, optimiser and step, saved together."""
+    """Model, running average, optimisers and step, saved together."""
 
-    def __init__(self, work: Path, sampler: Sampler, seed: int) -> None:
+    def __init__(self, work: Path, sampler: Sampler, options: argparse.Namespace) -> None:
         self.work, self.step, self.minutes = work, 0, 0.0
-        torch.manual_seed(seed)
+        torch.manual_seed(options.seed)
         self.model, self.average = Model(), Model()
         saved = torch.load(work / "state.pt", weights_only=True) if (work / "state.pt").exists() else None
         if saved is None:
             work.mkdir(parents=True, exist_ok=True)
-            clips = first_clips(sampler)
-            initialise(self.model.reae, self.model.dit, clips, torch.Generator().manual_seed(seed))
+            if options.start is None:
+                first = sampler.draw(np.random.default_rng(options.seed), _FIRST_CLIPS, 16, 128)
+                initialise(self.model.reae, self.model.dit, first.damaged, first.clean, first.clips)
+            else:
+                self.model.load(options.start)
             self.average.load_state_dict(self.model.state_dict())
-            self.moments = moments(self.model, clips)
-        else:
+        self.muon, self.adam = self.optimisers = optimisers(self.model, options.muon, options.adam)
+        if saved is not None:
             self.model.load_state_dict(saved["model"])
             self.average.load_state_dict(saved["average"])
-            self.moments, self.step, self.minutes = saved["moments"], saved["step"], saved["minutes"]
-        self.white = Whitened(self.model.reae, self.moments)
-        self.optimiser = self._optimiser()
-        if saved is None:
-            self.save()
-        else:
-            self.optimiser.load_state_dict(saved["optimiser"])
-
-    def _optimiser(self) -> torch.optim.AdamW:
-        groups = [
-            {"params": self.white.parameters, "scale": 1.0},
-            {"params": self.white.others(self.model.reae), "scale": 1.0},
-            {"params": list(self.model.dit.parameters()), "scale": _DIT_RATE},
-        ]
-        return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.0)
+            self.step, self.minutes = saved["step"], saved["minutes"]
+            for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+                optimiser.load_state_dict(state)
 
     def save(self) -> None:
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "moments": self.moments,
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
             "minutes": self.minutes,
         }
@@ -175,22 +121,37 @@ class Run:
         (self.work / "state.part").replace(self.work / "state.pt")
         self.average.save(self.work / "checkpoint")
 
-    def advance(self, batch: Batch, lr: float) -> dict[str, float]:
+    def advance(self, batch: Batch, rates: tuple[float, float]) -> dict[str, float]:
         """One step; returns what the log shows."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr * group["scale"]
+        for optimiser, lr in zip(self.optimisers, rates, strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+        if not self.muon.means or self.step % _MEANS_EVERY == 0:
+            one = batch.damaged[: len(batch.damaged) // batch.clips]
+            self.muon.means = input_means(self.model.reae, one)
         loss, shown = losses(self.model, batch)
         self.model.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        self.white.pull()
-        self.optimiser.step()
-        self.white.push()
+        for optimiser in self.optimisers:
+            optimiser.step()
         self.step += 1
-        keep = min(_AVERAGE, self.step / (self.step + 20))
+        keep = min(_AVERAGE, self.step / (self.step + 4))
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 mean.lerp_(now, 1 - keep)
         return {"loss": float(loss.detach()), **shown}
+
+
+def optimisers(model: Model, muon: float, adam: float) -> tuple[Muon, torch.optim.AdamW]:
+    """Muon for kernels and the transformer's inner matrices, AdamW for everything else."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        inner = name.startswith("reae") or name.startswith("dit.blocks")
+        (matrices if inner and parameter.ndim > 1 and "table" not in name else others).append(parameter)
+    last = model.reae.decoder[-1].get_parameter("weight")  # its output is pixels, not features of deviation 1/2
+    groups = [{"params": [p for p in matrices if p is not last]}, {"params": [last], "scale": _LAST_SCALE}]
+    return Muon(groups, lr=muon), torch.optim.AdamW(others, lr=adam, betas=(0.9, 0.98), weight_decay=0.0)
 
 
 class Log:
@@ -217,23 +178,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, required=True, help="what benchmarks.demo.data wrote")
     parser.add_argument("--work", type=Path, required=True, help="state, log and checkpoint go here")
+    parser.add_argument("--start", type=Path, help="go on from this checkpoint directory instead of a new start")
     parser.add_argument("--steps", type=int, default=8000, help="steps in all (default %(default)s)")
-    parser.add_argument("--peak", type=float, default=2e-5, help="highest learning rate (default %(default)s)")
+    parser.add_argument("--muon", type=float, default=0.0001, help="highest rate of Muon (default %(default)s)")
+    parser.add_argument("--adam", type=float, default=0.0001, help="highest rate of AdamW (default %(default)s)")
     parser.add_argument("--seed", type=int, default=20, help="(default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="(default %(default)s)")
     parser.add_argument("--save-minutes", type=float, default=5, help="(default %(default)s)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     sampler = Sampler(options.clips, options.seed)
-    run = Run(options.work, sampler, options.seed)
+    run = Run(options.work, sampler, options)
     log = Log(options.work / "log.csv", every=25)
     saved = begun = time.monotonic()
     before = run.minutes
     while run.step < options.steps:
-        lr = rate(run.step, options.steps, options.peak)
-        row = run.advance(sampler.batch(run.step), lr)
+        factor = rate(run.step, options.steps)
+        row = run.advance(sampler.batch(run.step), (options.muon * factor, options.adam * factor))
         run.minutes = before + (time.monotonic() - begun) / 60
-        log.add({"step": run.step, "minutes": run.minutes, "rate": lr, **row})
+        log.add({"step": run.step, "minutes": run.minutes, "rate": options.muon * factor, **row})
+        if not math.isfinite(row["loss"]):
+            raise SystemExit(f"step {run.step}: the loss is no number")
         if time.monotonic() - saved > 60 * options.save_minutes:
             saved = time.monotonic()
             run.save()

@@ -19,8 +19,9 @@ from torch import Tensor
 from swiftvr_trt import CheckpointError
 from swiftvr_trt.export.checkpoint import CONFIG, PROMPT, REAE, TRANSFORMER, Checkpoint, load_checkpoint
 from swiftvr_trt.export.dit import Dit
+from swiftvr_trt.export.reae import Reae
 
-from ..mini import DIT, write_mini_checkpoint
+from ..mini import DIT, NARROW, write_mini_checkpoint
 from ..mini import REAE as REAE_CONFIG
 
 INDEX = TRANSFORMER + ".index.json"
@@ -99,6 +100,21 @@ def test_every_tensor_is_loaded_as_float32(tmp_path: Path, dtype: torch.dtype) -
     assert (loaded.reae.config, loaded.dit.config) == (REAE_CONFIG, DIT)
     assert loaded.parameters == sum(tensor.numel() for name, tensor in expected.items() if name != "prompt")
     assert not any(p.requires_grad for module in (loaded.reae, loaded.dit) for p in module.parameters())
+
+
+def test_memblocks_may_be_narrower_inside(tmp_path: Path) -> None:
+    root = write_mini_checkpoint(tmp_path / "checkpoint", reae_config=NARROW)
+    loaded = load_checkpoint(root)
+    assert loaded.reae.config == NARROW
+    assert loaded.reae.encoder[4].conv[0].weight.shape == (4, 16, 3, 3)
+    rewrite(root / REAE, "encoder.5.conv.2.weight", torch.ones(8, 8, 3, 3))
+    refusal(root, REAE, "encoder.5.conv.2.weight has shape [8, 8, 3, 3], expected [4, 4, 3, 3]")
+
+
+def test_hidden_widths_left_out_are_those_of_the_level() -> None:
+    short = replace(REAE_CONFIG, encoder_hidden=None, decoder_hidden=None)
+    ours, theirs = (dict(Reae(config).state_dict()) for config in (short, REAE_CONFIG))
+    assert {name: t.shape for name, t in ours.items()} == {name: t.shape for name, t in theirs.items()}
 
 
 def test_shards_load_as_one_file_does(checkpoint: Path, mini_checkpoint: Path) -> None:

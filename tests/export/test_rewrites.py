@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from swiftvr_trt.export.windows import plan_owned_queries, plan_windows
 
 RELATIVE = 1e-9
 CONFIG = ReaeConfig(latent_channels=5, encoder=(6, 7, 8, 9), decoder=(12, 10, 8, 6))
+NARROW = replace(CONFIG, encoder_hidden=(3, 5, 4), decoder_hidden=(7, 4, 6))
+CONFIGS = pytest.mark.parametrize("config", [CONFIG, NARROW], ids=["as wide inside", "narrower inside"])
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +48,9 @@ def test_growth_is_one_transposed_convolution(stride: int, size: tuple[int, int]
     assert_same(Grow(grow, convolution)(x), plain)
 
 
-def test_folded_decoder_is_the_decoder() -> None:
-    decoder = Decoder(CONFIG).double()
+@CONFIGS
+def test_folded_decoder_is_the_decoder(config: ReaeConfig) -> None:
+    decoder = Decoder(config).double()
     latents = torch.randn(3, 5, 2, 3, dtype=torch.float64)
     state = tuple(torch.rand_like(past) for past in decoder.initial_state(2, 3))
     plain, plain_after = walk(decoder, latents, state)
@@ -56,8 +60,9 @@ def test_folded_decoder_is_the_decoder() -> None:
         assert_same(ours, theirs)
 
 
-def test_folded_encoder_is_the_encoder() -> None:
-    encoder = Encoder(CONFIG).double()
+@CONFIGS
+def test_folded_encoder_is_the_encoder(config: ReaeConfig) -> None:
+    encoder = Encoder(config).double()
     frames = torch.rand(8, 12, 16, 24, dtype=torch.float64)
     state = tuple(torch.rand_like(past) for past in encoder.initial_state(2, 3))
     plain, plain_after = walk(encoder, frames, state)
@@ -67,9 +72,10 @@ def test_folded_encoder_is_the_encoder() -> None:
         assert_same(ours, theirs)
 
 
+@CONFIGS
 @pytest.mark.parametrize("cut", [1, 2, 4])
-def test_one_latent_at_a_time_is_the_whole_chunk(cut: int) -> None:
-    encoder, decoder = Encoder(CONFIG).double(), Decoder(CONFIG).double()
+def test_one_latent_at_a_time_is_the_whole_chunk(cut: int, config: ReaeConfig) -> None:
+    encoder, decoder = Encoder(config).double(), Decoder(config).double()
     frames = torch.rand(16, 3, 32, 48, dtype=torch.float64)
     latents, encoder_after = encoder(frames, encoder.initial_state(2, 3))
     restored, decoder_after = decoder(latents, decoder.initial_state(2, 3))

@@ -1,0 +1,57 @@
+"""The demonstration member of the family: its sizes, and both networks in one module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from swiftvr_trt.export.checkpoint import load_checkpoint
+from swiftvr_trt.export.dit import Dit, DitConfig
+from swiftvr_trt.export.reae import Reae, ReaeConfig
+
+from .export import write_checkpoint
+
+REAE = ReaeConfig(
+    latent_channels=192,
+    encoder=(16, 48, 96, 192),
+    decoder=(192, 192, 72, 24),
+    encoder_hidden=(24, 16, 8),
+    decoder_hidden=(32, 24, 36),
+)
+DIT = DitConfig(
+    heads=3,
+    head_dim=32,
+    layers=2,
+    ffn_dim=192,
+    latent_channels=192,
+    text_dim=32,
+    freq_dim=32,
+    eps=1e-6,
+    window=(4, 4),
+)
+PROMPT_ROWS = 16
+
+
+class Model(nn.Module):
+    """Both networks and the prompt, so that one state dict holds everything that is learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reae = Reae(REAE)
+        self.dit = Dit(DIT)
+        prompt = torch.zeros(PROMPT_ROWS, DIT.text_dim)  # one row that speaks, then padding, as published
+        prompt[0] = torch.randn(DIT.text_dim, generator=torch.Generator().manual_seed(3))
+        self.register_buffer("prompt", prompt)
+
+    def load(self, root: Path) -> None:
+        """Take the weights of a checkpoint directory of these sizes."""
+        found = load_checkpoint(root)
+        self.reae.load_state_dict(found.reae.state_dict())
+        self.dit.load_state_dict(found.dit.state_dict())
+        self.get_buffer("prompt").copy_(found.prompt)
+
+    def save(self, root: Path) -> None:
+        """Write the checkpoint directory, F16."""
+        write_checkpoint(root, DIT, self.reae.state_dict(), self.dit.state_dict(), self.get_buffer("prompt"))
