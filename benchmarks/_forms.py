@@ -59,11 +59,12 @@ class Form:
     torch_flops: Mapping[str, int] = field(default_factory=dict)
     bare: Form | None = None
 
-    def memory(self, layers: int, upscale: int = 1) -> MemoryPlan:
-        """The plan of the whole pipeline for so many blocks and frames that come in so many times smaller.
+    def memory(self, layers: int) -> MemoryPlan:
+        """The plan of the whole pipeline for so many blocks, and frames that come in as large as they go out.
 
-        Every block has the same tensors, so each one more adds the same bytes of weights; they run one after another
-        in one arena, which does not grow.
+        Every block has the same tensors, so each one more adds the same bytes of weights. They run one after another
+        in one arena, which is taken to stay as it is; the compiler packs 30 blocks a little worse than 2
+        (docs/engines.md has both).
         """
         more = (layers - self.layers) * self.block_bytes
         # The plain form has a file for each length of the transformer; one of them is counted, to its advantage.
@@ -72,7 +73,7 @@ class Form:
             for spec in self.specs
         )
         manifest = Manifest(self.recipe, "benchmark", "", "", None, specs, ())
-        return plan_memory(manifest, self.recipe.height // upscale, self.recipe.width // upscale)
+        return plan_memory(manifest, self.recipe.height, self.recipe.width)
 
     def block_gemms(self) -> list[KernelFacts]:
         """The matrix products of all blocks: those of the transformer less those that it has without blocks."""

@@ -65,15 +65,14 @@ def rows(plain: Form | None, ours: Form) -> Iterator[Row]:
 
 
 def _pipeline(row: Callable[[str, str, Count], Row], ours: Form) -> Iterator[Row]:
-    """With the blocks that there are and with as many as are published, without and with enlargement."""
+    """With the blocks that there are and with as many as are published, for frames as large as those that come out."""
     for layers in dict.fromkeys((ours.layers, max(ours.layers, PUBLISHED_LAYERS))):
-        for upscale in (1, 2):
-            what = f"whole pipeline on the GPU, {layers} blocks, upscale {upscale}"
-            yield row(what + ("" if layers == ours.layers else " (projected)"), "GB", _gpu_bytes(layers, upscale))
+        what = f"whole pipeline on the GPU, {layers} blocks"
+        yield row(what + ("" if layers == ours.layers else " (projected)"), "GB", _gpu_bytes(layers))
 
 
-def _gpu_bytes(layers: int, upscale: int) -> Count:
-    return lambda form: form.memory(layers, upscale).gpu_bytes / 1e9
+def _gpu_bytes(layers: int) -> Count:
+    return lambda form: form.memory(layers).gpu_bytes / 1e9
 
 
 def _arena(stage: str) -> tuple[Count, Second]:

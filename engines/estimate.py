@@ -34,7 +34,7 @@ _SECONDS_PER_GB, _BASE_SECONDS = 12.0, 30.0
 _ARENA_PER_PIXEL = 450
 _STATE_PER_PIXEL = 231
 """Two copies of the autoencoder's state in 16 bits."""
-_FRAMES_PER_PIXEL = 2 * 3 * 2
+_FRAMES_PER_PIXEL = 2 * 3
 _MAX_HEADER = 1 << 27
 
 

@@ -100,12 +100,6 @@ def test_blocks_that_are_not_there_add_their_weights_and_nothing_else() -> None:
     assert published.gpu_bytes - here.gpu_bytes == 28 * 300
 
 
-def test_smaller_frames_coming_in_save_their_buffers() -> None:
-    form = _form((PATCH,), 2)
-    large, small = form.memory(2).owners()["frames"], form.memory(2, upscale=2).owners()["frames"]
-    assert large - small == 2 * 3 * (RECIPE.clip_len + 4) * (RECIPE.width * RECIPE.height * 3 // 4)
-
-
 def test_the_table_says_what_the_forms_hold() -> None:
     kernels = (PATCH, UP, _kernel(ATTENTION, "Half", "", "Half 9x4"))
     form = _form(kernels, 1, _form((PATCH,), 0))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from swiftvr_trt import CheckpointError
 from swiftvr_trt.export.checkpoint import CONFIG, PROMPT, REAE, TRANSFORMER, Checkpoint, load_checkpoint
-from swiftvr_trt.export.dit import Dit
+from swiftvr_trt.export.dit import Dit, widened
 from swiftvr_trt.export.reae import Reae
 
 from ..mini import DIT, NARROW, write_mini_checkpoint
@@ -89,17 +89,29 @@ def shard(root: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-def test_every_tensor_is_loaded_as_float32(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_every_tensor_is_loaded_as_float32_but_for_the_blocks(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Blocks stay as they are stored, so that a checkpoint larger than the memory loads."""
     root = write_mini_checkpoint(tmp_path / "checkpoint", dtype=dtype)
     loaded = load_checkpoint(str(root))
     expected = stored(root)
     assert weights(loaded).keys() == expected.keys()
     for name, tensor in weights(loaded).items():
-        assert tensor.dtype == torch.float32
-        assert torch.equal(tensor, expected[name].float()), name
+        assert tensor.dtype == (dtype if name.startswith("blocks.") else torch.float32), name
+        assert torch.equal(tensor.float(), expected[name].float()), name
     assert (loaded.reae.config, loaded.dit.config) == (REAE_CONFIG, DIT)
     assert loaded.parameters == sum(tensor.numel() for name, tensor in expected.items() if name != "prompt")
     assert not any(p.requires_grad for module in (loaded.reae, loaded.dit) for p in module.parameters())
+
+
+def test_a_block_stored_in_16_bits_is_widened_into_a_copy(tmp_path: Path) -> None:
+    narrow, wide = (
+        load_checkpoint(write_mini_checkpoint(tmp_path / str(dtype), dtype=dtype)).dit.blocks[0]
+        for dtype in (torch.bfloat16, torch.float32)
+    )
+    copy = dict(widened(narrow).named_parameters())
+    assert all(parameter.dtype == torch.float32 for parameter in copy.values())
+    assert all(torch.equal(copy[name], parameter.float()) for name, parameter in narrow.named_parameters())
+    assert widened(wide) is wide
 
 
 def test_memblocks_may_be_narrower_inside(tmp_path: Path) -> None:
