@@ -27,7 +27,7 @@ def test_the_published_model_is_expected_to_build_on_a_machine_of_24_gb() -> Non
     expected = estimate(PUBLISHED, FULL)
     assert expected.weight_bytes < 0.85 * PUBLISHED  # the others become constants (docs/rewrites.md, 2 and 4)
     assert expected.memory_bytes < 18e9
-    assert 6e9 < expected.gpu_bytes < 6.5e9
+    assert 5.7e9 < expected.gpu_bytes < 6.2e9  # the plan of the engines that were built says 5.85 GB
     assert expected.seconds < 20 * 60
 
 
