@@ -116,7 +116,7 @@ class _Sender:
         print(json.dumps(data), file=self._out, flush=True)
 
 
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """In the first process: let the second one run what is marked."""
     if SECOND in os.environ or item.get_closest_marker(MARKER) is None:
         return None
@@ -141,6 +141,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
         report = pytest.TestReport(item.nodeid, item.location, {}, "failed", str(end), "call")
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    # The test before this one left standing in this process what the two of them share; the next one may not share it.
+    item.session._setupstate.teardown_exact(nextitem)
     return True
 
 
