@@ -36,8 +36,8 @@ from .rewrites import ALL
 
 FORMAT = 1
 FILE = "calibration.json"
-FRAMES_SHORT_SIDE, FRAMES_LONG_SIDE = 352, 640
-"""Calibration runs at a size of about this many pixels: scales hardly depend on the size, and time does."""
+MOST_PIXELS = 640 * 352
+"""Calibration runs at a size of at most about this many pixels: scales hardly depend on the size, and time does."""
 _MAX_BYTES = 1 << 24
 _LOWEST_PERCENTILE = 90.0
 
@@ -87,8 +87,7 @@ def read_calibration(path: Path, recipe: Recipe) -> Calibration:
 
 def calibration_size(width: int, height: int) -> Resolution:
     """The output size at which frames of `width x height` are watched: doubled, but not above the limit."""
-    limit = FRAMES_SHORT_SIDE * FRAMES_LONG_SIDE
-    factor = min(2.0, math.sqrt(limit / (width * height)))
+    factor = min(2.0, math.sqrt(MOST_PIXELS / (width * height)))
     return Resolution(max(round(width * factor), 32), max(round(height * factor), 32))
 
 
