@@ -198,6 +198,6 @@ def _terminate_like_interrupt() -> None:
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    for name in ("SIGTERM", "SIGHUP"):  # there is no hang-up on Windows
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # Windows has no hang-up, and alone has a Ctrl-Break
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), interrupt)

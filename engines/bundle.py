@@ -16,13 +16,14 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from ..errors import BundleError, MisuseError, OutputError
+from ..errors import BundleError, Cancelled, MisuseError, OutputError
 from .manifest import MANIFEST, FileSpec, Manifest, Recipe, StageSpec
 
 _MAX_MANIFEST_BYTES = 1 << 20
@@ -44,8 +45,7 @@ class Bundle:
         root = Path(path)
         manifest = read_manifest(root)
         _check_no_strangers(root, manifest)
-        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
-            list(pool.map(lambda entry: _check_file(root, entry), manifest.files))
+        _check_files(root, manifest)
         return cls(root, manifest)
 
     def stage_path(self, name: str) -> Path:
@@ -82,25 +82,37 @@ def _check_no_strangers(root: Path, manifest: Manifest) -> None:
         raise BundleError(f"{root / strangers[0]}: not part of the bundle; remove it, or rebuild the bundle")
 
 
-def _check_file(root: Path, entry: FileSpec) -> None:
+def _check_files(root: Path, manifest: Manifest) -> None:
+    """All files at once: hashing releases the interpreter lock. Whatever ends it, Ctrl-C included, ends it soon."""
+    ended = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        try:
+            list(pool.map(lambda entry: _check_file(root, entry, ended), manifest.files))
+        finally:
+            ended.set()
+
+
+def _check_file(root: Path, entry: FileSpec, ended: threading.Event) -> None:
     path = root / entry.name
     if path.is_symlink() or not path.is_file():
         raise BundleError(f"{path}: missing, or not a plain file; rebuild the bundle")
     if path.stat().st_size != entry.size:
         raise BundleError(f"{path}: {path.stat().st_size} bytes, the manifest says {entry.size}; rebuild the bundle")
     try:
-        found = sha256(path)
+        found = sha256(path, ended)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from error
     if found != entry.sha256:
         raise BundleError(f"{path}: its content is not what was built (sha256 differs); rebuild the bundle")
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file, read in pieces."""
+def sha256(path: Path, ended: threading.Event | None = None) -> str:
+    """Hexadecimal digest of a file, read in pieces. Raises `Cancelled` once nobody waits for it any more."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
+            if ended is not None and ended.is_set():
+                raise Cancelled
             digest.update(piece)
     return digest.hexdigest()
 

@@ -25,8 +25,9 @@ from ..errors import MisuseError
 from .job import Job
 
 _DEATHS = 2
-_PATIENCE_S = 0.9
-"""How long a process may take to clean up when its pipe is closed, before it is ended less politely."""
+_PATIENCE_S = 0.8
+"""How long a process may take to clean up when its pipe is closed, before it is ended less politely: as long as its
+pipeline takes, at most, to notice (0.2 s), to leave a stuck thread behind (0.4 s) and to close its file (0.2 s)."""
 
 MAX_DEVICES = 64
 

@@ -28,8 +28,9 @@ _DEPTH = 8
 
 _POLL_S = 0.05
 _NO_PIXELS: Frame = np.empty((0, 0, 3), np.uint8)
-_GRACE_S = 0.8
-"""How long the threads of a stopped run may take to notice it."""
+_GRACE_S = 0.4
+"""How long the threads of a stopped run may take to notice it. All such limits together, with those of the sink and of
+the process, must stay below a second: that is what whoever presses Ctrl-C is promised."""
 
 
 @dataclass(frozen=True)

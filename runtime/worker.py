@@ -10,7 +10,7 @@ It reads one JSON object a line from standard input and answers with lines on wh
     <- {"unfit": line}                  this device cannot run this bundle; the file may do well on another one
 
 When standard input ends, so does the process; what it is working on is then interrupted as by Ctrl-C and leaves
-nothing half-written. It does not listen to Ctrl-C itself: who started it does, and decides.
+nothing half-written. It does not listen to Ctrl-C and the like itself: who started it does, and decides.
 """
 
 from __future__ import annotations
@@ -122,6 +122,14 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _listen_to_the_parent_alone() -> None:
+    """A terminal tells all of its processes. The parent is one of them, and the pipe from it says what it decided."""
+    for name in ("SIGINT", "SIGHUP", "SIGBREAK"):  # SIGBREAK is Windows' Ctrl-Break, which has no SIGHUP
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
 def _take_stdout() -> TextIO:
     """Standard output for answers alone: what a library prints goes to standard error from now on."""
     sys.stdout.flush()
@@ -132,8 +140,7 @@ def _take_stdout() -> TextIO:
 
 def main() -> None:
     """Serve until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _interrupt)
+    _listen_to_the_parent_alone()
     answers, lock = _take_stdout(), threading.Lock()
 
     def answer(message: dict[str, Any]) -> None:

@@ -20,7 +20,8 @@ from .timeline import Rebase
 if TYPE_CHECKING:
     from av.container import OutputContainer
 
-_PATIENCE_S = 0.5
+_PATIENCE_S = 0.2
+"""How long a thread that is inside the encoder may take to come out of it before its file is left unclosed."""
 
 
 class VideoSink:

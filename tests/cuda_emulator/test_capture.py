@@ -247,7 +247,9 @@ def test_the_relaxed_mode_allows_allocation_and_other_threads(emulator: Emulator
         builder = lab.streams[0].create_graph_builder().begin_building("relaxed")
         handle_return(driver.cuMemFree(handle_return(driver.cuMemAlloc(8))))
         lab.streams[1].sync()
-        builder.end_building()
+        assert builder.is_building
+        graph = builder.end_building().complete()  # raises if the capture was spoiled
+        graph.close()
         builder.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,11 +85,31 @@ def test_replacing_through_a_link_leaves_the_link_and_no_stray(tmp_path: Path) -
 def test_an_unreadable_file_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = write_fake_bundle(tmp_path / "bundle")
 
-    def denied(path: Path) -> str:
+    def denied(path: Path, _ended: object) -> str:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(module, "sha256", denied)
     assert "Permission denied" in refusal(bundle.path)
+
+
+def test_what_ends_the_check_ends_it_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gigabytes that are being read must not keep whoever pressed Ctrl-C, or has one bad file, waiting."""
+    pieces, digested = 100, 0
+
+    class Slow:
+        def update(self, _piece: bytes) -> None:
+            nonlocal digested
+            digested += 1
+            time.sleep(0.01)
+
+        def hexdigest(self) -> str:
+            raise KeyboardInterrupt
+
+    bundle = write_fake_bundle(tmp_path / "bundle", content=bytes(pieces << 20))
+    monkeypatch.setattr(module.hashlib, "sha256", Slow)
+    with pytest.raises(KeyboardInterrupt):
+        Bundle.open(bundle.path)
+    assert 0 < digested < pieces / 2
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ from swiftvr_trt.runtime.media import SinkOptions
 from swiftvr_trt.runtime.selection import BundleRequest
 
 from ..conftest import BundleFactory
-from .test_cli import RUN, assert_one_error_line, run, video_pts, write_clip
+from .faulty import ROOT, TRIES
+from .test_cli import RUN, SECOND, assert_one_error_line, run, video_pts, write_clip
 
 
 class Notes:
@@ -264,7 +265,7 @@ def test_whoever_stops_the_fleet_ends_its_processes_within_a_second(
     tasks = tasks_of(long_clips, tmp_path / "out", bundle)
     with pytest.raises(KeyboardInterrupt):
         run_fleet(tasks, ["cpu", "cpu"], Notes(meet), threads=1)
-    assert time.monotonic() - began[0] < 2
+    assert time.monotonic() - began[0] < SECOND
     assert workers() == []
     assert names(tmp_path / "out") == []
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("swiftvr-device")]
@@ -308,29 +309,63 @@ def test_misuse_of_several_files_ends_in_one_line(bundle: Bundle, clips: list[Pa
 
 @pytest.mark.alone
 @pytest.mark.skipif(os.name != "posix", reason="sends the signals of a terminal")
-@pytest.mark.parametrize("to_all", [False, True], ids=["to the parent", "as a terminal does"])
-def test_an_interrupted_command_ends_all_and_leaves_nothing(
-    bundle: Bundle, long_clips: list[Path], tmp_path: Path, to_all: bool
+@pytest.mark.parametrize(
+    ("send", "number", "fault"),
+    [
+        (os.kill, "SIGINT", None),
+        (os.killpg, "SIGINT", None),
+        (os.killpg, "SIGHUP", None),
+        (os.kill, "SIGINT", "reader_that_stalls"),
+        (os.kill, "SIGINT", "writer_that_hangs"),
+    ],
+    ids=["to the parent", "as a terminal does", "as a terminal that is closed does", "stuck reader", "stuck writer"],
+)
+def test_an_interrupted_command_ends_all_within_a_second_and_leaves_nothing(
+    bundle: Bundle,
+    long_clips: list[Path],
+    tmp_path: Path,
+    send: Callable[[int, int], None],
+    number: str,
+    fault: str | None,
 ) -> None:
     out = tmp_path / "out"
     command = [*RUN, *long_clips, out, "--bundle", bundle.path, "--devices", "cpu,cpu", "--threads", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while len(list(out.glob("*") if out.exists() else ())) < 2:
-        assert process.poll() is None
-        time.sleep(0.02)
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert len(children) == 2
-    if to_all:
-        os.killpg(process.pid, signal.SIGINT)
-    else:
-        process.send_signal(signal.SIGINT)
-    began = time.monotonic()
-    _, stderr = process.communicate(timeout=20)
-    assert time.monotonic() - began < 2
-    assert process.returncode == 130
-    assert stderr.splitlines()[-1].startswith("error: interrupted")
-    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
-    assert not out.exists()
+    took: list[float] = []
+    while not took or (took[-1] >= SECOND and len(took) < TRIES):
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=_faulty_workers(tmp_path, fault)
+        )
+        while len(list(out.glob("*") if out.exists() else ())) < 2:
+            assert process.poll() is None
+            time.sleep(0.02)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) == 2
+        if fault:
+            assert process.stderr is not None
+            for _ in children:
+                next(line for line in process.stderr if line.startswith("fault "))
+        began = time.monotonic()
+        send(process.pid, getattr(signal, number))
+        _, stderr = process.communicate(timeout=20)
+        took.append(time.monotonic() - began)
+        assert process.returncode == 130
+        assert stderr.splitlines()[-1].startswith("error: interrupted")
+        assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+        assert not out.exists()
+    assert min(took) < SECOND, took
+
+
+def _faulty_workers(place: Path, fault: str | None) -> dict[str, str]:
+    """An environment in which the processes of the fleet, and no others, have one of the faults of `faulty.py`."""
+    if fault is None:
+        return dict(os.environ)
+    site = place / "site"
+    site.mkdir(exist_ok=True)
+    (site / "sitecustomize.py").write_text(
+        f"import sys\nif 'swiftvr_trt.runtime.worker' in sys.orig_argv:\n"
+        f"    from tests.runtime import faulty\n    faulty.{fault}()\n"
+    )
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
 
 
 @pytest.mark.alone
