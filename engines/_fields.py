@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import BundleError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
+_VERSION = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6}){0,3}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _DEVICE_NAMES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _MAX_TEXT = 256
@@ -49,6 +50,15 @@ class Fields:
 
     def optional_text(self, key: str) -> str | None:
         return None if self._raw.get(key) is None else self.text(key)
+
+    def optional_version(self, key: str) -> str | None:
+        """Whole numbers with dots between them, e.g. `12.8`."""
+        value = self._raw.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, str) or not _VERSION.fullmatch(value):
+            raise self._wrong(key, "a version such as 12.8")
+        return value
 
     def name(self, key: str) -> str:
         """A plain name: no directory part, no leading dot, no device name of any system."""

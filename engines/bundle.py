@@ -160,12 +160,16 @@ class BundleWriter:
         compiler_version: str,
         stages: tuple[StageSpec, ...],
         compute_capability: str | None = None,
+        cuda: str | None = None,
+        driver_cuda: str | None = None,
     ) -> Bundle:
         """Digest what lies in `directory`, write the manifest last, and put the bundle in its place."""
         files = tuple(
             FileSpec(path.name, path.stat().st_size, sha256(path)) for path in sorted(self.directory.iterdir())
         )
-        manifest = Manifest(recipe, tool, compiler, compiler_version, compute_capability, stages, files)
+        manifest = Manifest(
+            recipe, tool, compiler, compiler_version, compute_capability, stages, files, cuda, driver_cuda
+        )
         text = manifest.to_json()
         Manifest.from_json(text, self.path / MANIFEST)  # never write what we would not read
         (self.directory / MANIFEST).write_text(text, encoding="utf-8")

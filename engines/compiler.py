@@ -28,7 +28,7 @@ Profile = Mapping[str, tuple[Shape, Shape, Shape]]
 
 WORKSPACE_BYTES = 4 << 30
 """Scratch memory that a kernel may ask for at most, so that an engine fits beside its weights on the card."""
-_MODULES = {RTX: "tensorrt_rtx", TRT: "tensorrt"}
+MODULES = {RTX: "tensorrt_rtx", TRT: "tensorrt"}
 _EXTRAS = {RTX: "rtx", TRT: "tensorrt"}
 _NO_GPU = "cudaError 35"
 """What the compiler says after any failure on a machine without a driver; it is never the cause."""
@@ -65,7 +65,7 @@ class Engine:
 
 def compiler_version(compiler: str) -> str:
     """Version of a compiler as installed; `MissingPackageError` if it is not. Nothing is loaded into this process."""
-    module = _MODULES[compiler]
+    module = MODULES[compiler]
     for package in metadata.packages_distributions().get(module, ()):
         return metadata.version(package)
     raise MissingPackageError(module.replace("_", "-"), f"building with {compiler}", _EXTRAS[compiler])
@@ -86,7 +86,7 @@ def compile_engine(job: Job, report: Report = lambda _: None) -> Engine:
 def _write_job(job: Job, place: Path) -> Path:
     path = place / "job.json"
     text = {
-        "module": _MODULES[job.compiler],
+        "module": MODULES[job.compiler],
         "onnx": str(job.onnx.resolve()),
         "engine": str(job.engine.resolve()),
         "sm": job.sm,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import platform
 import shutil
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .machine import DRIVERS, load_library
 from .targets import TARGETS
 
 _PACKAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -23,7 +23,6 @@ _PACKAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "export": (("torch",), ("onnx",), ("onnxscript",), ("safetensors",), ("filelock",)),
 }
 _CORE = ("numpy", "av", "click", "rich", "platformdirs")
-_DRIVERS = {"Windows": "nvcuda.dll", "Linux": "libcuda.so.1"}
 _DECODER = {"Windows": "nvcuvid.dll", "Linux": "libnvcuvid.so.1"}
 _ENCODER = {"Windows": "nvEncodeAPI64.dll", "Linux": "libnvidia-encode.so.1"}
 _DRIVER, _GET_DRIVER = "NVIDIA driver (to run)", "https://www.nvidia.com/drivers"
@@ -79,15 +78,11 @@ def diagnose(cache: Path) -> Diagnosis:
 
 def has_driver() -> bool:
     """True if an NVIDIA driver can be loaded."""
-    return _loads(_DRIVERS)
+    return _loads(DRIVERS)
 
 
 def _loads(names: Mapping[str, str]) -> bool:
-    try:
-        ctypes.CDLL(names.get(platform.system(), names["Linux"]))
-    except OSError:
-        return False
-    return True
+    return load_library(names) is not None
 
 
 def _version(package: str) -> str | None:

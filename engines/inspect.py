@@ -106,7 +106,7 @@ def inspect_manifest(manifest: Manifest, *, stream_input: tuple[int, int], strea
     return BundleReport(
         recipe=asdict(manifest.recipe),
         made_by=manifest.tool,
-        compiler=f"{manifest.compiler} {manifest.compiler_version}",
+        compiler=f"{manifest.compiler} {manifest.compiler_version}{_cuda(manifest)}",
         compute_capability=manifest.compute_capability,
         stages=tuple(_stage(stage, files[stage.file]) for stage in manifest.stages),
         files=files,
@@ -182,6 +182,12 @@ def _stage(stage: StageSpec, file_bytes: int) -> StageReport:
         _shape(stage.outputs[0].dtype, stage.outputs[0].shape),
         sum(spec.nbytes for spec in stage.inputs[1:]),
     )
+
+
+def _cuda(manifest: Manifest) -> str:
+    """What engines need besides the compiler's version, where it was recorded."""
+    driver = f", driver for CUDA {manifest.driver_cuda}" if manifest.driver_cuda else ""
+    return f" (CUDA {manifest.cuda}{driver})" if manifest.cuda else ""
 
 
 def _shape(dtype: str, shape: tuple[int | None, ...]) -> str:

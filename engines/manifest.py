@@ -129,7 +129,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that a bundle says about itself."""
+    """Everything that a bundle says about itself.
+
+    Of engines, as far as it was known where they were compiled, and else None: compute_capability of the GPU that they
+    are for; cuda: the CUDA version that the compiler's package is for, e.g. `12`; driver_cuda: the one that the driver
+    offered there, e.g. `13.0`. Bundles from before the latter two were recorded lack them.
+    """
 
     recipe: Recipe
     tool: str
@@ -138,6 +143,8 @@ class Manifest:
     compute_capability: str | None
     stages: tuple[StageSpec, ...]
     files: tuple[FileSpec, ...]
+    cuda: str | None = None
+    driver_cuda: str | None = None
 
     def stage(self, name: str) -> StageSpec:
         return next(stage for stage in self.stages if stage.name == name)
@@ -166,6 +173,8 @@ class Manifest:
             compute_capability=fields.optional_text("compute_capability"),
             stages=tuple(_parse_stage(stage) for stage in fields.children("stages", len(STAGES))),
             files=tuple(_parse_file(entry) for entry in fields.children("files", 64)),
+            cuda=fields.optional_version("cuda"),
+            driver_cuda=fields.optional_version("driver_cuda"),
         )
         _check_consistency(manifest, where)
         return manifest

@@ -15,9 +15,10 @@ import torch
 
 from ..engines.assemble import build_engines
 from ..engines.bundle import PARTIAL, Bundle, BundleWriter
-from ..engines.compiler import compiler_version
+from ..engines.compiler import MODULES, compiler_version
+from ..engines.machine import find_driver, package_cuda
 from ..engines.manifest import Recipe, StageSpec
-from ..engines.targets import check_executable, target
+from ..engines.targets import Target, check_executable, target
 from ..errors import MissingPackageError, MisuseError
 from .calibrate import FILE, Calibration
 from .checkpoint import Checkpoint, load_checkpoint
@@ -86,8 +87,21 @@ def build(
             compiler=compiler,
             compiler_version=version_of_it,
             stages=specs,
-            compute_capability=target(recipe.target).compute_capability if compiled else None,
+            **(_machine(target(recipe.target)) if compiled else {}),
         )
+
+
+def _machine(chosen: Target) -> dict[str, str | None]:
+    """What the manifest records of the machine that engines were compiled on, as far as they depend on it.
+
+    A target that names no GPU is compiled for the one that is there.
+    """
+    driver = find_driver()
+    return {
+        "compute_capability": chosen.compute_capability or (driver.compute_capability if driver else None),
+        "cuda": package_cuda(MODULES[chosen.compiler]),
+        "driver_cuda": driver.cuda if driver else None,
+    }
 
 
 def _engines(

@@ -16,13 +16,15 @@ from weakref import WeakSet
 from numpy.typing import NDArray
 
 from ..engines.bundle import Bundle
+from ..engines.machine import package_cuda
 from ..engines.manifest import Manifest, StageSpec
-from ..errors import BundleError, MachineError, MisuseError
+from ..errors import MachineError, MisuseError
 from .cuda_chunk import Clock, Context, Lanes, Recording, Tracing, handle
 from .cuda_memory import NoGpuMemory, Span, StreamMemory, address, allocate, closing
 from .fitting import no_memory
 from .gpu import Gpu, naming
 from .kernel_cache import KernelCache
+from .machine import Machine, check_machine
 from .plan import aligned, aligned_steps, arena_bytes, plan_memory, plan_stream, weight_bytes
 from .program import BufferSpec, Step, stage_shape
 from .trace import Trace, telling
@@ -51,7 +53,7 @@ class CudaDevice:
         """
         library = library or import_tensorrt(bundle.manifest.compiler)
         self._begin(bundle.manifest, index, graphs, trace)
-        check_machine(bundle, self.gpu.name, self.gpu.compute_capability, library)
+        check_machine(bundle, self._machine(library))
         with closing_if_it_fails(self._stack), naming(f"{bundle.path}: {self.gpu.name} cannot load it", MachineError):
             self._check_memory()
             self._load(bundle, library, kernels)
@@ -97,6 +99,12 @@ class CudaDevice:
         self._workspaces: WeakSet[CudaWorkspace] = WeakSet()
         self._stack = ExitStack()
         self.gpu = Gpu(index)
+
+    def _machine(self, library: Any) -> Machine:
+        gpu, name = self.gpu, library.__name__
+        return Machine(
+            gpu.name, gpu.compute_capability, gpu.driver_cuda(), name, library.__version__, package_cuda(name)
+        )
 
     def _open_stream(self) -> None:
         self.stream = closing(self._stack, self.gpu.device.create_stream())
@@ -229,22 +237,6 @@ class CudaWorkspace:
             with device.lock:  # the arena is everybody's
                 context.enqueue(self._memory.pieces(sizes), stream)
             device.stream.sync()
-
-
-def check_machine(bundle: Bundle, gpu: str, compute_capability: str, library: Any) -> None:
-    """Raise `BundleError` if engines of this bundle are not for this GPU, or not for the library that is installed."""
-    manifest = bundle.manifest
-    rebuild = f"rebuild it: {manifest.recipe.command()}"
-    if manifest.compute_capability not in (None, compute_capability):
-        raise BundleError(
-            f"{bundle.path}: built for compute capability {manifest.compute_capability} (target "
-            f"{manifest.recipe.target}), {gpu} has {compute_capability}; take the target of this GPU and {rebuild}"
-        )
-    if manifest.compiler_version != library.__version__:
-        raise BundleError(
-            f"{bundle.path}: built with {manifest.compiler} {manifest.compiler_version}, {library.__version__} is "
-            f"installed, and engines run with their own version only; install that one, or {rebuild}"
-        )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..engines.doctor import has_driver
+from ..engines.machine import cuda_words
 from ..errors import MachineError, MissingPackageError, MisuseError, StageError, SwiftVRError
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
@@ -64,6 +65,13 @@ class Gpu:
         except Exception:  # noqa: BLE001 (without the management library the CUDA version of the driver must do)
             version = system.get_user_mode_driver_version()
         return ".".join(map(str, version))
+
+    def driver_cuda(self) -> str | None:
+        """The CUDA version that the driver offers, e.g. `13.0`; None if it does not say."""
+        from cuda.bindings import driver
+
+        error, number = driver.cuDriverGetVersion()
+        return cuda_words(int(number)) if not int(error) else None
 
     def free_bytes(self) -> int | None:
         """Device memory that could be had now; None if the driver does not say."""

@@ -13,7 +13,7 @@ static _Thread_local int depth; /* of the stack of contexts; its top is contexts
 
 /* ---- initialisation and errors ---- */
 
-CUresult cuInit(unsigned flags) {
+EXPORT CUresult cuInit(unsigned flags) {
     pthread_mutex_lock(&emu.lock);
     emu.initialised = true;
     pthread_mutex_unlock(&emu.lock);
@@ -21,7 +21,7 @@ CUresult cuInit(unsigned flags) {
     return leave(flags ? INVALID_VALUE : OK);
 }
 
-CUresult cuDriverGetVersion(int *version) {
+EXPORT CUresult cuDriverGetVersion(int *version) {
     CUresult bad = scripted(__func__);
     if (bad || !version)
         return bad ? bad : INVALID_VALUE;
@@ -81,7 +81,7 @@ CUresult cuDeviceGetCount(int *count) {
     return leave(OK);
 }
 
-CUresult cuDeviceGet(CUdevice *device, int ordinal) {
+EXPORT CUresult cuDeviceGet(CUdevice *device, int ordinal) {
     ENTER();
     *device = 0;
     return leave(ordinal ? INVALID_DEVICE : OK);
@@ -118,7 +118,7 @@ static int attribute(int number) {
     }
 }
 
-CUresult cuDeviceGetAttribute(int *out, int number, CUdevice device) {
+EXPORT CUresult cuDeviceGetAttribute(int *out, int number, CUdevice device) {
     ENTER();
     *out = attribute(number);
     return leave(device ? INVALID_DEVICE : OK);

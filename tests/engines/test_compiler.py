@@ -51,7 +51,7 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, builder: str) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "played.py").write_text(f"{_BASES}\ndef Builder(logger):\n    {builder}\n", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setitem(compiler._MODULES, RTX, "played")
+    monkeypatch.setitem(compiler.MODULES, RTX, "played")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -62,7 +62,7 @@ def refusal(raw: object) -> str:
     return line.removeprefix(f"{WHERE}: ")
 
 
-OPTIONAL = ("compute_capability", "recipe.calibration")
+OPTIONAL = ("compute_capability", "cuda", "driver_cuda", "recipe.calibration")
 
 
 def field_paths() -> list[str]:
@@ -92,8 +92,19 @@ def test_a_manifest_survives_the_round_trip(recipe: Recipe) -> None:
 
 
 def test_what_need_not_be_there_survives_the_round_trip() -> None:
-    manifest = replace(fake_manifest(replace(RECIPE, calibration="c0" * 32)), compute_capability="12.0")
+    recipe = replace(RECIPE, calibration="c0" * 32)
+    manifest = replace(fake_manifest(recipe), compute_capability="12.0", cuda="12", driver_cuda="13.0")
     assert Manifest.from_json(manifest.to_json(), WHERE) == manifest
+
+
+def test_a_manifest_from_before_versions_of_cuda_were_recorded_is_read() -> None:
+    raw = raw_manifest()
+    del raw["cuda"], raw["driver_cuda"]
+    assert Manifest.from_json(json.dumps(raw), WHERE) == fake_manifest()
+
+
+def test_what_a_later_version_records_besides_is_not_minded() -> None:
+    assert Manifest.from_json(json.dumps({**raw_manifest(), "weather": "fair"}), WHERE) == fake_manifest()
 
 
 @pytest.mark.parametrize("path", field_paths())
@@ -124,6 +135,10 @@ def test_every_field_is_checked_and_named(path: str, value: object) -> None:
         ("recipe.without", [1]),
         ("tool", "x" * 300),
         ("compute_capability", 12.0),
+        ("cuda", 12),
+        ("cuda", "cu12"),
+        ("driver_cuda", "13.0\n"),
+        ("driver_cuda", "1.2.3.4.5"),
         ("recipe.calibration", "C0" * 32),
         ("recipe.calibration", 1),
         ("stages", []),

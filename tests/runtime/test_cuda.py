@@ -9,12 +9,15 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from swiftvr_trt import Cancelled, MachineError, MisuseError, Restorer, Session
+from swiftvr_trt import BundleError, Cancelled, MachineError, MisuseError, Restorer, Session
+from swiftvr_trt.engines.machine import Driver, find_driver
+from swiftvr_trt.runtime import cuda
 from swiftvr_trt.runtime.cuda import CudaDevice
 from swiftvr_trt.runtime.kernel_cache import KernelCache
 from swiftvr_trt.runtime.plan import plan_memory
@@ -247,6 +250,37 @@ def test_the_trace_shows_copies_beside_computing_and_no_late_allocation(lab: Lab
     ]
     # FIRST, MIDDLE for both turns, LAST, and the program that clears the state.
     assert hosts.count("record") == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "package", "kind", "words"),
+    [
+        ({}, "14", MachineError, "driver is for CUDA 13.0, tensorrt-rtx-cu14 needs a driver for CUDA 14"),
+        ({"driver_cuda": "13.1"}, "12", BundleError, "driver was for CUDA 13.1, the driver here is for CUDA 13.0"),
+        ({"cuda": "13"}, "12", BundleError, "for CUDA 13, the package that is installed is for CUDA 12"),
+        ({"compute_capability": "8.9"}, "12", BundleError, "built for compute capability 8.9"),
+    ],
+)
+def test_what_does_not_fit_the_driver_is_known_before_engines_are_read(
+    lab: Lab,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, str],
+    package: str,
+    kind: type[Exception],
+    words: str,
+) -> None:
+    monkeypatch.setattr(cuda, "package_cuda", lambda _module: package)
+    bundle = replace(lab.engines, manifest=replace(lab.engines.manifest, **change))
+    with emulated() as emulator:
+        library = FakeTensorRT(emulator)
+        with pytest.raises(kind, match=words):
+            CudaDevice(bundle, library=library, kernels=NO_CACHE)
+        assert library.calls["deserialize_cuda_engine"] == 0
+
+
+def test_a_build_asks_the_driver_what_to_record() -> None:
+    with emulated():
+        assert find_driver() == Driver("13.0", "12.0")
 
 
 def test_the_device_is_chosen_by_number(lab: Lab) -> None:

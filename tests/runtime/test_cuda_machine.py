@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -17,8 +15,8 @@ from swiftvr_trt.engines.compiler import Job, compile_engine
 from swiftvr_trt.engines.doctor import has_driver
 from swiftvr_trt.engines.targets import RTX, TRT
 from swiftvr_trt.runtime import trt as binding
-from swiftvr_trt.runtime.cuda import check_machine
 from swiftvr_trt.runtime.gpu import Gpu, gpu_index
+from swiftvr_trt.runtime.machine import Machine, check_machine
 from swiftvr_trt.runtime.plan import plan_memory
 from swiftvr_trt.runtime.trt import Engines, import_tensorrt
 
@@ -104,28 +102,54 @@ def _changed(bundle: Bundle, **fields: object) -> Bundle:
     return replace(bundle, manifest=replace(bundle.manifest, **fields))  # type: ignore[arg-type]
 
 
+HERE = Machine("RTX 5090", "12.0", "13.0", "tensorrt_rtx", VERSION, "13")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            lambda b: _changed(b, compute_capability="8.9"),
-            r"capability 8.9 \(target rtx5090\), RTX 5090 has 12.0; take",
-        ),
-        (lambda b: _changed(b, compiler_version="1.6"), r"TensorRT-RTX 1.6, \S+ is installed, .* install that one"),
+        ({"compute_capability": "8.9"}, r"capability 8.9 \(target rtx5090\), RTX 5090 has 12.0; take"),
+        ({"compiler_version": "1.6"}, r"TensorRT-RTX 1.6, \S+ is installed, .* install that one"),
+        ({"cuda": "14"}, r"for CUDA 14, the package that is installed is for CUDA 13; install tensorrt-rtx-cu14, or"),
+        ({"driver_cuda": "13.1"}, r"the driver was for CUDA 13.1, the driver here is for CUDA 13.0, .*; update the"),
     ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_a_bundle_for_another_machine_names_what_differs_and_how_to_rebuild(
-    engines: Bundle, change: Callable[[Bundle], Bundle], message: str
+    engines: Bundle, change: dict[str, object], message: str
 ) -> None:
-    library = SimpleNamespace(__version__=VERSION)
-    check_machine(engines, "RTX 5090", "12.0", library)
+    check_machine(engines, HERE)
     with pytest.raises(BundleError, match=message) as caught:
-        check_machine(change(engines), "RTX 5090", "12.0", library)
+        check_machine(_changed(engines, **change), HERE)
     assert engines.manifest.recipe.command() in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_bundle_built_for_the_gpu_that_was_there_names_no_capability(engines: Bundle) -> None:
-    check_machine(_changed(engines, compute_capability=None), "A100", "8.0", SimpleNamespace(__version__=VERSION))
+@pytest.mark.parametrize(
+    ("library", "driver", "update"),
+    [("13", "12.9", "version 580 or newer"), ("12", "11.8", "version 525 or newer"), ("15", "14.9", "one for CUDA 15")],
+)
+def test_a_driver_that_is_too_old_for_the_library(engines: Bundle, library: str, driver: str, update: str) -> None:
+    check_machine(engines, replace(HERE, library_cuda=library, driver_cuda=f"{library}.0"))  # any minor version will do
+    with pytest.raises(MachineError, match=f"driver is for CUDA {driver}, tensorrt-rtx-cu{library} needs .*{update}"):
+        check_machine(engines, replace(HERE, library_cuda=library, driver_cuda=driver))
+
+
+@pytest.mark.parametrize(
+    ("change", "here"),
+    [
+        ({"compute_capability": None}, HERE),
+        ({"cuda": None, "driver_cuda": None}, HERE),
+        ({"cuda": "12", "driver_cuda": "12.8"}, HERE),
+        ({"cuda": "13", "driver_cuda": "13.0"}, HERE),
+        ({"cuda": "14", "driver_cuda": "14.0"}, replace(HERE, driver_cuda=None, library_cuda=None)),
+    ],
+    ids=["no capability", "an older format", "older versions", "the same versions", "a machine that does not tell"],
+)
+def test_what_is_not_known_or_not_newer_is_not_held_against_a_bundle(
+    engines: Bundle, change: dict[str, object], here: Machine
+) -> None:
+    check_machine(_changed(engines, **change), here)
 
 
 @driverless

@@ -1,0 +1,27 @@
+"""What a build records of where it was made."""
+
+from __future__ import annotations
+
+import pytest
+
+from swiftvr_trt.engines.machine import Driver
+from swiftvr_trt.engines.targets import target
+from swiftvr_trt.export import build
+
+
+@pytest.mark.parametrize(
+    ("name", "driver", "capability", "offered"),
+    [
+        ("rtx4090", None, "8.9", None),
+        ("rtx4090", Driver("13.0", "12.0"), "8.9", "13.0"),  # compiled ahead of time, for another GPU
+        ("local", Driver("13.0", "12.0"), "12.0", "13.0"),
+        ("local", None, None, None),
+    ],
+)
+def test_a_build_records_what_its_engines_are_for(
+    monkeypatch: pytest.MonkeyPatch, name: str, driver: Driver | None, capability: str | None, offered: str | None
+) -> None:
+    monkeypatch.setattr(build, "find_driver", lambda: driver)
+    monkeypatch.setattr(build, "package_cuda", lambda _module: "12")
+    recorded = build._machine(target(name))
+    assert recorded == {"compute_capability": capability, "cuda": "12", "driver_cuda": offered}
