@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -60,6 +60,27 @@ def run(command: click.Command, name: str) -> None:
         fail(f"internal error: {type(error).__name__}: {error} (run again with --debug and report what it prints)")
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+class Sectioned(click.Command):
+    """A command whose help lists its options under headings: `sections` maps a heading to names of parameters.
+
+    Options that no section names come last, under "Other".
+    """
+
+    def __init__(self, *arguments: Any, sections: Mapping[str, Sequence[str]], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Called by click."""
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        records = {option.name: record for option in options if (record := option.get_help_record(ctx))}
+        for heading, names in self._sections.items():
+            with formatter.section(heading):
+                formatter.write_dl([records.pop(name) for name in names])
+        with formatter.section("Other"):
+            formatter.write_dl(list(records.values()))
 
 
 def fail(message: str) -> None:

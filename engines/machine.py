@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import platform
-import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 
 DRIVERS = {"Windows": "nvcuda.dll", "Linux": "libcuda.so.1"}
-_CUDA_OF_PACKAGE = re.compile(r"cu(\d+)")
+_PACKAGES_FOR = range(12, 20)
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 _FIRST_DRIVERS = {12: "525", 13: "580"}
 """The first driver for each CUDA major version, by NVIDIA's table of minor version compatibility."""
@@ -47,10 +47,14 @@ def load_library(names: Mapping[str, str]) -> ctypes.CDLL | None:
 
 
 def package_cuda(module: str) -> str | None:
-    """The CUDA version that the package which brings `module` is for: tensorrt_rtx_cu12 -> `12`; None if untold."""
-    for package in metadata.packages_distributions().get(module, ()):
-        if match := _CUDA_OF_PACKAGE.search(package):
-            return match[1]
+    """The CUDA version that the package which brings `module` is for: tensorrt_rtx_cu12 -> `12`; None if untold.
+
+    NVIDIA names its packages so. To ask who brings a module would be to read what every package on the machine holds.
+    """
+    for cuda in _PACKAGES_FOR:
+        with suppress(metadata.PackageNotFoundError):
+            metadata.version(f"{module}_cu{cuda}")
+            return str(cuda)
     return None
 
 

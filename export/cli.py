@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import console
-from ..engines.manifest import PRECISIONS, QUANTISED
+from ..engines.manifest import QUANTISED
 from ..engines.targets import TARGETS
+from .options import SECTIONS, SECTIONS_OF_ENGINES, cache_option, recipe_options
 
 if TYPE_CHECKING:
     from ..engines.bundle import Bundle
@@ -26,63 +27,32 @@ if TYPE_CHECKING:
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
-def _recipe_options(function: Any) -> Any:
-    """The options that say what a bundle is to be, shared by `onnx` and `build-engine`."""
-    for option in (
-        click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails."),
-        click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
-        click.option(
-            "--no-rewrite", multiple=True, metavar="NAME", help="Leave an exact rewrite out (docs/rewrites.md)."
-        ),
-        click.option("--parity", is_flag=True, help="Follow the published protocol exactly, black padding included."),
-        click.option("--clip-len", default=24, show_default=True, help="Frames per chunk, a multiple of 4."),
-        click.option(
-            "--calibration-percentile",
-            "percentile",
-            type=float,
-            default=100.0,
-            show_default=True,
-            help="Which percentile of the magnitudes is still represented; 100 is the largest.",
-        ),
-        click.option(
-            "--calibration-clip",
-            "clip",
-            type=click.Path(path_type=Path),
-            help="For fp8 and nvfp4: a video to take the scales from.  [default: the sample that comes with the tool]",
-        ),
-        click.option(
-            "--calibration",
-            "scales_file",
-            type=click.Path(path_type=Path),
-            help="For fp8 and nvfp4: scales of an earlier build, the calibration.json of its bundle.",
-        ),
-        click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True),
-        click.option(
-            "--checkpoint", type=click.Path(path_type=Path), required=True, help="SwiftVR checkpoint directory."
-        ),
-    ):
-        function = option(function)
-    return function
-
-
 @click.group(context_settings=_CONTEXT)
 @click.version_option(package_name="swiftvr-trt")
 def command() -> None:
     """Turn a SwiftVR checkpoint into a bundle that runs without PyTorch.
 
+    A bundle restores to one output resolution; frames may come in at any size. doctor says what this machine can build
+    and run.
+
     \b
-    A bundle restores to one output resolution; frames may come in at any size.
-      swiftvr-export build-engine --checkpoint SwiftVR --resolution 1920x1080 --target cpu
+    Examples:
+      swiftvr-export build-engine --checkpoint SwiftVR --resolution 1920x1080
       swiftvr-run old.mp4 new.mp4 --checkpoint SwiftVR --resolution 1920x1080
     """
 
 
-@command.command()
-@_recipe_options
+@command.command(cls=console.Sectioned, sections=SECTIONS, short_help="Build a bundle of ONNX graphs.")
+@recipe_options
 @click.option("--resolution", metavar="WxH", required=True, help="Output size in pixels, e.g. 1920x1080.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Directory of the bundle.")
+@click.option(
+    "-o", "--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Directory of the bundle."
+)
 def onnx(output: Path, resolution: str, **options: Any) -> None:
-    """Trace a checkpoint into a bundle of ONNX graphs, which ONNX Runtime runs as they are."""
+    """Trace a checkpoint into a bundle of ONNX graphs, which ONNX Runtime runs as they are.
+
+    For use with tools of your own. For restoring on a CPU or GPU, build-engine makes and keeps what swiftvr-run finds.
+    """
     from ..engines.cache import BundleCache
     from ..engines.targets import check_executable
 
@@ -94,8 +64,10 @@ def onnx(output: Path, resolution: str, **options: Any) -> None:
     click.echo(output)
 
 
-@command.command("build-engine")
-@_recipe_options
+@command.command(
+    "build-engine", cls=console.Sectioned, sections=SECTIONS_OF_ENGINES, short_help="Build a bundle for a target."
+)
+@recipe_options
 @click.option(
     "--resolution",
     "resolutions",
@@ -106,14 +78,23 @@ def onnx(output: Path, resolution: str, **options: Any) -> None:
 )
 @click.option(
     "--target",
-    metavar="TARGET",
+    metavar="T",
     default="cpu",
     show_default=True,
-    help=f"One of {', '.join(t.name for t in TARGETS)}, or a card such as rtx4070.",
+    help=f"What runs it: {', '.join(t.name for t in TARGETS)} (the GPU of this machine), or a card such as rtx4070. "
+    "cpu and cuda are run by ONNX Runtime, the others as engines.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory of the bundle.  [default: the cache]")
-@click.option("--cache", type=click.Path(path_type=Path), envvar="SWIFTVR_CACHE", help="Where built bundles are kept.")
-@click.option("--keep-onnx", type=click.Path(path_type=Path), help="Keep the graphs that engines are made of here.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Directory of the bundle.  [default: the cache, where swiftvr-run finds it]",
+)
+@cache_option
+@click.option(
+    "--keep-onnx", metavar="DIR", type=click.Path(path_type=Path), help="Keep the graphs that engines are made of."
+)
 def build_engine(
     output: Path | None,
     cache: Path | None,
@@ -124,9 +105,13 @@ def build_engine(
 ) -> None:
     """Build a bundle for a target, by default into the cache, where swiftvr-run finds it again.
 
-    \b
     No GPU is needed to build for a GeForce RTX or RTX PRO card; for h100 and local, build where the card is.
-      swiftvr-export build-engine --checkpoint SwiftVR --resolution 1920x1080 --target rtx5090 --precision fp8
+
+    \b
+    Examples:
+      swiftvr-export build-engine --checkpoint SwiftVR --resolution 1920x1080
+      swiftvr-export build-engine --checkpoint SwiftVR --resolution 1920x1080 \\
+          --target rtx5090 --precision fp8 -o bundle-5090
     """
     from ..engines.cache import BundleCache
     from ..engines.targets import check_buildable
@@ -146,14 +131,22 @@ def build_engine(
             click.echo(_into_cache(bundles, recipe, builder) if output is None else builder(recipe, output).path)
 
 
-@command.command()
+@command.command(short_help="Compare a bundle with the float32 torch network.")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--checkpoint", type=click.Path(path_type=Path), required=True, help="What the bundle was made from.")
 @click.option(
-    "--frames", type=click.IntRange(1, 100000), help="Frames through the whole loop.  [default: 2 chunks + 9]"
+    "--checkpoint", metavar="DIR", type=click.Path(path_type=Path), required=True, help="What the bundle was made from."
 )
 @click.option(
-    "--threads", type=click.IntRange(1, 1024), help="CPU threads for one stage.  [default: one per physical core]"
+    "--frames",
+    metavar="N",
+    type=click.IntRange(1, 100000),
+    help="Frames through the whole loop; fewer are quicker.  [default: 2 chunks + 9]",
+)
+@click.option(
+    "--threads",
+    metavar="N",
+    type=click.IntRange(1, 1024),
+    help="CPU threads for one stage.  [default: one per physical core]",
 )
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
 def verify(bundle: Path, checkpoint: Path, frames: int | None, threads: int | None) -> int:
@@ -180,7 +173,7 @@ def verify(bundle: Path, checkpoint: Path, frames: int | None, threads: int | No
     return 0 if all(row.passed for row in rows) else 1
 
 
-@command.command()
+@command.command(short_help="Say what a bundle is, and the memory it takes.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--kernels", is_flag=True, help="List every kernel of every engine.")
@@ -221,9 +214,9 @@ def inspect(bundle: Path, as_json: bool, kernels: bool, picture: Path | None, in
         print_kernels(engine_facts(opened))
 
 
-@command.command()
+@command.command(short_help="Say what this machine can build and run.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--cache", type=click.Path(path_type=Path), envvar="SWIFTVR_CACHE", help="Where built bundles are kept.")
+@cache_option
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
 def doctor(as_json: bool, cache: Path | None) -> None:
     """List what is installed, what is missing for which target, and how to get it."""

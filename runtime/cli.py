@@ -25,67 +25,136 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 Examples:
   swiftvr-run old.mp4 new.mp4 --checkpoint SwiftVR --upscale 2
-  swiftvr-run old.mkv new.mkv --bundle bundles/1080p --codec libx265 --crf 20
+  swiftvr-run old.mkv new.mkv --bundle b1080 --codec libx265 --crf 22
   swiftvr-run frames/ restored/ --checkpoint SwiftVR --resolution 1920x1080
-  swiftvr-run tapes/*.avi restored/ --bundle bundles/1080p --devices 0,1 --suffix .mkv
+  swiftvr-run tapes/*.avi out/ --bundle b1080 --devices 0,1 --suffix .mkv
 
 Sound, subtitles, chapters and timestamps of the input are kept; OUTPUT appears only when it is complete.
 Exit codes: 0 done, 1 the machine could not carry it out, 2 the request cannot be done, 130 interrupted."""
 
+_SECTIONS = {
+    "What restores": ("bundle", "checkpoint", "upscale", "resolution"),
+    "A bundle that is built (with --checkpoint) or looked for": ("precision", "target", "clip_len", "cache"),
+    "Where it runs": ("device", "hwaccel", "threads", "trace"),
+    "Several INPUTs": ("devices", "suffix"),
+    "The output": ("codec", "crf", "preset", "pix_fmt", "audio", "rate", "overwrite"),
+}
 
-@click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+@click.command(
+    cls=console.Sectioned,
+    sections=_SECTIONS,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.argument("paths", metavar="INPUT... OUTPUT", nargs=-1)
-@click.option("--bundle", type=click.Path(path_type=Path), help="Run this bundle; its resolution is the output's.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Build the bundle from here if it is not cached.")
-@click.option("--upscale", type=float, help="Output size as a multiple of the input's.  [default: 2]")
-@click.option("--resolution", metavar="WxH", help="Output size in pixels, e.g. 1920x1080.")
+@click.option(
+    "--bundle", metavar="DIR", type=click.Path(path_type=Path), help="Run this bundle. Its resolution is OUTPUT's."
+)
+@click.option(
+    "--checkpoint",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="SwiftVR checkpoint to build the bundle from. That takes minutes, and once: it is kept and found again.",
+)
+@click.option("--upscale", metavar="N", type=float, help="Size of OUTPUT as a multiple of INPUT's.  [default: 2]")
+@click.option("--resolution", metavar="WxH", help="Size of OUTPUT in pixels, e.g. 1920x1080, in place of --upscale.")
 @click.option(
     "--precision",
+    metavar="P",
     type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
-    help="Precision of a bundle that is built.",
+    help="fp32 (the only one for cpu, and not for engines), fp16, bf16, fp8 (RTX 40, H100 and newer) or nvfp4 (RTX "
+    "50). Fewer bits take less memory.",
 )
 @click.option(
     "--target",
+    metavar="T",
     type=click.Choice([t.name for t in TARGETS]),
     default="cpu",
     show_default=True,
-    help="Target of a bundle that is built.",
+    help=f"What runs it: {', '.join(t.name for t in TARGETS)} (the GPU of this machine). For a GPU, choose its series; "
+    "swiftvr-export doctor lists what each needs.",
 )
-@click.option("--clip-len", default=24, show_default=True, help="Frames per chunk of a bundle that is built.")
-@click.option("--cache", type=click.Path(path_type=Path), envvar="SWIFTVR_CACHE", help="Where built bundles are kept.")
-@click.option("--codec", help="Video encoder of FFmpeg, e.g. libx264, libx265, ffv1.")
-@click.option("--crf", type=int, help="Constant quality of the encoder; lower is better.")
-@click.option("--preset", help="Speed against size, in the encoder's words.")
-@click.option("--pix-fmt", help="Pixel format of the output, e.g. yuv420p.")
-@click.option("--rate", help="Frames per second of a folder of images, e.g. 24000/1001.  [default: 25]")
-@click.option("--audio/--no-audio", default=True, help="Copy the sound.  [default: yes]")
+@click.option(
+    "--clip-len",
+    metavar="N",
+    type=int,
+    default=24,
+    show_default=True,
+    help="Frames that are restored together, a multiple of 4. Fewer take less memory.",
+)
+@click.option(
+    "--cache",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    envvar="SWIFTVR_CACHE",
+    help="Where built bundles are kept.  [default: $SWIFTVR_CACHE, or the user's cache directory]",
+)
+@click.option(
+    "--codec", metavar="NAME", help="FFmpeg's encoder, e.g. libx265, or ffv1 without loss.  [default: libx264]"
+)
+@click.option(
+    "--crf",
+    metavar="N",
+    type=int,
+    help="Quality; lower is better and larger.  [default: 18 for libx264, 20 for libx265]",
+)
+@click.option(
+    "--preset", metavar="NAME", help="Speed against size, in the encoder's words, e.g. slow.  [default: the encoder's]"
+)
+@click.option(
+    "--pix-fmt", metavar="NAME", help="Pixel format, e.g. yuv444p for sharper colour edges.  [default: yuv420p]"
+)
+@click.option("--rate", metavar="FPS", help="Of a folder of images, e.g. 24000/1001.  [default: 25]")
+@click.option("--audio/--no-audio", default=True, help="Copy the sound, as it is.  [default: yes]")
 @click.option("-y", "--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
-@click.option("--device", help="Run on cpu, cuda or cuda:N.  [default: what the bundle was built for]")
+@click.option(
+    "--device",
+    metavar="D",
+    help="cpu, cuda (the first NVIDIA GPU) or cuda:N. Bundles of graphs run on either, by ONNX Runtime; engines on the "
+    "GPU they are for.  [default: what the bundle is for]",
+)
 @click.option(
     "--hwaccel",
+    metavar="MODE",
     type=click.Choice(("none", "auto", "cuda")),
     default="none",
     show_default=True,
-    help="Decode and encode video on the GPU: if there is one (auto), or with a line that says why not (cuda). "
-    "libx264 then means h264_nvenc, libx265 hevc_nvenc, libsvtav1 av1_nvenc.",
+    help="Decode and encode video on the NVIDIA GPU, for when the CPU cannot keep up: auto, if there is one; cuda, "
+    "which says so if there is none. libx264 then means h264_nvenc, libx265 hevc_nvenc, libsvtav1 av1_nvenc.",
 )
-@click.option("--devices", help="Restore several files at once, one per device, e.g. 0,1 for two GPUs, or cpu,cpu.")
-@click.option("--suffix", help="Container of the outputs of several INPUTs, e.g. .mkv.  [default: the input's]")
-@click.option("--trace", metavar="FILE", help="Write what took how long, for ui.perfetto.dev or chrome://tracing.")
-@click.option("--threads", type=int, help="CPU threads for one stage.  [default: one per physical core]")
+@click.option(
+    "--devices",
+    metavar="D,D,...",
+    help="Restore as many files at once as are named here, each on its device: 0,1 for two GPUs, cpu,cpu for two "
+    "processes on the CPU. One file is not divided.",
+)
+@click.option("--suffix", metavar=".EXT", help="Container of the outputs, e.g. .mkv.  [default: the input's]")
+@click.option(
+    "--trace",
+    metavar="FILE",
+    help="Write what took how long: each stage on the CPU; each copy and chunk on a GPU. Open FILE at ui.perfetto.dev "
+    "or chrome://tracing to see what is waited for.",
+)
+@click.option(
+    "--threads",
+    metavar="N",
+    type=int,
+    help="CPU threads for one stage; fewer leave room for other work.  [default: one per physical core]",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
 @click.version_option(package_name="swiftvr-trt")
 def command(paths: tuple[str, ...], **options: Any) -> None:
     """Restore INPUT (a video file or a folder of images) into OUTPUT.
 
-    Without --bundle, a bundle of the right size is looked for among those built before; with --checkpoint it is built
-    if there is none.
+    A bundle, made by swiftvr-export, does it: the one that --bundle names, or one of the right size that was built
+    before, or, with --checkpoint, one that is built now.
 
     With several INPUTs, or with --devices, OUTPUT is a folder, and each file keeps its name in it. A file that fails
-    does not stop the others; the exit code is then 1, and the last lines name those that failed.
+    does not stop the others; the exit code is then 1, and the last line names those that failed.
     """
     if len(paths) < 2:
         raise click.UsageError(f"{len(paths) or 'no'} name was given, expected INPUT and OUTPUT")

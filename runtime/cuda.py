@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
@@ -151,6 +152,7 @@ class CudaWorkspace:
         self._device, self._plan = device, plan_stream(device.manifest, buffers)
         self._cancelled = threading.Event()
         self._recordings: dict[tuple[Step, ...], Recording] = {}
+        self._once: tuple[tuple[Step, ...], Recording, ExitStack] | None = None
         self._contexts: dict[str, Context] = {}
         self._stack = ExitStack()
         self._closed = False
@@ -162,20 +164,24 @@ class CudaWorkspace:
                 self._warm_up(stage)
             self._memory.clear(device.stream)
             device.stream.sync()
+            self._stack.callback(self._forget)
 
     def host(self, buffer: str) -> NDArray[Any]:
         return self._memory.arrays[buffer]
 
-    def record(self, steps: Sequence[Step]) -> Recording:
-        """Raises `StageError` if a stage cannot be captured. The same steps are recorded once."""
+    def record(self, steps: Sequence[Step], *, once: bool = False) -> Recording:
+        """Raises `StageError` if a stage cannot be captured. The same steps are recorded once.
+
+        With `once` nothing is captured: enqueueing the stages is what a capture does, too, and it is for one use.
+        """
         if self._closed:
             raise MisuseError("this stream is closed; open another one with Restorer.session()")
         self._lanes.check()
         key = tuple(steps)
+        if once:
+            return self._record_once(key)
         if key not in self._recordings:
-            with self._device.telling("record"):
-                todo = aligned_steps(steps, self._plan.buffers)
-                self._recordings[key] = Recording(self._lanes, self._memory, self._contexts, todo)
+            self._recordings[key] = self._recording(self._lanes, key)
         return self._recordings[key]
 
     def cancel(self) -> None:
@@ -197,6 +203,26 @@ class CudaWorkspace:
         self._stack.close()
         with suppress(Exception):  # memory is released in the order of the stream: now another workspace may have it
             self._lanes.compute.sync()
+
+    def _recording(self, lanes: Lanes, steps: tuple[Step, ...]) -> Recording:
+        with self._device.telling("record"):
+            return Recording(lanes, self._memory, self._contexts, aligned_steps(steps, self._plan.buffers))
+
+    def _record_once(self, steps: tuple[Step, ...]) -> Recording:
+        """There is one such recording at a time, with a stack of its own for its events."""
+        if self._once is None or self._once[0] != steps:
+            self._forget()
+            with ExitStack() as stack:
+                made = self._recording(replace(self._lanes, graphs=False, stack=stack), steps)
+                self._once = (steps, made, stack.pop_all())
+        return self._once[1]
+
+    def _forget(self) -> None:
+        """Release what was recorded for one use."""
+        if self._once is not None:
+            stack = self._once[2]
+            self._once = None
+            stack.close()
 
     def _make_lanes(self) -> Lanes:
         device, stack = self._device, self._stack

@@ -67,8 +67,11 @@ class Workspace(Protocol):
     def host(self, buffer: str) -> NDArray[Any]:
         """The host's array of a `host` buffer; it stays the same for the life of the workspace."""
 
-    def record(self, steps: Sequence[Step]) -> Recording:
-        """Prepare steps for repeated execution."""
+    def record(self, steps: Sequence[Step], *, once: bool = False) -> Recording:
+        """Prepare steps for repeated execution; with `once` for a single one, which a device may prepare more cheaply.
+
+        What was recorded with `once` is good until the next recording with `once`, and must be over by then.
+        """
 
     def cancel(self) -> None:
         """Make the running replay, and every later one, raise `Cancelled` as soon as it can. From any thread."""

@@ -127,7 +127,7 @@ class OrtWorkspace:
     def host(self, buffer: str) -> NDArray[Any]:
         return self._arrays[buffer]
 
-    def record(self, steps: Sequence[Step]) -> _Recording:
+    def record(self, steps: Sequence[Step], *, once: bool = False) -> _Recording:  # noqa: ARG002 (it costs nothing)
         with telling(self._trace, "host", "record"):
             return _Recording(tuple(call for call in map(self._call, steps) if call is not None), self._cancelled)
 

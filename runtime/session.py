@@ -202,11 +202,13 @@ class Session:
         """The steps of a chunk, recorded when it is the first of its kind, and the phase after it.
 
         A MIDDLE chunk has its counterpart for the other turn recorded with it, so that the ones after the first find
-        everything ready.
+        everything ready. A LAST chunk comes once in a stream, and in the next one is most likely another: none is kept.
         """
         key = (chunk, phase, stream.first)
         if key not in stream.recordings:
             steps, after = chunk_program(self._manifest, chunk, phase, first=stream.first)
+            if chunk.kind is Kind.LAST:
+                return stream.workspace.record(steps, once=True), after
             stream.recordings[key] = (stream.workspace.record(steps), after)
             if chunk.kind is Kind.MIDDLE:
                 self._recording(stream, chunk, after)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,13 +53,16 @@ def test_versions_in_words(number: int, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("packages", "cuda"),
-    [(["tensorrt_rtx_cu12"], "12"), (["tensorrt-cu13", "tensorrt"], "13"), (["tensorrt"], None), ([], None)],
+    ("package", "cuda"),
+    [("module_cu12", "12"), ("module_cu13", "13"), ("module", None)],
 )
 def test_the_name_of_a_package_says_which_cuda(
-    monkeypatch: pytest.MonkeyPatch, packages: list[str], cuda: str | None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: str, cuda: str | None
 ) -> None:
-    monkeypatch.setattr(metadata, "packages_distributions", lambda: {"module": packages})
+    place = tmp_path / f"{package}-1.2.3.dist-info"
+    place.mkdir()
+    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2.3\n")
+    monkeypatch.syspath_prepend(tmp_path)
     assert package_cuda("module") == cuda
 
 

@@ -409,7 +409,9 @@ def test_debug_shows_the_traceback(cli: Call, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("verb", ["onnx", "build-engine", "verify", "inspect", "doctor"])
-def test_every_command_explains_itself(cli: Call, verb: str) -> None:
+def test_every_command_explains_itself(cli: Call, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     said = cli(verb, "--help")
     assert (said.code, said.err) == (0, "")
+    assert max(map(len, said.out.splitlines())) <= 80
     assert said.out.startswith(f"Usage: swiftvr-export {verb}")

@@ -13,12 +13,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import click
 import numpy as np
 import pytest
 
 from swiftvr_trt import Bundle
 from swiftvr_trt.engines.cache import BundleCache
 from swiftvr_trt.export.verify import picture
+from swiftvr_trt.runtime import cli
 
 from ..conftest import BundleFactory
 from ..engines.fakes import RECIPE, write_fake_bundle
@@ -303,6 +305,17 @@ def test_help_and_version_are_told() -> None:
         outcome = run(argument)
         assert outcome.returncode == 0
         assert word in outcome.stdout
+
+
+def test_help_fits_a_terminal_and_groups_every_option() -> None:
+    said = run("--help", env={**os.environ, "COLUMNS": "80"}).stdout
+    assert max(map(len, said.splitlines())) <= 80
+    headings = [line for line in said.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings == [*(f"{heading}:" for heading in cli._SECTIONS), "Other:"]
+    options = [param.opts[0] for param in cli.command.params if isinstance(param, click.Option)]
+    listed = [line for line in said.splitlines() if line.startswith("  -")]
+    assert len(listed) == len(options) + 1  # and --help
+    assert all(option in said for option in options)
 
 
 def cpu_seconds_of_children() -> float:

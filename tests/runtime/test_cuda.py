@@ -198,6 +198,22 @@ def test_nothing_grows_over_many_streams(lab: Lab) -> None:
         assert emulator.counts() == before
 
 
+def test_ends_of_any_length_leave_nothing_in_a_session_that_is_used_again(lab: Lab) -> None:
+    """Each length has a LAST chunk of its own, of which none is captured, and one is kept."""
+    frames = clip("long")
+    with emulated(delay_us=0) as emulator, lab.opened(emulator) as restorer, restorer.session() as session:
+        assert lab.same("long", feed(session, frames))
+        emulator.forget_calls()
+        before = emulator.counts()
+        for length in (*range(1, len(frames)), len(frames)):
+            assert len(feed(session, frames[:length])) == length
+        assert lab.same("long", feed(session, frames))
+        after, log = emulator.counts(), emulator.call_log()
+        assert after.execs == 4  # FIRST, MIDDLE for both turns, and what clears the state
+        assert after == before
+        assert "cuGraphInstantiate" not in "".join(log)
+
+
 def test_kernels_are_compiled_once_and_kept(lab: Lab, tmp_path: Path) -> None:
     cache = KernelCache("bundle", "key", (tmp_path,))
     with emulated() as emulator:

@@ -27,13 +27,13 @@ pytestmark = pytest.mark.cuda_emulator
 
 def _short_run(lab: Lab, emulator: Emulator, library: FakeTensorRT) -> list[Frame]:
     with lab.opened(emulator, library) as restorer, restorer.session() as session:
-        return through(session, "short")
+        return through(session, "edges")
 
 
 def _error(lab: Lab, emulator: Emulator, library: FakeTensorRT) -> Exception | None:
     """How a short run ends that may fail; if it does not, its frames are right."""
     try:
-        assert lab.same("short", _short_run(lab, emulator, library))
+        assert lab.same("edges", _short_run(lab, emulator, library))
     except Exception as error:  # noqa: BLE001 (of whatever kind it is: that is the question)
         return error
     return None
@@ -42,7 +42,7 @@ def _error(lab: Lab, emulator: Emulator, library: FakeTensorRT) -> Exception | N
 def _calls(lab: Lab) -> list[tuple[str, int]]:
     """Every call that a short run makes, `allocation` and `operation` among them."""
     with emulated() as emulator:
-        assert lab.same("short", _short_run(lab, emulator, FakeTensorRT(emulator)))
+        assert lab.same("edges", _short_run(lab, emulator, FakeTensorRT(emulator)))
         gc.collect()
         return [(name, nth) for name, count in emulator.call_log().items() for nth in range(1, count + 1)]
 
@@ -99,7 +99,7 @@ def test_a_chunk_that_fails_half_submitted_is_forgotten_by_reset(lab: Lab) -> No
 def test_every_call_of_tensorrt_failing_in_turn_names_stage_or_file(lab: Lab, rtx: bool) -> None:
     with emulated() as emulator:
         library = FakeTensorRT(emulator, rtx=rtx)
-        assert lab.same("short", _short_run(lab, emulator, library))
+        assert lab.same("edges", _short_run(lab, emulator, library))
         calls = [(name, nth) for name, count in library.calls.items() for nth in range(1, count + 1)]
     assert len(calls) > 80
     best_effort = ("serialize", "deserialize", "reset")
@@ -108,7 +108,7 @@ def test_every_call_of_tensorrt_failing_in_turn_names_stage_or_file(lab: Lab, rt
             library = FakeTensorRT(emulator, rtx=rtx)
             library.fail[name] = nth
             if name in best_effort:
-                assert lab.same("short", _short_run(lab, emulator, library))
+                assert lab.same("edges", _short_run(lab, emulator, library))
                 continue
             with pytest.raises(SwiftVRError) as caught:
                 _short_run(lab, emulator, library)

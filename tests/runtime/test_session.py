@@ -218,8 +218,8 @@ class FailingAt:
         workspace = self.device.workspace(buffers)
         record = workspace.record
 
-        def failing(steps: Sequence[Step]) -> Recording:
-            recording = record(steps[: len(steps) // 2] if self.left == 1 else steps)
+        def failing(steps: Sequence[Step], *, once: bool = False) -> Recording:
+            recording = record(steps[: len(steps) // 2] if self.left == 1 else steps, once=once)
             self.left -= 1
             if self.left == 0:
                 recording.replay()  # half of the chunk is done by then
