@@ -137,6 +137,11 @@ def build_engine(
     "--checkpoint", metavar="DIR", type=click.Path(path_type=Path), required=True, help="What the bundle was made from."
 )
 @click.option(
+    "--device",
+    metavar="D",
+    help="What runs the bundle: cpu, cuda or cuda:N.  [default: cpu for graphs, the first GPU for engines]",
+)
+@click.option(
     "--frames",
     metavar="N",
     type=click.IntRange(1, 100000),
@@ -149,10 +154,11 @@ def build_engine(
     help="CPU threads for one stage.  [default: one per physical core]",
 )
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
-def verify(bundle: Path, checkpoint: Path, frames: int | None, threads: int | None) -> int:
+def verify(bundle: Path, checkpoint: Path, device: str | None, **options: Any) -> int:
     """Compare every stage of BUNDLE, and the whole loop, with the float32 torch network.
 
-    Exit code 0 if everything is within tolerance, 1 if not.
+    Graphs are run by ONNX Runtime, engines on a GPU that they are for. The network runs on the CPU, so memory for a
+    float32 checkpoint is needed. Exit code 0 if everything is within tolerance, 1 if not.
     """
     from ..engines.bundle import Bundle
     from ..engines.cache import BundleCache
@@ -160,13 +166,13 @@ def verify(bundle: Path, checkpoint: Path, frames: int | None, threads: int | No
 
     with _needs_export_packages("verifying a bundle"):
         from .checkpoint import load_checkpoint
+        from .verify import choose_device
         from .verify import verify as compare
 
     opened = Bundle.open(bundle)
+    options["device"] = choose_device(opened.manifest.recipe, device)
     rows = []
-    for row in compare(
-        opened, load_checkpoint(checkpoint), BundleCache().checkpoint_digest(checkpoint), frames=frames, threads=threads
-    ):
+    for row in compare(opened, load_checkpoint(checkpoint), BundleCache().checkpoint_digest(checkpoint), **options):
         rows.append(row)
         console.say(f"compared {row.subject}, {row.unit}")
     print_rows(rows)

@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from ..engines.bundle import Bundle
-from ..engines.manifest import Recipe, Role, StageSpec
+from ..engines.manifest import Manifest, Recipe, Role, StageSpec
 from ..errors import MisuseError
-from ..runtime.ort import OrtDevice
-from ..runtime.program import BufferSpec, Run, View
-from ..runtime.restorer import ORT_TARGETS, Restorer
+from ..runtime.device import Workspace
+from ..runtime.gpu import gpu_index, require_driver
+from ..runtime.program import BufferSpec, Download, Upload, View, plan_buffers, stage_program
+from ..runtime.restorer import ORT_TARGETS, Restorer, open_device
 from .checkpoint import Checkpoint
 from .reference import Reference
 from .stages import Stage, stages_of
@@ -66,11 +67,18 @@ class Row:
 
 
 def verify(
-    bundle: Bundle, checkpoint: Checkpoint, digest: str, *, frames: int | None = None, threads: int | None = None
+    bundle: Bundle,
+    checkpoint: Checkpoint,
+    digest: str,
+    *,
+    device: str | None = None,
+    frames: int | None = None,
+    threads: int | None = None,
 ) -> Iterator[Row]:
     """Compare; yields rows as they are known. `digest`: that of the checkpoint, to be the one the bundle was made from.
 
-    frames: length of the stream for the loop; None takes one that has a FIRST, a MIDDLE and a LAST chunk.
+    device: as for `choose_device`. frames: length of the stream for the loop; None takes one that has a FIRST, a MIDDLE
+    and a LAST chunk.
     """
     recipe = bundle.manifest.recipe
     if recipe.checkpoint != digest:
@@ -78,47 +86,71 @@ def verify(
             f"{bundle.path} was made from checkpoint {recipe.checkpoint[:16]}, {checkpoint.path} is {digest[:16]}; "
             "verify it against its own"
         )
-    if recipe.target not in ORT_TARGETS:
-        raise MisuseError(
-            f"{bundle.path}: target {recipe.target} cannot be run here; verify one of {', '.join(ORT_TARGETS)}"
-        )
-    device = OrtDevice(bundle, threads=threads)
-    try:
-        for stage in stages_of(checkpoint, replace(recipe, precision="fp32", calibration=None)):
-            yield from _compare_stage(device, bundle.manifest.stage(stage.name), stage, recipe)
-    finally:
-        device.close()
-    yield _compare_loop(bundle, checkpoint, frames, threads)
+    opened = open_device(bundle, choose_device(recipe, device), threads)
+    with Restorer(opened, bundle.manifest) as restorer:
+        workspace = opened.workspace(_buffers(bundle.manifest))
+        try:
+            for stage in stages_of(checkpoint, replace(recipe, precision="fp32", calibration=None)):
+                yield from _compare_stage(workspace, bundle.manifest, stage)
+        finally:
+            workspace.close()
+        yield _compare_loop(restorer, checkpoint, frames)
 
 
-def _compare_stage(device: OrtDevice, spec: StageSpec, stage: Stage, recipe: Recipe) -> Iterator[Row]:
-    inputs = _stage_inputs(spec)
-    ours = run_stage(device, spec, inputs)
+def choose_device(recipe: Recipe, device: str | None) -> str:
+    """What runs a bundle: as in `Restorer.open`, but None takes the CPU for graphs, whatever they were built for.
+
+    `MachineError` if that is a GPU and there is no driver: to be known before a checkpoint is read.
+    """
+    chosen = device or ("cpu" if recipe.target in ORT_TARGETS else "cuda")
+    if chosen != "cpu":
+        gpu_index(chosen)
+        require_driver()
+    return chosen
+
+
+def _buffers(manifest: Manifest) -> dict[str, BufferSpec]:
+    """Those of a stream, all of them the host's to read and write."""
+    planned = plan_buffers(manifest, *_input_size(manifest.recipe))
+    return {name: replace(spec, host=True) for name, spec in planned.items()}
+
+
+def _input_size(recipe: Recipe) -> tuple[int, int]:
+    """Height and width of incoming frames. Engines take none that are larger than those that go out."""
+    height, width = _INPUT_SIZE
+    return (height, width) if recipe.target in ORT_TARGETS else (min(height, recipe.height), min(width, recipe.width))
+
+
+def _compare_stage(workspace: Workspace, manifest: Manifest, stage: Stage) -> Iterator[Row]:
+    spec = manifest.stage(stage.name)
+    inputs = _stage_inputs(spec, *_input_size(manifest.recipe))
+    ours = run_stage(workspace, manifest, spec, inputs)
     with torch.no_grad():
         result = stage.module(*(torch.from_numpy(_wide(array)) for array in inputs))
     theirs = [tensor.numpy() for tensor in (result if isinstance(result, tuple) else (result,))]
     for role, unit in ((Role.FRAMES, "levels"), (Role.LATENTS, "latents"), (Role.STATE_OUT, "state")):
         pairs = [(a, b) for t, a, b in zip(spec.outputs, ours, theirs, strict=True) if t.role is role]
         if pairs:
-            yield _row(f"{spec.name}", unit, pairs, recipe.precision)
+            yield _row(f"{spec.name}", unit, pairs, manifest.recipe.precision)
 
 
-def run_stage(device: OrtDevice, spec: StageSpec, inputs: list[Array]) -> list[Array]:
-    """Execute one stage on arrays; returns its outputs in order."""
-    buffers = {f"in_{k}": BufferSpec(array.shape, str(array.dtype)) for k, array in enumerate(inputs)}
-    for k, tensor in enumerate(spec.outputs):
-        buffers[f"out_{k}"] = BufferSpec(tuple(side or 1 for side in tensor.shape), tensor.dtype)
-    workspace = device.workspace(buffers)
-    for k, array in enumerate(inputs):
-        workspace.host(f"in_{k}")[...] = array
-    views = {name: View(name, 0, buffer.shape[0]) for name, buffer in buffers.items()}
-    step = Run(
-        spec.name,
-        tuple(views[f"in_{k}"] for k in range(len(inputs))),
-        tuple(views[f"out_{k}"] for k in range(len(spec.outputs))),
-    )
-    workspace.record([step]).replay()
-    return [workspace.host(f"out_{k}").copy() for k in range(len(spec.outputs))]
+def run_stage(workspace: Workspace, manifest: Manifest, spec: StageSpec, inputs: list[Array]) -> list[Array]:
+    """Execute one stage on arrays; returns its outputs in order. All buffers of the workspace must be the host's."""
+    steps = stage_program(manifest, spec.name)
+    for step, array in zip((s for s in steps if isinstance(s, Upload)), inputs, strict=True):
+        _bytes_of(workspace, step.view)[...] = array.reshape(-1).view(np.uint8)
+    workspace.record(steps, once=True).replay()
+    found = (_bytes_of(workspace, s.view).copy() for s in steps if isinstance(s, Download))
+    return [
+        data.view(tensor.dtype).reshape([side or 1 for side in tensor.shape])
+        for data, tensor in zip(found, spec.outputs, strict=True)
+    ]
+
+
+def _bytes_of(workspace: Workspace, view: View) -> NDArray[np.uint8]:
+    """What the host sees of a view. As bytes, since pinned memory knows no bfloat16."""
+    slots = workspace.host(view.buffer)[view.start : view.start + view.count]
+    return slots.reshape(-1).view(np.uint8)
 
 
 def _wide(array: Array) -> Array:
@@ -126,13 +158,13 @@ def _wide(array: Array) -> Array:
     return array if array.dtype == np.uint8 else array.astype(np.float32)
 
 
-def _stage_inputs(spec: StageSpec) -> list[Array]:
+def _stage_inputs(spec: StageSpec, height: int, width: int) -> list[Array]:
     """Frames of a moving picture; latents and states of the size that real ones have."""
     random = np.random.default_rng(_SEED)
     arrays: list[Array] = []
     for tensor in spec.inputs:
         if tensor.role is Role.FRAMES:
-            arrays.append(np.stack([picture(index, *_INPUT_SIZE) for index in range(tensor.shape[0] or 1)]))
+            arrays.append(np.stack([picture(index, height, width) for index in range(tensor.shape[0] or 1)]))
         else:
             shape = tuple(side or 1 for side in tensor.shape)
             values = random.standard_normal(shape, dtype=np.float32)
@@ -141,13 +173,12 @@ def _stage_inputs(spec: StageSpec) -> list[Array]:
     return arrays
 
 
-def _compare_loop(bundle: Bundle, checkpoint: Checkpoint, frames: int | None, threads: int | None) -> Row:
-    recipe = bundle.manifest.recipe
+def _compare_loop(restorer: Restorer, checkpoint: Checkpoint, frames: int | None) -> Row:
+    recipe = restorer.manifest.recipe
     count = frames or 2 * recipe.clip_len + 9
-    clip = [picture(index, *_INPUT_SIZE) for index in range(count)]
+    clip = [picture(index, *_input_size(recipe)) for index in range(count)]
     reference = Reference(checkpoint, recipe.resolution, clip_len=recipe.clip_len, parity=recipe.parity)
-    with Restorer.open(bundle, device="cpu", threads=threads) as restorer:
-        pairs: list[tuple[Array, Array]] = list(zip(restorer.restore(clip), reference.restore(clip), strict=True))
+    pairs: list[tuple[Array, Array]] = list(zip(restorer.restore(clip), reference.restore(clip), strict=True))
     return _row(f"whole loop, {count} frames", "levels", pairs, recipe.precision)
 
 

@@ -179,6 +179,22 @@ def chunk_program(manifest: Manifest, chunk: Chunk, phase: Phase, *, first: bool
     return tuple(steps), Phase(encoder, decoder, 1 - turn)
 
 
+def stage_program(manifest: Manifest, name: str) -> tuple[Step, ...]:
+    """One run of a stage by itself, over the first slots of what it uses in a chunk; for trying stages one by one.
+
+    All it reads is uploaded before, and all it writes is downloaded after it, so those buffers must be the host's.
+    """
+    stage = manifest.stage(name)
+    if name == "encode":
+        run = _advance(stage, _four("frames_in_0", 0), View("latents_0", 0, 1), 0)
+    elif name == "decode":
+        run = _advance(stage, View("restored", 0, 1), _four("frames_out_0", 0), 0)
+    else:
+        count = manifest.recipe.latents + (name == "dit_edge")
+        run = Run(name, (View("latents_0", 0, count),), (View("restored", 0, count),))
+    return (*map(Upload, run.inputs), run, *map(Download, run.outputs))
+
+
 def _four(buffer: str, k: int) -> View:
     """The frames of latent number `k`."""
     return View(buffer, k * FRAMES_PER_LATENT, FRAMES_PER_LATENT)

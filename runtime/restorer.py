@@ -48,7 +48,7 @@ class Restorer:
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         if threads is not None and not 1 <= threads <= 1024:
             raise MisuseError(f"threads is {threads}, expected 1 to 1024")
-        return cls(_open_device(opened, device, threads, trace), opened.manifest)
+        return cls(open_device(opened, device, threads, trace), opened.manifest)
 
     def session(self) -> Session:
         """A new stream, to be fed by hand; see `Session`."""
@@ -79,8 +79,10 @@ class Restorer:
         self.close()
 
 
-def _open_device(bundle: Bundle, device: str | None, threads: int | None, trace: Trace | None) -> Device:
-    """Graphs run on ONNX Runtime, engines on the GPU that they were compiled for."""
+def open_device(
+    bundle: Bundle, device: str | None = None, threads: int | None = None, trace: Trace | None = None
+) -> Device:
+    """What runs a bundle, as in `Restorer.open`: graphs run on ONNX Runtime, engines on the GPU they are for."""
     recipe = bundle.manifest.recipe
     chosen = device or ("cpu" if recipe.target in ("onnx", "cpu") else "cuda")
     index = 0 if chosen == "cpu" else gpu_index(chosen)

@@ -1,0 +1,91 @@
+"""`verify` of engines: on an emulated driver, with a stand-in for TensorRT that runs the graphs they are made of."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from swiftvr_trt import Bundle, MachineError, MisuseError
+from swiftvr_trt.engines.doctor import has_driver
+from swiftvr_trt.export import verify as module
+from swiftvr_trt.export.checkpoint import REAE, load_checkpoint
+from swiftvr_trt.export.verify import Row, choose_device, verify
+from swiftvr_trt.runtime.cuda import CudaDevice
+
+from ..conftest import BundleFactory
+from ..cuda_emulator import emulated
+from ..engines.fakes import RECIPE
+from ..runtime.cuda_lab import NO_CACHE
+from ..runtime.fake_trt import FakeTensorRT, write_engine_bundle
+
+SIZES = [(48, 32), (45, 37)]
+"""Slots of buffers are aligned, and are not."""
+STAGES = ["encode", "dit", "dit_edge", "decode"]
+Verify = Callable[[Bundle, Path], list[Row]]
+
+
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Verify]:
+    """`verify` with the emulated GPU as the one that there is."""
+    with emulated() as emulator:
+        library = FakeTensorRT(emulator)
+
+        def opened(bundle: Bundle, device: str, threads: int | None) -> CudaDevice:
+            assert (device, threads) == ("cuda", None)
+            return CudaDevice(bundle, library=library, kernels=NO_CACHE)
+
+        def run(bundle: Bundle, checkpoint: Path) -> list[Row]:
+            rows = list(verify(bundle, load_checkpoint(checkpoint), bundle.manifest.recipe.checkpoint, frames=19))
+            assert emulator.calls("cuGraphLaunch") > 0
+            assert library.problems == []
+            return rows
+
+        monkeypatch.setattr(module, "open_device", opened)
+        yield run
+
+
+@pytest.mark.cuda_emulator
+@pytest.mark.parametrize("size", SIZES, ids=["aligned", "odd"])
+def test_engines_are_verified_on_the_gpu(
+    on_gpu: Verify, mini_bundle: BundleFactory, mini_checkpoint: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    rows = on_gpu(write_engine_bundle(tmp_path / "engines", mini_bundle(*size, 8)), mini_checkpoint)
+    assert list(dict.fromkeys(row.subject for row in rows)) == [*STAGES, "whole loop, 19 frames"]
+    assert [row for row in rows if not row.passed] == []
+
+
+@pytest.mark.cuda_emulator
+def test_engines_of_other_weights_are_found_out(
+    on_gpu: Verify, mini_bundle: BundleFactory, mini_checkpoint: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(mini_checkpoint, tmp_path / "other"))
+    tensors = load_file(other / REAE)
+    tensors["decoder.22.bias"] += 0.02
+    save_file(tensors, other / REAE)
+    rows = on_gpu(write_engine_bundle(tmp_path / "engines", mini_bundle(*SIZES[0], 8)), other)
+    assert [row.subject for row in rows if not row.passed] == ["decode", "whole loop, 19 frames"]
+
+
+@pytest.mark.parametrize(
+    ("target", "device", "chosen"),
+    [("onnx", None, "cpu"), ("cuda", None, "cpu"), ("cuda", "cuda:1", "cuda:1"), ("rtx5090", None, "cuda")],
+)
+def test_what_runs_a_bundle(monkeypatch: pytest.MonkeyPatch, target: str, device: str | None, chosen: str) -> None:
+    monkeypatch.setattr(module, "require_driver", lambda: None)
+    assert choose_device(replace(RECIPE, target=target), device) == chosen
+
+
+def test_a_device_that_is_none_is_refused() -> None:
+    with pytest.raises(MisuseError, match="expected cpu, cuda, or cuda:N"):
+        choose_device(RECIPE, "tpu")
+
+
+@pytest.mark.skipif(has_driver(), reason="this machine has an NVIDIA driver")
+def test_engines_without_a_driver_are_refused_before_a_checkpoint_is_read() -> None:
+    with pytest.raises(MachineError, match="no NVIDIA driver was found"):
+        choose_device(replace(RECIPE, target="rtx5090"), None)
