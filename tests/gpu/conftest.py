@@ -30,13 +30,14 @@ FRAME = (90, 160)
 
 @dataclass(frozen=True)
 class Route:
-    """A bundle, the device that runs it, the bundle of the same checkpoint in float32 on the CPU, and how long to try.
+    """A bundle, the device that runs it, its checkpoint, that one's bundle in float32 on the CPU, and how long to try.
 
     least_psnr: what the frames of both must agree to, in dB.
     """
 
     bundle: Bundle
     device: str
+    checkpoint: Path
     reference: Bundle
     least_psnr: float
     chunks: int
@@ -86,11 +87,11 @@ def _checkpoint(request: pytest.FixtureRequest, rehearsal: bool) -> Path:
 @pytest.fixture(scope="session", params=ROUTES)
 def route(request: pytest.FixtureRequest, builder: Builder, rehearsal: bool) -> Route:
     kind, precision = request.param.split("-")
-    reference = builder("cpu", "fp32")
+    reference, checkpoint = builder("cpu", "fp32"), _checkpoint(request, rehearsal)
     if rehearsal:
         if kind == "engines":
             pytest.skip("there are no engines for the CPU")
-        return Route(reference, "cpu", reference, _LEAST_PSNR[precision], 20)
+        return Route(reference, "cpu", checkpoint, reference, _LEAST_PSNR[precision], 20)
     target = "cuda" if kind == "graphs" else _engine_target()
     try:
         check_buildable(target, precision)
@@ -98,7 +99,7 @@ def route(request: pytest.FixtureRequest, builder: Builder, rehearsal: bool) -> 
         pytest.skip(str(error))
     if kind == "graphs":
         _need_cuda_provider()
-    return Route(builder(target, precision), "cuda", reference, _LEAST_PSNR[precision], 1000)
+    return Route(builder(target, precision), "cuda", checkpoint, reference, _LEAST_PSNR[precision], 1000)
 
 
 def _need_cuda_provider() -> None:

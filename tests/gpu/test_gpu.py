@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from swiftvr_trt import Cancelled, Restorer, Session
-from swiftvr_trt.export.verify import picture
+from swiftvr_trt.export.checkpoint import load_checkpoint
+from swiftvr_trt.export.verify import picture, verify
 from swiftvr_trt.runtime.media import SinkOptions, open_sink, open_source
 from swiftvr_trt.runtime.session import Frame
 
@@ -52,6 +53,16 @@ def test_frames_are_those_of_the_cpu(route: Route, restorer: Restorer, record_pr
     record_property("largest_difference", int(np.abs(np.asarray(ours, int) - theirs).max()))
     assert np.std(theirs) > 1  # a black picture would agree with another one
     assert agreement >= route.least_psnr
+
+
+def test_every_stage_does_what_the_network_does(route: Route, record_property: Record) -> None:
+    """As `swiftvr-export verify` compares it; what differs is then known by the name of its stage."""
+    checkpoint, digest = load_checkpoint(route.checkpoint), route.bundle.manifest.recipe.checkpoint
+    rows = list(verify(route.bundle, checkpoint, digest, device=route.device, frames=SAMPLE_FRAMES))
+    for row in rows:
+        record_property(f"{row.subject}, {row.unit}, dB", round(min(row.decibels, 200.0), 1))
+    assert all(row.finite for row in rows)
+    assert [row for row in rows if not row.passed] == []
 
 
 def test_the_same_frames_come_out_again(restorer: Restorer) -> None:
