@@ -69,7 +69,7 @@ class StreamMemory:
     def clear(self, stream: Any) -> None:
         """Zeros everywhere; on the device when `stream` gets there."""
         for array in self.arrays.values():
-            array.fill(0)
+            array.reshape(-1).view(np.uint8).fill(0)  # as bytes: NumPy has no zero for bfloat16
         self._device.fill(0, stream=stream)
 
     def pieces(self, sizes: Sequence[int]) -> list[int]:

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from swiftvr_trt import Bundle, MachineError, MisuseError
+from swiftvr_trt import Bundle, MachineError, MisuseError, Restorer
 from swiftvr_trt.engines.doctor import has_driver
 from swiftvr_trt.export import verify as module
 from swiftvr_trt.export.checkpoint import REAE, load_checkpoint
 from swiftvr_trt.export.verify import Row, choose_device, verify
 from swiftvr_trt.runtime.cuda import CudaDevice
+from swiftvr_trt.runtime.program import BufferSpec, Download, Upload, View
 
 from ..conftest import BundleFactory
 from ..cuda_emulator import emulated
@@ -37,7 +38,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Verify]:
 
         def opened(bundle: Bundle, device: str, threads: int | None) -> CudaDevice:
             assert (device, threads) == ("cuda", None)
-            return CudaDevice(bundle, library=library, kernels=NO_CACHE)
+            return _device(bundle, library)
 
         def run(bundle: Bundle, checkpoint: Path) -> list[Row]:
             rows = list(verify(bundle, load_checkpoint(checkpoint), bundle.manifest.recipe.checkpoint, frames=19))
@@ -69,6 +70,29 @@ def test_engines_of_other_weights_are_found_out(
     save_file(tensors, other / REAE)
     rows = on_gpu(write_engine_bundle(tmp_path / "engines", mini_bundle(*SIZES[0], 8)), other)
     assert [row.subject for row in rows if not row.passed] == ["decode", "whole loop, 19 frames"]
+
+
+@pytest.mark.cuda_emulator
+def test_buffers_in_bfloat16_are_bytes_to_the_host(mini_bundle: BundleFactory, tmp_path: Path) -> None:
+    """Engines in bf16 have states in it; NumPy knows of such memory only that an element has two bytes."""
+    engines = write_engine_bundle(tmp_path / "engines", mini_bundle(*SIZES[0], 8))
+    states = BufferSpec((2, 3, 4), "bfloat16", host=True)
+    with emulated() as emulator, Restorer(_device(engines, FakeTensorRT(emulator)), engines.manifest) as restorer:
+        assert restorer._device is not None
+        workspace = restorer._device.workspace({**module._buffers(engines.manifest), "states": states})
+        view = View("states", 0, 2)
+        seen = module._bytes_of(workspace, view)
+        seen[...] = range(48)
+        workspace.record([Upload(view)]).replay()
+        seen[...] = 0
+        workspace.record([Download(view)]).replay()
+        assert list(module._bytes_of(workspace, view)) == list(range(48))
+        workspace.close()
+        del seen
+
+
+def _device(bundle: Bundle, library: FakeTensorRT) -> CudaDevice:
+    return CudaDevice(bundle, library=library, kernels=NO_CACHE)
 
 
 @pytest.mark.parametrize(
