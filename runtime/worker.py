@@ -125,8 +125,9 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 def _listen_to_the_parent_alone() -> None:
     """A terminal tells all of its processes. The parent is one of them, and the pipe from it says what it decided."""
     for name in ("SIGINT", "SIGHUP", "SIGBREAK"):  # SIGBREAK is Windows' Ctrl-Break, which has no SIGHUP
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        number = getattr(signal, name, None)
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
 
 
