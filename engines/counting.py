@@ -155,6 +155,7 @@ def _infer(model: ModelProto, shapes: Mapping[str, Shape]) -> tuple[dict[str, st
     for node in fixed.graph.node:
         if node.op_type == _TO_FP4:
             _stand_in(node)
+    _settle_shapes(fixed)
     fixed = shape_inference.infer_shapes(fixed, data_prop=True)
     words = {
         TensorProto.FLOAT: "fp32",
@@ -176,6 +177,22 @@ def _infer(model: ModelProto, shapes: Mapping[str, Shape]) -> tuple[dict[str, st
         types[tensor.name] = words.get(tensor.data_type, "other")
         known[tensor.name] = tuple(tensor.dims)
     return types, known
+
+
+def _settle_shapes(model: ModelProto) -> None:
+    """Put numbers in place of Shape nodes on inputs whose sides are known.
+
+    Inference does not follow a Slice that ends at a computed place; what is multiplied by one then has no known side
+    where the other operand's is 1, as with one latent.
+    """
+    from onnx import helper
+
+    sides = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.input}
+    for node in model.graph.node:
+        if node.op_type == "Shape" and all(sides.get(node.input[0], [0])):
+            found = sides[node.input[0]]
+            start, end = (_attribute(node, key, default) for key, default in (("start", 0), ("end", len(found))))
+            node.CopyFrom(helper.make_node("Constant", [], node.output[:1], value_ints=found[start:end]))
 
 
 def _stand_in(node: NodeProto) -> None:

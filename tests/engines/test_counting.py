@@ -92,6 +92,22 @@ def test_a_free_side_is_what_the_caller_says() -> None:
         count(model, {})
 
 
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_table_cut_to_the_length_of_the_input_has_a_known_shape(frames: int) -> None:
+    model = graph(
+        [
+            node("Shape", "x", "length", start=0, end=1),
+            node("Slice", "table zero length zero", "rows"),
+            node("Mul", "x rows", "turned"),
+            node("MatMul", "turned w", "y"),
+        ],
+        {"x": ("T", 3, 5)},
+        "y",
+        {"w": ones(5, 7), "table": ones(8, 1, 5), "zero": np.zeros(1, np.int64)},
+    )
+    assert count(model, {"x": (frames, 3, 5)}).flops == 2 * frames * 3 * 5 * 7
+
+
 def test_an_equation_with_unnamed_indices_is_refused() -> None:
     model = graph([node("Einsum", "x w", "y", equation="...j,jk->...k")], {"x": (2, 3, 5)}, "y", {"w": ones(5, 7)})
     with pytest.raises(StageError, match=r"'\.\.\.j,jk->\.\.\.k' cannot be counted"):
