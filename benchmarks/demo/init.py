@@ -1,20 +1,23 @@
-"""A start that already passes the picture through: copies, principal components and least squares instead of noise.
+"""A start that passes the picture through: copies and gates instead of noise, so that training begins at bicubic.
 
-Encoder. The input is an enlarged picture, so the first convolution finds the small one again: three signals a pixel.
-Six signals of a pair of frames, two by two, make 24 at a quarter of the size; the first MemBlock there shows the pair
-before instead, because the decoder's output runs three frames late. Two pairs make 48, of which 192 at an eighth of the
-size; the strongest 96 components are kept, and at a sixteenth the strongest 47 of each of four neighbours.
+What is copied. The input is an enlarged picture, so the first convolution finds the small one again: luma and two
+colour differences a pixel. Two by two pixels become one place with 4 lumas and 2 colours a frame (video carries colour
+at half the size anyhow), twelve signals a pair of frames; four by four become 16 lumas and 6 colours, 88 signals for
+four frames, of which the strongest principal components go into the latents.
 
-Decoder. It enlarges by repeating pixels and a 3x3 convolution, which cannot make four pixels of one: on latents that
-are the same everywhere it can only draw what is the same everywhere. So the transformer, whose output is a patch of
-2x2 latents, adds a chequered carrier on two channels, and every level makes parity of it: then each of four groups of
-channels is shut but at its own pixel, which is an exact depth-to-space. Measured: least squares without parity keeps
-96 % of the signal's variance at each of two levels, this 99.5 % and 99 %. One MemBlock delays the later frame of each
-pair by a pair, the third frame of the lag. The last enlargement is the least-squares answer to "what is the clean
-picture?".
+The lag. The decoder's output runs three frames behind. The encoder hides it: its first block shows the pair before
+(two frames), its fourth the fourth frame of the four before, so a latent holds the very frames that the decoder shows.
+A channel that is one everywhere says whether there was a frame before; where there was none the present one stays.
 
-Features are positive (blocks end in a ReLU), so each level's first MemBlock lifts its input by its last bias. All other
-residual branches start silent, all channels left over with small random kernels.
+Pixels from places. The decoder enlarges by repeating and a 3x3 convolution, which on latents that are the same
+everywhere can only draw what is the same everywhere. So the transformer, whose output is a patch of 2x2 latents, adds
+a chequered carrier on two channels, and every level makes the parity of rows and columns of it. Each of four groups
+of channels is shut but at its own pixel: exact depth-to-space. The last enlargement has no block behind it, only a
+ReLU; there the carrier and its differences tell sixteen pixels apart (four places, each with four pixels).
+
+Features are positive (blocks end in a ReLU), so what may be negative is lifted by what was seen, with a margin. The
+last convolution is the least-squares answer to "what is the clean picture?" plus three fine details a small pixel,
+which the decoder's last blocks can write and which start silent, like every other residual branch.
 """
 
 from __future__ import annotations
@@ -28,19 +31,31 @@ from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock, Reae, TGrow
 
 from . import batch as batched
 
-_LATENT = 0.7
-_SIGNALS = 3
-_PAIR = 24
-_AXES = (0, 1)
-_KEPT = 47
-"""Components kept of each of four neighbours at an eighth of the size."""
-_FRAME_KEPT = 8
-"""The same of twelve signals of one frame at a quarter of the size."""
-_ROOM = 2.5
-"""Added inside a delaying branch so that its ReLUs cut nothing."""
+KEPT = 60
+"""Components kept of the 88 signals of a place at an eighth of the size."""
+_LUMA_LIFT = 0.25
+_COLOUR_LIFT = 0.75
+_FRAME = 6
+"""Signals of a frame at a quarter of the size: 4 lumas, 2 colours."""
+_PAIR = 2 * _FRAME
+_LARGE_FRAME = 22
+"""The same at an eighth: 16 lumas, then of each colour the mean and two slopes."""
+_COLOUR_WEIGHT = 4.3
+"""A colour signal at an eighth counts for 16 small pixels, and 1.17 times as much in red, green and blue as luma."""
+_ROOM = 3.0
+"""Added inside a delaying branch so that its ReLU cuts nothing."""
+_STRONGEST = 0.5
+"""Deviation of the strongest component among the features at a sixteenth."""
+_LATENT = 0.07
+"""The same in the latents, where tanh bends what is large."""
+_CARRIER = 0.5
 _DEVIATION = 0.5
-_LIFT = 3.5
-"""Deviations between a feature's mean and the ReLU."""
+_SHUT = 2.0
+"""What a closed gate takes away; more than any signal there."""
+_DETAIL = 0.5
+_AXES = (0, 1)
+_SLOPES = torch.tensor([[0.25] * 4, [0.25, -0.25, 0.25, -0.25], [0.25, 0.25, -0.25, -0.25]])
+"""[3, 4]: mean and slopes of four neighbours (row by row)."""
 
 
 def initialise(reae: Reae, dit: Dit, damaged: Tensor, clean: Tensor, clips: int) -> None:
@@ -48,205 +63,423 @@ def initialise(reae: Reae, dit: Dit, damaged: Tensor, clean: Tensor, clips: int)
     with torch.no_grad():
         for layer in (*reae.encoder, *reae.decoder):
             _draw(layer)
-        quarter, x = _encoder(list(reae.encoder), F.pixel_unshuffle(damaged, UNSHUFFLE), clips)
         _draw_dit(dit)
+        encoder, decoder = list(reae.encoder), list(reae.decoder)
+        small = F.avg_pool2d(clean, 2)
+        enlarged = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
+        _copy_signals(encoder, _small_picture_kernel(small, enlarged))
+        _begin_learning(encoder[:12], F.pixel_unshuffle(damaged, UNSHUFFLE), clips)
+        basis, mean, lift = _components(encoder, damaged, enlarged, clips)
+        _latents(encoder[17], decoder[1], lift)
+        _places(decoder, basis, mean, lift)
+        _pixels(decoder[19], decoder[20])
+        x = batched.encode(reae, damaged, clips)
         x = x - unpatch(dit.proj_out.bias.expand(len(x), x.shape[2] * x.shape[3] // 4, -1), x, dit.config.patch)
-        turn = reae.encoder[-1].weight[: 4 * _KEPT, : 4 * _KEPT, 1, 1]
-        _decoder(list(reae.decoder), x, turn, quarter, F.pixel_unshuffle(clean, UNSHUFFLE), clips)
+        _answer(decoder, x, clean, clips)
 
 
-def _encoder(layers: list[nn.Module], x: Tensor, clips: int) -> tuple[Tensor, Tensor]:
-    """Fill the encoder; returns features without means at a quarter of the size (24), and the latents."""
-    first, pool, half = layers[0], layers[2], layers[3]
-    first.weight.copy_(0.2 * first.weight)
-    first.weight[:_SIGNALS] = small_picture_kernel()
-    first.bias.copy_(0.3 - first(x).mean((0, 2, 3)).clamp_max(0.3))
-    first.bias[:_SIGNALS] = torch.tensor([0.0, 1.0, 1.0])
-    x = F.relu(first(x))
-    weight = pool.conv.weight
-    weight[: 2 * _SIGNALS] = 0
-    for frame in range(2):
-        for k in range(_SIGNALS):
-            weight[frame * _SIGNALS + k, frame * first.weight.shape[0] + k] = 1
-    x = pool(x)
-    half.weight.mul_(0.5)
-    _space_to_depth(half.weight, 2 * _SIGNALS)
-    half.weight[:_PAIR].mul_(_DEVIATION / half(x)[:, :_PAIR].std())
-    x = half(x)
-    _lift(layers[4], x)
-    _delay(layers[4], list(range(_PAIR)))
-    x = _blocks(layers[4:7], x, clips)
-    quarter = x[:, :_PAIR] - x[:, :_PAIR].mean((0, 2, 3), keepdim=True)
-    merge = layers[7].conv.weight.zero_()
-    for k in range(2 * _PAIR):
-        merge[k, k % _PAIR + k // _PAIR * half.weight.shape[0], 0, 0] = 1
-    x = _components(layers[8], layers[7](x))
-    _lift(layers[9], x)
-    x = _blocks(layers[9:12], x, clips)
-    nn.init.dirac_(layers[12].conv.weight)
-    x = _phases(layers[13], layers[12](x))
-    _lift(layers[14], x)
-    x = _blocks(layers[14:17], x, clips)
-    last, n = layers[17], 4 * _KEPT
-    last.weight.zero_()[:n, :n, 1, 1] = torch.linalg.qr(torch.randn(n, n))[0]
-    last.weight.mul_(_LATENT / last(x)[:, :n].std((0, 2, 3)).mean())
-    last.bias.copy_(-last(x).mean((0, 2, 3)))
-    return quarter, last(x)
+def frozen(reae: Reae) -> dict[nn.Parameter, Tensor]:
+    """What training leaves as it is: 0 for entries that copy, delay or gate, 1 for those that learn.
 
-
-def _decoder(layers: list[nn.Module], x: Tensor, turn: Tensor, quarter: Tensor, clean: Tensor, clips: int) -> None:
-    """Fill the decoder. turn: the encoder's last kernel [n, n]; quarter: what is wanted there; clean: 12 channels."""
-    first, n = layers[1], 4 * _KEPT
-    x = layers[0](x)
-    first.weight.zero_()[:n, :n, 1, 1] = torch.linalg.inv(turn)
-    carriers = list(range(first.weight.shape[0] - len(_AXES), first.weight.shape[0]))
-    for k in carriers:
-        first.weight[k, k, 1, 1] = 1
-    deviation = first(x).std((0, 2, 3))
-    first.bias.copy_((_LIFT * deviation).clamp_min(0.5) - first(x).mean((0, 2, 3)))
-    for k in carriers:  # 0 and a positive number, the latter first: as if the picture went on beyond its border
-        first.bias[k] = -x[:, k].min()
-    x = _blocks(layers[3:6], F.relu(first(x)), clips)
-    nn.init.dirac_(layers[7].proj.weight)
-    x = _level(layers[7:12], x, _KEPT, clips, carriers, late=[])
-    basis = _pair_signals(layers[13], x, quarter, n)
-    count = 2 * _FRAME_KEPT
-    late = [p * count + k for p in range(4) for k in range(_FRAME_KEPT, count)]
-    x = _level(layers[13:18], x, count, clips, [4 * count, 4 * count + 1], late)
-    _take_turns(layers[19], basis)
-    frames = clean.view(clips, -1, *clean.shape[1:])
-    shown = F.pad(frames, (0, 0, 0, 0, 0, 0, 3, 0))[:, : frames.shape[1]].flatten(0, 1)
-    x = F.relu(_fit(layers[19], layers[20], x, shown, clips))
-    last = layers[22]
-    last.weight.mul_(0.02)
-    last.weight[:, : shown.shape[1]] = 0
-    for k in range(shown.shape[1]):
-        last.weight[k, k, 1, 1] = 1
-    last.bias.copy_(-last(x).mean((0, 2, 3)) + x[:, : shown.shape[1]].mean((0, 2, 3)))
-
-
-def _level(layers: list[nn.Module], x: Tensor, count: int, clips: int, carriers: list[int], late: list[int]) -> Tensor:
-    """TGrow, enlarging convolution and three MemBlocks that put four groups of `count` channels at four pixels.
-
-    Enlarging by repetition cannot make neighbours differ that share a source. So carriers of alternating sign come
-    along; the ReLU of the first block makes parity of them, and the second block shuts each group but at its pixel.
+    Kernels that pass the picture on are right from the start and delicate; a learner has enough room beside them, in
+    the residual branches and in channels left over.
     """
-    grow, convolution, *blocks = layers
-    n, u = 4 * count, grow(x)
-    weight = convolution.weight
-    weight[n + 2 * len(_AXES) :] *= 0.3
-    weight[: n + 2 * len(_AXES)] = 0
+    encoder, decoder = list(reae.encoder), list(reae.decoder)
+    components, carriers = 4 * KEPT, len(_AXES)
+    groups = 4 * _PAIR
+    place, pair = components + 2 * carriers + 1, groups + 2 * carriers + 1
+    kept: dict[nn.Parameter, Tensor] = {}
+    for layer, rows in (
+        (encoder[0], 4),
+        (encoder[2], 7),
+        (encoder[3], _PAIR + 1),
+        (encoder[7], 2 * _PAIR + 1),
+        (encoder[8], 4 * _LARGE_FRAME + 1),
+        (encoder[12], None),
+        (encoder[13], components + 1),
+        (encoder[17], components),
+        (decoder[1], components),
+        (decoder[7], None),
+        (decoder[8], place),
+        (decoder[13], groups + carriers + 1),
+        (decoder[14], None),
+        (decoder[19], _FRAME + carriers + 1 + _DETAILS),
+        (decoder[20], 16 * 4 + 3),
+    ):
+        for parameter in layer.parameters():
+            kept[parameter] = torch.ones_like(parameter)
+            kept[parameter][:rows] = 0
+    for layer in (encoder[17], decoder[1]):
+        for parameter in layer.parameters():
+            kept[parameter][-carriers:] = 0
+    for blocks, hidden, silent in (
+        (encoder[4:7], {0: _PAIR + 1}, slice(_PAIR, _PAIR + 1)),
+        (encoder[9:12], {0: _LARGE_FRAME + 1}, slice(4 * _LARGE_FRAME, 4 * _LARGE_FRAME + 1)),
+        (encoder[14:17], {}, slice(components, components + 1)),
+        (decoder[3:6], {0: 3 * carriers}, slice(-carriers, None)),
+        (decoder[9:12], {1: 4}, slice(components, place)),
+        (decoder[15:18], {1: 4}, slice(groups, pair)),
+    ):
+        for number, block in enumerate(blocks):
+            used = hidden.get(number, 0)
+            for place_of, layer in enumerate((block.conv[0], block.conv[2], block.conv[4])):
+                for parameter in layer.parameters():
+                    kept[parameter] = torch.ones_like(parameter)
+                    kept[parameter][silent if place_of == 2 else slice(used)] = 0
+            kept[block.conv[4].weight][:, :used] = 0
+    return kept
+
+
+def _copy_signals(layers: list[nn.Module], kernel: Tensor) -> None:
+    """Everything up to an eighth of the size: 88 signals of four frames, then a one."""
+    first, pool, half = layers[0], layers[2], layers[3]
+    first.weight.mul_(0.3)
+    first.weight[:3], first.weight[3] = kernel, 0
+    first.bias[:4] = torch.tensor([_LUMA_LIFT, _COLOUR_LIFT, _COLOUR_LIFT, 1.0])
+    _stack(pool.conv.weight, 3, one=3)
+    half.weight[: _PAIR + 1] = 0
+    for frame in range(2):
+        for p in range(4):
+            half.weight[frame * _FRAME + p, 3 * frame, 1 + p // 2, 1 + p % 2] = 1
+            for colour in range(2):
+                half.weight[frame * _FRAME + 4 + colour, 3 * frame + 1 + colour, 1 + p // 2, 1 + p % 2] = 0.25
+    half.weight[_PAIR, 6, 1, 1] = 1
+    _delay(layers[4], list(range(_PAIR)), one=_PAIR)
+    pool, eighth, ones = layers[7], layers[8], 2 * _PAIR
+    _stack(pool.conv.weight, _PAIR, one=_PAIR)
+    eighth.weight[: 4 * _LARGE_FRAME + 1] = 0
+    for frame in range(4):
+        of, to = frame * _FRAME, frame * _LARGE_FRAME
+        for p in range(4):
+            for q in range(4):
+                eighth.weight[to + 4 * p + q, of + q, 1 + p // 2, 1 + p % 2] = 1
+            for colour in range(2):
+                for s in range(3):
+                    eighth.weight[to + 16 + 3 * colour + s, of + 4 + colour, 1 + p // 2, 1 + p % 2] = _SLOPES[s, p]
+        for s in (17, 18, 20, 21):
+            eighth.weight[to + s, ones, 1, 1] = _COLOUR_LIFT
+    eighth.weight[4 * _LARGE_FRAME, ones, 1, 1] = 1
+    _delay(layers[9], list(range(3 * _LARGE_FRAME, 4 * _LARGE_FRAME)), one=4 * _LARGE_FRAME)
+    nn.init.dirac_(layers[12].conv.weight)
+
+
+def _stack(weight: Tensor, signals: int, one: int) -> None:
+    """Pooling two frames: the signals of either, then the one (its channel is `one`)."""
+    n = weight.shape[0]
+    weight[: 2 * signals + 1] = 0
+    for frame in range(2):
+        for k in range(signals):
+            weight[frame * signals + k, frame * n + k] = 1
+    weight[2 * signals, one] = 1
+
+
+def _delay(block: MemBlock, channels: list[int], one: int) -> None:
+    """Show `channels` as they were a frame before, x + (past - x), or as they are if there was no frame before."""
+    first, second, last = block.conv[0], block.conv[2], block.conv[4]
+    witness, n = len(channels), block.channels
+    for h in range(witness + 1):
+        first.weight[h] = 0
+        second.weight[h] = 0
+        second.weight[h, h, 1, 1] = 1
+    first.weight[witness, n + one, 1, 1] = 1
+    for h, channel in enumerate(channels):
+        first.weight[h, channel, 1, 1] = -1
+        first.weight[h, n + channel, 1, 1] = 1
+        first.weight[h, n + one, 1, 1] = _ROOM
+        last.weight[channel] = 0
+        last.weight[channel, h, 1, 1] = 1
+        last.weight[channel, witness, 1, 1] = -_ROOM
+
+
+def _begin_learning(layers: list[nn.Module], x: Tensor, clips: int) -> Tensor:
+    """Give free hidden channels something to listen to; returns what comes out behind the layers."""
+    for layer in layers:
+        if isinstance(layer, MemBlock):
+            _listen(layer, x, clips)
+            x = batched.memory(layer, x, clips)
+        else:
+            x = layer(x)
+    return x
+
+
+def _listen(block: MemBlock, x: Tensor, clips: int) -> None:
+    """Free hidden channels: random patterns of patches without their mean, each about half open."""
+    used = int((block.conv[4].weight.abs().amax((0, 2, 3)) > 0).sum())  # the others are still silent
+    y = torch.cat([x, _past(x, clips)], 1)
+    for layer in (block.conv[0], block.conv[2]):
+        free = layer.weight[used:]
+        nn.init.orthogonal_(free.flatten(1))
+        found = F.conv2d(y, free, padding=1)
+        free.mul_((_DEVIATION / found.std((0, 2, 3)))[:, None, None, None])
+        layer.weight[used:] = free
+        layer.bias[used:] = -F.conv2d(y, free, padding=1).mean((0, 2, 3))
+        y = F.relu(layer(y))
+
+
+def _past(x: Tensor, clips: int) -> Tensor:
+    return F.pad(x.view(clips, -1, *x.shape[1:])[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)).flatten(0, 1)
+
+
+def _components(
+    layers: list[nn.Module], damaged: Tensor, enlarged: Tensor, clips: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fill the stride-2 kernel to a sixteenth: of each of four neighbours the components in which clean pictures vary.
+
+    Returns the basis [88, KEPT] (signals - mean = basis @ components), the mean [88] and the components' lifts [KEPT].
+    """
+    signals = 4 * _LARGE_FRAME
+    x, y = (_features(layers[:13], frames, clips)[:, :signals] for frames in (damaged, enlarged))
+    mean = x.mean((0, 2, 3))
+    weight = torch.tensor(([1.0] * 16 + [_COLOUR_WEIGHT] * 6) * 4)
+    spreads = [torch.cov(_rows(clip).T) for clip in (y * weight[:, None, None]).chunk(clips)]
+    spread = sum(c / c.diagonal().sum().sqrt() for c in spreads) / clips  # calm and wild clips count alike
+    assert isinstance(spread, Tensor)
+    vectors = torch.linalg.eigh(spread.double())[1].flip(1).float()[:, :KEPT]
+    deviation = ((_rows(x) - mean) * weight @ vectors).std(0)
+    gain = _STRONGEST / (deviation[0] * deviation).sqrt()  # half-way to equally strong ones
+    turn = vectors.T * gain[:, None] * weight
+    found = (_rows(x) - mean) @ turn.T
+    lift = 1.3 * (-found).amax(0) + 0.05
+    kernel = layers[13].weight
+    kernel[: 4 * KEPT + 1] = 0
+    for p in range(4):
+        to = slice(p * KEPT, (p + 1) * KEPT)
+        kernel[to, :signals, 1 + p // 2, 1 + p % 2] = turn
+        kernel[to, signals, 1 + p // 2, 1 + p % 2] = lift - turn @ mean
+    kernel[4 * KEPT, signals, 1, 1] = 1
+    return vectors / gain / weight[:, None], mean, lift
+
+
+def _features(layers: list[nn.Module], frames: Tensor, clips: int) -> Tensor:
+    """What the encoder's layers make of frames."""
+    x = F.pixel_unshuffle(frames, UNSHUFFLE)
+    for layer in layers:
+        x = batched.memory(layer, x, clips) if isinstance(layer, MemBlock) else layer(x)
+    return x
+
+
+def _latents(last: nn.Conv2d, first: nn.Conv2d, lift: Tensor) -> None:
+    """The encoder's last convolution and the decoder's first: components without and again with their lifts."""
+    n = 4 * KEPT
+    small = _LATENT / _STRONGEST
+    last.weight.mul_(0.02)
+    last.weight[:n] = 0
+    last.weight[-len(_AXES) :] = 0
+    first.weight.mul_(0.3)
+    first.weight[:n] = 0
     for k in range(n):
-        weight[k, k, 1, 1] = 1
+        last.weight[k, k, 1, 1] = small
+        first.weight[k, k, 1, 1] = 1 / small
+    last.bias[:n] = -small * lift.repeat(4)
+    first.bias[:n] = lift.repeat(4)
+    for axis in _AXES:  # carriers of 1 and 0
+        k = axis - len(_AXES)
+        first.weight[k] = 0
+        first.weight[k, k, 1, 1] = 0.5 / (3 * torch.tanh(torch.tensor(_CARRIER / 3)))
+        first.bias[k] = 0.5
+
+
+def _sharpen(block: MemBlock) -> None:
+    """Round the carriers x to 0 and 1, whatever the transformer wrote: x + clamp(4 x - 1.5, 0, 1) - x."""
+    first, second, last = (block.conv[k] for k in (0, 2, 4))
+    for axis in _AXES:
+        h, k = 3 * axis, block.channels + axis - len(_AXES)
+        first.weight[h : h + 3] = 0
+        first.weight[h : h + 3, k, 1, 1] = torch.tensor([4.0, 4.0, 1.0])
+        first.bias[h : h + 2] = torch.tensor([-1.5, -2.5])
+        second.weight[h : h + 3] = 0
+        second.weight[h, h : h + 2, 1, 1] = torch.tensor([1.0, -1.0])
+        second.weight[h + 2, h + 2, 1, 1] = 1
+        last.weight[k, h, 1, 1], last.weight[k, h + 2, 1, 1] = 1, -1
+
+
+def _places(layers: list[nn.Module], basis: Tensor, mean: Tensor, lift: Tensor) -> None:
+    """From a sixteenth of the size to a quarter: components, then the signals of pairs, at their places."""
+    n, width = 4 * KEPT, layers[8].weight.shape[0]
+    _sharpen(layers[3])
+    nn.init.dirac_(layers[7].proj.weight)
+    carriers = layers[1].weight.shape[0] - len(_AXES)
+    one = _enlarge(layers[8], layers[9:11], KEPT, [carriers, carriers + 1], enough=2.2 * lift.repeat(4) + 1)
+    assert one < width
+    grow = layers[13].conv3d.weight
+    grow.mul_(0.3)
+    grow[: 4 * _PAIR + 3] = 0
+    constant = mean - basis @ lift
+    for pair, tap in enumerate((2, 0)):
+        for p in range(4):
+            for j in range(_PAIR):
+                kernel, offset = _signal(basis, constant, 2 * pair + j // _FRAME, p, j % _FRAME)
+                row = p * _PAIR + j
+                grow[row, :n, tap, 0, 0] = kernel.repeat(4)
+                grow[row, one, tap, 0, 0] = offset
+        for axis in _AXES:
+            grow[4 * _PAIR + axis, n + 2 * axis : n + 2 * axis + 2, tap, 0, 0] = 1
+        grow[4 * _PAIR + 2, one, tap, 0, 0] = 1
+    grow[: 4 * _PAIR + 3, :, 1] = 0
+    one = _enlarge(layers[14], layers[15:17], _PAIR, [4 * _PAIR, 4 * _PAIR + 1], torch.full((4 * _PAIR,), _SHUT))
+    details = slice(one + 1, one + 1 + 2 * _DETAILS)
+    layers[14].weight[one + 1 :] = 0
+    layers[15].conv[4].bias[details] = _DETAIL
+
+
+def _signal(basis: Tensor, constant: Tensor, shown: int, p: int, j: int) -> tuple[Tensor, Tensor]:
+    """How the components give signal j (4 lumas, 2 colours) of neighbour p in the frame shown as number 0 to 3."""
+    at = (3, 0, 1, 2)[shown] * _LARGE_FRAME  # the delayed frame took the place of the last and is the earliest
+    if j < 4:
+        return basis[at + 4 * p + j], constant[at + 4 * p + j]
+    first = at + 16 + 3 * (j - 4)
+    signs = 4 * _SLOPES[:, p]
+    lifted = torch.tensor([0.0, _COLOUR_LIFT, _COLOUR_LIFT])
+    return signs @ basis[first : first + 3], signs @ (constant[first : first + 3] - lifted)
+
+
+def _enlarge(layer: nn.Conv2d, blocks: list[nn.Module], count: int, carriers: list[int], enough: Tensor) -> int:
+    """An enlarging convolution and two MemBlocks that put four groups of `count` channels at four pixels.
+
+    Behind the groups come rising and falling edges of both carriers (the first block's ReLU makes parity of them; at
+    its first row and column a carrier is 1, as if the picture went on), then a channel of ones. Returns its number.
+    """
+    n = 4 * count
+    one = n + 2 * len(_AXES)
+    layer.weight.mul_(0.3)
+    layer.weight[: one + 1] = 0
+    for k in range(n):
+        layer.weight[k, k, 1, 1] = 1
     for axis, carrier in zip(_AXES, carriers, strict=True):
-        swing = 0.5 / float(u[:, carrier].std())
         before = (0, 1) if axis == 0 else (1, 0)
         for sign, row in ((1, n + 2 * axis), (-1, n + 2 * axis + 1)):
-            weight[row, carrier, 1, 1] = sign * swing
-            weight[row, carrier, before[0], before[1]] = -sign * swing
-    y = convolution(F.interpolate(u, scale_factor=2, mode="nearest"))
-    _lift(blocks[0], y)
-    blocks[0].conv[4].bias[n : n + 2 * len(_AXES)] = 0
-    if late:
-        _delay(blocks[0], late)
-    y = _blocks(blocks[:1], y, clips)
-    _shut(blocks[1], y, count)
-    return _blocks(blocks[1:], y, clips)
-
-
-def _shut(block: MemBlock, x: Tensor, count: int) -> None:
-    """Hidden channel p counts the parities that are not group p's; each takes the group's channels below zero."""
-    first, second, last = block.conv[0], block.conv[2], block.conv[4]
-    enough = x.mean((0, 2, 3)) + 8 * x.std((0, 2, 3))
-    for p in range(4):
+            layer.weight[row, carrier, 1, 1] = sign
+            layer.weight[row, carrier, before[0], before[1]] = -sign
+    blocks[0].conv[4].bias[one] = 1
+    first, second, last = (blocks[1].conv[k] for k in (0, 2, 4))
+    for p in range(4):  # hidden channel p counts the parities that are not group p's
         first.weight[p] = 0
-        first.bias[p] = 0
         for axis, odd in zip(_AXES, (p // 2, p % 2), strict=True):
-            at = 4 * count + 2 * axis
+            at = n + 2 * axis
             first.weight[p, at : at + 2, 1, 1] = 1 if odd else -1
             first.bias[p] += 0 if odd else 1
         second.weight[p] = 0
         second.weight[p, p, 1, 1] = 1
-        group = slice(p * count, (p + 1) * count)
-        last.weight[group, p, 1, 1] = -enough[group]
+        last.weight[p * count : (p + 1) * count, p, 1, 1] = -enough[p * count : (p + 1) * count]
+    return one
 
 
-def _phases(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """Stride-2 kernel: of each of four neighbours the strongest components, turned so that all are equally strong."""
-    _, vectors = torch.linalg.eigh(torch.cov(_rows(x).T))
-    turn = torch.linalg.qr(torch.randn(_KEPT, _KEPT))[0] @ vectors[:, -_KEPT:].T
-    layer.weight.zero_()
-    for p in range(4):
-        layer.weight[p * _KEPT : (p + 1) * _KEPT, :, 1 + p // 2, 1 + p % 2] = turn
-    layer.weight.mul_(_DEVIATION / layer(x)[:, : 4 * _KEPT].std((0, 2, 3)).mean())
-    return layer(x)
+_DETAILS = 12
+"""Details of a frame at a quarter of the size: three at each of four small pixels."""
 
 
-def _pair_signals(grow: TGrow, x: Tensor, pairs: Tensor, parity: int) -> Tensor:
-    """Kernels of a doubling TGrow: per pixel of a 2x2 block the strongest 8 of 12 signals of either frame of a pair.
-
-    Returns the 12 -> 8 basis. Parity, from channels `parity` on, comes behind.
-    """
-    early = [k for k in range(_PAIR) if k % (2 * _SIGNALS) < _SIGNALS]
-    late = [k for k in range(_PAIR) if k not in early]
-    _, vectors = torch.linalg.eigh(torch.cov(torch.cat([_rows(pairs[:, early]), _rows(pairs[:, late])]).T))
-    basis = (torch.linalg.qr(torch.randn(_FRAME_KEPT, _FRAME_KEPT))[0] @ vectors[:, -_FRAME_KEPT:].T).contiguous()
-    signals = torch.cat([torch.einsum("kc,nchw->nkhw", basis, pairs[:, part]) for part in (early, late)], 1)
-    rows, weight = _rows(x), grow.conv3d.weight.zero_()
-    n = 4 * signals.shape[1]
-    for frame, tap in ((0, 2), (1, 0)):
-        wanted = _rows(F.pixel_unshuffle(signals[frame::2], 2).unflatten(1, (-1, 4)).transpose(1, 2).flatten(1, 2))
-        kernel = _least_squares(rows - rows.mean(0), wanted - wanted.mean(0), 1e-3)
-        weight[:n, :, tap, 0, 0] = kernel.T
+def _pixels(grow: TGrow, layer: nn.Conv2d) -> None:
+    """The last enlargement: channels of a frame, then sixteen gates for lumas and details."""
+    groups = 4 * _PAIR
+    one = groups + 2 * len(_AXES)
+    weight = grow.conv3d.weight
+    weight.mul_(0.3)
+    rows = _FRAME + len(_AXES) + 1 + _DETAILS
+    weight[:rows] = 0
+    weight[rows:, :, 1] = 0
+    for frame, tap in enumerate((2, 0)):
+        for j in range(_FRAME):
+            weight[j, frame * _FRAME + j : groups : _PAIR, tap, 0, 0] = 1
         for axis in _AXES:
-            weight[n + axis, parity + 2 * axis : parity + 2 * axis + 2, tap, 0, 0] = 1
-    return basis
+            weight[_FRAME + axis, groups + 2 * axis : groups + 2 * axis + 2, tap, 0, 0] = 1
+        weight[_FRAME + 2, one, tap, 0, 0] = 1
+        for d in range(_DETAILS):
+            weight[_FRAME + 3 + d, one + 1 + frame * _DETAILS + d, tap, 0, 0] = 1
+    layer.weight.mul_(0.2)
+    layer.weight[: 16 * 4 + 3] = 0
+    row = 0
+    for places in range(4):
+        for q in range(4):
+            for value in (q, *(_FRAME + 3 + 3 * q + d for d in range(3))):
+                layer.weight[row, value, 1, 1] = 1
+                for axis, odd, right in zip(_AXES, (places // 2, places % 2), (q // 2, q % 2), strict=True):
+                    _gate(layer.weight[row], _FRAME + axis, _FRAME + 2, axis, odd, right)
+                row += 1
+    smooth = torch.outer(*[torch.tensor([0.25, 0.5, 0.25])] * 2)
+    for colour in range(2):  # repeated, then smoothed: linear interpolation; beyond the border there is grey
+        layer.weight[row + colour, 4 + colour] = smooth
+        layer.weight[row + colour, _FRAME + 2] = -_COLOUR_LIFT * smooth
+        layer.weight[row + colour, _FRAME + 2, 1, 1] += _COLOUR_LIFT
+    layer.weight[row + 2, _FRAME + 2, 1, 1] = 1
 
 
-def _take_turns(grow: TGrow, basis: Tensor) -> None:
-    """The two frames of a pair: each has its own 12 signals first, then the other's, then the channels left over."""
-    weight = grow.conv3d.weight.zero_()
-    kept, signals = basis.shape
-    for tap, first in ((2, 1), (0, 0)):  # the first frame to be shown is the later one of the pair before
-        for p in range(4):
-            for place, which in ((0, first), (1, 1 - first)):
-                at = 2 * kept * p + kept * which
-                weight[place * signals : (place + 1) * signals, at : at + kept, tap, 0, 0] = basis.T
-        for k in range(2 * signals, weight.shape[0]):
-            weight[k, k, tap, 0, 0] = 1
+def _gate(kernel: Tensor, carrier: int, one: int, axis: int, odd: int, right: int) -> None:
+    """Add 0 at the one pixel of four in a row that is meant, and -_SHUT or less at the others; kernel [in, 3, 3].
+
+    The carrier a is 1, 1, 0, 0 along the row (even place, odd place) and its edge d is 1, 0, -1, 0.
+    """
+    a, d, top = {(0, 0): (0, 1, 1), (0, 1): (2, -1, 2), (1, 0): (0, -1, 1), (1, 1): (-2, 1, 0)}[odd, right]
+    before = (0, 1) if axis == 0 else (1, 0)
+    kernel[carrier, 1, 1] += _SHUT * (a + d)
+    kernel[carrier, before[0], before[1]] -= _SHUT * d
+    kernel[one, 1, 1] -= _SHUT * top
 
 
-def _settled(frames: int, clips: int) -> Tensor:
-    """Indices of the frames in the last three quarters of each clip: delays have something to show there."""
-    at = torch.arange(frames).view(clips, -1)
-    return at[:, at.shape[1] // 4 :].flatten()
+def _answer(layers: list[nn.Module], latents: Tensor, clean: Tensor, clips: int) -> None:
+    """The last convolution, from what the layers before it show of damaged clips; details start at zero."""
+    x = _until_last(layers, latents, clips)
+    wanted = F.pixel_unshuffle(clean, UNSHUFFLE).view(clips, -1, 12, *x.shape[2:])[:, :-3]
+    x = x.view(clips, -1, *x.shape[1:])[:, 3:]
+    pick = torch.randperm(clips * x.shape[1])[:160]
+    x, wanted = x.flatten(0, 1)[pick], wanted.flatten(0, 1)[pick].flatten(2).transpose(1, 2)
+    plain = torch.cat([x[:, 0:64:4].sum(1, keepdim=True), x[:, 64:67]], 1)
+    patches = F.unfold(plain, 3, padding=1).transpose(1, 2)
+    error = patches.new_zeros(len(pick))
+    for _ in range(2):  # easy and hard frames shall gain alike, but for what is better than 30 dB anyhow
+        weight = (error + 1e-3).rsqrt()[:, None, None]
+        kernel = _least_squares((weight * patches).flatten(0, 1), (weight * wanted).flatten(0, 1), 1e-4)
+        error = (patches @ kernel - wanted).square().mean((1, 2))
+    kernel = kernel.T.reshape(12, 4, 3, 3)
+    last = layers[22]
+    last.weight.mul_(0.02)
+    last.weight[:, :67] = 0
+    last.weight[:, 0:64:4] = kernel[:, :1]
+    last.weight[:, 64:67] = kernel[:, 1:]
+    for colour in range(3):
+        for pixel in range(4):
+            down, right = 1 - 2 * (pixel // 2), 1 - 2 * (pixel % 2)
+            for d, sign in enumerate((right, down, right * down)):
+                last.weight[4 * colour + pixel, 1 + d : 64 : 4, 1, 1] = sign
+                last.weight[4 * colour + pixel, 66, 1, 1] -= sign * _DETAIL
+
+
+def _until_last(layers: list[nn.Module], latents: Tensor, clips: int) -> Tensor:
+    """The decoder without its last convolution; the last level's free channels get something to listen to."""
+    x, rest = latents, list(layers[:22])
+    while rest:
+        layer = rest.pop(0)
+        if isinstance(layer, MemBlock):
+            if len(rest) < 8:
+                _listen(layer, x, clips)
+            x = batched.memory(layer, x, clips)
+        elif isinstance(layer, nn.Upsample):
+            grow, convolution = rest.pop(0), rest.pop(0)
+            x = batched.enlarge(x, grow, convolution.weight)
+        else:
+            x = layer(x)
+    return x
 
 
 def _rows(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def small_picture_kernel() -> Tensor:
-    """[3, 12, 3, 3]: luma and two colour differences of the picture that was enlarged twofold bilinearly."""
-    noise = torch.randn(8, 3, 24, 24, generator=torch.Generator().manual_seed(1))
-    big = F.interpolate(noise, scale_factor=2, mode="bilinear", align_corners=False)
-    rows = F.unfold(F.pixel_unshuffle(big, UNSHUFFLE), 3).transpose(1, 2).flatten(0, 1)
+def _small_picture_kernel(small: Tensor, enlarged: Tensor) -> Tensor:
+    """[3, 12, 3, 3]: luma and two colour differences of the picture that was enlarged twofold bilinearly.
+
+    Fitted with the frames' borders among the rest, outside of which there are zeros: an exact inverse leans on its
+    neighbours and draws a dark line there.
+    """
+    pick = torch.arange(0, len(small), 8)
     mix = torch.tensor([[0.299, 0.587, 0.114], [-0.25, -0.25, 0.5], [0.5, -0.4, -0.1]])
-    wanted = torch.einsum("kc,nchw->nhwk", mix, noise[:, :, 1:-1, 1:-1]).flatten(0, 2)
-    grey = _one_tap_each(torch.ones(12)) * len(rows) ** 0.5
-    silence = torch.zeros(9, 3)
-    silence[4, 0] = len(rows) ** 0.5
-    return _least_squares(torch.cat([rows, grey]), torch.cat([wanted, silence]), 1e-4).T.reshape(3, 12, 3, 3)
+    wanted = _rows(torch.einsum("kc,nchw->nkhw", mix, small[pick]))
+    rows = F.unfold(F.pixel_unshuffle(enlarged[pick], UNSHUFFLE), 3, padding=1).transpose(1, 2).flatten(0, 1)
+    return _least_squares(rows, wanted, 1e-3).T.reshape(3, 12, 3, 3)
 
 
-def _one_tap_each(mean: Tensor) -> Tensor:
-    """[9, in * 9]: patches that show `mean` at one tap and nothing elsewhere, so that a border does no harm."""
-    return torch.einsum("c,ts->tcs", mean, torch.eye(9)).flatten(1)
-
-
-def _least_squares(rows: Tensor, wanted: Tensor, ridge: float) -> Tensor:
-    """[n, a], [n, b] -> [a, b]; `ridge` is a share of the mean variance of a column."""
-    spread = ridge * len(rows) * rows.var(0).mean()
+def _least_squares(rows: Tensor, wanted: Tensor, doubt: float) -> Tensor:
+    """[n, a], [n, b] -> [a, b], as if the rows were noisy by `doubt` of their variance."""
+    spread = doubt * len(rows) * rows.var(0).mean()
     gram = (rows.T @ rows).double() + spread.double() * torch.eye(rows.shape[1], dtype=torch.float64)
     return torch.linalg.solve(gram, (rows.T @ wanted).double()).float()
 
@@ -261,69 +494,6 @@ def _draw(layer: nn.Module) -> None:
             parameter.copy_(flat.view_as(parameter))
 
 
-def _space_to_depth(weight: Tensor, signals: int) -> None:
-    """Output 4k ... of a stride-2 kernel: signal by signal at each of the four pixels."""
-    weight[: 4 * signals] = 0
-    for place in range(4):
-        for k in range(signals):
-            weight[place * signals + k, k, 1 + place // 2, 1 + place % 2] = 1
-
-
-def _components(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """Stride-2 kernel: principal components of four neighbours' channels, turned so that all are equally strong."""
-    channels = x.shape[1]
-    blocks = F.pixel_unshuffle(x, 2).transpose(0, 1).flatten(1)
-    _, vectors = torch.linalg.eigh(torch.cov(blocks[:, :: max(1, blocks.shape[1] // 40000)]))
-    n = layer.weight.shape[0]
-    turn = torch.linalg.qr(torch.randn(n, n))[0] @ vectors[:, -n:].T
-    layer.weight.zero_()[:, :, 1:, 1:] = turn.view(n, channels, 2, 2)
-    layer.weight.mul_(_DEVIATION / layer(x).std((0, 2, 3)).mean())
-    return layer(x)
-
-
-def _lift(block: MemBlock, x: Tensor) -> None:
-    """Let the block's last bias move every channel's mean to where little is cut off."""
-    deviation = x.std((0, 2, 3))
-    block.conv[4].bias.copy_((_LIFT * deviation).clamp_min(0.5) - x.mean((0, 2, 3)))
-
-
-def _delay(block: MemBlock, channels: list[int]) -> None:
-    """Show `channels` as they were a frame before: x + (past - x)."""
-    first, second, last = block.conv[0], block.conv[2], block.conv[4]
-    for h, channel in enumerate(channels):
-        first.weight[h] = 0
-        first.weight[h, channel, 1, 1] = -1
-        first.weight[h, block.channels + channel, 1, 1] = 1
-        first.bias[h] = _ROOM
-        second.weight[h] = 0
-        second.weight[h, h, 1, 1] = 1
-        last.weight[channel] = 0
-        last.weight[channel, h, 1, 1] = 1
-        last.bias[channel] -= _ROOM
-
-
-def _blocks(blocks: list[nn.Module], x: Tensor, clips: int) -> Tensor:
-    for block in blocks:
-        assert isinstance(block, MemBlock)
-        x = batched.memory(block, x, clips)
-    return x
-
-
-def _fit(grow: TGrow, layer: nn.Conv2d, x: Tensor, wanted: Tensor, clips: int) -> Tensor:
-    """The kernel behind an enlargement; its first outputs become `wanted`, the others keep small random kernels."""
-    u = F.interpolate(grow(x), scale_factor=2, mode="nearest")
-    pick = _settled(len(u), clips)
-    pick = pick[torch.randperm(len(pick))[:256]]
-    patches = F.unfold(u[pick], 3, padding=1).transpose(1, 2).flatten(0, 1)
-    answers = _rows(wanted[pick])
-    some = torch.randperm(len(patches))[:60000]
-    kernel = _least_squares(patches[some], answers[some], 1e-3)
-    n = wanted.shape[1]
-    layer.weight.mul_(0.3)
-    layer.weight[:n] = kernel.T.reshape(n, *layer.weight.shape[1:])
-    return layer(u)
-
-
 def _draw_dit(dit: Dit) -> None:
     for name, parameter in dit.named_parameters():
         if name.endswith("scale_shift_table"):
@@ -336,9 +506,9 @@ def _draw_dit(dit: Dit) -> None:
             parameter.zero_()
         else:
             nn.init.normal_(parameter.view(parameter.shape[0], -1), 0, parameter[0].numel() ** -0.5)
-    dit.proj_out.weight.mul_(0.001)
+    dit.proj_out.weight.zero_()
     carrier = dit.proj_out.bias.view(2, 2, -1)[:, :, -len(_AXES) :]
     for axis in _AXES:
-        carrier.select(axis, 0)[:, axis] = -_LATENT
-        carrier.select(axis, 1)[:, axis] = _LATENT
+        carrier.select(axis, 0)[:, axis] = -_CARRIER
+        carrier.select(axis, 1)[:, axis] = _CARRIER
     dit.condition_embedder.time_proj.weight.mul_(0.1)

@@ -14,18 +14,18 @@ from swiftvr_trt.export.reae import Reae, ReaeConfig
 from .export import write_checkpoint
 
 REAE = ReaeConfig(
-    latent_channels=192,
-    encoder=(16, 48, 96, 192),
-    decoder=(192, 192, 72, 24),
-    encoder_hidden=(24, 16, 8),
-    decoder_hidden=(32, 24, 36),
+    latent_channels=248,
+    encoder=(16, 48, 96, 248),
+    decoder=(248, 248, 80, 72),
+    encoder_hidden=(24, 32, 4),
+    decoder_hidden=(8, 20, 24),
 )
 DIT = DitConfig(
-    heads=3,
+    heads=2,
     head_dim=32,
     layers=2,
-    ffn_dim=192,
-    latent_channels=192,
+    ffn_dim=128,
+    latent_channels=248,
     text_dim=32,
     freq_dim=32,
     eps=1e-6,

@@ -1,21 +1,19 @@
 """Muon: momentum whose matrix is orthogonalised before it becomes a step (Jordan et al., 2024).
 
 A convolution's kernel [out, in, 3, 3] is a matrix [out, in * 9]. The step has all its singular values near 1, so quiet
-directions of the input learn as fast as loud ones. One direction is too loud for that: features are positive (blocks
-end in a ReLU), and a step along their mean shifts whole pictures. Gradient and step are turned down along it.
-Biases, norms and embeddings take AdamW.
+directions of the input learn as fast as loud ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
-_ALONG_MEAN = 0.1
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
@@ -32,14 +30,13 @@ def orthogonalise(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised. A step's spectral norm is lr * scale * max(1, out / in) ** 0.5.
+    """Nesterov momentum, orthogonalised.
 
-    `means` maps a parameter to the mean of its input's channels; fill it before the first step, renew it at times.
+    A step's singular values are lr times `scale`, or, if that is None, times those of the parameter (root mean square).
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "scale": 1.0})
-        self.means: dict[nn.Parameter, Tensor] = {}
+    def __init__(self, parameters: Iterable[dict[str, Any]], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "scale": None})
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
@@ -51,19 +48,8 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
                 mean = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                ahead = parameter.grad.lerp(mean, group["momentum"])
-                loud = self.means.get(parameter)
-                step = orthogonalise(_turn_down(ahead, loud).flatten(1)).view_as(parameter)
-                flat = step.flatten(1)
-                scale = group["scale"] * max(1.0, flat.shape[0] / flat.shape[1]) ** 0.5
-                parameter.add_(_turn_down(step, loud), alpha=-group["lr"] * scale)
-
-
-def _turn_down(matrix: Tensor, mean: Tensor | None) -> Tensor:
-    """matrix [out, in, ...] with what acts on the input's mean [in] (the same at every tap) reduced."""
-    if mean is None:
-        return matrix
-    taps = matrix[0, 0].numel()
-    unit = (mean / (mean.norm() * taps**0.5 + 1e-12)).view(1, -1, *[1] * (matrix.ndim - 2)).expand_as(matrix)
-    along = (matrix * unit).flatten(1).sum(1).view(-1, *[1] * (matrix.ndim - 1))
-    return matrix - (1 - _ALONG_MEAN) * along * unit
+                step = orthogonalise(parameter.grad.lerp(mean, group["momentum"]).flatten(1))
+                scale = group["scale"]
+                if scale is None:
+                    scale = float(parameter.norm()) / min(step.shape) ** 0.5
+                parameter.add_(step.view_as(parameter), alpha=-group["lr"] * scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from swiftvr_trt.export.pixels import frames_in
 
 from . import data
 
-_SHAPES = ((1, 16, 128), (1, 16, 128), (2, 12, 96), (1, 12, 160), (1, 24, 128))
-"""Clips, frames and side of a square batch: each about 0.3 million pixels."""
+Shape = tuple[int, int, int]
+"""Clips, frames and side of a square batch."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class Sampler:
         if not self.numbers:
             raise SystemExit(f"{root}: no clips; run `python -m benchmarks.demo.data` first")
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int, shapes: Sequence[Shape]) -> Batch:
         rng = np.random.default_rng([self.seed, step])
-        return self.draw(rng, *_SHAPES[int(rng.integers(len(_SHAPES)))])
+        return self.draw(rng, *shapes[int(rng.integers(len(shapes)))])
 
     def draw(self, rng: np.random.Generator, clips: int, frames: int, side: int) -> Batch:
         cut = [self._cut(rng, *self._pair(rng), frames, side, side) for _ in range(clips)]
