@@ -20,7 +20,7 @@ from torch import Tensor
 from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock, Reae, TGrow
 
 from . import batch as batched
-from . import init
+from .layout import FRAME, KEPT, LARGE_FRAME, PAIR
 from .means import input_means
 
 _FRAMES = 4
@@ -40,16 +40,16 @@ def bottleneck(reae: Reae) -> Bottleneck:
     """Read off the kernels that `init.py` wrote."""
     down, pick = (reae.encoder[k].get_parameter("weight") for k in (8, 13))
     grow = reae.decoder[13].get_parameter("conv3d.weight")
-    signals, kept, pair = 88, init.KEPT, 12
-    order = [slot * 6 + j for slot in _SLOTS for j in range(6)]
+    signals, kept, pair = _FRAMES * LARGE_FRAME, KEPT, PAIR
+    order = [slot * FRAME + j for slot in _SLOTS for j in range(FRAME)]
     collect = down[:signals, order][:, :, 1:, 1:].flatten(1)  # [88, (frame, signal, place)]
     lifted = down[:signals, 24, 1, 1]
     turn, lift = pick[:kept, :signals, 1, 1], pick[:kept, signals, 1, 1]
     rows = [
-        (tap, place * pair + frame * 6 + j)
+        (tap, place * pair + frame * FRAME + j)
         for tap in (2, 0)
         for frame in range(2)
-        for j in range(6)
+        for j in range(FRAME)
         for place in range(4)
     ]
     back = torch.stack([grow[row, :kept, tap, 0, 0] for tap, row in rows])

@@ -33,7 +33,8 @@ from swiftvr_trt.export.reae import MemBlock
 
 from . import batch as batched
 from . import outer
-from .init import frozen, initialise
+from .init import initialise
+from .layout import frozen
 from .model import Model
 from .muon import Muon
 from .sample import Batch, Sampler, Shape

@@ -1,0 +1,90 @@
+"""Which channel of the demonstration network holds what, and what of it training leaves alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from swiftvr_trt.export.reae import Reae
+
+KEPT = 60
+"""Components kept of the 88 signals of a place at an eighth of the size."""
+LUMA_LIFT = 0.25
+COLOUR_LIFT = 0.75
+"""Added to what may be negative, because features are not."""
+FRAME = 6
+"""Signals of a frame at a quarter of the size: 4 lumas, 2 colours."""
+PAIR = 2 * FRAME
+LARGE_FRAME = 22
+"""The same at an eighth: 16 lumas, then of each colour the mean and two slopes."""
+DETAILS = 12
+"""Details of a frame at a quarter of the size: three at each of four small pixels."""
+STRONGEST = 0.5
+"""Deviation of the strongest component among the features at a sixteenth."""
+AXES = (0, 1)
+SLOPES = torch.tensor([[0.25] * 4, [0.25, -0.25, 0.25, -0.25], [0.25, 0.25, -0.25, -0.25]])
+"""[3, 4]: mean and slopes of four neighbours (row by row)."""
+
+
+def frozen(reae: Reae) -> dict[nn.Parameter, Tensor]:
+    """What training leaves as it is: 0 for entries that copy, delay or gate, 1 for those that learn.
+
+    Kernels that pass the picture on are right from the start and delicate; a learner has enough room beside them, in
+    the residual branches and in channels left over.
+    """
+    encoder, decoder = list(reae.encoder), list(reae.decoder)
+    components, carriers = 4 * KEPT, len(AXES)
+    groups = 4 * PAIR
+    place, pair = components + 2 * carriers + 1, groups + 2 * carriers + 1
+    kept: dict[nn.Parameter, Tensor] = {}
+    for layer, rows in (
+        (encoder[0], 4),
+        (encoder[2], 7),
+        (encoder[3], PAIR + 1),
+        (encoder[7], 2 * PAIR + 1),
+        (encoder[8], 4 * LARGE_FRAME + 1),
+        (encoder[12], None),
+        (encoder[13], components + 1),
+        (encoder[17], components),
+        (decoder[1], components),
+        (decoder[7], None),
+        (decoder[8], place),
+        (decoder[13], groups + carriers + 1),
+        (decoder[14], None),
+        (decoder[19], FRAME + carriers + 1 + DETAILS),
+        (decoder[20], 16 * 4 + 3),
+    ):
+        for parameter in layer.parameters():
+            kept[parameter] = torch.ones_like(parameter)
+            kept[parameter][:rows] = 0
+    for layer in (encoder[17], decoder[1]):
+        for parameter in layer.parameters():
+            kept[parameter][-carriers:] = 0
+    for blocks, hidden, silent in (
+        (encoder[4:7], {0: PAIR + 1}, slice(PAIR, PAIR + 1)),
+        (encoder[9:12], {0: LARGE_FRAME + 1}, slice(4 * LARGE_FRAME, 4 * LARGE_FRAME + 1)),
+        (encoder[14:17], {}, slice(components, components + 1)),
+        (decoder[3:6], {0: 3 * carriers}, slice(-carriers, None)),
+        (decoder[9:12], {1: 4}, slice(components, place)),
+        (decoder[15:18], {1: 4}, slice(groups, pair)),
+    ):
+        for number, block in enumerate(blocks):
+            used = hidden.get(number, 0)
+            for place_of, layer in enumerate((block.conv[0], block.conv[2], block.conv[4])):
+                for parameter in layer.parameters():
+                    kept[parameter] = torch.ones_like(parameter)
+                    kept[parameter][silent if place_of == 2 else slice(used)] = 0
+            kept[block.conv[4].weight][:, :used] = 0
+    return kept
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """[N, C, h, w] -> [N * h * w, C]."""
+    return x.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def least_squares(rows: Tensor, wanted: Tensor, doubt: float) -> Tensor:
+    """[n, a], [n, b] -> [a, b], as if the rows were noisy by `doubt` of their variance."""
+    spread = doubt * len(rows) * rows.var(0).mean()
+    gram = (rows.T @ rows).double() + spread.double() * torch.eye(rows.shape[1], dtype=torch.float64)
+    return torch.linalg.solve(gram, (rows.T @ wanted).double()).float()
