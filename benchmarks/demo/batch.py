@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from swiftvr_trt.export.dit import Dit
 from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock, Reae, TGrow
 
+LAG = 3
+"""The decoder's output frame j shows input frame j - LAG."""
+
 
 def memory(block: MemBlock, x: Tensor, batch: int) -> Tensor:
     """A MemBlock on clips that start here: before the first frame there is nothing."""

@@ -33,14 +33,13 @@ from swiftvr_trt.export.reae import MemBlock
 
 from . import batch as batched
 from . import outer
+from .batch import LAG
 from .init import initialise
 from .layout import frozen
 from .model import Model
 from .muon import Muon
 from .sample import Batch, Sampler, Shape
 
-LAG = 3
-"""The decoder's output frame j shows input frame j - LAG."""
 _OUTER: Sequence[Shape] = ((4, 12, 96), (8, 12, 64), (3, 16, 96), (2, 16, 128))
 _WHOLE: Sequence[Shape] = ((2, 16, 128), (3, 12, 128), (4, 12, 96))
 _AVERAGE = 0.998

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.demo import batch, outer
+from benchmarks.demo.batch import LAG
 from benchmarks.demo.init import initialise
 from benchmarks.demo.layout import frozen
 from benchmarks.demo.model import Model
 from benchmarks.demo.muon import Muon, orthogonalise
-from benchmarks.demo.train import LAG
 from swiftvr_trt.export.reae import Reae
 
 from ..mini import NARROW
