@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -60,6 +61,15 @@ def run(command: click.Command, name: str) -> None:
         fail(f"internal error: {type(error).__name__}: {error} (run again with --debug and report what it prints)")
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+cache_option = click.option(
+    "--cache",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    envvar="SWIFTVR_CACHE",
+    help="Where built bundles are kept.  [default: $SWIFTVR_CACHE, or the user's cache directory]",
+)
 
 
 class Sectioned(click.Command):

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .machine import DRIVERS, load_library
+from .machine import DRIVERS, GET_DRIVER, load_library
 from .targets import TARGETS
 
 _PACKAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -25,7 +25,7 @@ _PACKAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
 _CORE = ("numpy", "av", "click", "rich", "platformdirs")
 _DECODER = {"Windows": "nvcuvid.dll", "Linux": "libnvcuvid.so.1"}
 _ENCODER = {"Windows": "nvEncodeAPI64.dll", "Linux": "libnvidia-encode.so.1"}
-_DRIVER, _GET_DRIVER = "NVIDIA driver (to run)", "https://www.nvidia.com/drivers"
+_DRIVER = "NVIDIA driver (to run)"
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _target(name: str, extra: str, ready: bool, installed: Mapping[str, str | No
         missing.append("onnxruntime out of the way")
     if name != "cpu" and not driver:
         missing.append(_DRIVER)
-        remedy = remedy or _GET_DRIVER
+        remedy = remedy or GET_DRIVER
     note = "" if ready else "not yet"
     return Purpose(f"target {name}", ready and not missing, tuple(missing), remedy, note)
 
@@ -129,7 +129,7 @@ def _video(name: str, codec: str, libraries: Mapping[str, str], driver: bool) ->
         remedy = "pip install --force-reinstall av"
     if not driver:
         missing.append(_DRIVER)
-        remedy = remedy or _GET_DRIVER
+        remedy = remedy or GET_DRIVER
     elif not _loads(libraries):
         missing.append(f"{libraries.get(platform.system(), libraries['Linux'])} of the NVIDIA driver")
         remedy = remedy or "in a container: NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 
+GET_DRIVER = "https://www.nvidia.com/drivers"
 DRIVERS = {"Windows": "nvcuda.dll", "Linux": "libcuda.so.1"}
 _PACKAGES_FOR = range(12, 20)
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR

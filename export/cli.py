@@ -14,7 +14,7 @@ import click
 from .. import console
 from ..engines.manifest import QUANTISED
 from ..engines.targets import TARGETS
-from .options import SECTIONS, SECTIONS_OF_ENGINES, cache_option, recipe_options
+from .options import SECTIONS, SECTIONS_OF_ENGINES, recipe_options
 
 if TYPE_CHECKING:
     from ..engines.bundle import Bundle
@@ -91,7 +91,7 @@ def onnx(output: Path, resolution: str, **options: Any) -> None:
     type=click.Path(path_type=Path),
     help="Directory of the bundle.  [default: the cache, where swiftvr-run finds it]",
 )
-@cache_option
+@console.cache_option
 @click.option(
     "--keep-onnx", metavar="DIR", type=click.Path(path_type=Path), help="Keep the graphs that engines are made of."
 )
@@ -222,7 +222,7 @@ def inspect(bundle: Path, as_json: bool, kernels: bool, picture: Path | None, in
 
 @command.command(short_help="Say what this machine can build and run.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@cache_option
+@console.cache_option
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
 def doctor(as_json: bool, cache: Path | None) -> None:
     """List what is installed, what is missing for which target, and how to get it."""

@@ -21,15 +21,6 @@ SECTIONS_OF_ENGINES = {
 }
 
 
-cache_option = click.option(
-    "--cache",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    envvar="SWIFTVR_CACHE",
-    help="Where built bundles are kept.  [default: $SWIFTVR_CACHE, or the user's cache directory]",
-)
-
-
 def recipe_options(function: Any) -> Any:
     """The options that say what a bundle is to be, shared by `onnx` and `build-engine`."""
     for option in (

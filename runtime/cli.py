@@ -85,13 +85,7 @@ _SECTIONS = {
     show_default=True,
     help="Frames that are restored together, a multiple of 4. Fewer take less memory.",
 )
-@click.option(
-    "--cache",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    envvar="SWIFTVR_CACHE",
-    help="Where built bundles are kept.  [default: $SWIFTVR_CACHE, or the user's cache directory]",
-)
+@console.cache_option
 @click.option(
     "--codec", metavar="NAME", help="FFmpeg's encoder, e.g. libx265, or ffv1 without loss.  [default: libx264]"
 )

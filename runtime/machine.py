@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..engines.bundle import Bundle
-from ..engines.machine import first_driver, version
+from ..engines.machine import GET_DRIVER, first_driver, version
 from ..errors import BundleError, MachineError
-
-_GET_DRIVER = "https://www.nvidia.com/drivers"
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,12 @@ def _check_driver(bundle: Bundle, here: Machine) -> None:
     if _newer(here.library_cuda, driver):
         raise MachineError(
             f"the NVIDIA driver is for CUDA {driver}, {_package(here, here.library_cuda)} needs a driver for CUDA "
-            f"{here.library_cuda}; update the driver to {first_driver(here.library_cuda or '')}: {_GET_DRIVER}"
+            f"{here.library_cuda}; update the driver to {first_driver(here.library_cuda or '')}: {GET_DRIVER}"
         )
     if _newer(manifest.driver_cuda, driver):
         raise BundleError(
             f"{bundle.path}: built where the driver was for CUDA {manifest.driver_cuda}, the driver here is for CUDA "
-            f"{driver}, and engines may need what theirs had; update the driver ({_GET_DRIVER}), or on this machine "
+            f"{driver}, and engines may need what theirs had; update the driver ({GET_DRIVER}), or on this machine "
             f"{_rebuild(bundle)}"
         )
 

@@ -1,12 +1,14 @@
-"""Recipe of the demonstration checkpoint in `export/demo`: see `docs/demo-model.md`.
+"""Recipe of the demonstration checkpoint: see `docs/demo-model.md`.
 
 data     photographs become moving clips with a known clean picture
 degrade  clean frames become what a bad camera and a stingy encoder leave of them
 sample   cuts the clips into batches
 model    the member's sizes
-init     a start that already reconstructs: copies, principal components and least squares instead of noise
+layout   which channel holds what, and what training leaves alone
+init     a start that already passes the picture through; start_encoder is its first half
 batch    several clips through the stateful network at once
-muon     the optimiser, and means, what it needs to know of the features
+outer    the finest levels alone, which train first; means, what it needs to know of the features
+muon     the optimiser of the residual branches
 train    the loop; resumable
 export   writes the checkpoint in the published layout
 plot     the logs of all attempts, drawn

@@ -23,13 +23,14 @@ LAG = 3
 """The decoder's output frame j shows input frame j - LAG."""
 
 
-def memory(block: MemBlock, x: Tensor, batch: int) -> Tensor:
-    """A MemBlock on clips that start here: before the first frame there is nothing."""
+def memory(block: MemBlock, x: Tensor, batch: int, bias: Tensor | None = None) -> Tensor:
+    """A MemBlock on clips that start here: before the first frame there is nothing. `bias` replaces the first one."""
     first, n = block.conv[0], block.channels
     weight = first.get_parameter("weight")
+    bias = first.get_parameter("bias") if bias is None else bias
     both = F.conv2d(x, torch.cat([weight[:, :n], weight[:, n:]]), padding=1)
     now, later = both.view(batch, -1, *both.shape[1:]).split(weight.shape[0], dim=2)
-    y = now + F.pad(later[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)) + first.get_parameter("bias").to(now)[:, None, None]
+    y = now + F.pad(later[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)) + bias.to(now)[:, None, None]
     y = F.relu(y.flatten(0, 1))
     return F.relu(block.conv[2:](y) + x)
 

@@ -103,15 +103,14 @@ def _draw_dit(dit: Dit) -> None:
     dit.condition_embedder.time_proj.weight.mul_(0.1)
 
 
-def _begin_learning(layers: list[nn.Module], x: Tensor, clips: int) -> Tensor:
-    """Give free hidden channels something to listen to; returns what comes out behind the layers."""
+def _begin_learning(layers: list[nn.Module], x: Tensor, clips: int) -> None:
+    """Give free hidden channels something to listen to; x: what the first layer sees."""
     for layer in layers:
         if isinstance(layer, MemBlock):
             _listen(layer, x, clips)
             x = batched.memory(layer, x, clips)
         else:
             x = layer(x)
-    return x
 
 
 def _listen(block: MemBlock, x: Tensor, clips: int) -> None:

@@ -1,4 +1,4 @@
-"""Means of what every convolution of the autoencoder sees, for the optimiser."""
+"""Means of what the first kernels of MemBlocks see, for `outer.Centred`."""
 
 from __future__ import annotations
 
@@ -7,26 +7,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from swiftvr_trt.export.reae import Reae, TGrow
+from swiftvr_trt.export.reae import MemBlock, Reae
 
 
-def input_means(reae: Reae, frames: Tensor) -> dict[nn.Parameter, Tensor]:
-    """frames [4k, 3, H, W] of one clip -> for each kernel the mean of its input's channels [in]."""
-    means: dict[nn.Parameter, Tensor] = {}
+def input_means(reae: Reae, frames: Tensor) -> dict[MemBlock, Tensor]:
+    """frames [4k, 3, H, W], taken for one clip -> for each block the mean of what its first kernel sees [in]."""
+    means: dict[MemBlock, Tensor] = {}
     hooks = []
 
-    def watch(parameter: nn.Parameter) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def watch(block: MemBlock) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def see(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            means[parameter] = inputs[0].mean((0, 2, 3))
+            means[block] = inputs[0].mean((0, 2, 3))
 
         return see
 
-    for layer in reae.modules():
-        if isinstance(layer, nn.Conv2d):
-            hooks.append(layer.register_forward_pre_hook(watch(layer.weight)))
-        elif isinstance(layer, TGrow):
-            (parameter,) = layer.parameters()
-            hooks.append(layer.register_forward_pre_hook(watch(parameter)))
+    for block in reae.modules():
+        if isinstance(block, MemBlock):
+            hooks.append(block.conv[0].register_forward_pre_hook(watch(block)))
     height, width = frames.shape[2] // 16, frames.shape[3] // 16
     with torch.no_grad():
         latents, _ = reae.encoder(frames, reae.encoder.initial_state(height, width))

@@ -84,12 +84,16 @@ class Centred:
 
     def __init__(self, reae: Reae, frames: Tensor) -> None:
         means = input_means(reae, frames)
-        self._means = [means[block.conv[0].weight] for block in _blocks(reae)]
+        self._means = [means[block] for block in _blocks(reae)]
 
     def shifts(self, reae: Reae) -> list[Tensor]:
         """What the means add before the ReLU, block by block [hidden]."""
         pairs = zip(_blocks(reae), self._means, strict=True)
         return [block.conv[0].weight.sum((2, 3)) @ mean for block, mean in pairs]
+
+    def biases(self, reae: Reae) -> list[Tensor]:
+        """The real biases while those that are kept are unfolded."""
+        return [block.conv[0].bias - shift for block, shift in zip(_blocks(reae), self.shifts(reae), strict=True)]
 
     @torch.no_grad()
     def fold(self, reae: Reae, sign: int) -> None:
@@ -102,27 +106,18 @@ def _blocks(reae: Reae) -> list[MemBlock]:
     return [block for block in (*list(reae.encoder)[4:7], *list(reae.decoder)[15:18]) if isinstance(block, MemBlock)]
 
 
-def _memory(block: MemBlock, x: Tensor, batch: int, shift: Tensor) -> Tensor:
-    """`batch.memory` with a bias that makes up for the means."""
-    first, n = block.conv[0], block.channels
-    both = F.conv2d(x, torch.cat([first.weight[:, :n], first.weight[:, n:]]), padding=1)
-    now, later = both.view(batch, -1, *both.shape[1:]).split(first.weight.shape[0], dim=2)
-    y = now + F.pad(later[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)) + (first.bias - shift).to(now)[:, None, None]
-    return F.relu(block.conv[2:](F.relu(y.flatten(0, 1))) + x)
-
-
 def restore(reae: Reae, damaged: Tensor, batch: int, centred: Centred, through: Bottleneck) -> Tensor:
     """frames [B * T, 3, H, W] -> frames of the same shape, three frames late, not clamped."""
     with torch.autocast("cpu", enabled=False):
-        shifts = iter(centred.shifts(reae))
+        biases = iter(centred.biases(reae))
     x = F.pixel_unshuffle(damaged, UNSHUFFLE).contiguous(memory_format=torch.channels_last)
     for layer in list(reae.encoder)[:7]:
-        x = _memory(layer, x, batch, next(shifts)) if isinstance(layer, MemBlock) else layer(x)
+        x = batched.memory(layer, x, batch, next(biases)) if isinstance(layer, MemBlock) else layer(x)
     with torch.autocast("cpu", enabled=False):
         x = places(squeeze(through, x[:, :12].float(), batch), reae.config.decoder[2])
     x = x.contiguous(memory_format=torch.channels_last)
     for block in _blocks(reae)[3:]:
-        x = _memory(block, x, batch, next(shifts))
+        x = batched.memory(block, x, batch, next(biases))
     grow, convolution = reae.decoder[19], reae.decoder[20]
     assert isinstance(grow, TGrow)
     x = batched.enlarge(x, grow, convolution.get_parameter("weight"))

@@ -6,8 +6,9 @@
 
 First the outer levels alone (`outer.py`), where the picture is fine and a step is cheap; then the whole network, end to
 end, with the autoencoder's state carried and the transformer seeing one or two chunks. `--work` holds `state.pt`
-(weights, average, optimiser, step), `log.csv`, and `checkpoint/` in the published layout with the averaged weights in
-F16. The loss of a frame is what the yardstick measures, so that easy and hard frames weigh the same:
+(weights, average, optimiser, step), a log per stage (`outer.csv`, `whole.csv`), and `checkpoint/` in the published
+layout with the averaged weights in F16. The loss of a frame is what the yardstick measures, so that easy and hard
+frames weigh the same:
 
     log(mean square error) / 2 + 0.1 * log(mean square error of the change from frame to frame) / 2
 

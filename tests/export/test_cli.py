@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from swiftvr_trt import Bundle, MisuseError, Resolution, Restorer, console
 from swiftvr_trt.engines.cache import BundleCache
 from swiftvr_trt.engines.manifest import MANIFEST
-from swiftvr_trt.export.checkpoint import REAE
 from swiftvr_trt.export.cli import command
 from swiftvr_trt.export.tracing import WEIGHTS
 from swiftvr_trt.export.verify import picture
+
+from ..mini import other_weights
 
 SIZE = ("--resolution", "45x37", "--clip-len", "4")
 
@@ -229,10 +229,7 @@ def test_verify_fails_a_bundle_whose_weights_were_tampered_with(cli: Call, bundl
 def test_verify_fails_a_bundle_of_other_weights_that_claims_this_checkpoint(
     cli: Call, tmp_path: Path, bundle: Path, mini_checkpoint: Path
 ) -> None:
-    other = Path(shutil.copytree(mini_checkpoint, tmp_path / "other"))
-    tensors = load_file(other / REAE)
-    tensors["decoder.22.bias"] += 0.02
-    save_file(tensors, other / REAE)
+    other = other_weights(mini_checkpoint, tmp_path / "other")
     assert "verify it against its own" in cli("verify", bundle, "--checkpoint", other).error
     falsify(bundle, BundleCache(tmp_path / "cache").checkpoint_digest(other))
     said = cli("verify", bundle, "--checkpoint", other, "--frames", 5)
