@@ -1,15 +1,14 @@
 """Recipe of the demonstration checkpoint: see `docs/demo-model.md`.
 
-data     photographs become moving clips with a known clean picture
-degrade  clean frames become what a bad camera and a stingy encoder leave of them
-sample   cuts the clips into batches
-model    the member's sizes
-layout   which channel holds what, and what training leaves alone
-init     a start that already passes the picture through; start_encoder is its first half
-batch    several clips through the stateful network at once
-outer    the finest levels alone, which train first; means, what it needs to know of the features
-muon     the optimiser of the residual branches
-train    the loop; resumable
-export   writes the checkpoint in the published layout
-plot     the logs of all attempts, drawn
+data           photographs in motion and real video become clips with a known clean picture
+degrade        clean frames become what a bad camera and a stingy encoder leave of them
+sample         cuts the clips into batches
+model          the member's sizes
+layout         which channel holds what, and what training leaves alone
+denoiser       what restores; it is trained alone
+init           a network that else passes the picture through; start_encoder is its first half
+batch          several clips through the stateful network at once
+train          the loop; resumable
+export         writes the checkpoint in the published layout
+plot           the logs of all attempts, drawn
 """

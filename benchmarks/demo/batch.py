@@ -23,11 +23,15 @@ LAG = 3
 """The decoder's output frame j shows input frame j - LAG."""
 
 
-def memory(block: MemBlock, x: Tensor, batch: int, bias: Tensor | None = None) -> Tensor:
-    """A MemBlock on clips that start here: before the first frame there is nothing. `bias` replaces the first one."""
+def past(x: Tensor, batch: int) -> Tensor:
+    """What lay a frame before: [B * T, C, h, w] -> the same shape, with zeros at the beginning of every clip."""
+    return F.pad(x.view(batch, -1, *x.shape[1:])[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)).flatten(0, 1)
+
+
+def memory(block: MemBlock, x: Tensor, batch: int) -> Tensor:
+    """A MemBlock on clips that start here: before the first frame there is nothing."""
     first, n = block.conv[0], block.channels
-    weight = first.get_parameter("weight")
-    bias = first.get_parameter("bias") if bias is None else bias
+    weight, bias = first.get_parameter("weight"), first.get_parameter("bias")
     both = F.conv2d(x, torch.cat([weight[:, :n], weight[:, n:]]), padding=1)
     now, later = both.view(batch, -1, *both.shape[1:]).split(weight.shape[0], dim=2)
     y = now + F.pad(later[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)) + bias.to(now)[:, None, None]

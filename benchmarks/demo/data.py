@@ -1,23 +1,29 @@
-"""Photographs become moving clips whose clean picture is known.
+"""Clips whose clean picture is known: half from photographs that are set in motion, half from real video.
 
 A photograph is shrunk until it is sharp, then a camera with a smooth random path (sub-pixel shifts, zoom, turn, shake)
-looks at it. A third of the clips also have a second photograph moving in front, cut out by a soft blob, so that some
-things are uncovered. Damaged by `degrade.py` and written to disk as
+looks at it. A third of these clips also have a second photograph moving in front, cut out by a soft blob, so that some
+things are uncovered. A clip of video is a part of it, shrunk a little. What moves in a photograph moves as a whole, and
+a network that has seen nothing else mistakes the motion of real things for noise. Damaged by `degrade.py` and written
+to disk as
 
     DIR/00012.hr.npy   uint8 [24, H, W, 3]        clean
-    DIR/00012.lr.npy   uint8 [24, H/2, W/2, 3]    damaged
+    DIR/00012.mr.npy   uint8 [24, H/2, W/2, 3]    blurred and halved
+    DIR/00012.lr.npy   uint8 [24, H/2, W/2, 3]    then noisy and compressed
 
-    python -m benchmarks.demo.data --photos /tmp/demo-data/photos --out /tmp/demo-data/clips --count 1200
+    python -m benchmarks.demo.data --photos PHOTOS --videos VIDEOS --out CLIPS --count 1200
 
-Clip number k depends on the photographs and on k alone, so several processes may share the work (--start, --step).
+Clip number k depends on the photographs, the videos and on k alone, so several processes may share the work (--start,
+--step). Even numbers are photographs.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+import av
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -30,9 +36,24 @@ Frames = NDArray[np.uint8]
 
 CLIP_FRAMES = 24
 SIDE = 256
+
+
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _MIN_BYTES = 100_000
 _LONGEST = 3000
+_MOST_FRAMES = 600
+_VIDEOS = {
+    "VID_20191220_170832.mp4",
+    "balle-jbart.mp4",
+    "birds.mp4",
+    "cityCC0.mpg",
+    "cockatoo.mp4",
+    "movie-hello.avi",
+    "movie-hello.mp4",
+    "movie.mp4",
+    "vtest.avi",
+    "wannaworktogether.mp4",
+}
 
 
 def find_photos(root: Path) -> list[Path]:
@@ -153,15 +174,64 @@ def render(photos: Photos, rng: np.random.Generator, height: int, width: int) ->
     return frames
 
 
-def make_clip(photos: Photos, number: int) -> tuple[Frames, Frames]:
-    """Clean and damaged frames of clip `number`."""
+def is_video(number: int) -> bool:
+    return number % 2 == 1
+
+
+class Videos:
+    """The videos of a directory, decoded when first used."""
+
+    def __init__(self, root: Path) -> None:
+        self.paths = sorted(p for p in root.rglob("*") if p.name in _VIDEOS)
+        missing = _VIDEOS - {p.name for p in self.paths}
+        if missing:
+            raise SystemExit(f"{root}: no {sorted(missing)[0]}; unpack the packages that docs/demo-model.md names here")
+        self._open: dict[Path, Frames] = {}
+
+    def part(self, rng: np.random.Generator, height: int, width: int) -> Frames:
+        """CLIP_FRAMES successive frames of a random part, shrunk up to twofold, uint8 [T, height, width, 3]."""
+        frames = self._frames(self.paths[int(rng.integers(len(self.paths)))])
+        start = int(rng.integers(len(frames) - CLIP_FRAMES + 1))
+        fit = min(frames.shape[1] / height, frames.shape[2] / width)
+        factor = min(fit, float(np.exp(rng.uniform(0, np.log(2.0)))))
+        side = (int(height * factor), int(width * factor))
+        top, left = (int(rng.integers(frames.shape[1 + axis] - side[axis] + 1)) for axis in range(2))
+        cut = frames[start : start + CLIP_FRAMES, top : top + side[0], left : left + side[1]]
+        if side == (height, width):
+            return np.ascontiguousarray(cut)
+        x = torch.from_numpy(np.ascontiguousarray(cut)).permute(0, 3, 1, 2)
+        x = F.interpolate(x.float(), (height, width), mode="bicubic", align_corners=False, antialias=True)
+        shrunk: Frames = np.ascontiguousarray(x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
+        return shrunk
+
+    def _frames(self, path: Path) -> Frames:
+        if path not in self._open:
+            with av.open(str(path)) as source:
+                frames = itertools.islice(source.decode(video=0), _MOST_FRAMES)
+                self._open[path] = np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
+        return self._open[path]
+
+
+def make_clip(photos: Photos, videos: Videos, number: int) -> tuple[Frames, Frames, Frames]:
+    """Clean, halved and damaged frames of clip `number`."""
     rng = np.random.default_rng([21, number])
-    clean = render(photos, rng, SIDE, SIDE)
-    return clean, degrade.apply(clean, degrade.draw(rng), rng)
+    clean = videos.part(rng, SIDE, SIDE) if is_video(number) else render(photos, rng, SIDE, SIDE)
+    return clean, *damage(clean, number)
 
 
-def paths_of(root: Path, number: int) -> tuple[Path, Path]:
-    return root / f"{number:05d}.hr.npy", root / f"{number:05d}.lr.npy"
+def damage(clean: Frames, number: int) -> tuple[Frames, Frames]:
+    """What becomes of clip `number`, halved and in the end; independent of how it was made."""
+    rng = np.random.default_rng([22, number])
+    drawn = degrade.draw(rng)
+    small = degrade.shrink(clean, drawn)
+    halved: Frames = np.clip(np.rint(small), 0, 255).astype(np.uint8)
+    return halved, degrade.spoil(small, drawn, rng)
+
+
+def paths_of(root: Path, number: int) -> tuple[Path, Path, Path]:
+    """Of the clean, the halved and the damaged frames."""
+    high, middle, low = (root / f"{number:05d}.{kind}.npy" for kind in ("hr", "mr", "lr"))
+    return high, middle, low
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -171,16 +241,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=1200, help="clips in all (default %(default)s, about 7 GB)")
     parser.add_argument("--start", type=int, default=0, help="first clip number of this process")
     parser.add_argument("--step", type=int, default=1, help="distance to its next one")
+    parser.add_argument("--videos", type=Path, required=True, help="directory with unpacked packages of videos")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    photos = Photos(options.photos)
+    photos, videos = Photos(options.photos), Videos(options.videos)
     options.out.mkdir(parents=True, exist_ok=True)
     for number in range(options.start, options.count, options.step):
-        hr, lr = paths_of(options.out, number)
+        hr, mr, lr = paths_of(options.out, number)
         if lr.exists():
             continue
-        clean, damaged = make_clip(photos, number)
+        clean, halved, damaged = make_clip(photos, videos, number)
         np.save(hr, clean)
+        np.save(mr, halved)
         unfinished = lr.with_suffix(".part")
         with unfinished.open("wb") as file:
             np.save(file, damaged)

@@ -12,16 +12,25 @@ KEPT = 60
 LUMA_LIFT = 0.25
 COLOUR_LIFT = 0.75
 """Added to what may be negative, because features are not."""
+COLOUR_WEIGHT = 4.3
+"""What a colour's square counts where lumas' count 1: one for four pixels, and 1.07 times as much in red, green and
+blue. At an eighth it is the mean of four such, and counts for sixteen pixels."""
 FRAME = 6
 """Signals of a frame at a quarter of the size: 4 lumas, 2 colours."""
 PAIR = 2 * FRAME
 LARGE_FRAME = 22
 """The same at an eighth: 16 lumas, then of each colour the mean and two slopes."""
-DETAILS = 12
-"""Details of a frame at a quarter of the size: three at each of four small pixels."""
+PIXELS = 16 + 3
+"""Channels before the last convolution: luma at each of sixteen pixels behind its gate, two colours, a one."""
+SIDES = ((1, False), (1, True), (0, False), (0, True))
+"""Left, right, top, bottom: axis, and whether it is the far one."""
+BORDER = 4 + 2 + 1
+"""Channels that are shut but at one side of the picture: the lumas that occur there, two colours, a one."""
 STRONGEST = 0.5
 """Deviation of the strongest component among the features at a sixteenth."""
 AXES = (0, 1)
+MIX = torch.tensor([[0.299, 0.587, 0.114], [-0.25, -0.25, 0.5], [0.5, -0.4, -0.1]])
+"""Red, green and blue to luma and two colour differences."""
 SLOPES = torch.tensor([[0.25] * 4, [0.25, -0.25, 0.25, -0.25], [0.25, 0.25, -0.25, -0.25]])
 """[3, 4]: mean and slopes of four neighbours (row by row)."""
 
@@ -51,8 +60,8 @@ def frozen(reae: Reae) -> dict[nn.Parameter, Tensor]:
         (decoder[8], place),
         (decoder[13], groups + carriers + 1),
         (decoder[14], None),
-        (decoder[19], FRAME + carriers + 1 + DETAILS),
-        (decoder[20], 16 * 4 + 3),
+        (decoder[19], FRAME + carriers + 1),
+        (decoder[20], PIXELS + len(SIDES) * BORDER),
     ):
         for parameter in layer.parameters():
             kept[parameter] = torch.ones_like(parameter)

@@ -15,10 +15,10 @@ from .export import write_checkpoint
 
 REAE = ReaeConfig(
     latent_channels=248,
-    encoder=(16, 48, 96, 248),
-    decoder=(248, 248, 80, 72),
-    encoder_hidden=(24, 32, 4),
-    decoder_hidden=(8, 20, 24),
+    encoder=(16, 64, 96, 248),
+    decoder=(248, 248, 64, 48),
+    encoder_hidden=(64, 24, 4),
+    decoder_hidden=(8, 8, 8),
 )
 DIT = DitConfig(
     heads=2,

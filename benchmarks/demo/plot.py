@@ -25,10 +25,11 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def draw(logs: dict[str, list[dict[str, str]]], path: Path) -> None:
-    """PSNR against the damaged input over steps, one line per attempt; the grey line is the input itself."""
+    """Gain over the damaged input in decibels, by step, one line per attempt; the grey line is the input itself."""
     points = {name: [(float(r["step"]), float(r["gain"])) for r in rows] for name, rows in logs.items() if rows}
     right = max(step for line in points.values() for step, _ in line)
-    top, low = 1.0, min(gain for line in points.values() for _, gain in line)
+    gains = [gain for line in points.values() for _, gain in line]
+    top, low = max(1.0, *gains), min(0.0, *gains)
     image = Image.new("RGB", _SIZE, "white")
     pen = ImageDraw.Draw(image)
     width, height = _SIZE[0] - 2 * _MARGIN, _SIZE[1] - 2 * _MARGIN
@@ -39,8 +40,9 @@ def draw(logs: dict[str, list[dict[str, str]]], path: Path) -> None:
     pen.line([place(0, top), place(0, low), place(right, low)], fill="black")
     pen.line([place(0, 0), place(right, 0)], fill="grey")
     pen.text(place(right, low), f"{right:.0f} steps", fill="black", anchor="rt")
+    pen.text(place(0, top), f" {top:.1f} dB", fill="black", anchor="lt")
     pen.text(place(0, low), f"{low:.1f} dB", fill="black", anchor="lt")
-    pen.text(place(0, 0), "0 dB: as good as the input", fill="grey", anchor="lb")
+    pen.text(place(0, 0), " 0 dB: as good as the input", fill="grey", anchor="lb")
     for index, (name, line) in enumerate(points.items()):
         colour = _COLOURS[index % len(_COLOURS)]
         pen.line([place(*point) for point in line], fill=colour, width=2)

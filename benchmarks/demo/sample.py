@@ -23,10 +23,12 @@ Shape = tuple[int, int, int]
 class Batch:
     """Frames of `clips` clips one after another, float32 [clips * T, 3, H, W] in [0, 1].
 
-    damaged: what the network sees. clean: what it should show. cuts: lengths of the chunks in latents.
+    damaged: what the network sees. clean: what it should show. halved: of half the size, without noise and compression.
+    cuts: lengths of the chunks in latents.
     """
 
     clips: int
+    halved: Tensor
     damaged: Tensor
     clean: Tensor
     cuts: list[int]
@@ -45,31 +47,42 @@ class Sampler:
         rng = np.random.default_rng([self.seed, step])
         return self.draw(rng, *shapes[int(rng.integers(len(shapes)))])
 
-    def draw(self, rng: np.random.Generator, clips: int, frames: int, side: int) -> Batch:
-        cut = [self._cut(rng, *self._pair(rng), frames, side, side) for _ in range(clips)]
-        damaged, clean = (torch.cat(part) for part in zip(*cut, strict=True))
-        return Batch(clips, damaged, clean, _chunks(rng, frames // 4))
+    def draw(self, rng: np.random.Generator, clips: int, frames: int, side: int, photos: bool = False) -> Batch:
+        """A batch of this shape; of photographs only, if so wanted."""
+        numbers = [n for n in self.numbers if not (photos and data.is_video(n))]
+        cut = [self._cut(rng, *self._pair(rng, numbers), frames, side, side) for _ in range(clips)]
+        halved, damaged, clean = (torch.cat(part) for part in zip(*cut, strict=True))
+        return Batch(clips, halved, damaged, clean, _chunks(rng, frames // 4))
 
-    def _pair(self, rng: np.random.Generator) -> tuple[data.Frames, data.Frames]:
-        hr, lr = data.paths_of(self.root, self.numbers[int(rng.integers(len(self.numbers)))])
-        return np.load(hr, mmap_mode="r"), np.load(lr, mmap_mode="r")
+    def _pair(self, rng: np.random.Generator, numbers: Sequence[int]) -> list[data.Frames]:
+        paths = data.paths_of(self.root, numbers[int(rng.integers(len(numbers)))])
+        return [np.load(path, mmap_mode="r") for path in paths]
 
     @staticmethod
     def _cut(
-        rng: np.random.Generator, hr: data.Frames, lr: data.Frames, frames: int, height: int, width: int
-    ) -> tuple[Tensor, Tensor]:
+        rng: np.random.Generator,
+        hr: data.Frames,
+        mr: data.Frames,
+        lr: data.Frames,
+        frames: int,
+        height: int,
+        width: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         start = int(rng.integers(hr.shape[0] - frames + 1))
         top = 2 * int(rng.integers((hr.shape[1] - height) // 2 + 1))
         left = 2 * int(rng.integers((hr.shape[2] - width) // 2 + 1))
-        sharp = np.array(hr[start : start + frames, top : top + height, left : left + width])
-        small = np.array(lr[start : start + frames, top // 2 : (top + height) // 2, left // 2 : (left + width) // 2])
         flips = [axis for axis in (1, 2) if rng.random() < 0.5]
         if rng.random() < 0.5:
             flips.append(0)  # time backwards
-        sharp, small = (np.ascontiguousarray(np.flip(part, tuple(flips))) for part in (sharp, small))
-        size = Resolution(width, height)
-        clean = torch.from_numpy(sharp).permute(0, 3, 1, 2).float() / 255
-        return frames_in(torch.from_numpy(small), size, parity=False), clean
+
+        def part(clip: data.Frames) -> Tensor:
+            scale = hr.shape[1] // clip.shape[1]
+            rows, columns = (slice(at // scale, (at + size) // scale) for at, size in ((top, height), (left, width)))
+            cut = np.array(clip[start : start + frames, rows, columns])
+            return torch.from_numpy(np.ascontiguousarray(np.flip(cut, tuple(flips))))
+
+        clean, halved = (part(clip).permute(0, 3, 1, 2).float() / 255 for clip in (hr, mr))
+        return halved, frames_in(part(lr), Resolution(width, height), parity=False), clean
 
 
 def _chunks(rng: np.random.Generator, latents: int) -> list[int]:

@@ -11,6 +11,7 @@ from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock
 from . import batch as batched
 from .layout import (
     COLOUR_LIFT,
+    COLOUR_WEIGHT,
     FRAME,
     KEPT,
     LARGE_FRAME,
@@ -18,37 +19,24 @@ from .layout import (
     PAIR,
     SLOPES,
     STRONGEST,
-    least_squares,
     rows_of,
 )
 
-_COLOUR_WEIGHT = 4.3
-"""A colour signal at an eighth counts for 16 small pixels, and 1.17 times as much in red, green and blue as luma."""
 _ROOM = 3.0
 """Added inside a delaying branch so that its ReLU cuts nothing."""
 
 
-def small_picture_kernel(small: Tensor, enlarged: Tensor) -> Tensor:
-    """[3, 12, 3, 3]: luma and two colour differences of the picture that was enlarged twofold bilinearly.
+def copy_signals(layers: list[nn.Module]) -> None:
+    """Everything up to an eighth of the size: 88 signals of four frames, then a one.
 
-    Fitted with the frames' borders among the rest, outside of which there are zeros: an exact inverse leans on its
-    neighbours and draws a dark line there.
+    `denoiser.py` fills in what finds the small picture.
     """
-    pick = torch.arange(0, len(small), 8)
-    mix = torch.tensor([[0.299, 0.587, 0.114], [-0.25, -0.25, 0.5], [0.5, -0.4, -0.1]])
-    wanted = rows_of(torch.einsum("kc,nchw->nkhw", mix, small[pick]))
-    rows = F.unfold(F.pixel_unshuffle(enlarged[pick], UNSHUFFLE), 3, padding=1).transpose(1, 2).flatten(0, 1)
-    return least_squares(rows, wanted, 1e-3).T.reshape(3, 12, 3, 3)
-
-
-def copy_signals(layers: list[nn.Module], kernel: Tensor) -> None:
-    """Everything up to an eighth of the size: 88 signals of four frames, then a one."""
     first, pool, half = layers[0], layers[2], layers[3]
     first.weight.mul_(0.3)
-    first.weight[:3], first.weight[3] = kernel, 0
+    first.weight[:4] = 0
     first.bias[:4] = torch.tensor([LUMA_LIFT, COLOUR_LIFT, COLOUR_LIFT, 1.0])
     _stack(pool.conv.weight, 3, one=3)
-    half.weight[: PAIR + 1] = 0
+    half.weight.zero_()  # what is left over is for the blocks behind it, which begin with nothing there
     for frame in range(2):
         for p in range(4):
             half.weight[frame * FRAME + p, 3 * frame, 1 + p // 2, 1 + p % 2] = 1
@@ -110,7 +98,7 @@ def components(layers: list[nn.Module], damaged: Tensor, enlarged: Tensor, clips
     signals = 4 * LARGE_FRAME
     x, y = (_features(layers[:13], frames, clips)[:, :signals] for frames in (damaged, enlarged))
     mean = x.mean((0, 2, 3))
-    weight = torch.tensor(([1.0] * 16 + [_COLOUR_WEIGHT] * 6) * 4)
+    weight = torch.tensor(([1.0] * 16 + [COLOUR_WEIGHT] * 6) * 4)
     spreads = [torch.cov(rows_of(clip).T) for clip in (y * weight[:, None, None]).chunk(clips)]
     spread = sum(c / c.diagonal().sum().sqrt() for c in spreads) / clips  # calm and wild clips count alike
     assert isinstance(spread, Tensor)

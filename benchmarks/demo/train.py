@@ -1,14 +1,14 @@
 """Train the demonstration checkpoint on a CPU, resumably, in two stages.
 
-    python -m benchmarks.demo.data  --photos /tmp/demo-data/photos --out /tmp/demo-data/clips
-    python -m benchmarks.demo.train --clips /tmp/demo-data/clips --work /tmp/demo-data/run
+    python -m benchmarks.demo.data  --photos PHOTOS --videos VIDEOS --out CLIPS
+    python -m benchmarks.demo.train --clips CLIPS --work RUN
     # interrupted? the same command goes on where the last save was (every --save-minutes)
 
-First the outer levels alone (`outer.py`), where the picture is fine and a step is cheap; then the whole network, end to
-end, with the autoencoder's state carried and the transformer seeing one or two chunks. `--work` holds `state.pt`
-(weights, average, optimiser, step), a log per stage (`outer.csv`, `whole.csv`), and `checkpoint/` in the published
-layout with the averaged weights in F16. The loss of a frame is what the yardstick measures, so that easy and hard
-frames weigh the same:
+First what restores, alone (`denoiser.py`): small pictures, no windows, no latents. Then it goes into a network that
+else passes the picture through (`init.py`), and the whole of it is trained end to end, with the autoencoder's state
+carried and the transformer seeing one or two chunks. `--work` holds a state per stage (weights, average, optimiser,
+step), a log per stage (`denoiser.csv`, `whole.csv`), and `checkpoint/`: the averaged weights, F16, published layout.
+The loss counts a frame's error by its logarithm, as the yardstick does, so that easy and hard frames weigh the same:
 
     log(mean square error) / 2 + 0.1 * log(mean square error of the change from frame to frame) / 2
 
@@ -19,10 +19,12 @@ alone (the sums on the processor, too).
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,28 +32,72 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from swiftvr_trt.export.reae import MemBlock
-
 from . import batch as batched
-from . import outer
+from . import denoiser
 from .batch import LAG
+from .denoiser import Denoiser
 from .init import initialise
 from .layout import frozen
 from .model import Model
-from .muon import Muon
 from .sample import Batch, Sampler, Shape
 
-_OUTER: Sequence[Shape] = ((4, 12, 96), (8, 12, 64), (3, 16, 96), (2, 16, 128))
-_WHOLE: Sequence[Shape] = ((2, 16, 128), (3, 12, 128), (4, 12, 96))
 _AVERAGE = 0.998
-_SMALL = 0.05
-_FIRST_CLIPS = 32
+_FIRST_CLIPS = 40
+_FIRST_SHAPE = (16, 128)
 _WARMUP = 100
 _COOL = 0.5
 """The share of a stage's steps over which the rate falls to zero, at the end."""
-_BEST = 1e-4
-"""Errors far below this mean square (40 dB) are not worth fighting for."""
+_BEST = 3e-5
+"""Errors far below this mean square (45 dB) are not worth fighting for."""
 _COLUMNS = ("step", "minutes", "rate", "loss", "gain", "psnr", "psnr_in")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is trained and how. `loss` also returns what the log shows; `masks` hold 0 where a parameter stays."""
+
+    name: str
+    module: nn.Module
+    loss: Callable[[Batch], tuple[Tensor, dict[str, float]]]
+    shapes: Sequence[Shape]
+    masks: Mapping[nn.Parameter, Tensor]
+
+
+def denoiser_stage(sampler: Sampler, seed: int) -> Stage:
+    torch.manual_seed(seed)
+    module = Denoiser()
+    first = sampler.draw(np.random.default_rng(seed), _FIRST_CLIPS, *_FIRST_SHAPE, photos=True)
+    module.measure(first.clean, first.damaged, first.clips)
+
+    def loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        given = module.found(batch.damaged)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = module(given, batch.clips)
+        wanted = denoiser.signals(batch.halved)
+        late = [x.view(batch.clips, -1, *x.shape[1:])[:, :-1].flatten(0, 1) for x in (given, wanted)]
+        found = found.view(batch.clips, -1, *found.shape[1:])[:, 1:].flatten(0, 1)
+        return losses(denoiser.error(found, late[1]), denoiser.error(late[0], late[1]), batch.clips)
+
+    shapes = ((6, 12, 96), (8, 8, 96), (4, 16, 96))
+    return Stage("denoiser", module, loss, shapes, {})
+
+
+def whole_stage(sampler: Sampler, seed: int, restores: Denoiser) -> Stage:
+    torch.manual_seed(seed)
+    module = Model()
+    first = sampler.draw(np.random.default_rng([seed, 1]), _FIRST_CLIPS, *_FIRST_SHAPE)
+    initialise(module.reae, module.dit, restores, first.damaged, first.clean, first.clips)
+    shapes = ((2, 16, 128), (3, 12, 128), (4, 12, 96))
+
+    def loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        shown = whole(module, batch)
+        shown = shown.view(batch.clips, -1, *shown.shape[1:])[:, LAG:].flatten(0, 1)
+        clean, damaged = (
+            x.view(batch.clips, -1, *x.shape[1:])[:, :-LAG].flatten(0, 1) for x in (batch.clean, batch.damaged)
+        )
+        return losses(shown - clean, damaged - clean, batch.clips)
+
+    return Stage("whole", module, loss, shapes, frozen(module.reae))
 
 
 def whole(model: Model, batch: Batch) -> Tensor:
@@ -63,25 +109,13 @@ def whole(model: Model, batch: Batch) -> Tensor:
         return batched.decode(model.reae, restored, batch.clips).float()
 
 
-def losses(shown: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-    """The loss and what the log shows of it: PSNR of result and input, and the mean of the clips' differences."""
-    shown = shown.view(batch.clips, -1, *shown.shape[1:])[:, LAG:]
-    clean, damaged = (x.view(batch.clips, -1, *x.shape[1:])[:, :-LAG] for x in (batch.clean, batch.damaged))
-    error = shown - clean
-    mean_square = error.square().mean((2, 3, 4))
-    flicker = error.diff(dim=1).square().mean((2, 3, 4))
-    loss = 0.5 * torch.log(mean_square + _BEST).mean() + 0.05 * torch.log(flicker + _BEST).mean()
-    decibels, before = (_psnr(x.detach().clamp(0, 1) - clean) for x in (shown, damaged))
-    return loss, {
-        "gain": float((decibels - before).mean()),
-        "psnr": float(decibels.mean()),
-        "psnr_in": float(before.mean()),
-    }
-
-
-def _psnr(error: Tensor) -> Tensor:
-    """[clips, frames]."""
-    return -10 * torch.log10(error.square().mean((2, 3, 4)) + 1e-6)
+def losses(error: Tensor, before: Tensor, clips: int) -> tuple[Tensor, dict[str, float]]:
+    """Errors of result and input [clips * T, C, H, W] -> the loss, and what the log shows of it in decibels."""
+    error, before = (x.view(clips, -1, *x.shape[1:]) for x in (error, before))
+    square, flicker, square_before = (x.square().mean((2, 3, 4)) + _BEST for x in (error, error.diff(dim=1), before))
+    loss = 0.5 * torch.log(square).mean() + 0.05 * torch.log(flicker).mean()
+    after, start = (-10 * float(torch.log10(x.detach()).mean()) for x in (square, square_before))
+    return loss, {"gain": after - start, "psnr": after, "psnr_in": start}
 
 
 def rate(step: int, steps: int) -> float:
@@ -90,112 +124,48 @@ def rate(step: int, steps: int) -> float:
 
 
 class Run:
-    """Model, running average, optimiser and step of one stage, saved together."""
+    """A stage under way: module, running average, optimiser and step, saved together."""
 
-    def __init__(self, work: Path, stage: str, sampler: Sampler, options: argparse.Namespace) -> None:
-        self.work, self.stage, self.step, self.minutes = work, stage, 0, 0.0
-        torch.manual_seed(options.seed)
-        self.model, self.average = Model(), Model()
-        saved = torch.load(work / "state.pt", weights_only=True) if (work / "state.pt").exists() else None
-        if saved is None and options.start is None:
-            first = sampler.draw(np.random.default_rng(options.seed), _FIRST_CLIPS, 16, 128)
-            initialise(self.model.reae, self.model.dit, first.damaged, first.clean, first.clips)
-        elif saved is None:
-            self.model.load(options.start)
-        else:
-            self.model.load_state_dict(saved["average" if saved["stage"] != stage else "model"])
-        self.average.load_state_dict(self.model.state_dict())
-        self.masks = frozen(self.model.reae)
-        self.optimiser = Optimiser(self.model)
-        if saved is not None and saved["stage"] == stage:
+    def __init__(self, stage: Stage, work: Path) -> None:
+        self.stage, self.file, self.step, self.minutes = stage, work / f"{stage.name}.pt", 0, 0.0
+        self.average = copy.deepcopy(stage.module)
+        self.optimiser = torch.optim.AdamW(stage.module.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
+        if self.file.exists():
+            saved: dict[str, Any] = torch.load(self.file, weights_only=True)
+            self.stage.module.load_state_dict(saved["module"])
             self.average.load_state_dict(saved["average"])
-            self.step, self.minutes = saved["step"], saved["minutes"]
             self.optimiser.load_state_dict(saved["optimiser"])
-        probe = sampler.draw(np.random.default_rng(options.seed), 8, 12, 96)
-        self.centred = outer.Centred(self.model.reae, probe.damaged)
-        self.through = outer.bottleneck(self.model.reae)
-        self._fold(1)
-
-    def _fold(self, sign: int) -> None:
-        if self.stage == "whole":
-            return
-        for model in (self.model, self.average):
-            self.centred.fold(model.reae, sign)
+            self.step, self.minutes = saved["step"], saved["minutes"]
 
     def save(self) -> None:
-        self._fold(-1)
         state = {
-            "stage": self.stage,
-            "model": self.model.state_dict(),
+            "module": self.stage.module.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "minutes": self.minutes,
         }
-        torch.save(state, self.work / "state.part")
-        (self.work / "state.part").replace(self.work / "state.pt")
-        self.average.save(self.work / "checkpoint")
-        self._fold(1)
-
-    def forward(self, batch: Batch) -> Tensor:
-        if self.stage == "whole":
-            return whole(self.model, batch)
-        with torch.autocast("cpu", torch.bfloat16):
-            return outer.restore(self.model.reae, batch.damaged, batch.clips, self.centred, self.through).float()
+        torch.save(state, self.file.with_suffix(".part"))
+        self.file.with_suffix(".part").replace(self.file)
 
     def advance(self, batch: Batch, rate: float) -> dict[str, float]:
         """One step; returns what the log shows."""
-        loss, shown = losses(self.forward(batch), batch)
-        self.model.zero_grad()
+        loss, shown = self.stage.loss(batch)
+        self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        for parameter, mask in self.masks.items():
+        for parameter, mask in self.stage.masks.items():
             if parameter.grad is not None:
                 parameter.grad.mul_(mask)
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step(rate)
+        nn.utils.clip_grad_norm_(self.stage.module.parameters(), 1.0)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
         self.step += 1
         keep = min(_AVERAGE, self.step / (self.step + 4))
         with torch.no_grad():
-            for mean, now in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            for mean, now in zip(self.average.parameters(), self.stage.module.parameters(), strict=True):
                 mean.lerp_(now, 1 - keep)
         return {"loss": float(loss.detach()), **shown}
-
-
-class Optimiser:
-    """Muon for the kernels of residual branches, AdamW for everything else.
-
-    What a branch adds to the picture begins as nothing and has steps of a fixed size; the patterns it looks for have
-    steps in proportion to themselves.
-    """
-
-    def __init__(self, model: Model) -> None:
-        blocks = [m for m in model.modules() if isinstance(m, MemBlock)]
-        adds = [block.conv[4].get_parameter("weight") for block in blocks]
-        looks = [block.conv[k].get_parameter("weight") for block in blocks for k in (0, 2)]
-        last = model.reae.decoder[-1].get_parameter("weight")  # right from the start
-        done = {*adds, *looks, last}
-        others = [p for p in model.parameters() if p not in done]
-        self.parts = (
-            Muon([{"params": looks, "scale": None}, {"params": adds, "scale": _SMALL}], lr=0.0),
-            torch.optim.AdamW(
-                [{"params": others, "factor": _SMALL}, {"params": [last], "factor": _SMALL / 5}],
-                betas=(0.9, 0.99),
-                weight_decay=0.0,
-            ),
-        )
-
-    def step(self, rate: float) -> None:
-        for part in self.parts:
-            for group in part.param_groups:
-                group["lr"] = rate * group.get("factor", 1.0)
-            part.step()
-
-    def state_dict(self) -> list[dict[str, Any]]:
-        return [part.state_dict() for part in self.parts]
-
-    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        for part, state in zip(self.parts, states, strict=True):
-            part.load_state_dict(state)
 
 
 class Log:
@@ -218,14 +188,15 @@ class Log:
         print(" ".join(f"{key} {mean[key]:.5g}" for key in _COLUMNS), flush=True)
 
 
-def train(stage: str, steps: int, highest: float, sampler: Sampler, options: argparse.Namespace) -> None:
-    run = Run(options.work, stage, sampler, options)
-    log = Log(options.work / f"{stage}.csv", every=50)
+def train(stage: Stage, steps: int, highest: float, sampler: Sampler, options: argparse.Namespace) -> nn.Module:
+    """The averaged module, after `steps` steps in all."""
+    run = Run(stage, options.work)
+    log = Log(options.work / f"{stage.name}.csv", every=50)
     saved = begun = time.monotonic()
     before = run.minutes
     while run.step < steps:
         now = highest * rate(run.step, steps)
-        row = run.advance(sampler.batch(run.step, _WHOLE if stage == "whole" else _OUTER), now)
+        row = run.advance(sampler.batch(run.step, stage.shapes), now)
         run.minutes = before + (time.monotonic() - begun) / 60
         log.add({"step": run.step, "minutes": run.minutes, "rate": now, **row})
         if not math.isfinite(row["loss"]):
@@ -234,17 +205,17 @@ def train(stage: str, steps: int, highest: float, sampler: Sampler, options: arg
             saved = time.monotonic()
             run.save()
     run.save()
+    return run.average
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, required=True, help="what benchmarks.demo.data wrote")
-    parser.add_argument("--work", type=Path, required=True, help="state, log and checkpoint go here")
-    parser.add_argument("--start", type=Path, help="go on from this checkpoint directory instead of a new start")
-    parser.add_argument("--outer-steps", type=int, default=8000, help="steps of the first stage (default %(default)s)")
-    parser.add_argument("--outer-rate", type=float, default=2e-3, help="its highest rate (default %(default)s)")
-    parser.add_argument("--whole-steps", type=int, default=2000, help="steps of the second stage (default %(default)s)")
-    parser.add_argument("--whole-rate", type=float, default=5e-4, help="its highest rate (default %(default)s)")
+    parser.add_argument("--work", type=Path, required=True, help="states, logs and checkpoint go here")
+    parser.add_argument("--steps", type=int, default=14000, help="steps of the first stage (default %(default)s)")
+    parser.add_argument("--rate", type=float, default=1e-3, help="its highest rate (default %(default)s)")
+    parser.add_argument("--whole-steps", type=int, default=500, help="steps of the second stage (default %(default)s)")
+    parser.add_argument("--whole-rate", type=float, default=2e-5, help="its highest rate (default %(default)s)")
     parser.add_argument("--seed", type=int, default=20, help="(default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="(default %(default)s)")
     parser.add_argument("--save-minutes", type=float, default=5, help="(default %(default)s)")
@@ -252,10 +223,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     sampler = Sampler(options.clips, options.seed)
-    saved = options.work / "state.pt"
-    if not saved.exists() or torch.load(saved, weights_only=True)["stage"] == "outer":
-        train("outer", options.outer_steps, options.outer_rate, sampler, options)
-    train("whole", options.whole_steps, options.whole_rate, sampler, options)
+    restores = train(denoiser_stage(sampler, options.seed), options.steps, options.rate, sampler, options)
+    assert isinstance(restores, Denoiser)
+    model = train(
+        whole_stage(sampler, options.seed, restores), options.whole_steps, options.whole_rate, sampler, options
+    )
+    assert isinstance(model, Model)
+    model.save(options.work / "checkpoint")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.demo import batch, outer
+from benchmarks.demo import batch
 from benchmarks.demo.batch import LAG
+from benchmarks.demo.denoiser import Denoiser
 from benchmarks.demo.init import initialise
-from benchmarks.demo.layout import frozen
+from benchmarks.demo.layout import COLOUR_LIFT, LUMA_LIFT, frozen
 from benchmarks.demo.model import Model
-from benchmarks.demo.muon import Muon, orthogonalise
-from swiftvr_trt.export.reae import Reae
+from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock, Reae
 
 from ..mini import NARROW
 
@@ -33,23 +33,6 @@ def test_a_batch_of_clips_is_each_clip_alone() -> None:
         torch.testing.assert_close(shown[8 * clip : 8 * clip + 8].clamp(0, 1), restored, rtol=0, atol=1e-12)
 
 
-def test_a_step_is_nearly_orthogonal_and_in_proportion() -> None:
-    torch.manual_seed(3)
-    steep = torch.randn(6, 20) * torch.logspace(0, -2, 6)[:, None]
-    values = torch.linalg.svdvals(orthogonalise(steep))
-    assert 0.3 < float(values.min()) <= float(values.max()) < 1.3
-    moved = []
-    for scale, size in ((0.5, 7.0), (None, 7.0), (None, 14.0)):
-        before = size * torch.ones(4, 5, 3, 3)
-        kernel = torch.nn.Parameter(before.clone())
-        muon = Muon([{"params": [kernel], "scale": scale}], lr=0.01)
-        kernel.grad = torch.randn(4, 5, 3, 3, generator=torch.Generator().manual_seed(1))
-        muon.step()
-        moved.append(float((kernel.detach() - before).norm()))
-    assert 0.5 < moved[0] / (0.01 * 0.5 * 4**0.5) < 1.3
-    assert moved[2] == pytest.approx(2 * moved[1], rel=1e-3)
-
-
 @pytest.fixture(scope="module")
 def frames() -> Tensor:
     """Clean pictures [clips * T, 3, H, W] that drift: smooth noise, mostly grey, another for every clip."""
@@ -66,10 +49,19 @@ def enlarged(frames: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def started(frames: Tensor, enlarged: Tensor) -> Model:
+def silent(frames: Tensor, enlarged: Tensor) -> Denoiser:
+    """One that corrects nothing yet."""
+    torch.manual_seed(3)
+    module = Denoiser()
+    module.measure(frames, enlarged, _CLIPS)
+    return module
+
+
+@pytest.fixture(scope="module")
+def started(frames: Tensor, enlarged: Tensor, silent: Denoiser) -> Model:
     torch.manual_seed(4)
     model = Model()
-    initialise(model.reae, model.dit, enlarged, frames, _CLIPS)
+    initialise(model.reae, model.dit, silent, enlarged, frames, _CLIPS)
     return model
 
 
@@ -105,16 +97,36 @@ def test_without_the_transformer_there_is_no_picture(started: Model, frames: Ten
     assert float((_psnr(_whole(started, enlarged), frames) - _psnr(_whole(bare, enlarged), frames)).mean()) > 5
 
 
-def test_the_outer_levels_alone_are_the_whole_network(started: Model, enlarged: Tensor) -> None:
-    centred = outer.Centred(started.reae, enlarged)
-    through = outer.bottleneck(started.reae)
-    centred.fold(started.reae, 1)
+def test_installed_the_denoiser_corrects_as_it_does_alone(started: Model, silent: Denoiser, enlarged: Tensor) -> None:
+    torch.manual_seed(6)
+    loud = Denoiser()
+    loud.load_state_dict(silent.state_dict())
+    torch.nn.init.normal_(loud.branches[2][4].weight, 0, 0.05)
+    model = Model()
+    model.load_state_dict(started.state_dict())
+    loud.install(model.reae)
+    found = silent.found(enlarged)
     with torch.no_grad():
-        alone = _shown(outer.restore(started.reae, enlarged, _CLIPS, centred, through))
-    centred.fold(started.reae, -1)
-    difference = (alone - _whole(started, enlarged)).abs()
-    assert float(difference[:, 1:].max()) < 0.02  # tanh on the latents is all that lies between
-    assert float(difference.square().mean().sqrt()) < 0.002
+        alone = loud(found, _CLIPS)
+        x = F.pixel_unshuffle(enlarged, UNSHUFFLE)
+        for layer in list(model.reae.encoder)[:7]:
+            x = batch.memory(layer, x, _CLIPS) if isinstance(layer, MemBlock) else layer(x)
+    lifts = torch.tensor(2 * ([LUMA_LIFT] * 4 + [COLOUR_LIFT] * 2))[:, None, None]
+    late = torch.cat([part[[0, *range(len(part) - 1)]] for part in found.chunk(_CLIPS)])
+    assert float((alone - late).square().mean().sqrt()) > 0.01
+    torch.testing.assert_close(x[:, : len(lifts)], F.relu(alone + lifts), rtol=0, atol=1e-4)
+
+
+def test_patches_are_white_where_they_are_loud(silent: Denoiser, enlarged: Tensor) -> None:
+    pairs = silent.found(enlarged)
+    x = pairs - pairs.new_tensor(2 * ([0.45] * 4 + [0.0] * 2))[:, None, None]
+    rows = F.unfold(torch.cat([x, batch.past(x, _CLIPS)], 1), 3).transpose(1, 2).flatten(0, 1)
+    spread = torch.linalg.eigvalsh((rows.T @ rows / len(rows)).double())
+    white = rows @ silent.get_buffer("whiten")
+    values = torch.linalg.eigvalsh((white.T @ white / len(white)).double())
+    loud = spread > 0.1 * spread.mean()
+    assert float(values.max()) <= 1.001
+    assert float(values[loud].min()) > 0.98
 
 
 def test_what_learns_does_not_touch_what_copies(started: Model, enlarged: Tensor) -> None:

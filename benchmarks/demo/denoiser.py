@@ -1,0 +1,175 @@
+"""What restores: three MemBlocks that see the small picture's signals, trained alone and then put into the encoder.
+
+At a quarter of the size the encoder holds twelve signals for a pair of frames (`start_encoder.py`): of each frame the
+lumas of four small pixels and two colours that they share. The first MemBlock shows the pair before, so that the pair
+which follows is known too, and all three look for what is wrong with it; the last adds the correction. The decoder's
+last convolution makes the large picture of the small one. In between there are copies, so this part may be trained
+without it: no windows, no latents, small crops of many clips. `install` then writes them into the whole
+network, which computes the same as long as what is copied survives the latents.
+
+What is wrong with a picture is faint beside what it shows: of the patches that a kernel sees, brightness fills a few
+directions and noise all the others. So kernels learn as if patches were whitened (`measure`), and the correction is a
+tenth of what the last kernel says. Then Adam's steps, which are alike for every weight, are neither too large for the
+picture nor too small for the noise.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock, Reae
+
+from .batch import past
+from .layout import COLOUR_LIFT, COLOUR_WEIGHT, LUMA_LIFT, MIX, PAIR, least_squares, rows_of
+
+WIDTH = 64
+"""Channels and hidden channels of the MemBlocks."""
+FREE = WIDTH - PAIR - 1
+_SEEN = 2 * PAIR * 9
+_DOUBT = 1e-3
+"""Directions quieter than this share of the average variance are not amplified further."""
+_CORRECTION = 0.1
+_LUMA_MEAN = 0.45
+
+
+def signals(frames: Tensor) -> Tensor:
+    """Small frames [T, 3, h, w] in [0, 1] -> pairs [T/2, 12, h/2, w/2], not lifted."""
+    return _paired(torch.einsum("kc,nchw->nkhw", MIX, frames))
+
+
+def _paired(x: Tensor) -> Tensor:
+    x = torch.cat([F.pixel_unshuffle(x[:, :1], 2), F.avg_pool2d(x[:, 1:], 2)], 1)
+    return x.reshape(-1, PAIR, *x.shape[2:])
+
+
+def small_picture_kernel(small: Tensor, enlarged: Tensor) -> Tensor:
+    """[3, 12, 3, 3]: luma and two colours of the picture [T, 3, h, w] that was enlarged twofold bilinearly.
+
+    Fitted with the frames' borders among the rest, outside of which there are zeros: an exact inverse leans on its
+    neighbours and draws a dark line there. What it leaves blurred is for the branches to find.
+    """
+    wanted = rows_of(torch.einsum("kc,nchw->nkhw", MIX, small))
+    rows = F.unfold(F.pixel_unshuffle(enlarged, UNSHUFFLE), 3, padding=1).transpose(1, 2).flatten(0, 1)
+    return least_squares(rows, wanted, 1e-4).T.reshape(3, 12, 3, 3)
+
+
+def error(found: Tensor, wanted: Tensor) -> Tensor:
+    """What is wrong with pairs, a frame at a time: [n, 12, h, w] -> [2n, 6, h, w].
+
+    Colours count by their share in red, green and blue.
+    """
+    share = torch.tensor([1.0] * 4 + [COLOUR_WEIGHT**0.5] * 2)[:, None, None]
+    return share * (found - wanted).view(-1, PAIR // 2, *found.shape[2:])
+
+
+class Denoiser(nn.Module):
+    """Pairs of a clip in, corrected pairs out, one pair late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = ((PAIR + 1, FREE, FREE), (WIDTH, WIDTH, FREE), (WIDTH, WIDTH, PAIR))
+        self.branches = nn.ModuleList(_branch(*size) for size in sizes)
+        self.register_buffer("extract", torch.zeros(3, 12, 3, 3))
+        self.register_buffer("whiten", torch.eye(_SEEN))
+        with torch.no_grad():
+            self.branches[1][4].weight.mul_(0.3)
+            for parameter in self.branches[2][4].parameters():
+                parameter.zero_()
+
+    def found(self, enlarged: Tensor) -> Tensor:
+        """Enlarged frames [T, 3, h, w] -> the small picture's signals as the encoder finds them [T/2, 12, h/4, w/4]."""
+        return _paired(F.conv2d(F.pixel_unshuffle(enlarged, UNSHUFFLE), self.get_buffer("extract"), padding=1))
+
+    @torch.no_grad()
+    def measure(self, clean: Tensor, enlarged: Tensor, clips: int) -> None:
+        """Take what is not learned from frames [clips * T, 3, h, w].
+
+        clean: as they were. enlarged: what the network sees of them, damaged.
+        """
+        halved = F.avg_pool2d(clean[::4], 2)
+        bigger = F.interpolate(halved, scale_factor=2, mode="bilinear", align_corners=False)
+        self.get_buffer("extract").copy_(small_picture_kernel(halved, bigger))
+        x = self.found(enlarged) - _means()[:, None, None]
+        rows = F.unfold(torch.cat([x, past(x, clips)], 1), 3).transpose(1, 2).flatten(0, 1)
+        spread, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+        gain = (spread.clamp(min=0) + _DOUBT * spread.mean()).rsqrt()
+        self.get_buffer("whiten").copy_(vectors @ torch.diag(gain) @ vectors.T)
+
+    def forward(self, given: Tensor, clips: int) -> Tensor:
+        """Pairs [clips * T/2, 12, h, w] as `signals` makes them -> corrected, one pair late."""
+        late = _late(given, clips)
+        one = torch.ones_like(given[:, :1])
+        now = torch.cat([given - _means()[:, None, None], one], 1)
+        found = F.relu(self._branch(0, now, clips))
+        kept = torch.cat([late - _means()[:, None, None], one], 1)
+        found = F.relu(found + self._branch(1, torch.cat([kept, found], 1), clips))
+        return late + _CORRECTION * self._branch(2, torch.cat([kept, found], 1), clips).float()
+
+    def _branch(self, number: int, x: Tensor, clips: int) -> Tensor:
+        first, *others = self.branches[number]
+        found = F.conv2d(torch.cat([x, past(x, clips)], 1), self._kernel(first), first.bias, padding=1)
+        for layer in others:
+            found = layer(found)
+        return found
+
+    def _kernel(self, layer: nn.Conv2d) -> Tensor:
+        """A first kernel as it sees patches that are not whitened."""
+        kernel = layer.weight.unflatten(1, (2, -1))
+        signal, rest = kernel[:, :, :PAIR], kernel[:, :, PAIR:]
+        signal = (signal.flatten(1) @ self.get_buffer("whiten")).view_as(signal)
+        return torch.cat([signal, rest], 2).flatten(1, 2)
+
+    @torch.no_grad()
+    def install(self, reae: Reae) -> None:
+        """Into a network in which `start_encoder.copy_signals` has put the copies."""
+        reae.encoder[0].weight[:3] = self.get_buffer("extract")
+        blocks = [block for block in list(reae.encoder)[4:7] if isinstance(block, MemBlock)]
+        seen = ([*range(PAIR + 1)], [*range(WIDTH)], [*range(WIDTH)])
+        told = (slice(PAIR + 1, None), slice(PAIR + 1, None), slice(PAIR))
+        for number, block in enumerate(blocks):
+            branch, first = self.branches[number], PAIR + 1 if number == 0 else 0
+            hidden = slice(first, None)
+            (a, b, c), (x, y, z) = ([m for m in of if isinstance(m, nn.Conv2d)] for of in (block.conv, branch))
+            for half, kernel in enumerate(self._kernel(x).chunk(2, 1)):
+                at = [half * WIDTH + k for k in seen[number]]
+                a.weight[hidden, half * WIDTH : (half + 1) * WIDTH] = 0
+                a.weight[hidden, at] = _uncentred(kernel)
+            a.bias[hidden] = x.bias
+            b.weight[hidden, :first] = 0
+            b.weight[hidden, hidden], b.bias[hidden] = y.weight, y.bias
+            scale = _CORRECTION if number == 2 else 1.0
+            if number:
+                c.weight.zero_()
+                c.bias.zero_()
+            c.weight[told[number], :] = 0
+            c.weight[told[number], hidden], c.bias[told[number]] = scale * z.weight, scale * z.bias
+
+
+def _branch(seen: int, hidden: int, told: int) -> nn.Sequential:
+    first, second, last = (
+        nn.Conv2d(a, b, 3, padding=1) for a, b in ((2 * seen, hidden), (hidden, hidden), (hidden, told))
+    )
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
+
+
+def _late(pairs: Tensor, clips: int) -> Tensor:
+    """The pair before, or the present one where there was none."""
+    x = pairs.view(clips, -1, *pairs.shape[1:])
+    return torch.cat([x[:, :1], x[:, :-1]], 1).flatten(0, 1)
+
+
+def _means() -> Tensor:
+    return torch.tensor(2 * ([_LUMA_MEAN] * 4 + [0.0] * 2))
+
+
+def _uncentred(kernel: Tensor) -> Tensor:
+    """A kernel [out, 13 or more, 3, 3] for centred signals and a one -> that for lifted ones and a one.
+
+    What the mean takes away goes to the kernel of the one, which is zero outside of the picture, like the signals.
+    """
+    lifts = torch.tensor(2 * ([LUMA_LIFT] * 4 + [COLOUR_LIFT] * 2))
+    kernel = kernel.clone()
+    kernel[:, PAIR] -= torch.einsum("okhw,k->ohw", kernel[:, :PAIR], _means() + lifts)
+    return kernel
