@@ -23,6 +23,11 @@ LAG = 3
 """The decoder's output frame j shows input frame j - LAG."""
 
 
+def part(x: Tensor, batch: int, which: slice) -> Tensor:
+    """Some frames of every clip: [B * T, C, h, w] -> [B * t, C, h, w]."""
+    return x.view(batch, -1, *x.shape[1:])[:, which].flatten(0, 1)
+
+
 def past(x: Tensor, batch: int) -> Tensor:
     """What lay a frame before: [B * T, C, h, w] -> the same shape, with zeros at the beginning of every clip."""
     return F.pad(x.view(batch, -1, *x.shape[1:])[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)).flatten(0, 1)
@@ -31,10 +36,10 @@ def past(x: Tensor, batch: int) -> Tensor:
 def memory(block: MemBlock, x: Tensor, batch: int) -> Tensor:
     """A MemBlock on clips that start here: before the first frame there is nothing."""
     first, n = block.conv[0], block.channels
-    weight, bias = first.get_parameter("weight"), first.get_parameter("bias")
+    weight = first.get_parameter("weight")
     both = F.conv2d(x, torch.cat([weight[:, :n], weight[:, n:]]), padding=1)
     now, later = both.view(batch, -1, *both.shape[1:]).split(weight.shape[0], dim=2)
-    y = now + F.pad(later[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)) + bias.to(now)[:, None, None]
+    y = now + F.pad(later[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)) + first.get_parameter("bias").to(now)[:, None, None]
     y = F.relu(y.flatten(0, 1))
     return F.relu(block.conv[2:](y) + x)
 

@@ -36,8 +36,6 @@ Frames = NDArray[np.uint8]
 
 CLIP_FRAMES = 24
 SIDE = 256
-
-
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _MIN_BYTES = 100_000
 _LONGEST = 3000
@@ -169,8 +167,12 @@ def render(photos: Photos, rng: np.random.Generator, height: int, width: int) ->
         alpha = seen[:, 3:].clamp(0, 1)
         clip = clip * (1 - alpha) + seen[:, :3] * alpha
     gain, lift = float(rng.uniform(0.7, 1.05)), float(rng.uniform(-15, 15))
-    clip = (clip * gain + lift).round().clamp(0, 255).to(torch.uint8)
-    frames: Frames = np.ascontiguousarray(clip.permute(0, 2, 3, 1).numpy())
+    return _bytes(clip * gain + lift)
+
+
+def _bytes(clip: torch.Tensor) -> Frames:
+    """float [T, 3, H, W] in 0 ... 255 -> uint8 [T, H, W, 3]."""
+    frames: Frames = np.ascontiguousarray(clip.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
     return frames
 
 
@@ -200,9 +202,7 @@ class Videos:
         if side == (height, width):
             return np.ascontiguousarray(cut)
         x = torch.from_numpy(np.ascontiguousarray(cut)).permute(0, 3, 1, 2)
-        x = F.interpolate(x.float(), (height, width), mode="bicubic", align_corners=False, antialias=True)
-        shrunk: Frames = np.ascontiguousarray(x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
-        return shrunk
+        return _bytes(F.interpolate(x.float(), (height, width), mode="bicubic", align_corners=False, antialias=True))
 
     def _frames(self, path: Path) -> Frames:
         if path not in self._open:
@@ -237,11 +237,11 @@ def paths_of(root: Path, number: int) -> tuple[Path, Path, Path]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="directory with unpacked packages of photographs")
+    parser.add_argument("--videos", type=Path, required=True, help="directory with unpacked packages of videos")
     parser.add_argument("--out", type=Path, required=True, help="directory for the clips")
-    parser.add_argument("--count", type=int, default=1200, help="clips in all (default %(default)s, about 7 GB)")
+    parser.add_argument("--count", type=int, default=1200, help="clips in all (default %(default)s, about 8.5 GB)")
     parser.add_argument("--start", type=int, default=0, help="first clip number of this process")
     parser.add_argument("--step", type=int, default=1, help="distance to its next one")
-    parser.add_argument("--videos", type=Path, required=True, help="directory with unpacked packages of videos")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     photos, videos = Photos(options.photos), Videos(options.videos)

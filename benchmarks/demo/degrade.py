@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 
 Frames = NDArray[np.uint8]
 
@@ -44,7 +43,7 @@ class Damage:
 def draw(rng: np.random.Generator) -> Damage:
     """A random damage: one clip in six nearly clean, the others noisy and always compressed.
 
-    Noise that no encoder has seen is easy to take away, and a network that meets it learns little else.
+    Noise that no encoder has seen is easier to take away, and is not what video has.
     """
     clean = rng.random() < 1 / 6
     codec = str(rng.choice(["libx264", "libx264", "libx264", "libx264", "mpeg4"]))
@@ -120,6 +119,8 @@ def recompress(frames: Frames, codec: str, crf: int, preset: str = "medium") -> 
 
 
 def _jpeg(frame: Frames, quality: int) -> Frames:
+    from PIL import Image  # whoever draws no JPEG needs no Pillow
+
     file = io.BytesIO()
     Image.fromarray(frame).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file).convert("RGB"))

@@ -40,6 +40,7 @@ from .layout import (
     LUMA_LIFT,
     PAIR,
     PIXELS,
+    SHOWN,
     SIDES,
     SLOPES,
     STRONGEST,
@@ -225,7 +226,7 @@ def _pixels(grow: TGrow, layer: nn.Conv2d) -> None:
             weight[FRAME + axis, groups + 2 * axis : groups + 2 * axis + 2, tap, 0, 0] = 1
         weight[FRAME + 2, one, tap, 0, 0] = 1
     layer.weight.mul_(0.2)
-    layer.weight[: PIXELS + len(SIDES) * BORDER] = 0
+    layer.weight[:SHOWN] = 0
     row = 0
     for places in range(4):
         for q in range(4):

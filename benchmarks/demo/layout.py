@@ -26,6 +26,8 @@ SIDES = ((1, False), (1, True), (0, False), (0, True))
 """Left, right, top, bottom: axis, and whether it is the far one."""
 BORDER = 4 + 2 + 1
 """Channels that are shut but at one side of the picture: the lumas that occur there, two colours, a one."""
+SHOWN = PIXELS + len(SIDES) * BORDER
+"""All of these."""
 STRONGEST = 0.5
 """Deviation of the strongest component among the features at a sixteenth."""
 AXES = (0, 1)
@@ -61,7 +63,7 @@ def frozen(reae: Reae) -> dict[nn.Parameter, Tensor]:
         (decoder[13], groups + carriers + 1),
         (decoder[14], None),
         (decoder[19], FRAME + carriers + 1),
-        (decoder[20], PIXELS + len(SIDES) * BORDER),
+        (decoder[20], SHOWN),
     ):
         for parameter in layer.parameters():
             kept[parameter] = torch.ones_like(parameter)

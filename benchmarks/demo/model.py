@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from swiftvr_trt.export.checkpoint import load_checkpoint
 from swiftvr_trt.export.dit import Dit, DitConfig
 from swiftvr_trt.export.reae import Reae, ReaeConfig
 
@@ -44,13 +43,6 @@ class Model(nn.Module):
         prompt = torch.zeros(PROMPT_ROWS, DIT.text_dim)  # one row that speaks, then padding, as published
         prompt[0] = torch.randn(DIT.text_dim, generator=torch.Generator().manual_seed(3))
         self.register_buffer("prompt", prompt)
-
-    def load(self, root: Path) -> None:
-        """Take the weights of a checkpoint directory of these sizes."""
-        found = load_checkpoint(root)
-        self.reae.load_state_dict(found.reae.state_dict())
-        self.dit.load_state_dict(found.dit.state_dict())
-        self.get_buffer("prompt").copy_(found.prompt)
 
     def save(self, root: Path) -> None:
         """Write the checkpoint directory, F16."""

@@ -54,10 +54,15 @@ _COLUMNS = ("step", "minutes", "rate", "loss", "gain", "psnr", "psnr_in")
 
 @dataclass(frozen=True)
 class Stage:
-    """What is trained and how. `loss` also returns what the log shows; `masks` hold 0 where a parameter stays."""
+    """What is trained and how.
+
+    begin: what a new run does first and a resumed one need not. loss: also returns what the log shows. masks: 0 where a
+    parameter stays.
+    """
 
     name: str
     module: nn.Module
+    begin: Callable[[], None]
     loss: Callable[[Batch], tuple[Tensor, dict[str, float]]]
     shapes: Sequence[Shape]
     masks: Mapping[nn.Parameter, Tensor]
@@ -66,38 +71,39 @@ class Stage:
 def denoiser_stage(sampler: Sampler, seed: int) -> Stage:
     torch.manual_seed(seed)
     module = Denoiser()
-    first = sampler.draw(np.random.default_rng(seed), _FIRST_CLIPS, *_FIRST_SHAPE, photos=True)
-    module.measure(first.clean, first.damaged, first.clips)
+
+    def begin() -> None:
+        first = sampler.draw(np.random.default_rng(seed), _FIRST_CLIPS, *_FIRST_SHAPE, photos=True)
+        module.measure(first.clean, first.damaged, first.clips)
 
     def loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         given = module.found(batch.damaged)
         with torch.autocast("cpu", torch.bfloat16):
             found = module(given, batch.clips)
         wanted = denoiser.signals(batch.halved)
-        late = [x.view(batch.clips, -1, *x.shape[1:])[:, :-1].flatten(0, 1) for x in (given, wanted)]
-        found = found.view(batch.clips, -1, *found.shape[1:])[:, 1:].flatten(0, 1)
-        return losses(denoiser.error(found, late[1]), denoiser.error(late[0], late[1]), batch.clips)
+        found = batched.part(found, batch.clips, slice(1, None))  # it is one pair late
+        given, wanted = (batched.part(x, batch.clips, slice(-1)) for x in (given, wanted))
+        return losses(denoiser.error(found, wanted), denoiser.error(given, wanted), batch.clips)
 
     shapes = ((6, 12, 96), (8, 8, 96), (4, 16, 96))
-    return Stage("denoiser", module, loss, shapes, {})
+    return Stage("denoiser", module, begin, loss, shapes, {})
 
 
 def whole_stage(sampler: Sampler, seed: int, restores: Denoiser) -> Stage:
     torch.manual_seed(seed)
     module = Model()
-    first = sampler.draw(np.random.default_rng([seed, 1]), _FIRST_CLIPS, *_FIRST_SHAPE)
-    initialise(module.reae, module.dit, restores, first.damaged, first.clean, first.clips)
     shapes = ((2, 16, 128), (3, 12, 128), (4, 12, 96))
 
+    def begin() -> None:
+        first = sampler.draw(np.random.default_rng([seed, 1]), _FIRST_CLIPS, *_FIRST_SHAPE)
+        initialise(module.reae, module.dit, restores, first.damaged, first.clean, first.clips)
+
     def loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        shown = whole(module, batch)
-        shown = shown.view(batch.clips, -1, *shown.shape[1:])[:, LAG:].flatten(0, 1)
-        clean, damaged = (
-            x.view(batch.clips, -1, *x.shape[1:])[:, :-LAG].flatten(0, 1) for x in (batch.clean, batch.damaged)
-        )
+        shown = batched.part(whole(module, batch), batch.clips, slice(LAG, None))
+        clean, damaged = (batched.part(x, batch.clips, slice(-LAG)) for x in (batch.clean, batch.damaged))
         return losses(shown - clean, damaged - clean, batch.clips)
 
-    return Stage("whole", module, loss, shapes, frozen(module.reae))
+    return Stage("whole", module, begin, loss, shapes, frozen(module.reae))
 
 
 def whole(model: Model, batch: Batch) -> Tensor:
@@ -128,6 +134,8 @@ class Run:
 
     def __init__(self, stage: Stage, work: Path) -> None:
         self.stage, self.file, self.step, self.minutes = stage, work / f"{stage.name}.pt", 0, 0.0
+        if not self.file.exists():
+            stage.begin()
         self.average = copy.deepcopy(stage.module)
         self.optimiser = torch.optim.AdamW(stage.module.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
         if self.file.exists():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -15,11 +13,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from benchmarks._metrics import psnr
+from benchmarks.demo.degrade import Damage, apply
+from benchmarks.make_demo import DEMO
 from swiftvr_trt.engines.geometry import Resolution
 from swiftvr_trt.export.checkpoint import load_checkpoint
 from swiftvr_trt.export.reference import Reference
 
-DEMO = Path(__file__).resolve().parents[2] / "export" / "demo"
 CLIP = Path(__file__).resolve().parents[3] / "shared" / "media" / "bigbuckbunny_720p.mp4"
 _FRAMES, _SIDE = 13, 256
 
@@ -45,19 +44,8 @@ def clean() -> Frames:
 @pytest.fixture(scope="module")
 def damaged(clean: Frames) -> Frames:
     """Halved, noisy (8 steps) and compressed (x264 at CRF 28)."""
-    small = F.avg_pool2d(torch.from_numpy(clean).permute(0, 3, 1, 2).float(), 2)
-    noise = torch.randn(small.shape, generator=torch.Generator().manual_seed(7))
-    file = io.BytesIO()
-    with av.open(file, "w", format="matroska") as out:
-        stream: Any = out.add_stream("libx264", rate=25)
-        stream.height, stream.width, stream.pix_fmt = *small.shape[2:], "yuv420p"
-        stream.options = {"crf": "28", "threads": "1"}
-        for frame in _bytes(small + 8 * noise):
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        out.mux(stream.encode(None))
-    file.seek(0)
-    with av.open(file, "r") as source:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)])
+    damage = Damage(0.0, "area", 8.0, 0.0, False, None, "libx264", 28, "medium")
+    return apply(clean, damage, np.random.default_rng(7))
 
 
 def test_it_takes_noise_and_compression_away(clean: Frames, damaged: Frames) -> None:
