@@ -8,6 +8,7 @@ in all workers of pytest-xdist.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,6 +34,18 @@ from .cuda_emulator.process import (  # noqa: F401 - pytest finds its hooks here
 ORACLE = Path(__file__).parent / "oracle"
 BundleFactory = Callable[..., Bundle]
 CheckpointFactory = Callable[..., Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_are_heard() -> None:
+    """`nohup` and a shell's `&` have signals ignored, and so would everything that the tests start and then signal.
+
+    What has a handler here is at its default in a child.
+    """
+    for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", lambda *_: None)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
