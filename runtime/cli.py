@@ -35,7 +35,7 @@ Exit codes: 0 done, 1 the machine could not carry it out, 2 the request cannot b
 _SECTIONS = {
     "What restores": ("bundle", "checkpoint", "upscale", "resolution"),
     "A bundle that is built (with --checkpoint) or looked for": ("precision", "target", "clip_len", "cache"),
-    "Where it runs": ("device", "hwaccel", "threads", "trace"),
+    "Where it runs": ("device", "hwaccel", "threads", "ort_graphs", "trace"),
     "Several INPUTs": ("devices", "suffix"),
     "The output": ("codec", "crf", "preset", "pix_fmt", "audio", "rate", "overwrite"),
 }
@@ -138,6 +138,12 @@ _SECTIONS = {
     type=int,
     help="CPU threads for one stage; fewer leave room for other work.  [default: one per physical core]",
 )
+@click.option(
+    "--ort-graphs",
+    is_flag=True,
+    help="With --device cuda and a bundle of graphs: ONNX Runtime captures each stage as a CUDA graph and replays it, "
+    "if every node runs on the GPU. Costs GPU memory; nobody has measured yet what it gains.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
 @click.version_option(package_name="swiftvr-trt")
@@ -176,7 +182,13 @@ def _restore_one(source: Path, output: str, options: dict[str, Any]) -> None:
         tell(f"bundle: {bundle.path} ({bundle.manifest.recipe.describe()})")
         with (
             _trace(options["trace"]) as trace,
-            Restorer.open(bundle, device=options["device"], threads=options["threads"], trace=trace) as opened,
+            Restorer.open(
+                bundle,
+                device=options["device"],
+                threads=options["threads"],
+                ort_graphs=options["ort_graphs"],
+                trace=trace,
+            ) as opened,
         ):
             yield opened
 
@@ -201,7 +213,7 @@ def _restore_many(sources: list[Path], folder: str, options: dict[str, Any]) -> 
     jobs = plan_jobs(sources, folder, batch)
     with output_folder(folder), console.board(options["quiet"]) as board:
         tasks, failures = choose_bundles(jobs, _request(options), board.say)
-        failures += run_fleet(tasks, devices, board, threads=options["threads"])
+        failures += run_fleet(tasks, devices, board, threads=options["threads"], ort_graphs=options["ort_graphs"])
     if failures:
         names = ", ".join(str(failure.job.source) for failure in failures)
         raise MachineError(f"{len(failures)} of {len(jobs)} files failed, the others are complete: {names}")

@@ -76,10 +76,18 @@ def parse_devices(text: str) -> tuple[str, ...]:
 
 
 def run_fleet(
-    tasks: Sequence[Task], devices: Sequence[str | None], board: Board, *, threads: int | None = None
+    tasks: Sequence[Task],
+    devices: Sequence[str | None],
+    board: Board,
+    *,
+    threads: int | None = None,
+    ort_graphs: bool = False,
 ) -> list[Failure]:
-    """Restore everything; what failed, in the order in which it did. None as a device: the one the bundle is for."""
-    fleet = _Fleet(tasks, devices, board, threads)
+    """Restore everything; what failed, in the order in which it did. None as a device: the one the bundle is for.
+
+    threads, ort_graphs: as in `Restorer.open`.
+    """
+    fleet = _Fleet(tasks, devices, board, {"threads": threads, "ort_graphs": ort_graphs})
     try:
         return fleet.run()
     finally:
@@ -89,7 +97,10 @@ def run_fleet(
 class _Fleet:
     """The files that wait, and one thread per device that drives its process."""
 
-    def __init__(self, tasks: Sequence[Task], devices: Sequence[str | None], board: Board, threads: int | None) -> None:
+    def __init__(
+        self, tasks: Sequence[Task], devices: Sequence[str | None], board: Board, opening: dict[str, Any]
+    ) -> None:
+        """opening: what `Restorer.open` takes besides bundle and device."""
         self._waiting = list(tasks)
         self._count, self._begun = len(tasks), 0
         self._busy = 0
@@ -98,7 +109,7 @@ class _Fleet:
         self._changed = threading.Condition()
         self._stopped = threading.Event()
         self._workers: set[_Worker] = set()
-        self._board, self._threads_per_stage = board, threads
+        self._board, self._opening = board, opening
         self._seats = [
             threading.Thread(target=self._drive, args=(seat, device), name=f"swiftvr-device-{seat}", daemon=True)
             for seat, device in enumerate(devices[: len(tasks)])
@@ -176,7 +187,7 @@ class _Fleet:
                 number = self._begun
             self._board.say(f"[{number}/{self._count}] {name}: on {device or 'the usual device'}")
         job = replace(task.job, device=device).to_dict()
-        worker.send({"job": job, "bundle": task.bundle, "threads": self._threads_per_stage})
+        worker.send({"job": job, "bundle": task.bundle, "opening": self._opening})
         while (message := worker.receive()) is not None:
             ((kind, content),) = message.items()
             if kind == "say":

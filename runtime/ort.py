@@ -76,7 +76,7 @@ def load(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     path = bundle.stage_path(stage)
     try:
-        return ort.InferenceSession(str(path), options, providers=list(providers))
+        return ort.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
     except Exception as error:
         raise BundleError(f"{path}: ONNX Runtime {ort.__version__} cannot load this stage ({line(error)})") from error
 

@@ -1,18 +1,20 @@
 """A bundle of graphs on an NVIDIA GPU, by ONNX Runtime's CUDA provider: for GPUs for which no engines were compiled.
 
 Buffers, copies and streams are those of `cuda.py`; stages are bound to addresses in them and run on its stream, so
-nothing is copied or allocated between them. ONNX Runtime waits for the GPU after each stage, and its own graph capture
-is not used (docs/decisions.md says why): engines are the fast way.
+nothing is copied or allocated between them. ONNX Runtime waits for the GPU after each stage. Its own graph capture is
+there to be tried and off by default (docs/decisions.md says why): engines are the fast way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..engines.bundle import Bundle
 from ..engines.manifest import STAGES, StageSpec
-from ..errors import MachineError, StageError
+from ..errors import BundleError, MachineError, StageError
 from .cuda import CudaDevice, closing_if_it_fails
 from .cuda_chunk import handle
 from .gpu import naming
@@ -25,13 +27,28 @@ if TYPE_CHECKING:
 PROVIDER = "CUDAExecutionProvider"
 MEMORY = "cuda"
 """ONNX Runtime's name for a GPU's memory."""
+MOST_GRAPHS = 256
+"""Captured per stage. ONNX Runtime keeps them as long as the session, so streams that come and go must not add up."""
+UNCAPTURED = -1
+"""The number that tells ONNX Runtime to run a call as if nothing were captured."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as it was loaded. numbers: of the graphs that it may yet capture; None if it captures nothing."""
+
+    session: ort.InferenceSession
+    numbers: Iterator[int] | None
 
 
 class OrtCudaDevice(CudaDevice):
     """All stages of a bundle of graphs on one GPU. Safe to share between threads."""
 
-    def __init__(self, bundle: Bundle, *, index: int = 0, trace: Trace | None = None) -> None:
-        """Raises `MissingPackageError` or `MachineError` if the machine lacks something."""
+    def __init__(self, bundle: Bundle, *, index: int = 0, graphs: bool = False, trace: Trace | None = None) -> None:
+        """graphs: ONNX Runtime captures the stages; it refuses one of which a node runs on the CPU.
+
+        Raises `MissingPackageError` or `MachineError` if the machine lacks something.
+        """
         self._begin(bundle.manifest, index, graphs=False, trace=trace)
         ort = import_onnxruntime("gpu", "running a bundle on the GPU")
         if PROVIDER not in ort.get_available_providers():
@@ -44,43 +61,61 @@ class OrtCudaDevice(CudaDevice):
             # Should ONNX Runtime come with its own CUDA libraries, they are found before it looks for them.
             ort.preload_dlls()
             with self.telling("load graphs", nbytes=sum(entry.size for entry in bundle.manifest.files)):
-                self._sessions = {stage: self._load_stage(bundle, stage) for stage in STAGES}
-        self._stack.callback(self._sessions.clear)
+                self._stages = {stage: self._load_stage(bundle, stage, graphs) for stage in STAGES}
+        self._stack.callback(self._stages.clear)
 
     def context(self, stage: StageSpec, shapes: Mapping[str, tuple[int, ...]]) -> OrtContext:
-        return OrtContext(self._sessions[stage.name], stage, shapes, self.gpu.index)
+        return OrtContext(self._stages[stage.name], stage, shapes, self.gpu.index)
 
-    def _load_stage(self, bundle: Bundle, stage: str) -> ort.InferenceSession:
-        session = load(bundle, stage, [(PROVIDER, provider_options(self.gpu.index, handle(self.stream)))])
+    def _load_stage(self, bundle: Bundle, stage: str, graphs: bool) -> Stage:
+        options = provider_options(self.gpu.index, handle(self.stream), graphs)
+        try:
+            session = load(bundle, stage, [(PROVIDER, options)])
+        except BundleError as error:
+            if not graphs:
+                raise
+            raise BundleError(f"{error}; it may without --ort-graphs") from error
         if PROVIDER not in session.get_providers():  # it only warns, and would go on with the CPU
             raise MachineError(
                 "ONNX Runtime could not load its CUDA provider, expected CUDA and cuDNN beside it: "
                 'pip install "onnxruntime-gpu[cuda,cudnn]"'
             )
         check_signature(bundle, bundle.manifest.stage(stage), session)
-        return session
+        return Stage(session, itertools.chain(range(MOST_GRAPHS), itertools.repeat(UNCAPTURED)) if graphs else None)
 
 
-def provider_options(index: int, stream: int) -> dict[str, str]:
+def provider_options(index: int, stream: int, graphs: bool) -> dict[str, str]:
     """Options of the provider: this GPU, our stream, and float32 that is float32 (TF32 has 10 bits)."""
     return {
         "device_id": str(index),
         "user_compute_stream": str(stream),
         "use_tf32": "0",
         "arena_extend_strategy": "kSameAsRequested",
+        "enable_cuda_graph": "1" if graphs else "0",
     }
 
 
-class OrtContext:
-    """One stage of one stream. Bindings are kept, so that a chunk like one before allocates nothing of ours."""
+@dataclass(frozen=True)
+class Call:
+    """A stage bound to addresses, and the graph that it is captured as."""
 
-    def __init__(
-        self, session: ort.InferenceSession, stage: StageSpec, shapes: Mapping[str, tuple[int, ...]], index: int
-    ) -> None:
+    binding: ort.IOBinding
+    options: ort.RunOptions
+
+
+class OrtContext:
+    """One stage of one stream. Bindings are kept, so that a chunk like one before allocates nothing of ours.
+
+    A captured graph holds the addresses that it was captured with, so each set of them has a graph of its own.
+    (onnxruntime.ai, CUDA execution provider, "Using CUDA Graphs": the run option `gpu_graph_id`. The first runs are
+    direct; a stage may then run twice in one call, which is the same, since it never writes what it reads.)
+    """
+
+    def __init__(self, loaded: Stage, stage: StageSpec, shapes: Mapping[str, tuple[int, ...]], index: int) -> None:
         """shapes: of every tensor, by name. index: number of the GPU."""
         self.stage = stage
-        self._session, self._shapes, self._index = session, shapes, index
-        self._bindings: dict[tuple[int, ...], ort.IOBinding] = {}
+        self._loaded, self._shapes, self._index = loaded, shapes, index
+        self._calls: dict[tuple[int, ...], Call] = {}
 
     def prepare(self, stream: int) -> None:
         """Nothing: shapes come with the bindings."""
@@ -92,19 +127,25 @@ class OrtContext:
         """Run the stage on the stream of its session; addresses are those of its inputs, then of its outputs."""
         key = tuple(addresses)
         try:
-            if key not in self._bindings:
-                self._bindings[key] = self._bind(key)
-            self._session.run_with_iobinding(self._bindings[key])
+            if key not in self._calls:
+                self._calls[key] = Call(self._bind(key), self._options())
+            self._loaded.session.run_with_iobinding(self._calls[key].binding, self._calls[key].options)
         except Exception as error:
             raise StageError(f"stage {self.stage.name} failed in ONNX Runtime ({line(error)})") from error
 
     def close(self) -> None:
-        self._bindings.clear()
+        self._calls.clear()
 
     def _bind(self, addresses: Sequence[int]) -> ort.IOBinding:
-        binding: Any = self._session.io_binding()
+        binding: Any = self._loaded.session.io_binding()
         places = iter(addresses)
         for tensors, bind in ((self.stage.inputs, binding.bind_input), (self.stage.outputs, binding.bind_output)):
             for tensor in tensors:
                 bind(tensor.name, MEMORY, self._index, tensor.dtype, self._shapes[tensor.name], next(places))
         return binding
+
+    def _options(self) -> ort.RunOptions:
+        options = import_onnxruntime().RunOptions()
+        if self._loaded.numbers is not None:
+            options.add_run_config_entry("gpu_graph_id", str(next(self._loaded.numbers)))
+        return options

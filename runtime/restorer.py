@@ -35,20 +35,22 @@ class Restorer:
         *,
         device: str | None = None,
         threads: int | None = None,
+        ort_graphs: bool = False,
         trace: Trace | None = None,
     ) -> Restorer:
         """Check and load a bundle.
 
         device: `cpu` for a bundle of graphs; `cuda` or `cuda:N`, the N-th GPU, for one of engines, and for graphs, too,
         on ONNX Runtime; None for what the bundle was built for. threads: CPU threads that one stage may use, None for
-        one per physical core. trace: told what takes how long; it must be closed after the restorer.
+        one per physical core. ort_graphs: let ONNX Runtime capture its stages on a GPU (`ort_cuda.py`). trace: told
+        what takes how long; it must be closed after the restorer.
         Raises `BundleError` if the bundle is damaged or was built for something else, `MissingPackageError` or
         `MachineError` if the machine lacks what runs it.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         if threads is not None and not 1 <= threads <= 1024:
             raise MisuseError(f"threads is {threads}, expected 1 to 1024")
-        return cls(open_device(opened, device, threads, trace), opened.manifest)
+        return cls(open_device(opened, device, threads, trace, ort_graphs=ort_graphs), opened.manifest)
 
     def session(self) -> Session:
         """A new stream, to be fed by hand; see `Session`."""
@@ -80,17 +82,27 @@ class Restorer:
 
 
 def open_device(
-    bundle: Bundle, device: str | None = None, threads: int | None = None, trace: Trace | None = None
+    bundle: Bundle,
+    device: str | None = None,
+    threads: int | None = None,
+    trace: Trace | None = None,
+    *,
+    ort_graphs: bool = False,
 ) -> Device:
     """What runs a bundle, as in `Restorer.open`: graphs run on ONNX Runtime, engines on the GPU they are for."""
     recipe = bundle.manifest.recipe
     chosen = device or ("cpu" if recipe.target in ("onnx", "cpu") else "cuda")
     index = 0 if chosen == "cpu" else gpu_index(chosen)
+    if ort_graphs and (chosen == "cpu" or recipe.target not in ORT_TARGETS):
+        raise MisuseError(
+            f"--ort-graphs was given for a bundle for {recipe.target} on {chosen}, expected one of graphs on a GPU "
+            "(--device cuda); engines are captured in any case"
+        )
     if recipe.target in ORT_TARGETS:
         if chosen != "cpu":
             from .ort_cuda import OrtCudaDevice
 
-            return OrtCudaDevice(bundle, index=index, trace=trace)
+            return OrtCudaDevice(bundle, index=index, graphs=ort_graphs, trace=trace)
         from .ort import OrtDevice
 
         return OrtDevice(bundle, threads=threads, trace=trace)

@@ -2,7 +2,7 @@
 
 It reads one JSON object a line from standard input and answers with lines on what was standard output:
 
-    -> {"job": Job.to_dict(), "bundle": path, "threads": number or null}
+    -> {"job": Job.to_dict(), "bundle": path, "opening": what Restorer.open takes besides}
     <- {"say": line}                    any number of times
     <- {"progress": [done, total or null, seconds to go or null]}
     <- {"done": line}                   or
@@ -73,7 +73,7 @@ class Desk:
 
         @contextmanager
         def restorer(_size: Resolution) -> Iterator[Restorer]:
-            yield self._open(order["bundle"], job.device, order["threads"])
+            yield self._open(order["bundle"], job.device, order["opening"])
 
         return restore_job(
             job,
@@ -83,12 +83,12 @@ class Desk:
             watch,
         )
 
-    def _open(self, bundle: str, device: str | None, threads: int | None) -> Restorer:
-        key = (bundle, device, threads)
+    def _open(self, bundle: str, device: str | None, opening: dict[str, Any]) -> Restorer:
+        key = (bundle, device, opening)
         if self._restorer is None or key != self._key:
             self.close()
             try:
-                self._restorer, self._key = Restorer.open(bundle, device=device, threads=threads), key
+                self._restorer, self._key = Restorer.open(bundle, device=device, **opening), key
             except SwiftVRError as error:
                 raise _UnfitError from error
         return self._restorer

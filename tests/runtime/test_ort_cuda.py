@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swiftvr_trt import MachineError, MissingPackageError, Restorer, StageError
+from swiftvr_trt import BundleError, MachineError, MissingPackageError, MisuseError, Restorer, StageError
 from swiftvr_trt.export.verify import picture
 from swiftvr_trt.runtime import gpu, ort_cuda
 
@@ -45,9 +45,13 @@ class CudaSession:
     """What `onnxruntime.InferenceSession` is with the CUDA provider, as far as the device uses it."""
 
     bindings = 0
+    graphs = 0
+    """The most that one session has captured."""
 
     def __init__(self, emulator: Emulator, cpu: Any, options: dict[str, str]) -> None:
         self._emulator, self._cpu, self._stream = emulator, cpu, int(options["user_compute_stream"])
+        self._captures = options["enable_cuda_graph"] == "1"
+        self._graphs: dict[str, list[tuple[Any, ...]]] = {}
         assert options["device_id"] == "0"
 
     def get_providers(self) -> list[str]:
@@ -63,13 +67,19 @@ class CudaSession:
         CudaSession.bindings += 1
         return Binding()
 
-    def run_with_iobinding(self, binding: Binding) -> None:
+    def run_with_iobinding(self, binding: Binding, options: Any) -> None:
+        """A graph reads and writes where it did when it was captured, wherever the binding now points."""
         array = self._emulator.array
+        inputs, outputs = binding.inputs, binding.outputs
+        number = options.get_run_config_entry("gpu_graph_id") if self._captures else "-1"
+        if number != "-1":
+            inputs, outputs = self._graphs.setdefault(number, [inputs, outputs])
+            CudaSession.graphs = max(CudaSession.graphs, len(self._graphs))
 
         def kernel() -> None:
-            feeds = {name: array(place, shape, dtype).copy() for name, dtype, shape, place in binding.inputs}
-            results = self._cpu.run([name for name, *_ in binding.outputs], feeds)
-            for (_, dtype, shape, place), result in zip(binding.outputs, results, strict=True):
+            feeds = {name: array(place, shape, dtype).copy() for name, dtype, shape, place in inputs}
+            results = self._cpu.run([name for name, *_ in outputs], feeds)
+            for (_, dtype, shape, place), result in zip(outputs, results, strict=True):
                 array(place, shape, dtype, write=True)[...] = result
 
         assert self._emulator.kernel(self._stream, kernel) == 0
@@ -81,7 +91,8 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     real = onnxruntime.InferenceSession
     with emulated(seed=5) as running:
 
-        def session(path: str, options: Any, providers: list[Any]) -> Any:
+        def session(path: str, options: Any, providers: list[Any], enable_fallback: int) -> Any:
+            assert not enable_fallback  # it prints, and goes on with the CPU
             if providers == ["CPUExecutionProvider"]:
                 return real(path, options, providers=providers)
             ((name, details),) = providers
@@ -108,6 +119,41 @@ def test_frames_are_those_of_the_cpu(emulator: Emulator, mini_bundle: BundleFact
 
 @pytest.mark.cuda_emulator
 @pytest.mark.usefixtures("emulator")
+@pytest.mark.parametrize("most", [ort_cuda.MOST_GRAPHS, 5])
+def test_every_place_of_a_stage_has_a_graph_of_its_own(
+    mini_bundle: BundleFactory, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    bundle = mini_bundle()
+    monkeypatch.setattr(ort_cuda, "MOST_GRAPHS", most)
+    monkeypatch.setattr(CudaSession, "graphs", 0)
+    with Restorer.open(bundle, threads=1) as cpu:
+        expected = list(cpu.restore(CLIP))
+    with Restorer.open(bundle, device="cuda", ort_graphs=True) as restorer:
+        for _ in range(3):  # each a stream with memory of its own
+            assert np.array_equal(list(restorer.restore(CLIP)), expected)
+    assert 1 < CudaSession.graphs <= most
+
+
+@pytest.mark.cuda_emulator
+@pytest.mark.usefixtures("emulator")
+def test_a_stage_that_cannot_be_captured_says_what_to_leave_out(
+    mini_bundle: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(BundleError, match=r"encode.*cannot use the graph capture.*it may without --ort-graphs$"):
+        Restorer.open(mini_bundle(), device="cuda", ort_graphs=True)
+
+
+def test_graphs_are_for_the_gpu(mini_bundle: BundleFactory) -> None:
+    with pytest.raises(MisuseError, match=r"--ort-graphs was given for a bundle for onnx on cpu, expected"):
+        Restorer.open(mini_bundle(), ort_graphs=True)
+
+
+@pytest.mark.cuda_emulator
+@pytest.mark.usefixtures("emulator")
 def test_chunks_after_the_first_of_their_kind_bind_nothing(mini_bundle: BundleFactory) -> None:
     with Restorer.open(mini_bundle(), device="cuda") as restorer, restorer.session() as session:
         counts = []
@@ -121,7 +167,7 @@ def test_chunks_after_the_first_of_their_kind_bind_nothing(mini_bundle: BundleFa
 def test_a_stage_that_fails_is_named(
     emulator: Emulator, mini_bundle: BundleFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_self: CudaSession, _binding: Binding) -> None:
+    def fail(_self: CudaSession, _binding: Binding, _options: Any) -> None:
         raise RuntimeError("CUDA failure 700\nand a long story")
 
     with Restorer.open(mini_bundle(), device="cuda") as restorer:
@@ -176,6 +222,6 @@ def test_without_onnxruntime_the_extra_for_gpus_is_named(
 
 
 def test_options_keep_float32_what_it_is() -> None:
-    options = ort_cuda.provider_options(2, 0xABC)
+    options = ort_cuda.provider_options(2, 0xABC, graphs=False)
     assert (options["device_id"], options["user_compute_stream"], options["use_tf32"]) == ("2", str(0xABC), "0")
     assert all(isinstance(value, str) for value in options.values())
