@@ -18,7 +18,7 @@ CLIP-RECIPE.mkv; `--restored DIR` scores videos of these names instead of runnin
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +27,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import nn
 
 from swiftvr_trt.engines.geometry import PIXELS_PER_TOKEN, Resolution
 from swiftvr_trt.export.checkpoint import CONFIG, Checkpoint, load_checkpoint, read_dit_config
+from swiftvr_trt.export.dit import Attention, Dit
 from swiftvr_trt.export.reference import Reference
 from swiftvr_trt.export.windows import plan_windows
 
@@ -134,12 +136,23 @@ def restore(checkpoint: Checkpoint, case: Case) -> Clip:
     return np.stack(list(Reference(checkpoint, case.size, clip_len=CLIP_LEN).restore(list(case.damaged))))
 
 
-def without_dit(path: Path) -> Checkpoint:
-    """The checkpoint with a transformer that changes nothing: z_hq = z_lq."""
+def silenced(path: Path, layers: Callable[[Dit], Iterable[nn.Module]]) -> Checkpoint:
+    """The checkpoint with layers of the transformer that always say zero."""
     checkpoint = load_checkpoint(path)
-    for parameter in checkpoint.dit.proj_out.parameters():
-        parameter.zero_()
+    for layer in layers(checkpoint.dit):
+        for parameter in layer.parameters():
+            parameter.zero_()
     return checkpoint
+
+
+def _last(dit: Dit) -> list[nn.Module]:
+    """Without it z_hq = z_lq."""
+    return [dit.proj_out]
+
+
+def _attention(dit: Dit) -> list[nn.Module]:
+    """What tokens hear of each other and of the prompt."""
+    return [module for module in dit.modules() if isinstance(module, Attention)]
 
 
 def score(shown: Clip, case: Case, window: tuple[int, int]) -> Score:
@@ -218,10 +231,12 @@ def methods(options: argparse.Namespace) -> dict[str, Method]:
     if options.restored is not None:
         found["restored"] = lambda case: read_video(options.restored / f"{case.clip}-{case.recipe}.mkv")
     if options.checkpoint is not None:
-        checkpoint, bare = load_checkpoint(options.checkpoint), without_dit(options.checkpoint)
+        checkpoint = load_checkpoint(options.checkpoint)
         found["model"] = lambda case: restore(checkpoint, case)
         if not options.no_ablation:
+            bare, deaf = (silenced(options.checkpoint, layers) for layers in (_last, _attention))
             found["model without DiT"] = lambda case: restore(bare, case)
+            found["model without attention"] = lambda case: restore(deaf, case)
     return found
 
 
@@ -234,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=72, help="frames of each clip (default %(default)s)")
     parser.add_argument("--crops", type=Path, help="write side-by-side crops here")
     parser.add_argument("--write-inputs", type=Path, help="write the damaged clips here")
-    parser.add_argument("--no-ablation", action="store_true", help="do not also run without the transformer")
+    parser.add_argument("--no-ablation", action="store_true", help="do not also run without parts of the transformer")
     options = parser.parse_args(arguments)
     rows: list[tuple[Case, str, Score]] = []
     window = _window(options.checkpoint)

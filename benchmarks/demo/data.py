@@ -2,9 +2,9 @@
 
 A photograph is shrunk until it is sharp, then a camera with a smooth random path (sub-pixel shifts, zoom, turn, shake)
 looks at it. A third of these clips also have a second photograph moving in front, cut out by a soft blob, so that some
-things are uncovered. A clip of video is a part of it, shrunk a little. What moves in a photograph moves as a whole, and
-a network that has seen nothing else mistakes the motion of real things for noise. Damaged by `degrade.py` and written
-to disk as
+things are uncovered. A clip of video is a part of it, shrunk up to fourfold. What moves in a photograph moves as a
+whole, and a network that has seen nothing else mistakes the motion of real things for noise. Damaged by `degrade.py`
+and written to disk as
 
     DIR/00012.hr.npy   uint8 [24, H, W, 3]        clean
     DIR/00012.mr.npy   uint8 [24, H/2, W/2, 3]    blurred and halved
@@ -191,11 +191,11 @@ class Videos:
         self._open: dict[Path, Frames] = {}
 
     def part(self, rng: np.random.Generator, height: int, width: int) -> Frames:
-        """CLIP_FRAMES successive frames of a random part, shrunk up to twofold, uint8 [T, height, width, 3]."""
+        """CLIP_FRAMES successive frames of a random part, shrunk up to fourfold, uint8 [T, height, width, 3]."""
         frames = self._frames(self.paths[int(rng.integers(len(self.paths)))])
         start = int(rng.integers(len(frames) - CLIP_FRAMES + 1))
         fit = min(frames.shape[1] / height, frames.shape[2] / width)
-        factor = min(fit, float(np.exp(rng.uniform(0, np.log(2.0)))))
+        factor = min(fit, float(np.exp(rng.uniform(0, np.log(4.0)))))
         side = (int(height * factor), int(width * factor))
         top, left = (int(rng.integers(frames.shape[1 + axis] - side[axis] + 1)) for axis in range(2))
         cut = frames[start : start + CLIP_FRAMES, top : top + side[0], left : left + side[1]]

@@ -41,11 +41,11 @@ class Damage:
 
 
 def draw(rng: np.random.Generator) -> Damage:
-    """A random damage: one clip in six nearly clean, the others noisy and always compressed.
+    """A random damage: one clip in four nearly clean, the others noisy and always compressed.
 
     Noise that no encoder has seen is easier to take away, and is not what video has.
     """
-    clean = rng.random() < 1 / 6
+    clean = rng.random() < 1 / 4
     codec = str(rng.choice(["libx264", "libx264", "libx264", "libx264", "mpeg4"]))
     return Damage(
         blur=0.0 if clean or rng.random() < 0.7 else float(rng.uniform(0.3, 1.1)),

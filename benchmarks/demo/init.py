@@ -17,7 +17,7 @@ ReLU; there the carrier and its differences tell sixteen pixels apart (four plac
 picture).
 
 Features are positive (blocks end in a ReLU), so what may be negative is lifted by what was seen, with a margin. What
-restores comes from `denoiser.py`; all other residual branches start silent. The last convolution interpolates.
+restores comes from `denoiser.py`; all other residual branches are silent. The last convolution interpolates.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from swiftvr_trt.export.dit import Dit
 from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock, Reae, TGrow
 
+from . import batch as batched
 from .denoiser import Denoiser, signals
 from .layout import (
     AXES,
@@ -71,6 +72,7 @@ def initialise(reae: Reae, dit: Dit, restores: Denoiser, damaged: Tensor, clean:
         restores.install(reae)
         basis, mean, lift = components(encoder, damaged, enlarged, clips)
         _latents(encoder[17], decoder[1], lift)
+        _watch(dit.patch_embedding, batched.encode(reae, damaged, clips))
         _places(decoder, basis, mean, lift)
         _pixels(decoder[19], decoder[20])
         _interpolate(decoder[22], small[::4])
@@ -104,6 +106,20 @@ def _draw_dit(dit: Dit) -> None:
         carrier.select(axis, 0)[:, axis] = -_CARRIER
         carrier.select(axis, 1)[:, axis] = _CARRIER
     dit.condition_embedder.time_proj.weight.mul_(0.1)
+
+
+def _watch(embedding: nn.Conv3d, latents: Tensor) -> None:
+    """Tokens begin as the strongest principal components of patches, all equally strong, around values of their own.
+
+    (A norm follows that divides by what it finds; with some of it constant, what varies stays nearly linear.)
+    """
+    rows = F.unfold(latents, embedding.stride[1:], stride=embedding.stride[1:]).transpose(1, 2).flatten(0, 1)
+    variance, vectors = torch.linalg.eigh(torch.cov(rows.T).double())
+    variance, vectors = variance[-embedding.out_channels :], vectors[:, -embedding.out_channels :]
+    seen = (vectors * (variance + 1e-4 * variance[-1]).rsqrt()).T.float()
+    embedding.weight.copy_(seen.view_as(embedding.weight))
+    nn.init.normal_(embedding.bias)
+    embedding.bias.sub_(seen @ rows.mean(0))
 
 
 def _latents(last: nn.Conv2d, first: nn.Conv2d, lift: Tensor) -> None:

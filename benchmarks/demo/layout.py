@@ -1,11 +1,9 @@
-"""Which channel of the demonstration network holds what, and what of it training leaves alone."""
+"""Which channel of the demonstration network holds what."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-
-from swiftvr_trt.export.reae import Reae
+from torch import Tensor
 
 KEPT = 60
 """Components kept of the 88 signals of a place at an eighth of the size."""
@@ -35,58 +33,6 @@ MIX = torch.tensor([[0.299, 0.587, 0.114], [-0.25, -0.25, 0.5], [0.5, -0.4, -0.1
 """Red, green and blue to luma and two colour differences."""
 SLOPES = torch.tensor([[0.25] * 4, [0.25, -0.25, 0.25, -0.25], [0.25, 0.25, -0.25, -0.25]])
 """[3, 4]: mean and slopes of four neighbours (row by row)."""
-
-
-def frozen(reae: Reae) -> dict[nn.Parameter, Tensor]:
-    """What training leaves as it is: 0 for entries that copy, delay or gate, 1 for those that learn.
-
-    Kernels that pass the picture on are right from the start and delicate; a learner has enough room beside them, in
-    the residual branches and in channels left over.
-    """
-    encoder, decoder = list(reae.encoder), list(reae.decoder)
-    components, carriers = 4 * KEPT, len(AXES)
-    groups = 4 * PAIR
-    place, pair = components + 2 * carriers + 1, groups + 2 * carriers + 1
-    kept: dict[nn.Parameter, Tensor] = {}
-    for layer, rows in (
-        (encoder[0], 4),
-        (encoder[2], 7),
-        (encoder[3], PAIR + 1),
-        (encoder[7], 2 * PAIR + 1),
-        (encoder[8], 4 * LARGE_FRAME + 1),
-        (encoder[12], None),
-        (encoder[13], components + 1),
-        (encoder[17], components),
-        (decoder[1], components),
-        (decoder[7], None),
-        (decoder[8], place),
-        (decoder[13], groups + carriers + 1),
-        (decoder[14], None),
-        (decoder[19], FRAME + carriers + 1),
-        (decoder[20], SHOWN),
-    ):
-        for parameter in layer.parameters():
-            kept[parameter] = torch.ones_like(parameter)
-            kept[parameter][:rows] = 0
-    for layer in (encoder[17], decoder[1]):
-        for parameter in layer.parameters():
-            kept[parameter][-carriers:] = 0
-    for blocks, hidden, silent in (
-        (encoder[4:7], {0: PAIR + 1}, slice(PAIR, PAIR + 1)),
-        (encoder[9:12], {0: LARGE_FRAME + 1}, slice(4 * LARGE_FRAME, 4 * LARGE_FRAME + 1)),
-        (encoder[14:17], {}, slice(components, components + 1)),
-        (decoder[3:6], {0: 3 * carriers}, slice(-carriers, None)),
-        (decoder[9:12], {1: 4}, slice(components, place)),
-        (decoder[15:18], {1: 4}, slice(groups, pair)),
-    ):
-        for number, block in enumerate(blocks):
-            used = hidden.get(number, 0)
-            for place_of, layer in enumerate((block.conv[0], block.conv[2], block.conv[4])):
-                for parameter in layer.parameters():
-                    kept[parameter] = torch.ones_like(parameter)
-                    kept[parameter][silent if place_of == 2 else slice(used)] = 0
-            kept[block.conv[4].weight][:, :used] = 0
-    return kept
 
 
 def rows_of(x: Tensor) -> Tensor:

@@ -4,15 +4,18 @@
     python -m benchmarks.demo.train --clips CLIPS --work RUN
     # interrupted? the same command goes on where the last save was (every --save-minutes)
 
-First what restores, alone (`denoiser.py`): small pictures, no windows, no latents. Then it goes into a network that
-else passes the picture through (`init.py`), and the whole of it is trained end to end, with the autoencoder's state
-carried and the transformer seeing one or two chunks. `--work` holds a state per stage (weights, average, optimiser,
-step), a log per stage (`denoiser.csv`, `whole.csv`), and `checkpoint/`: the averaged weights, F16, published layout.
-The loss counts a frame's error by its logarithm, as the yardstick does, so that easy and hard frames weigh the same:
+1. `denoiser`: what restores (`denoiser.py`), alone. It is asked for the small picture without its noise.
+2. `transformer`: put into a network that else passes the picture through (`init.py`), of which the transformer is
+   trained on what the decoder shows; the autoencoder's state is carried, the transformer sees one or two chunks.
 
-    log(mean square error) / 2 + 0.1 * log(mean square error of the change from frame to frame) / 2
+`--work` holds a state per stage (weights, average, optimiser, step), a log per stage (`denoiser.csv`, ...), and
+`checkpoint/`: the averaged weights, F16, published layout. A frame's error counts by its logarithm, as the yardstick
+counts it, so that easy and hard frames weigh the same:
 
-Convolutions run in BF16, the transformer and the loss in float32. Batch k and the initial weights depend on --seed
+    log(mean square error) / 2 + 0.2 * log(mean square error of the change from frame to frame) / 2
+                               + 0.1 * log(mean square error of the slopes) / 2            (of the large picture)
+
+The denoiser's convolutions run in BF16, all else in float32. Batch k and the initial weights depend on --seed
 alone (the sums on the processor, too).
 """
 
@@ -23,10 +26,10 @@ import copy
 import csv
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -37,38 +40,43 @@ from . import denoiser
 from .batch import LAG
 from .denoiser import Denoiser
 from .init import initialise
-from .layout import frozen
 from .model import Model
 from .sample import Batch, Sampler, Shape
 
+M = TypeVar("M", bound=nn.Module)
+
+_STAGES = {"denoiser": (16000, 1e-3), "transformer": (1500, 3e-4)}
+"""Steps and highest rate."""
 _AVERAGE = 0.998
 _FIRST_CLIPS = 40
 _FIRST_SHAPE = (16, 128)
 _WARMUP = 100
 _COOL = 0.5
 """The share of a stage's steps over which the rate falls to zero, at the end."""
-_BEST = 3e-5
-"""Errors far below this mean square (45 dB) are not worth fighting for."""
+_WINDOW_SHAPES = ((1, 16, 192), (2, 16, 128), (1, 12, 224))
+"""One window, or several of which some are shifted: a window is 128 pixels wide."""
+_SLOW = 0.04
+"""For the transformer's last projection: at the full rate 64 channels, each a step wrong, are louder than any error."""
 _COLUMNS = ("step", "minutes", "rate", "loss", "gain", "psnr", "psnr_in")
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What is trained and how.
+class Stage(Generic[M]):
+    """What is trained (parameters that want a gradient) and how.
 
-    begin: what a new run does first and a resumed one need not. loss: also returns what the log shows. masks: 0 where a
-    parameter stays.
+    begin: what a new run does first and a resumed one need not. loss: also returns what the log shows. slow: what
+    learns at `_SLOW` times the rate.
     """
 
     name: str
-    module: nn.Module
+    module: M
     begin: Callable[[], None]
     loss: Callable[[Batch], tuple[Tensor, dict[str, float]]]
     shapes: Sequence[Shape]
-    masks: Mapping[nn.Parameter, Tensor]
+    slow: Sequence[nn.Parameter] = ()
 
 
-def denoiser_stage(sampler: Sampler, seed: int) -> Stage:
+def denoiser_stage(seed: int, sampler: Sampler) -> Stage[Denoiser]:
     torch.manual_seed(seed)
     module = Denoiser()
 
@@ -83,16 +91,15 @@ def denoiser_stage(sampler: Sampler, seed: int) -> Stage:
         wanted = denoiser.signals(batch.halved)
         found = batched.part(found, batch.clips, slice(1, None))  # it is one pair late
         given, wanted = (batched.part(x, batch.clips, slice(-1)) for x in (given, wanted))
-        return losses(denoiser.error(found, wanted), denoiser.error(given, wanted), batch.clips)
+        return losses(denoiser.error(found, wanted), denoiser.error(given, wanted), batch.clips, floor=1e-5)
 
-    shapes = ((6, 12, 96), (8, 8, 96), (4, 16, 96))
-    return Stage("denoiser", module, begin, loss, shapes, {})
+    return Stage("denoiser", module, begin, loss, ((6, 12, 96), (8, 8, 96), (4, 16, 96)))
 
 
-def whole_stage(sampler: Sampler, seed: int, restores: Denoiser) -> Stage:
+def transformer_stage(seed: int, sampler: Sampler, restores: Denoiser) -> Stage[Model]:
     torch.manual_seed(seed)
     module = Model()
-    shapes = ((2, 16, 128), (3, 12, 128), (4, 12, 96))
+    module.reae.requires_grad_(False)
 
     def begin() -> None:
         first = sampler.draw(np.random.default_rng([seed, 1]), _FIRST_CLIPS, *_FIRST_SHAPE)
@@ -101,27 +108,40 @@ def whole_stage(sampler: Sampler, seed: int, restores: Denoiser) -> Stage:
     def loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
         shown = batched.part(whole(module, batch), batch.clips, slice(LAG, None))
         clean, damaged = (batched.part(x, batch.clips, slice(-LAG)) for x in (batch.clean, batch.damaged))
-        return losses(shown - clean, damaged - clean, batch.clips)
+        return losses(shown - clean, damaged - clean, batch.clips, floor=1e-5, slopes=True)
 
-    return Stage("whole", module, begin, loss, shapes, frozen(module.reae))
+    return Stage("transformer", module, begin, loss, _WINDOW_SHAPES, slow=[*module.dit.proj_out.parameters()])
 
 
 def whole(model: Model, batch: Batch) -> Tensor:
-    """The restored frames, LAG late: float32 [clips * T, 3, H, W], not clamped."""
-    with torch.autocast("cpu", torch.bfloat16):
-        latents = batched.encode(model.reae, batch.damaged, batch.clips)
-    restored = batched.restore(model.dit, latents.float(), model.get_buffer("prompt"), batch.clips, batch.cuts)
-    with torch.autocast("cpu", torch.bfloat16):
-        return batched.decode(model.reae, restored, batch.clips).float()
+    """The restored frames, LAG late: [clips * T, 3, H, W], not clamped.
+
+    In float32: the decoder takes lifts and shut gates away from what they were added to, which in BF16 leaves a tint.
+    """
+    latents = batched.encode(model.reae, batch.damaged, batch.clips)
+    restored = batched.restore(model.dit, latents, model.get_buffer("prompt"), batch.clips, batch.cuts)
+    return batched.decode(model.reae, restored, batch.clips)
 
 
-def losses(error: Tensor, before: Tensor, clips: int) -> tuple[Tensor, dict[str, float]]:
-    """Errors of result and input [clips * T, C, H, W] -> the loss, and what the log shows of it in decibels."""
+def losses(
+    error: Tensor, before: Tensor, clips: int, floor: float, slopes: bool = False
+) -> tuple[Tensor, dict[str, float]]:
+    """Errors of result and input [clips * T, C, H, W] -> the loss, and what the log shows of it in decibels.
+
+    Mean squares far below `floor` are not worth fighting for.
+    """
     error, before = (x.view(clips, -1, *x.shape[1:]) for x in (error, before))
-    square, flicker, square_before = (x.square().mean((2, 3, 4)) + _BEST for x in (error, error.diff(dim=1), before))
-    loss = 0.5 * torch.log(square).mean() + 0.05 * torch.log(flicker).mean()
-    after, start = (-10 * float(torch.log10(x.detach()).mean()) for x in (square, square_before))
+    square, square_before = (x.square().mean((2, 3, 4)) for x in (error, before))
+    loss = 0.5 * torch.log(square + floor).mean() + 0.1 * _logarithm(error.diff(dim=1), floor)
+    if slopes:
+        loss = loss + 0.025 * sum(_logarithm(error.diff(dim=axis), floor) for axis in (3, 4))
+    after, start = (-10 * float(torch.log10(x.detach() + floor).mean()) for x in (square, square_before))
     return loss, {"gain": after - start, "psnr": after, "psnr_in": start}
+
+
+def _logarithm(x: Tensor, floor: float) -> Tensor:
+    """Of the mean square of a frame of [clips, T, C, H, W], on average."""
+    return torch.log(x.square().mean((2, 3, 4)) + floor).mean()
 
 
 def rate(step: int, steps: int) -> float:
@@ -129,15 +149,21 @@ def rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / _WARMUP, max(0.0, (steps - step) / (_COOL * steps)))
 
 
-class Run:
+class Run(Generic[M]):
     """A stage under way: module, running average, optimiser and step, saved together."""
 
-    def __init__(self, stage: Stage, work: Path) -> None:
+    def __init__(self, stage: Stage[M], work: Path) -> None:
         self.stage, self.file, self.step, self.minutes = stage, work / f"{stage.name}.pt", 0, 0.0
         if not self.file.exists():
             stage.begin()
         self.average = copy.deepcopy(stage.module)
-        self.optimiser = torch.optim.AdamW(stage.module.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
+        self._trained = [p for p in stage.module.parameters() if p.requires_grad]
+        slow = {id(p) for p in stage.slow}
+        groups = [
+            {"params": [p for p in self._trained if (id(p) in slow) == (share < 1)], "share": share}
+            for share in ((1.0, _SLOW) if slow else (1.0,))
+        ]
+        self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0)
         if self.file.exists():
             saved: dict[str, Any] = torch.load(self.file, weights_only=True)
             self.stage.module.load_state_dict(saved["module"])
@@ -161,12 +187,9 @@ class Run:
         loss, shown = self.stage.loss(batch)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        for parameter, mask in self.stage.masks.items():
-            if parameter.grad is not None:
-                parameter.grad.mul_(mask)
-        nn.utils.clip_grad_norm_(self.stage.module.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self._trained, 1.0)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self.optimiser.step()
         self.step += 1
         keep = min(_AVERAGE, self.step / (self.step + 4))
@@ -196,7 +219,7 @@ class Log:
         print(" ".join(f"{key} {mean[key]:.5g}" for key in _COLUMNS), flush=True)
 
 
-def train(stage: Stage, steps: int, highest: float, sampler: Sampler, options: argparse.Namespace) -> nn.Module:
+def train(stage: Stage[M], steps: int, highest: float, sampler: Sampler, options: argparse.Namespace) -> M:
     """The averaged module, after `steps` steps in all."""
     run = Run(stage, options.work)
     log = Log(options.work / f"{stage.name}.csv", every=50)
@@ -220,10 +243,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, required=True, help="what benchmarks.demo.data wrote")
     parser.add_argument("--work", type=Path, required=True, help="states, logs and checkpoint go here")
-    parser.add_argument("--steps", type=int, default=16000, help="steps of the first stage (default %(default)s)")
-    parser.add_argument("--rate", type=float, default=1e-3, help="its highest rate (default %(default)s)")
-    parser.add_argument("--whole-steps", type=int, default=0, help="of the second stage (default: it is skipped)")
-    parser.add_argument("--whole-rate", type=float, default=2e-5, help="its highest rate (default %(default)s)")
+    for name, (steps, highest) in _STAGES.items():
+        parser.add_argument(f"--{name}-steps", type=int, default=steps, help="(default %(default)s)")
+        parser.add_argument(f"--{name}-rate", type=float, default=highest, help="highest (default %(default)s)")
     parser.add_argument("--seed", type=int, default=20, help="(default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="(default %(default)s)")
     parser.add_argument("--save-minutes", type=float, default=5, help="(default %(default)s)")
@@ -231,12 +253,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     sampler = Sampler(options.clips, options.seed)
-    restores = train(denoiser_stage(sampler, options.seed), options.steps, options.rate, sampler, options)
-    assert isinstance(restores, Denoiser)
-    model = train(
-        whole_stage(sampler, options.seed, restores), options.whole_steps, options.whole_rate, sampler, options
+
+    def trained(stage: Stage[M], steps: int, highest: float) -> M:
+        return train(stage, steps, highest, sampler, options)
+
+    restores = trained(denoiser_stage(options.seed, sampler), options.denoiser_steps, options.denoiser_rate)
+    model = trained(
+        transformer_stage(options.seed, sampler, restores), options.transformer_steps, options.transformer_rate
     )
-    assert isinstance(model, Model)
     model.save(options.work / "checkpoint")
 
 
