@@ -21,6 +21,12 @@ Clip = NDArray[np.uint8]
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
+def as_clip(x: torch.Tensor) -> Clip:
+    """float [T, 3, H, W] in 0 ... 255 -> rounded, uint8 [T, H, W, 3]."""
+    clip: Clip = np.ascontiguousarray(x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    return clip
+
+
 def luma(clip: Clip) -> NDArray[np.float32]:
     """float32 [T, H, W] in 0 ... 255."""
     y: NDArray[np.float32] = clip.astype(np.float32) @ _LUMA

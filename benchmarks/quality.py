@@ -128,8 +128,7 @@ def enlarge(clip: Clip, size: Resolution, mode: str) -> Clip:
     """`bilinear` or `bicubic`, half-pixel centres, rounded."""
     x = torch.from_numpy(clip).permute(0, 3, 1, 2).float()
     x = F.interpolate(x, (size.height, size.width), mode=mode, align_corners=False)
-    big: Clip = x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return big
+    return _metrics.as_clip(x)
 
 
 def restore(checkpoint: Checkpoint, case: Case) -> Clip:
@@ -252,12 +251,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-ablation", action="store_true", help="do not also run without parts of the transformer")
     options = parser.parse_args(arguments)
     rows: list[tuple[Case, str, Score]] = []
-    window = _window(options.checkpoint)
+    window, shows = _window(options.checkpoint), methods(options)
     for case in cases(options.clips, options.frames, options.recipe or list(RECIPES)):
         if options.write_inputs is not None:
             options.write_inputs.mkdir(parents=True, exist_ok=True)
             write_video(options.write_inputs / f"{case.clip}-{case.recipe}.mkv", case.damaged)
-        shown = {name: method(case) for name, method in methods(options).items()}
+        shown = {name: method(case) for name, method in shows.items()}
         new = [(case, name, score(clip, case, window)) for name, clip in shown.items()]
         rows += new
         print("\n".join(list(table(new))[2:]), flush=True)

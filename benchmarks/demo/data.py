@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
+from .._metrics import as_clip
 from . import degrade
 
 Frames = NDArray[np.uint8]
@@ -167,13 +168,7 @@ def render(photos: Photos, rng: np.random.Generator, height: int, width: int) ->
         alpha = seen[:, 3:].clamp(0, 1)
         clip = clip * (1 - alpha) + seen[:, :3] * alpha
     gain, lift = float(rng.uniform(0.7, 1.05)), float(rng.uniform(-15, 15))
-    return _bytes(clip * gain + lift)
-
-
-def _bytes(clip: torch.Tensor) -> Frames:
-    """float [T, 3, H, W] in 0 ... 255 -> uint8 [T, H, W, 3]."""
-    frames: Frames = np.ascontiguousarray(clip.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
-    return frames
+    return as_clip(clip * gain + lift)
 
 
 def is_video(number: int) -> bool:
@@ -202,7 +197,7 @@ class Videos:
         if side == (height, width):
             return np.ascontiguousarray(cut)
         x = torch.from_numpy(np.ascontiguousarray(cut)).permute(0, 3, 1, 2)
-        return _bytes(F.interpolate(x.float(), (height, width), mode="bicubic", align_corners=False, antialias=True))
+        return as_clip(F.interpolate(x.float(), (height, width), mode="bicubic", align_corners=False, antialias=True))
 
     def _frames(self, path: Path) -> Frames:
         if path not in self._open:

@@ -160,8 +160,8 @@ class Run(Generic[M]):
         self._trained = [p for p in stage.module.parameters() if p.requires_grad]
         slow = {id(p) for p in stage.slow}
         groups = [
-            {"params": [p for p in self._trained if (id(p) in slow) == (share < 1)], "share": share}
-            for share in ((1.0, _SLOW) if slow else (1.0,))
+            {"params": [p for p in self._trained if id(p) not in slow], "share": 1.0},
+            {"params": [*stage.slow], "share": _SLOW},
         ]
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0)
         if self.file.exists():

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from benchmarks._metrics import psnr
+from benchmarks._metrics import as_clip, psnr
 from benchmarks.demo.degrade import Damage, apply
 from benchmarks.make_demo import DEMO
 from swiftvr_trt.engines.geometry import Resolution
@@ -38,7 +38,7 @@ def clean() -> Frames:
         shown = [frame.to_ndarray(format="rgb24") for frame in itertools.islice(source.decode(video=0), _FRAMES)]
     x = F.avg_pool2d(torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).float(), 2)
     top, left = (x.shape[2] - _SIDE) // 2, (x.shape[3] - _SIDE) // 2
-    return _bytes(x[:, :, top : top + _SIDE, left : left + _SIDE])
+    return as_clip(x[:, :, top : top + _SIDE, left : left + _SIDE])
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +52,5 @@ def test_it_takes_noise_and_compression_away(clean: Frames, damaged: Frames) -> 
     reference = Reference(load_checkpoint(DEMO), Resolution(_SIDE, _SIDE), clip_len=12)
     restored = np.stack(list(reference.restore(list(damaged))))
     x = torch.from_numpy(damaged).permute(0, 3, 1, 2).float()
-    bicubic = _bytes(F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False))
+    bicubic = as_clip(F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False))
     assert psnr(restored, clean) > psnr(bicubic, clean) + 0.05
-
-
-def _bytes(x: torch.Tensor) -> Frames:
-    frames: Frames = x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return frames
