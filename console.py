@@ -8,16 +8,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -47,7 +48,7 @@ def run(command: click.Command, name: str) -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         fail("interrupted; nothing was left half-written")
-        sys.exit(130)
+        _leave(130)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
@@ -61,6 +62,16 @@ def run(command: click.Command, name: str) -> None:
         fail(f"internal error: {type(error).__name__}: {error} (run again with --debug and report what it prints)")
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit without waiting for threads that are still in somebody else's code; they would crash."""
+    if threading.active_count() > 1:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 cache_option = click.option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fractions import Fraction
 from functools import partial
@@ -167,6 +167,7 @@ def command(paths: tuple[str, ...], **options: Any) -> None:
 
 def _restore_one(source: Path, output: str, options: dict[str, Any]) -> None:
     """In this process, with a bar."""
+    from .beside import beside
     from .job import Job, restore_job
     from .restorer import Restorer
     from .selection import choose_bundle, output_size
@@ -175,20 +176,16 @@ def _restore_one(source: Path, output: str, options: dict[str, Any]) -> None:
         raise click.UsageError("--suffix is for several INPUTs; for one, OUTPUT is its name")
     tell = _silence if options["quiet"] else console.say
     request = _request(options)
+    _check_devices(request, (options["device"],), options["ort_graphs"])
 
     @contextmanager
     def restorer(size: Resolution) -> Iterator[Restorer]:
         bundle = choose_bundle(request, size, tell)
         tell(f"bundle: {bundle.path} ({bundle.manifest.recipe.describe()})")
+        opening = {name: options[name] for name in ("device", "threads", "ort_graphs")}
         with (
             _trace(options["trace"]) as trace,
-            Restorer.open(
-                bundle,
-                device=options["device"],
-                threads=options["threads"],
-                ort_graphs=options["ort_graphs"],
-                trace=trace,
-            ) as opened,
+            beside(partial(Restorer.open, bundle, **opening, trace=trace)) as opened,
         ):
             yield opened
 
@@ -211,12 +208,33 @@ def _restore_many(sources: list[Path], folder: str, options: dict[str, Any]) -> 
     devices = parse_devices(options["devices"]) if options["devices"] is not None else (options["device"],)
     batch = BatchOptions(options["suffix"], _rate(options["rate"]), _sink_options(options), options["hwaccel"])
     jobs = plan_jobs(sources, folder, batch)
+    request = _request(options)
+    _check_devices(request, devices, options["ort_graphs"])
     with output_folder(folder), console.board(options["quiet"]) as board:
-        tasks, failures = choose_bundles(jobs, _request(options), board.say)
+        tasks, failures = choose_bundles(jobs, request, board.say)
         failures += run_fleet(tasks, devices, board, threads=options["threads"], ort_graphs=options["ort_graphs"])
     if failures:
         names = ", ".join(str(failure.job.source) for failure in failures)
         raise MachineError(f"{len(failures)} of {len(jobs)} files failed, the others are complete: {names}")
+
+
+def _check_devices(request: BundleRequest, devices: Sequence[str | None], ort_graphs: bool) -> None:
+    """Refuse what none of the devices can run, before a bundle is built; of several, one is enough."""
+    from ..engines.bundle import read_manifest
+    from ..errors import SwiftVRError
+    from .gpu import require_driver
+    from .restorer import choose_device
+
+    target = request.target if request.bundle is None else read_manifest(request.bundle).recipe.target
+    refused: list[SwiftVRError] = []
+    for device in devices:
+        try:
+            if choose_device(target, device, ort_graphs=ort_graphs) != "cpu":
+                require_driver()
+        except SwiftVRError as error:
+            refused.append(error)
+    if len(refused) == len(devices):
+        raise refused[0]
 
 
 def _trace(path: str | None) -> AbstractContextManager[Trace | None]:

@@ -81,6 +81,27 @@ class Restorer:
         self.close()
 
 
+def choose_device(target: str, device: str | None = None, *, ort_graphs: bool = False) -> str:
+    """What runs bundles for `target`: `cpu`, `cuda` or `cuda:N`. None is what they are for; nothing is opened.
+
+    Raises `MisuseError` if that device does not run them, or not in this way.
+    """
+    chosen = device or ("cpu" if target in ("onnx", "cpu") else "cuda")
+    if chosen != "cpu":
+        gpu_index(chosen)
+    if ort_graphs and (chosen == "cpu" or target not in ORT_TARGETS):
+        raise MisuseError(
+            f"--ort-graphs was given for a bundle for {target} on {chosen}, expected one of graphs on a GPU "
+            "(--device cuda); engines are captured in any case"
+        )
+    if chosen == "cpu" and target not in ORT_TARGETS:
+        raise BundleError(
+            f"engines for target {target} do not run on the CPU; build a bundle that does: swiftvr-export build-engine "
+            "--target cpu --checkpoint DIR --resolution WxH"
+        )
+    return chosen
+
+
 def open_device(
     bundle: Bundle,
     device: str | None = None,
@@ -90,27 +111,16 @@ def open_device(
     ort_graphs: bool = False,
 ) -> Device:
     """What runs a bundle, as in `Restorer.open`: graphs run on ONNX Runtime, engines on the GPU they are for."""
-    recipe = bundle.manifest.recipe
-    chosen = device or ("cpu" if recipe.target in ("onnx", "cpu") else "cuda")
-    index = 0 if chosen == "cpu" else gpu_index(chosen)
-    if ort_graphs and (chosen == "cpu" or recipe.target not in ORT_TARGETS):
-        raise MisuseError(
-            f"--ort-graphs was given for a bundle for {recipe.target} on {chosen}, expected one of graphs on a GPU "
-            "(--device cuda); engines are captured in any case"
-        )
-    if recipe.target in ORT_TARGETS:
-        if chosen != "cpu":
-            from .ort_cuda import OrtCudaDevice
-
-            return OrtCudaDevice(bundle, index=index, graphs=ort_graphs, trace=trace)
+    target = bundle.manifest.recipe.target
+    chosen = choose_device(target, device, ort_graphs=ort_graphs)
+    if chosen == "cpu":
         from .ort import OrtDevice
 
         return OrtDevice(bundle, threads=threads, trace=trace)
-    if chosen == "cpu":
-        raise BundleError(
-            f"{bundle.path}: holds engines for target {recipe.target}, which do not run on the CPU; build one that "
-            f"does: swiftvr-export build-engine --target cpu --checkpoint DIR --resolution {recipe.resolution}"
-        )
+    if target in ORT_TARGETS:
+        from .ort_cuda import OrtCudaDevice
+
+        return OrtCudaDevice(bundle, index=gpu_index(chosen), graphs=ort_graphs, trace=trace)
     from .cuda import CudaDevice
 
-    return CudaDevice(bundle, index=index, trace=trace)
+    return CudaDevice(bundle, index=gpu_index(chosen), trace=trace)

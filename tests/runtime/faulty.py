@@ -6,6 +6,7 @@ so that whoever started the process can tell how long it lived on.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from collections.abc import Callable
@@ -29,19 +30,24 @@ def at(nth: int, owner: Any, method: str, happens: Callable[[], None]) -> None:
     """Before the `nth` call of a method something happens."""
     original, calls = getattr(owner, method), 0
 
-    def counting(*arguments: Any) -> Any:
+    def counting(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == nth:
             tell()
             happens()
-        return original(*arguments)
+        return original(*arguments, **options)
 
     setattr(owner, method, counting)
 
 
 def stuck() -> None:
     time.sleep(FOR_EVER)
+
+
+def deaf() -> None:
+    """Stuck in somebody else's code in whichever thread: no signal ends it, and Python hears none meanwhile."""
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000_000)
 
 
 def full_disk() -> None:
@@ -100,7 +106,14 @@ def writer_that_hangs() -> None:
     at(10, VideoSink, "_encode", stuck)
 
 
+def loading_that_hangs() -> None:
+    from swiftvr_trt.runtime import ort
+
+    at(2, ort, "load", deaf)
+
+
 FAULTS = (
+    loading_that_hangs,
     stage_that_raises,
     stage_that_hangs,
     reader_that_raises,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -340,3 +341,40 @@ def test_help_imports_nothing_heavy() -> None:
     )
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(outcome.stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--ort-graphs"], ("--ort-graphs was given for a bundle for onnx on cpu", "--device cuda")),
+        (["--device", "gpu"], ("device 'gpu' is not known", "cuda:N")),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_device_that_cannot_do_it_is_refused_once_and_first(
+    bundle: Bundle, clip: Path, tmp_path: Path, options: list[str], words: tuple[str, ...], count: int
+) -> None:
+    inputs = [clip, *(shutil.copy(clip, tmp_path / "b.mp4") for _ in range(count - 1))]
+    output = tmp_path / ("out.mp4" if count == 1 else "out/")
+    outcome = run(*inputs, f"{output}{'/' * (count - 1)}", "--bundle", bundle.path, *options)
+    assert_one_error_line(outcome, 2, *words)
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not output.exists()
+
+
+def test_engines_for_the_cpu_are_refused_before_they_are_built(
+    mini_checkpoint: Path, clip: Path, tmp_path: Path
+) -> None:
+    building = (
+        "--checkpoint",
+        mini_checkpoint,
+        "--target",
+        "rtx4090",
+        "--precision",
+        "fp16",
+        "--cache",
+        tmp_path / "c",
+    )
+    outcome = run(clip, tmp_path / "out.mp4", "--device", "cpu", *building)
+    assert_one_error_line(outcome, 2, "engines for target rtx4090 do not run on the CPU", "--target cpu")
+    assert not (tmp_path / "c").exists()

@@ -202,7 +202,7 @@ def test_a_restorer_works_after_any_number_of_faults(restorer: Restorer, clip: P
 
 
 RAISE = ("stage_that_raises", "reader_that_raises", "writer_that_fails")
-HANG = ("stage_that_hangs", "reader_that_stalls", "writer_that_hangs")
+HANG = ("loading_that_hangs", "stage_that_hangs", "reader_that_stalls", "writer_that_hangs")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends Ctrl-C as a terminal does")
