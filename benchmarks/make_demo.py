@@ -32,7 +32,7 @@ def main(out: Path) -> None:
     _run("runtime", str(SAMPLE), str(video), "--checkpoint", str(DEMO), "--upscale", "2", "--overwrite")
     draw(SAMPLE, video, picture)
     click.echo(f"\nrestored clip:      {_shown(video)}\nbefore and after:   {_shown(picture)}")
-    click.echo("Made by the demonstration model (7.5 MB), which is far from what SwiftVR's published weights do.")
+    click.echo("Made by the demonstration model (7.9 MB), which is far from what SwiftVR's published weights do.")
 
 
 def draw(before: Path, after: Path, path: Path, index: int = FRAME) -> None:

@@ -251,8 +251,8 @@ def _reae_config(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ReaeConfi
         latent_channels=out("encoder.17"),
         encoder=(out("encoder.0"), out("encoder.3"), out("encoder.8"), out("encoder.13")),
         decoder=(out("decoder.1"), out("decoder.8"), out("decoder.14"), out("decoder.20")),
-        encoder_hidden=(out("encoder.4.conv.0"), out("encoder.9.conv.0"), out("encoder.14.conv.0")),
-        decoder_hidden=(out("decoder.3.conv.0"), out("decoder.9.conv.0"), out("decoder.15.conv.0")),
+        encoder_hidden=tuple(out(f"encoder.{layer}.conv.0") for layer in (4, 5, 6, 9, 10, 11, 14, 15, 16)),
+        decoder_hidden=tuple(out(f"decoder.{layer}.conv.0") for layer in (3, 4, 5, 9, 10, 11, 15, 16, 17)),
     )
 
 

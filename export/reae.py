@@ -39,15 +39,21 @@ class ReaeConfig:
 
     encoder: channels of the first convolution and of each level. decoder: the same, coarsest first, then the last
     convolution's input. The published model is 64 everywhere in the encoder and 512, 256, 128, 64 in the decoder.
-    encoder_hidden, decoder_hidden: channels between a MemBlock's convolutions, level by level in the same order; None
-    means as many as the level has, as in the published model.
+    encoder_hidden, decoder_hidden: channels between a MemBlock's convolutions, for all nine in their order; None means
+    as many as the level has, as in the published model.
     """
 
     latent_channels: int
     encoder: tuple[int, int, int, int]
     decoder: tuple[int, int, int, int]
-    encoder_hidden: tuple[int, int, int] | None = None
-    decoder_hidden: tuple[int, int, int] | None = None
+    encoder_hidden: tuple[int, ...] | None = None
+    decoder_hidden: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("encoder_hidden", "decoder_hidden"):
+            hidden = getattr(self, name)
+            if hidden is not None and len(hidden) != _LEVELS * _BLOCKS_PER_LEVEL:
+                raise ValueError(f"{name} has {len(hidden)} widths, expected one for each of nine MemBlocks")
 
 
 class MemBlock(nn.Module):
@@ -113,6 +119,12 @@ class TGrow(nn.Module):
         return y.reshape(frames * self.stride, channels, height, width)
 
 
+def _blocks(width: int, level: int, hidden: Sequence[int] | None) -> list[MemBlock]:
+    """The MemBlocks of a level; `hidden` has the inner widths of all levels."""
+    numbers = range(level * _BLOCKS_PER_LEVEL, (level + 1) * _BLOCKS_PER_LEVEL)
+    return [MemBlock(width, None if hidden is None else hidden[number]) for number in numbers]
+
+
 class _TanhClamp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return 3 * torch.tanh(x / 3)
@@ -157,10 +169,9 @@ class Encoder(_Stateful):
         first, *levels = config.encoder
         layers: list[nn.Module] = [_conv3(_PIXEL_CHANNELS, first), nn.ReLU()]
         before = first
-        hidden = config.encoder_hidden or levels
-        for width, inner, stride in zip(levels, hidden, _POOL_STRIDES, strict=True):
+        for level, (width, stride) in enumerate(zip(levels, _POOL_STRIDES, strict=True)):
             layers += [TPool(before, stride), nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False)]
-            layers += [MemBlock(width, inner) for _ in range(_BLOCKS_PER_LEVEL)]
+            layers += _blocks(width, level, config.encoder_hidden)
             before = width
         layers.append(_conv3(before, config.latent_channels))
         super().__init__(layers)
@@ -179,10 +190,9 @@ class Decoder(_Stateful):
 
     def __init__(self, config: ReaeConfig) -> None:
         layers: list[nn.Module] = [_TanhClamp(), _conv3(config.latent_channels, config.decoder[0]), nn.ReLU()]
-        hidden = config.decoder_hidden or config.decoder[:_LEVELS]
         for level, stride in enumerate(_GROW_STRIDES):
             width, after = config.decoder[level : level + 2]
-            layers += [MemBlock(width, hidden[level]) for _ in range(_BLOCKS_PER_LEVEL)]
+            layers += _blocks(width, level, config.decoder_hidden)
             layers += [nn.Upsample(scale_factor=2, mode="nearest"), TGrow(width, stride)]
             layers.append(nn.Conv2d(width, after, 3, padding=1, bias=False))
         layers += [nn.ReLU(), _conv3(config.decoder[-1], _PIXEL_CHANNELS)]

@@ -17,10 +17,10 @@ REAE = ReaeConfig(
     latent_channels=12,
     encoder=(8, 8, 12, 16),
     decoder=(24, 16, 12, 8),
-    encoder_hidden=(8, 12, 16),
-    decoder_hidden=(24, 16, 12),
+    encoder_hidden=(8, 8, 8, 12, 12, 12, 16, 16, 16),
+    decoder_hidden=(24, 24, 24, 16, 16, 16, 12, 12, 12),
 )
-NARROW = replace(REAE, encoder_hidden=(4, 6, 5), decoder_hidden=(6, 7, 3))
+NARROW = replace(REAE, encoder_hidden=(4, 5, 3, 6, 6, 2, 5, 4, 5), decoder_hidden=(6, 7, 3, 7, 5, 6, 3, 3, 4))
 """MemBlocks that are narrower inside than outside."""
 DIT = DitConfig(
     heads=2,

@@ -8,9 +8,9 @@ and written to disk as
 
     DIR/00012.hr.npy   uint8 [24, H, W, 3]        clean
     DIR/00012.mr.npy   uint8 [24, H/2, W/2, 3]    blurred and halved
-    DIR/00012.lr.npy   uint8 [24, H/2, W/2, 3]    then noisy and compressed
+    DIR/00012.lr0.npy  uint8 [24, H/2, W/2, 3]    then noisy and compressed; lr1 to lr3 otherwise than this
 
-    python -m benchmarks.demo.data --photos PHOTOS --videos VIDEOS --out CLIPS --count 1200
+    python -m benchmarks.demo.data --photos PHOTOS --videos VIDEOS --out CLIPS
 
 Clip number k depends on the photographs, the videos and on k alone, so several processes may share the work (--start,
 --step). Even numbers are photographs.
@@ -37,6 +37,8 @@ Frames = NDArray[np.uint8]
 
 CLIP_FRAMES = 24
 SIDE = 256
+VERSIONS = 4
+"""Of the damaged clip: noise that comes again is learned by heart."""
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _MIN_BYTES = 100_000
 _LONGEST = 3000
@@ -207,25 +209,29 @@ class Videos:
         return self._open[path]
 
 
-def make_clip(photos: Photos, videos: Videos, number: int) -> tuple[Frames, Frames, Frames]:
-    """Clean, halved and damaged frames of clip `number`."""
+def make_clip(photos: Photos, videos: Videos, number: int) -> tuple[Frames, Frames, list[Frames]]:
+    """Clean and halved frames of clip `number`, and each version of the damaged ones."""
     rng = np.random.default_rng([21, number])
     clean = videos.part(rng, SIDE, SIDE) if is_video(number) else render(photos, rng, SIDE, SIDE)
     return clean, *damage(clean, number)
 
 
-def damage(clean: Frames, number: int) -> tuple[Frames, Frames]:
+def damage(clean: Frames, number: int) -> tuple[Frames, list[Frames]]:
     """What becomes of clip `number`, halved and in the end; independent of how it was made."""
     rng = np.random.default_rng([22, number])
     drawn = degrade.draw(rng)
     small = degrade.shrink(clean, drawn)
     halved: Frames = np.clip(np.rint(small), 0, 255).astype(np.uint8)
-    return halved, degrade.spoil(small, drawn, rng)
+    versions = [degrade.spoil(small, drawn, rng)]
+    for version in range(1, VERSIONS):
+        rng = np.random.default_rng([22, number, version])
+        versions.append(degrade.spoil(halved.astype(np.float32), degrade.draw(rng), rng))
+    return halved, versions
 
 
-def paths_of(root: Path, number: int) -> tuple[Path, Path, Path]:
+def paths_of(root: Path, number: int, version: int = 0) -> tuple[Path, Path, Path]:
     """Of the clean, the halved and the damaged frames."""
-    high, middle, low = (root / f"{number:05d}.{kind}.npy" for kind in ("hr", "mr", "lr"))
+    high, middle, low = (root / f"{number:05d}.{kind}.npy" for kind in ("hr", "mr", f"lr{version}"))
     return high, middle, low
 
 
@@ -234,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path, required=True, help="directory with unpacked packages of photographs")
     parser.add_argument("--videos", type=Path, required=True, help="directory with unpacked packages of videos")
     parser.add_argument("--out", type=Path, required=True, help="directory for the clips")
-    parser.add_argument("--count", type=int, default=1200, help="clips in all (default %(default)s, about 8.5 GB)")
+    parser.add_argument("--count", type=int, default=1600, help="clips in all (default %(default)s, about 17 GB)")
     parser.add_argument("--start", type=int, default=0, help="first clip number of this process")
     parser.add_argument("--step", type=int, default=1, help="distance to its next one")
     options = parser.parse_args(arguments)
@@ -242,16 +248,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     photos, videos = Photos(options.photos), Videos(options.videos)
     options.out.mkdir(parents=True, exist_ok=True)
     for number in range(options.start, options.count, options.step):
-        hr, mr, lr = paths_of(options.out, number)
-        if lr.exists():
+        *others, last = (paths_of(options.out, number, version) for version in range(VERSIONS))
+        if last[2].exists():
             continue
         clean, halved, damaged = make_clip(photos, videos, number)
-        np.save(hr, clean)
-        np.save(mr, halved)
-        unfinished = lr.with_suffix(".part")
+        np.save(last[0], clean)
+        np.save(last[1], halved)
+        for paths, clip in zip(others, damaged, strict=False):
+            np.save(paths[2], clip)
+        unfinished = last[2].with_suffix(".part")
         with unfinished.open("wb") as file:
-            np.save(file, damaged)
-        unfinished.rename(lr)
+            np.save(file, damaged[-1])
+        unfinished.rename(last[2])
 
 
 if __name__ == "__main__":

@@ -73,6 +73,13 @@ def spoil(small: NDArray[np.float32], damage: Damage, rng: np.random.Generator) 
     return noisy if damage.codec is None else recompress(noisy, damage.codec, damage.crf, damage.preset)
 
 
+def noise_alone(small: Frames, rng: np.random.Generator) -> Frames:
+    """What no encoder has seen yet: easy, and therefore what training begins with; one clip in four stays clean."""
+    noise = 0.0 if rng.random() < 1 / 4 else float(rng.uniform(1, 14))
+    drawn = Damage(0.0, "area", noise, 0.0, bool(rng.random() < 0.25), None, None, 0, "medium")
+    return add_noise(small.astype(np.float32), drawn, rng)
+
+
 def shrink(frames: Frames, damage: Damage) -> NDArray[np.float32]:
     """Blur and halve: float32 [T, H/2, W/2, 3] in 0 ... 255."""
     x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock, Reae
 
 from .batch import past
-from .layout import COLOUR_LIFT, COLOUR_WEIGHT, LUMA_LIFT, MIX, PAIR, least_squares, rows_of
+from .layout import COLOUR_LIFT, COLOUR_WEIGHT, LUMA_LIFT, MIX, PAIR
 
 WIDTH = 64
 """Channels and hidden channels of the MemBlocks."""
@@ -39,20 +39,41 @@ def signals(frames: Tensor) -> Tensor:
     return _paired(torch.einsum("kc,nchw->nkhw", MIX, frames))
 
 
+def found(enlarged: Tensor) -> Tensor:
+    """What the encoder finds again of small pictures that were enlarged: [T, 3, H, W] -> [T/2, 12, H/4, W/4].
+
+    Their signals, but for colours at the border, which are an eighth too strong: beyond it the kernel sees zeros.
+    """
+    luma = torch.einsum("c,nchw->nhw", MIX[0], enlarged)[:, None]
+    luma = F.conv2d(luma, luma_kernel()[:, None], stride=4)
+    colours = F.conv2d(F.pixel_unshuffle(enlarged, UNSHUFFLE), colour_kernel(), padding=1)
+    return torch.cat([luma, F.avg_pool2d(colours, 2)], 1).reshape(-1, PAIR, *luma.shape[2:])
+
+
 def _paired(x: Tensor) -> Tensor:
     x = torch.cat([F.pixel_unshuffle(x[:, :1], 2), F.avg_pool2d(x[:, 1:], 2)], 1)
     return x.reshape(-1, PAIR, *x.shape[2:])
 
 
-def small_picture_kernel(small: Tensor, enlarged: Tensor) -> Tensor:
-    """[3, 12, 3, 3]: luma and two colours of the picture [T, 3, h, w] that was enlarged twofold bilinearly.
+def luma_kernel() -> Tensor:
+    """[4, 4, 4]: the lumas of 2x2 small pixels, of the 4x4 that they were enlarged to.
 
-    Fitted with the frames' borders among the rest, outside of which there are zeros: an exact inverse leans on its
-    neighbours and draws a dark line there. What it leaves blurred is for the branches to find.
+    The middle two of four in a row are 3/4 and 1/4 of either small pixel, so 3/2 and -1/2 of them give it exactly, and
+    nothing that lies outside of the four (or of the picture) is needed.
     """
-    wanted = rows_of(torch.einsum("kc,nchw->nkhw", MIX, small))
-    rows = F.unfold(F.pixel_unshuffle(enlarged, UNSHUFFLE), 3, padding=1).transpose(1, 2).flatten(0, 1)
-    return least_squares(rows, wanted, 1e-4).T.reshape(3, 12, 3, 3)
+    along = torch.tensor([[0.0, 1.5, -0.5, 0.0], [0.0, -0.5, 1.5, 0.0]])
+    return torch.einsum("pi,qj->pqij", along, along).reshape(4, 4, 4)
+
+
+def colour_kernel() -> Tensor:
+    """[2, 12, 3, 3]: two colours of the picture that was enlarged twofold bilinearly, of the enlarged one unshuffled.
+
+    Of enlarged pixels 2i - 1 ... 2i + 2 in a row the weights -1/4, 3/4, 3/4, -1/4 give pixel i exactly.
+    """
+    along = torch.zeros(UNSHUFFLE, 3)
+    along[1, 0], along[0, 1], along[1, 1], along[0, 2] = -0.25, 0.75, 0.75, -0.25
+    kernel = torch.einsum("kc,pi,qj->kcpqij", MIX[1:], along, along)
+    return kernel.reshape(2, 3 * UNSHUFFLE**2, 3, 3)
 
 
 def error(found: Tensor, wanted: Tensor) -> Tensor:
@@ -71,27 +92,16 @@ class Denoiser(nn.Module):
         super().__init__()
         sizes = ((PAIR + 1, FREE, FREE), (WIDTH, WIDTH, FREE), (WIDTH, WIDTH, PAIR))
         self.branches = nn.ModuleList(_branch(*size) for size in sizes)
-        self.register_buffer("extract", torch.zeros(3, 12, 3, 3))
         self.register_buffer("whiten", torch.eye(_SEEN))
         with torch.no_grad():
             self.branches[1][4].weight.mul_(0.3)
             for parameter in self.branches[2][4].parameters():
                 parameter.zero_()
 
-    def found(self, enlarged: Tensor) -> Tensor:
-        """Enlarged frames [T, 3, h, w] -> the small picture's signals as the encoder finds them [T/2, 12, h/4, w/4]."""
-        return _paired(F.conv2d(F.pixel_unshuffle(enlarged, UNSHUFFLE), self.get_buffer("extract"), padding=1))
-
     @torch.no_grad()
-    def measure(self, clean: Tensor, enlarged: Tensor, clips: int) -> None:
-        """Take what is not learned from frames [clips * T, 3, h, w].
-
-        clean: as they were. enlarged: what the network sees of them, damaged.
-        """
-        halved = F.avg_pool2d(clean[::4], 2)
-        bigger = F.interpolate(halved, scale_factor=2, mode="bilinear", align_corners=False)
-        self.get_buffer("extract").copy_(small_picture_kernel(halved, bigger))
-        x = self.found(enlarged) - _means()[:, None, None]
+    def measure(self, enlarged: Tensor, clips: int) -> None:
+        """Take what is not learned from frames [clips * T, 3, H, W] that the network sees."""
+        x = found(enlarged) - _means()[:, None, None]
         rows = F.unfold(torch.cat([x, past(x, clips)], 1), 3).transpose(1, 2).flatten(0, 1)
         spread, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
         gain = (spread.clamp(min=0) + _DOUBT * spread.mean()).rsqrt()
@@ -124,7 +134,6 @@ class Denoiser(nn.Module):
     @torch.no_grad()
     def install(self, reae: Reae) -> None:
         """Into a network in which `start_encoder.copy_signals` has put the copies."""
-        reae.encoder[0].weight[:3] = self.get_buffer("extract")
         blocks = [block for block in list(reae.encoder)[4:7] if isinstance(block, MemBlock)]
         seen = ([*range(PAIR + 1)], [*range(WIDTH)], [*range(WIDTH)])
         told = (slice(PAIR + 1, None), slice(PAIR + 1, None), slice(PAIR))

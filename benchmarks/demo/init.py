@@ -39,22 +39,27 @@ from .layout import (
     KEPT,
     LARGE_FRAME,
     LUMA_LIFT,
+    OVERSHOOT,
     PAIR,
     PIXELS,
     SHOWN,
     SIDES,
     SLOPES,
     STRONGEST,
+    as_stored,
     least_squares,
     rows_of,
 )
 from .start_encoder import components, copy_signals
 
-_LATENT = 0.07
-"""What `STRONGEST` becomes in the latents, where tanh bends what is large."""
+_LATENT = 1 / 16
+"""What `STRONGEST` becomes in the latents, where tanh bends what is large; a power of two, which rounds nothing."""
 _CARRIER = 0.5
-_SHUT = 2.0
+_SHUT = 3.0
 """What a closed gate takes away; more than any signal there."""
+_SHARPEN = -1 / 8
+"""Bicubic enlargement needs five small pixels in a row and the last convolution sees three. It is the product of this
+filter, (s, 1 - 2s, s) along both axes, which the convolution before it applies, and of one that sees three."""
 
 
 def initialise(reae: Reae, dit: Dit, restores: Denoiser, damaged: Tensor, clean: Tensor, clips: int) -> None:
@@ -134,8 +139,8 @@ def _latents(last: nn.Conv2d, first: nn.Conv2d, lift: Tensor) -> None:
     for k in range(n):
         last.weight[k, k, 1, 1] = small
         first.weight[k, k, 1, 1] = 1 / small
-    last.bias[:n] = -small * lift.repeat(4)
-    first.bias[:n] = lift.repeat(4)
+    last.bias[:n] = -small * as_stored(lift.repeat(4))
+    first.bias[:n] = as_stored(lift.repeat(4))
     for axis in AXES:  # carriers of 1 and 0
         k = axis - len(AXES)
         first.weight[k] = 0
@@ -168,14 +173,14 @@ def _places(layers: list[nn.Module], basis: Tensor, mean: Tensor, lift: Tensor) 
     grow = layers[13].conv3d.weight
     grow.mul_(0.3)
     grow[: 4 * PAIR + 3] = 0
-    constant = mean - basis @ lift
     for pair, tap in enumerate((2, 0)):
         for p in range(4):
             for j in range(PAIR):
-                kernel, offset = _signal(basis, constant, 2 * pair + j // FRAME, p, j % FRAME)
+                kernel, offset = _signal(basis, mean, lift, 2 * pair + j // FRAME, p, j % FRAME)
                 row = p * PAIR + j
                 grow[row, :n, tap, 0, 0] = kernel.repeat(4)
-                grow[row, one, tap, 0, 0] = offset
+                grow[row, one, tap, 0, 0] = as_stored(offset)
+                grow[row, one + 1, tap, 0, 0] = offset - as_stored(offset)
         for axis in AXES:
             grow[4 * PAIR + axis, n + 2 * axis : n + 2 * axis + 2, tap, 0, 0] = 1
         grow[4 * PAIR + 2, one, tap, 0, 0] = 1
@@ -184,27 +189,32 @@ def _places(layers: list[nn.Module], basis: Tensor, mean: Tensor, lift: Tensor) 
     layers[14].weight[one + 1 :] = 0
 
 
-def _signal(basis: Tensor, constant: Tensor, shown: int, p: int, j: int) -> tuple[Tensor, Tensor]:
-    """How the components give signal j (4 lumas, 2 colours) of neighbour p in the frame shown as number 0 to 3."""
+def _signal(basis: Tensor, mean: Tensor, lift: Tensor, shown: int, p: int, j: int) -> tuple[Tensor, Tensor]:
+    """How the lifted components give signal j (4 lumas, 2 colours) of neighbour p in the frame shown as number 0 to 3.
+
+    Weights, as they are stored, and what is to be added."""
     at = (3, 0, 1, 2)[shown] * LARGE_FRAME  # the delayed frame took the place of the last and is the earliest
     if j < 4:
-        return basis[at + 4 * p + j], constant[at + 4 * p + j]
-    first = at + 16 + 3 * (j - 4)
-    signs = 4 * SLOPES[:, p]
-    lifted = torch.tensor([0.0, COLOUR_LIFT, COLOUR_LIFT])
-    return signs @ basis[first : first + 3], signs @ (constant[first : first + 3] - lifted)
+        weights, middle = basis[at + 4 * p + j], mean[at + 4 * p + j]
+    else:
+        first = at + 16 + 3 * (j - 4)
+        signs = 4 * SLOPES[:, p]
+        lifted = torch.tensor([0.0, COLOUR_LIFT, COLOUR_LIFT])
+        weights, middle = signs @ basis[first : first + 3], signs @ (mean[first : first + 3] - lifted)
+    weights = as_stored(weights)
+    return weights, middle - weights @ lift
 
 
 def _enlarge(layer: nn.Conv2d, blocks: list[nn.Module], count: int, carriers: list[int], enough: Tensor) -> int:
     """An enlarging convolution and two MemBlocks that put four groups of `count` channels at four pixels.
 
     Behind the groups come rising and falling edges of both carriers (the first block's ReLU makes parity of them; at
-    its first row and column a carrier is 1, as if the picture went on), then a channel of ones. Returns its number.
+    its first row and column a carrier is 1, as if the picture went on), then two channels of ones. Returns the first.
     """
     n = 4 * count
     one = n + 2 * len(AXES)
     layer.weight.mul_(0.3)
-    layer.weight[: one + 1] = 0
+    layer.weight[: one + 2] = 0
     for k in range(n):
         layer.weight[k, k, 1, 1] = 1
     for axis, carrier in zip(AXES, carriers, strict=True):
@@ -212,7 +222,7 @@ def _enlarge(layer: nn.Conv2d, blocks: list[nn.Module], count: int, carriers: li
         for sign, row in ((1, n + 2 * axis), (-1, n + 2 * axis + 1)):
             layer.weight[row, carrier, 1, 1] = sign
             layer.weight[row, carrier, before[0], before[1]] = -sign
-    blocks[0].conv[4].bias[one] = 1
+    blocks[0].conv[4].bias[one : one + 2] = 1
     first, second, last = (blocks[1].conv[k] for k in (0, 2, 4))
     for p in range(4):  # hidden channel p counts the parities that are not group p's
         first.weight[p] = 0
@@ -246,7 +256,8 @@ def _pixels(grow: TGrow, layer: nn.Conv2d) -> None:
     row = 0
     for places in range(4):
         for q in range(4):
-            layer.weight[row, q, 1, 1] = 1
+            layer.weight[row, :4] = _luma_taps(q, (0, 1))
+            layer.weight[row, FRAME + 2, 1, 1] = OVERSHOOT
             for axis, odd, right in zip(AXES, (places // 2, places % 2), (q // 2, q % 2), strict=True):
                 _gate(layer.weight[row], FRAME + axis, FRAME + 2, axis, odd, right)
             row += 1
@@ -260,8 +271,19 @@ def _pixels(grow: TGrow, layer: nn.Conv2d) -> None:
         _border(layer.weight, side)
 
 
+def _luma_taps(q: int, axes: tuple[int, ...]) -> Tensor:
+    """[4, 3, 3]: small pixel q of four, sharpened along `axes`, of the lumas of places that are repeated two by two."""
+    taps = torch.zeros(4, 3, 3)
+    along = (_SHARPEN, 1 - 2 * _SHARPEN, _SHARPEN)
+    rows, columns = (along if axis in axes else (0.0, 1.0, 0.0) for axis in (0, 1))
+    for i, y in enumerate(rows):
+        for j, x in enumerate(columns):
+            taps[2 * ((q // 2 + i - 1) % 2) + (q % 2 + j - 1) % 2, i, j] += y * x
+    return taps
+
+
 def _border(weight: Tensor, side: int) -> None:
-    """Copies of lumas, colours and one that a missing neighbour opens; weight [out, in, 3, 3]."""
+    """Lumas (sharpened along the border alone), colours and one, opened by a missing neighbour; [out, in, 3, 3]."""
     axis, far = SIDES[side]
     shut = (1, 2 * far) if axis else (2 * far, 1)
     ends = [p for p in range(4) if (p % 2 if axis else p // 2) == far]
@@ -270,6 +292,9 @@ def _border(weight: Tensor, side: int) -> None:
     for row, source in enumerate(sources, first):
         weight[row] = weight[source]
         weight[row, FRAME + 2, shut[0], shut[1]] -= _SHUT
+        if source < 16:
+            weight[row, :4] = _luma_taps(source % 4, (1 - axis,))
+            weight[row, FRAME + 2, 1, 1] -= OVERSHOOT
 
 
 def _interpolate(layer: nn.Conv2d, small: Tensor) -> None:
@@ -281,9 +306,11 @@ def _interpolate(layer: nn.Conv2d, small: Tensor) -> None:
     bicubic = F.interpolate(small, scale_factor=2, mode="bicubic", align_corners=False)
     wanted = rows_of(F.pixel_unshuffle(bicubic, UNSHUFFLE)[:, :, 1:-1, 1:-1])
     patches = F.unfold(_seen_last(small), 3).transpose(1, 2).flatten(0, 1)
-    kernel = least_squares(patches, wanted, 1e-4).T.reshape(12, 3, 3, 3)
-    lifts = torch.tensor([LUMA_LIFT, COLOUR_LIFT, COLOUR_LIFT])
+    kernel = least_squares(patches, wanted, 1e-7).T.reshape(12, 3, 3, 3)
+    lifts = torch.tensor([LUMA_LIFT + OVERSHOOT, COLOUR_LIFT, COLOUR_LIFT])
+    kernel = as_stored(kernel)
     kernel = torch.cat([kernel, -torch.einsum("k,okhw->ohw", lifts, kernel)[:, None]], 1)
+    layer.bias.copy_((kernel[:, 3] - as_stored(kernel[:, 3])).sum((1, 2)))
     layer.weight.zero_()
     layer.weight[:, :16] = kernel[:, :1]
     layer.weight[:, 16:PIXELS] = kernel[:, 1:]
@@ -291,16 +318,18 @@ def _interpolate(layer: nn.Conv2d, small: Tensor) -> None:
         beyond = torch.zeros_like(kernel)
         beyond.select(2 + axis, 1).copy_(kernel.select(2 + axis, 2 * far))
         luma, colour = PIXELS + side * BORDER, PIXELS + side * BORDER + 4
-        layer.weight[:, luma:colour] = beyond[:, :1]
+        layer.weight[:, luma:colour] = beyond[:, :1] + _SHARPEN * kernel[:, :1]  # what sharpening missed there
         layer.weight[:, colour : colour + 2] = kernel[:, 1:3] / 3 + beyond[:, 1:3] * 4 / 3  # smoothing took a quarter
         grey = -COLOUR_LIFT / 3 * (kernel[:, 1:3] + beyond[:, 1:3]).sum(1)
-        layer.weight[:, colour + 2] = beyond[:, 3] + grey
+        layer.weight[:, colour + 2] = beyond[:, 3] + OVERSHOOT * beyond[:, 0] + grey
 
 
 def _seen_last(small: Tensor) -> Tensor:
     """What the last convolution sees of a small picture, not lifted, lumas in one: [T, 3, h, w] -> [T, 3, h, w]."""
     x = signals(small).reshape(-1, FRAME, small.shape[2] // 2, small.shape[3] // 2)
     luma = F.pixel_shuffle(x[:, :4], 2)
+    along = torch.tensor([_SHARPEN, 1 - 2 * _SHARPEN, _SHARPEN])
+    luma = F.conv2d(F.pad(luma, (1, 1, 1, 1), mode="replicate"), torch.outer(along, along)[None, None])
     colours = F.interpolate(x[:, 4:], scale_factor=2, mode="nearest").flatten(0, 1)[:, None]
     colours = F.conv2d(F.pad(colours, (1, 1, 1, 1), mode="replicate"), _smooth()[None, None])
     return torch.cat([luma, colours.view(-1, 2, *luma.shape[2:])], 1)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-KEPT = 60
+KEPT = 68
 """Components kept of the 88 signals of a place at an eighth of the size."""
 LUMA_LIFT = 0.25
 COLOUR_LIFT = 0.75
 """Added to what may be negative, because features are not."""
+OVERSHOOT = 0.375
+"""Added to lumas besides, where they are sharpened for the last convolution."""
 COLOUR_WEIGHT = 4.3
 """What a colour's square counts where lumas' count 1: one for four pixels, and 1.07 times as much in red, green and
 blue. At an eighth it is the mean of four such, and counts for sixteen pixels."""
@@ -35,6 +37,11 @@ SLOPES = torch.tensor([[0.25] * 4, [0.25, -0.25, 0.25, -0.25], [0.25, 0.25, -0.2
 """[3, 4]: mean and slopes of four neighbours (row by row)."""
 
 
+def as_stored(x: Tensor) -> Tensor:
+    """As the checkpoint will hold it, in F16. What is copied over large lifts has to take the rounding into account."""
+    return x.half().to(x)
+
+
 def rows_of(x: Tensor) -> Tensor:
     """[N, C, h, w] -> [N * h * w, C]."""
     return x.permute(0, 2, 3, 1).flatten(0, 2)
@@ -43,5 +50,6 @@ def rows_of(x: Tensor) -> Tensor:
 def least_squares(rows: Tensor, wanted: Tensor, doubt: float) -> Tensor:
     """[n, a], [n, b] -> [a, b], as if the rows were noisy by `doubt` of their variance."""
     spread = doubt * len(rows) * rows.var(0).mean()
-    gram = (rows.T @ rows).double() + spread.double() * torch.eye(rows.shape[1], dtype=torch.float64)
-    return torch.linalg.solve(gram, (rows.T @ wanted).double()).float()
+    exact = rows.double()
+    gram = exact.T @ exact + spread.double() * torch.eye(rows.shape[1], dtype=torch.float64)
+    return torch.linalg.solve(gram, exact.T @ wanted.double()).float()

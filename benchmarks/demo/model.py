@@ -13,18 +13,18 @@ from swiftvr_trt.export.reae import Reae, ReaeConfig
 from .export import write_checkpoint
 
 REAE = ReaeConfig(
-    latent_channels=248,
-    encoder=(16, 64, 96, 248),
-    decoder=(248, 248, 64, 48),
-    encoder_hidden=(64, 24, 4),
-    decoder_hidden=(8, 8, 8),
+    latent_channels=280,
+    encoder=(16, 64, 96, 280),
+    decoder=(280, 280, 64, 48),
+    encoder_hidden=(64, 64, 64, 24, 1, 1, 1, 1, 1),
+    decoder_hidden=(6, 1, 1, 4, 4, 1, 4, 4, 1),
 )
 DIT = DitConfig(
     heads=2,
     head_dim=32,
     layers=2,
     ffn_dim=128,
-    latent_channels=248,
+    latent_channels=280,
     text_dim=32,
     freq_dim=32,
     eps=1e-6,

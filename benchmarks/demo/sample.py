@@ -13,7 +13,7 @@ from torch import Tensor
 from swiftvr_trt.engines.geometry import Resolution
 from swiftvr_trt.export.pixels import frames_in
 
-from . import data
+from . import data, degrade
 
 Shape = tuple[int, int, int]
 """Clips, frames and side of a square batch."""
@@ -39,23 +39,26 @@ class Sampler:
 
     def __init__(self, root: Path, seed: int) -> None:
         self.root, self.seed = root, seed
-        self.numbers = [int(p.name[:5]) for p in sorted(root.glob("*.lr.npy"))]
+        self.numbers = [int(p.name[:5]) for p in sorted(root.glob("*.lr0.npy"))]
         if not self.numbers:
             raise SystemExit(f"{root}: no clips; run `python -m benchmarks.demo.data` first")
 
-    def batch(self, step: int, shapes: Sequence[Shape]) -> Batch:
+    def batch(self, step: int, shapes: Sequence[Shape], noise: bool = False) -> Batch:
         rng = np.random.default_rng([self.seed, step])
-        return self.draw(rng, *shapes[int(rng.integers(len(shapes)))])
+        return self.draw(rng, *shapes[int(rng.integers(len(shapes)))], noise=noise)
 
-    def draw(self, rng: np.random.Generator, clips: int, frames: int, side: int, photos: bool = False) -> Batch:
-        """A batch of this shape; of photographs only, if so wanted."""
+    def draw(
+        self, rng: np.random.Generator, clips: int, frames: int, side: int, *, photos: bool = False, noise: bool = False
+    ) -> Batch:
+        """A batch of this shape; of photographs only, or damaged by nothing but noise, if so wanted."""
         numbers = [n for n in self.numbers if not (photos and data.is_video(n))]
-        cut = [self._cut(rng, *self._pair(rng, numbers), frames, side, side) for _ in range(clips)]
+        cut = [self._cut(rng, *self._pair(rng, numbers), frames, side, side, noise=noise) for _ in range(clips)]
         halved, damaged, clean = (torch.cat(part) for part in zip(*cut, strict=True))
         return Batch(clips, halved, damaged, clean, _chunks(rng, frames // 4))
 
     def _pair(self, rng: np.random.Generator, numbers: Sequence[int]) -> list[data.Frames]:
-        paths = data.paths_of(self.root, numbers[int(rng.integers(len(numbers)))])
+        number, version = numbers[int(rng.integers(len(numbers)))], int(rng.integers(data.VERSIONS))
+        paths = data.paths_of(self.root, number, version)
         return [np.load(path, mmap_mode="r") for path in paths]
 
     @staticmethod
@@ -67,6 +70,8 @@ class Sampler:
         frames: int,
         height: int,
         width: int,
+        *,
+        noise: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         start = int(rng.integers(hr.shape[0] - frames + 1))
         top = 2 * int(rng.integers((hr.shape[1] - height) // 2 + 1))
@@ -81,8 +86,10 @@ class Sampler:
             cut = np.array(clip[start : start + frames, rows, columns])
             return torch.from_numpy(np.ascontiguousarray(np.flip(cut, tuple(flips))))
 
-        clean, halved = (part(clip).permute(0, 3, 1, 2).float() / 255 for clip in (hr, mr))
-        return halved, frames_in(part(lr), Resolution(width, height), parity=False), clean
+        clean, halved = (part(clip) for clip in (hr, mr))
+        damaged = torch.from_numpy(degrade.noise_alone(halved.numpy(), rng)) if noise else part(lr)
+        clean, halved = (clip.permute(0, 3, 1, 2).float() / 255 for clip in (clean, halved))
+        return halved, frames_in(damaged, Resolution(width, height), parity=False), clean
 
 
 def _chunks(rng: np.random.Generator, latents: int) -> list[int]:

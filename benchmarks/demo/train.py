@@ -4,7 +4,8 @@
     python -m benchmarks.demo.train --clips CLIPS --work RUN
     # interrupted? the same command goes on where the last save was (every --save-minutes)
 
-1. `denoiser`: what restores (`denoiser.py`), alone. It is asked for the small picture without its noise.
+1. `denoiser`: what restores (`denoiser.py`), alone. It is asked for the small picture without its noise, and begins
+   with clips that no encoder has seen.
 2. `transformer`: put into a network that else passes the picture through (`init.py`), of which the transformer is
    trained on what the decoder shows; the autoencoder's state is carried, the transformer sees one or two chunks.
 
@@ -53,6 +54,10 @@ _FIRST_SHAPE = (16, 128)
 _WARMUP = 100
 _COOL = 0.5
 """The share of a stage's steps over which the rate falls to zero, at the end."""
+_NOISE_STEPS = 1500
+"""The denoiser's first steps are on noise that no encoder has seen. What an encoder leaves of noise is faint, and a
+network that begins with it learns about colours alone: after 4 800 steps it gained 0.16 dB of luma, and 0.29 dB after
+800 steps of noise and 800 of the rest."""
 _WINDOW_SHAPES = ((1, 16, 192), (2, 16, 128), (1, 12, 224))
 """One window, or several of which some are shifted: a window is 128 pixels wide."""
 _SLOW = 0.04
@@ -65,7 +70,7 @@ class Stage(Generic[M]):
     """What is trained (parameters that want a gradient) and how.
 
     begin: what a new run does first and a resumed one need not. loss: also returns what the log shows. slow: what
-    learns at `_SLOW` times the rate.
+    learns at `_SLOW` times the rate. noise: how many steps it gets clips that are only noisy.
     """
 
     name: str
@@ -74,6 +79,7 @@ class Stage(Generic[M]):
     loss: Callable[[Batch], tuple[Tensor, dict[str, float]]]
     shapes: Sequence[Shape]
     slow: Sequence[nn.Parameter] = ()
+    noise: int = 0
 
 
 def denoiser_stage(seed: int, sampler: Sampler) -> Stage[Denoiser]:
@@ -82,10 +88,10 @@ def denoiser_stage(seed: int, sampler: Sampler) -> Stage[Denoiser]:
 
     def begin() -> None:
         first = sampler.draw(np.random.default_rng(seed), _FIRST_CLIPS, *_FIRST_SHAPE, photos=True)
-        module.measure(first.clean, first.damaged, first.clips)
+        module.measure(first.damaged, first.clips)
 
     def loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        given = module.found(batch.damaged)
+        given = denoiser.found(batch.damaged)
         with torch.autocast("cpu", torch.bfloat16):
             found = module(given, batch.clips)
         wanted = denoiser.signals(batch.halved)
@@ -93,7 +99,7 @@ def denoiser_stage(seed: int, sampler: Sampler) -> Stage[Denoiser]:
         given, wanted = (batched.part(x, batch.clips, slice(-1)) for x in (given, wanted))
         return losses(denoiser.error(found, wanted), denoiser.error(given, wanted), batch.clips, floor=1e-5)
 
-    return Stage("denoiser", module, begin, loss, ((6, 12, 96), (8, 8, 96), (4, 16, 96)))
+    return Stage("denoiser", module, begin, loss, ((6, 12, 96), (8, 8, 96), (4, 16, 96)), noise=_NOISE_STEPS)
 
 
 def transformer_stage(seed: int, sampler: Sampler, restores: Denoiser) -> Stage[Model]:
@@ -227,7 +233,7 @@ def train(stage: Stage[M], steps: int, highest: float, sampler: Sampler, options
     before = run.minutes
     while run.step < steps:
         now = highest * rate(run.step, steps)
-        row = run.advance(sampler.batch(run.step, stage.shapes), now)
+        row = run.advance(sampler.batch(run.step, stage.shapes, noise=run.step < stage.noise), now)
         run.minutes = before + (time.monotonic() - begun) / 60
         log.add({"step": run.step, "minutes": run.minutes, "rate": now, **row})
         if not math.isfinite(row["loss"]):

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from benchmarks.demo import batch
 from benchmarks.demo.batch import LAG
-from benchmarks.demo.denoiser import Denoiser
+from benchmarks.demo.denoiser import Denoiser, found, signals
 from benchmarks.demo.init import initialise
 from benchmarks.demo.layout import COLOUR_LIFT, LUMA_LIFT
 from benchmarks.demo.model import Model
+from benchmarks.demo.start_encoder import most_worth_keeping
 from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock, Reae
 
 from ..mini import NARROW
@@ -49,11 +50,11 @@ def enlarged(frames: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def silent(frames: Tensor, enlarged: Tensor) -> Denoiser:
+def silent(enlarged: Tensor) -> Denoiser:
     """One that corrects nothing yet."""
     torch.manual_seed(3)
     module = Denoiser()
-    module.measure(frames, enlarged, _CLIPS)
+    module.measure(enlarged, _CLIPS)
     return module
 
 
@@ -105,20 +106,27 @@ def test_installed_the_denoiser_corrects_as_it_does_alone(started: Model, silent
     model = Model()
     model.load_state_dict(started.state_dict())
     loud.install(model.reae)
-    found = silent.found(enlarged)
+    given = found(enlarged)
     with torch.no_grad():
-        alone = loud(found, _CLIPS)
+        alone = loud(given, _CLIPS)
         x = F.pixel_unshuffle(enlarged, UNSHUFFLE)
         for layer in list(model.reae.encoder)[:7]:
             x = batch.memory(layer, x, _CLIPS) if isinstance(layer, MemBlock) else layer(x)
     lifts = torch.tensor(2 * ([LUMA_LIFT] * 4 + [COLOUR_LIFT] * 2))[:, None, None]
-    late = torch.cat([part[[0, *range(len(part) - 1)]] for part in found.chunk(_CLIPS)])
+    late = torch.cat([part[[0, *range(len(part) - 1)]] for part in given.chunk(_CLIPS)])
     assert float((alone - late).square().mean().sqrt()) > 0.01
     torch.testing.assert_close(x[:, : len(lifts)], F.relu(alone + lifts), rtol=0, atol=1e-4)
 
 
+def test_what_was_enlarged_is_found_again(frames: Tensor, enlarged: Tensor) -> None:
+    again, meant = found(enlarged), signals(F.avg_pool2d(frames, 2))
+    lumas = [0, 1, 2, 3, 6, 7, 8, 9]
+    torch.testing.assert_close(again[:, lumas], meant[:, lumas], rtol=0, atol=1e-5)
+    torch.testing.assert_close(again[:, :, 1:-1, 1:-1], meant[:, :, 1:-1, 1:-1], rtol=0, atol=1e-5)
+
+
 def test_patches_are_white_where_they_are_loud(silent: Denoiser, enlarged: Tensor) -> None:
-    pairs = silent.found(enlarged)
+    pairs = found(enlarged)
     x = pairs - pairs.new_tensor(2 * ([0.45] * 4 + [0.0] * 2))[:, None, None]
     rows = F.unfold(torch.cat([x, batch.past(x, _CLIPS)], 1), 3).transpose(1, 2).flatten(0, 1)
     spread = torch.linalg.eigvalsh((rows.T @ rows / len(rows)).double())
@@ -127,3 +135,27 @@ def test_patches_are_white_where_they_are_loud(silent: Denoiser, enlarged: Tenso
     loud = spread > 0.1 * spread.mean()
     assert float(values.max()) <= 1.001
     assert float(values[loud].min()) > 0.98
+
+
+def test_the_start_enlarges_bicubically_up_to_the_border(started: Model, frames: Tensor) -> None:
+    grey = frames.mean(1, keepdim=True).expand(-1, 3, -1, -1)  # colours are kept at half the size
+    small = F.avg_pool2d(grey, 2)
+    bicubic = F.interpolate(small, scale_factor=2, mode="bicubic", align_corners=False)
+    shown = _whole(started, F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False))
+    error = (shown - bicubic.view(_CLIPS, _FRAMES, 3, _SIDE, _SIDE)[:, :-LAG]).square()
+    sides = (error[..., :2], error[..., -2:], error[..., :2, :], error[..., -2:, :])
+    assert float(error[..., 8:-8, 8:-8].mean()) < 0.001**2
+    assert max(float(side.mean()) for side in sides) < 0.005**2
+
+
+def test_directions_are_kept_by_what_frames_lose_in_decibels() -> None:
+    random = torch.Generator().manual_seed(7)
+    loud, calm = (size * torch.randn(300, 88, generator=random) for size in (1.0, 0.02))
+    loud[:, :40], calm[:, 48:] = 0, 0  # neither moves where the other does, and 68 of 88 directions are kept
+    rows = torch.stack([loud, calm])
+    kept = most_worth_keeping(rows.transpose(1, 2) @ rows / 300)
+    torch.testing.assert_close(kept.T @ kept, torch.eye(kept.shape[1]), rtol=0, atol=1e-4)
+    principal = torch.linalg.eigh(rows.flatten(0, 1).T @ rows.flatten(0, 1))[1][:, -kept.shape[1] :]
+    lost = [(rows - rows @ v @ v.T).square().view(2, 300, 4, 22).sum(3).mean(1) for v in (kept, principal)]
+    ours, theirs = (10 * torch.log10(part + 3.2e-4).mean() for part in lost)
+    assert float(ours) < float(theirs) - 0.5

@@ -120,7 +120,7 @@ def test_memblocks_may_be_narrower_inside(tmp_path: Path) -> None:
     assert loaded.reae.config == NARROW
     assert loaded.reae.encoder[4].conv[0].weight.shape == (4, 16, 3, 3)
     rewrite(root / REAE, "encoder.5.conv.2.weight", torch.ones(8, 8, 3, 3))
-    refusal(root, REAE, "encoder.5.conv.2.weight has shape [8, 8, 3, 3], expected [4, 4, 3, 3]")
+    refusal(root, REAE, "encoder.5.conv.2.weight has shape [8, 8, 3, 3], expected [5, 5, 3, 3]")
 
 
 def test_hidden_widths_left_out_are_those_of_the_level() -> None:

@@ -19,7 +19,7 @@ from swiftvr_trt.export.windows import plan_owned_queries, plan_windows
 
 RELATIVE = 1e-9
 CONFIG = ReaeConfig(latent_channels=5, encoder=(6, 7, 8, 9), decoder=(12, 10, 8, 6))
-NARROW = replace(CONFIG, encoder_hidden=(3, 5, 4), decoder_hidden=(7, 4, 6))
+NARROW = replace(CONFIG, encoder_hidden=(3, 2, 3, 5, 5, 4, 4, 3, 1), decoder_hidden=(7, 4, 6, 4, 2, 4, 6, 5, 3))
 CONFIGS = pytest.mark.parametrize("config", [CONFIG, NARROW], ids=["as wide inside", "narrower inside"])
 
 
