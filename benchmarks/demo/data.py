@@ -22,16 +22,19 @@ import argparse
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 
 from .._metrics import as_clip
 from . import degrade
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Frames = NDArray[np.uint8]
 
@@ -74,6 +77,8 @@ def find_photos(root: Path) -> list[Path]:
 
 def load_photo(path: Path) -> Image.Image:
     """RGB, no side longer than `_LONGEST`."""
+    from PIL import Image  # whoever reads clips that are there needs no Pillow
+
     Image.MAX_IMAGE_PIXELS = None
     file = Image.open(path)
     file.draft("RGB", (_LONGEST, _LONGEST))
@@ -101,6 +106,8 @@ class Photos:
         return torch.from_numpy(pick.astype(np.float32)).permute(2, 0, 1)
 
     def _part(self, rng: np.random.Generator, height: int, width: int) -> Frames:
+        from PIL import Image
+
         index = int(rng.integers(len(self.paths)))
         if index not in self._open:
             self._open[index] = load_photo(self.paths[index])
