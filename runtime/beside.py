@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -14,21 +15,15 @@ _POLL_S = 0.1
 
 def beside(task: Callable[[], T]) -> T:
     """What `task` returns or raises. An interrupt is heard at once, and leaves behind what is still running."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-    finished = threading.Event()
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            results.append(task())
+            future.set_result(task())
         except BaseException as error:  # noqa: BLE001 (it is raised again where it can be handled)
-            errors.append(error)
-        finally:
-            finished.set()
+            future.set_exception(error)
 
     threading.Thread(target=run, name="swiftvr-beside", daemon=True).start()
-    while not finished.wait(_POLL_S):
+    while not wait([future], _POLL_S).done:
         pass
-    if errors:
-        raise errors[0]
-    return results[0]
+    return future.result()

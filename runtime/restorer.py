@@ -96,8 +96,8 @@ def choose_device(target: str, device: str | None = None, *, ort_graphs: bool = 
         )
     if chosen == "cpu" and target not in ORT_TARGETS:
         raise BundleError(
-            f"engines for target {target} do not run on the CPU; build a bundle that does: swiftvr-export build-engine "
-            "--target cpu --checkpoint DIR --resolution WxH"
+            f"the CPU was asked for, and the bundle holds engines for target {target}, which do not run on it; build "
+            "one that does: swiftvr-export build-engine --target cpu --checkpoint DIR --resolution WxH"
         )
     return chosen
 

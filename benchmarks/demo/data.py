@@ -255,18 +255,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     photos, videos = Photos(options.photos), Videos(options.videos)
     options.out.mkdir(parents=True, exist_ok=True)
     for number in range(options.start, options.count, options.step):
-        *others, last = (paths_of(options.out, number, version) for version in range(VERSIONS))
-        if last[2].exists():
+        high, middle, _ = paths_of(options.out, number)
+        low = [paths_of(options.out, number, version)[2] for version in range(VERSIONS)]
+        if low[-1].exists():  # it is written last
             continue
         clean, halved, damaged = make_clip(photos, videos, number)
-        np.save(last[0], clean)
-        np.save(last[1], halved)
-        for paths, clip in zip(others, damaged, strict=False):
-            np.save(paths[2], clip)
-        unfinished = last[2].with_suffix(".part")
-        with unfinished.open("wb") as file:
-            np.save(file, damaged[-1])
-        unfinished.rename(last[2])
+        for path, clip in zip((high, middle, *low), (clean, halved, *damaged), strict=True):
+            unfinished = path.with_suffix(".part")
+            with unfinished.open("wb") as file:
+                np.save(file, clip)
+            unfinished.rename(path)
 
 
 if __name__ == "__main__":

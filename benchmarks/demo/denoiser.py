@@ -47,7 +47,7 @@ def found(enlarged: Tensor) -> Tensor:
     luma = torch.einsum("c,nchw->nhw", MIX[0], enlarged)[:, None]
     luma = F.conv2d(luma, luma_kernel()[:, None], stride=4)
     colours = F.conv2d(F.pixel_unshuffle(enlarged, UNSHUFFLE), colour_kernel(), padding=1)
-    return torch.cat([luma, F.avg_pool2d(colours, 2)], 1).reshape(-1, PAIR, *luma.shape[2:])
+    return _paired(torch.cat([F.pixel_shuffle(luma, 2), colours], 1))
 
 
 def _paired(x: Tensor) -> Tensor:

@@ -57,9 +57,9 @@ _LATENT = 1 / 16
 _CARRIER = 0.5
 _SHUT = 3.0
 """What a closed gate takes away; more than any signal there."""
-_SHARPEN = -1 / 8
+_SHARPEN = (-1 / 8, 5 / 4, -1 / 8)
 """Bicubic enlargement needs five small pixels in a row and the last convolution sees three. It is the product of this
-filter, (s, 1 - 2s, s) along both axes, which the convolution before it applies, and of one that sees three."""
+filter along both axes, which the convolution before it applies, and of one that sees three."""
 
 
 def initialise(reae: Reae, dit: Dit, restores: Denoiser, damaged: Tensor, clean: Tensor, clips: int) -> None:
@@ -192,7 +192,8 @@ def _places(layers: list[nn.Module], basis: Tensor, mean: Tensor, lift: Tensor) 
 def _signal(basis: Tensor, mean: Tensor, lift: Tensor, shown: int, p: int, j: int) -> tuple[Tensor, Tensor]:
     """How the lifted components give signal j (4 lumas, 2 colours) of neighbour p in the frame shown as number 0 to 3.
 
-    Weights, as they are stored, and what is to be added."""
+    Weights, as they are stored, and what is to be added.
+    """
     at = (3, 0, 1, 2)[shown] * LARGE_FRAME  # the delayed frame took the place of the last and is the earliest
     if j < 4:
         weights, middle = basis[at + 4 * p + j], mean[at + 4 * p + j]
@@ -274,8 +275,7 @@ def _pixels(grow: TGrow, layer: nn.Conv2d) -> None:
 def _luma_taps(q: int, axes: tuple[int, ...]) -> Tensor:
     """[4, 3, 3]: small pixel q of four, sharpened along `axes`, of the lumas of places that are repeated two by two."""
     taps = torch.zeros(4, 3, 3)
-    along = (_SHARPEN, 1 - 2 * _SHARPEN, _SHARPEN)
-    rows, columns = (along if axis in axes else (0.0, 1.0, 0.0) for axis in (0, 1))
+    rows, columns = (_SHARPEN if axis in axes else (0.0, 1.0, 0.0) for axis in (0, 1))
     for i, y in enumerate(rows):
         for j, x in enumerate(columns):
             taps[2 * ((q // 2 + i - 1) % 2) + (q % 2 + j - 1) % 2, i, j] += y * x
@@ -318,7 +318,7 @@ def _interpolate(layer: nn.Conv2d, small: Tensor) -> None:
         beyond = torch.zeros_like(kernel)
         beyond.select(2 + axis, 1).copy_(kernel.select(2 + axis, 2 * far))
         luma, colour = PIXELS + side * BORDER, PIXELS + side * BORDER + 4
-        layer.weight[:, luma:colour] = beyond[:, :1] + _SHARPEN * kernel[:, :1]  # what sharpening missed there
+        layer.weight[:, luma:colour] = beyond[:, :1] + _SHARPEN[0] * kernel[:, :1]  # what sharpening missed there
         layer.weight[:, colour : colour + 2] = kernel[:, 1:3] / 3 + beyond[:, 1:3] * 4 / 3  # smoothing took a quarter
         grey = -COLOUR_LIFT / 3 * (kernel[:, 1:3] + beyond[:, 1:3]).sum(1)
         layer.weight[:, colour + 2] = beyond[:, 3] + OVERSHOOT * beyond[:, 0] + grey
@@ -328,7 +328,7 @@ def _seen_last(small: Tensor) -> Tensor:
     """What the last convolution sees of a small picture, not lifted, lumas in one: [T, 3, h, w] -> [T, 3, h, w]."""
     x = signals(small).reshape(-1, FRAME, small.shape[2] // 2, small.shape[3] // 2)
     luma = F.pixel_shuffle(x[:, :4], 2)
-    along = torch.tensor([_SHARPEN, 1 - 2 * _SHARPEN, _SHARPEN])
+    along = torch.tensor(_SHARPEN)
     luma = F.conv2d(F.pad(luma, (1, 1, 1, 1), mode="replicate"), torch.outer(along, along)[None, None])
     colours = F.interpolate(x[:, 4:], scale_factor=2, mode="nearest").flatten(0, 1)[:, None]
     colours = F.conv2d(F.pad(colours, (1, 1, 1, 1), mode="replicate"), _smooth()[None, None])

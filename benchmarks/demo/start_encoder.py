@@ -27,8 +27,6 @@ from .layout import (
 
 _ROOM = 3.0
 """Added inside a delaying branch so that its ReLU cuts nothing."""
-
-
 _ROUNDS = 400
 _RATE = 3e-3
 _CUTS = 10
@@ -150,8 +148,7 @@ def most_worth_keeping(spreads: Tensor) -> Tensor:
     loses is the square of what lies in the other directions, and its logarithm counts: principal components would spare
     the wild parts and the middle of four frames, at the cost of calm parts and the ends. Found by descent from there.
     """
-    start = torch.linalg.eigh(spreads.mean(0))[1].flip(1)[:, :KEPT]
-    free = start.clone().requires_grad_()
+    free = torch.linalg.eigh(spreads.mean(0))[1].flip(1)[:, :KEPT].clone().requires_grad_()
     optimiser = torch.optim.Adam([free], lr=_RATE)
     frames = torch.arange(4 * LARGE_FRAME).view(4, LARGE_FRAME)
     for step in range(_ROUNDS):

@@ -53,7 +53,7 @@ def test_the_command_line_says_it_in_one_line(engines: Bundle, tmp_path: Path, d
 
 
 def test_engines_do_not_run_on_the_cpu(engines: Bundle) -> None:
-    with pytest.raises(BundleError, match=r"engines for target rtx5090 do not run on the CPU.*--target cpu"):
+    with pytest.raises(BundleError, match=r"holds engines for target rtx5090.*--target cpu"):
         Restorer.open(engines, device="cpu")
 
 
