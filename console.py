@@ -68,7 +68,7 @@ def _leave(code: int) -> NoReturn:
     """Exit without waiting for threads that are still in somebody else's code; they would crash."""
     if threading.active_count() > 1:
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):
+            with suppress(OSError, AttributeError):  # a stream that was closed is None
                 stream.flush()
         os._exit(code)
     sys.exit(code)
@@ -106,13 +106,19 @@ class Sectioned(click.Command):
 
 def fail(message: str) -> None:
     """One line of error on standard error."""
-    click.secho(ERROR, fg="red", bold=True, nl=False, err=True)
-    click.echo(" ".join(message.split()), err=True)
+    with suppress(OSError):  # nobody can be told
+        click.secho(ERROR, fg="red", bold=True, nl=False, err=True)
+        click.echo(" ".join(message.split()), err=True)
 
 
 def say(message: str) -> None:
-    """One line for people on standard error; standard output is for results."""
-    click.echo(message, err=True)
+    """One line for people on standard error; standard output is for results. Work goes on if it cannot be written."""
+    with suppress(OSError):
+        click.echo(message, err=True)
+
+
+def _on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()  # it is None where it was closed
 
 
 @contextmanager
@@ -120,7 +126,7 @@ def progress(quiet: bool, total: int | None, unit: str = "frames") -> Iterator[C
     """A function to be called with (done, seconds to go): a bar on a terminal, a line now and then otherwise."""
     if quiet:
         yield lambda _done, _left: None
-    elif sys.stderr.isatty():
+    elif _on_terminal():
         with _bar(total, unit) as update:
             yield update
     else:
@@ -206,7 +212,7 @@ def board(quiet: bool) -> Iterator[Board]:
     """A bar for each file on a terminal, a line now and then otherwise."""
     if quiet:
         yield Silent()
-    elif sys.stderr.isatty():
+    elif _on_terminal():
         with _bars("{task.description}", "frames") as bars:
             yield Board(bars)
     else:

@@ -137,6 +137,7 @@ class BundleWriter:
 
     def __enter__(self) -> BundleWriter:
         check_replaceable(self.path)
+        _check_movable(self.path)
         try:
             self.directory.mkdir(parents=True)
         except OSError as error:
@@ -186,6 +187,24 @@ def check_replaceable(path: Path) -> None:
             raise MisuseError(f"{path}: exists and is no bundle; choose another name, it will not be overwritten")
     elif path.exists() or path.is_symlink():
         raise MisuseError(f"{path}: a file of this name exists; a bundle is a directory, choose another name")
+
+
+def _check_movable(path: Path) -> None:
+    """Raise `MisuseError` if an empty directory cannot make way, as where a disk is mounted.
+
+    Better now than after the build. (A bundle that is there was moved there, and can be moved again.)
+    """
+    if not path.is_dir() or any(path.iterdir()):
+        return
+    aside = path.with_name(f"{path.name}{PARTIAL}{uuid.uuid4().hex[:8]}")
+    try:
+        os.replace(path, aside)
+        os.replace(aside, path)
+    except OSError as error:
+        raise MisuseError(
+            f"{path}: this directory cannot be replaced ({error.strerror or error}); a bundle is a directory of its "
+            f"own, name one in it, e.g. {path / 'bundle'}"
+        ) from error
 
 
 def _looks_like_bundle(path: Path) -> bool:

@@ -96,6 +96,8 @@ class BundleCache:
         """Sha256 over names, sizes and contents of a checkpoint's files, remembered until one of them changes."""
         root = Path(checkpoint).resolve()
         files = sorted({path for pattern in _CHECKPOINT_FILES for path in root.glob(pattern) if path.is_file()})
+        if not root.is_dir():
+            raise CheckpointError(f"{checkpoint}: no such directory; expected a SwiftVR checkpoint directory")
         if not files:
             raise CheckpointError(f"{checkpoint}: no safetensors files; expected a SwiftVR checkpoint directory")
         stamp = [[str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]

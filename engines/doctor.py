@@ -30,7 +30,10 @@ _DRIVER = "NVIDIA driver (to run)"
 
 @dataclass(frozen=True)
 class Purpose:
-    """Something one may want to do. `missing` names packages or parts; `remedy` is what to type, empty if nothing."""
+    """Something one may want to do. `missing` names packages or parts; `remedy` is what to type, empty if nothing.
+
+    note: how far it goes without them, e.g. `to build`.
+    """
 
     name: str
     ready: bool
@@ -106,7 +109,10 @@ def _export(installed: Mapping[str, str | None]) -> Purpose:
 
 
 def _target(name: str, extra: str, ready: bool, installed: Mapping[str, str | None], driver: bool) -> Purpose:
-    """A target is ready if this version builds and runs it and everything for it is there."""
+    """A target is ready if this version builds and runs it and everything for it is there.
+
+    Engines for RTX cards can be built where there is no card; then the note says so.
+    """
     needed = (extra, "cuda") if extra in ("rtx", "tensorrt", "gpu") else (extra,)
     lacking = [part for part in needed if _missing(part, installed)]
     missing = [package for part in needed for package in _missing(part, installed)]
@@ -118,6 +124,8 @@ def _target(name: str, extra: str, ready: bool, installed: Mapping[str, str | No
         missing.append(_DRIVER)
         remedy = remedy or GET_DRIVER
     note = "" if ready else "not yet"
+    if extra == "rtx" and missing and not (_missing("rtx", installed) or _missing("export", installed)):
+        note = "to build"
     return Purpose(f"target {name}", ready and not missing, tuple(missing), remedy, note)
 
 

@@ -48,8 +48,9 @@ def command() -> None:
 @click.option(
     "-o", "--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Directory of the bundle."
 )
-def onnx(output: Path, resolution: str, **options: Any) -> None:
-    """Trace a checkpoint into a bundle of ONNX graphs, which ONNX Runtime runs as they are.
+@console.cache_option
+def onnx(output: Path, resolution: str, cache: Path | None, **options: Any) -> None:
+    """Trace a checkpoint into a bundle of ONNX graphs, which ONNX Runtime runs as they are (bf16 on GPUs only).
 
     For use with tools of your own. For restoring on a CPU or GPU, build-engine makes and keeps what swiftvr-run finds.
     """
@@ -58,7 +59,7 @@ def onnx(output: Path, resolution: str, **options: Any) -> None:
 
     check_executable(options["precision"])
     scales = _scales(options)
-    recipe = _recipe(BundleCache(), scales, target="onnx", resolution=resolution, **options)
+    recipe = _recipe(BundleCache(cache), scales, target="onnx", resolution=resolution, **options)
     with ExitStack() as stack:
         _Builder(options["checkpoint"], scales, _reporter(options["quiet"]), stack)(recipe, output)
     click.echo(output)
@@ -153,8 +154,9 @@ def build_engine(
     type=click.IntRange(1, 1024),
     help="CPU threads for one stage.  [default: one per physical core]",
 )
+@console.cache_option
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
-def verify(bundle: Path, checkpoint: Path, device: str | None, **options: Any) -> int:
+def verify(bundle: Path, checkpoint: Path, device: str | None, cache: Path | None, **options: Any) -> int:
     """Compare every stage of BUNDLE, and the whole loop, with the float32 torch network.
 
     Graphs are run by ONNX Runtime, engines on a GPU that they are for. The network runs on the CPU, so memory for a
@@ -171,8 +173,9 @@ def verify(bundle: Path, checkpoint: Path, device: str | None, **options: Any) -
 
     opened = Bundle.open(bundle)
     options["device"] = choose_device(opened.manifest.recipe, device)
+    digest = BundleCache(cache).checkpoint_digest(checkpoint)
     rows = []
-    for row in compare(opened, load_checkpoint(checkpoint), BundleCache().checkpoint_digest(checkpoint), **options):
+    for row in compare(opened, load_checkpoint(checkpoint), digest, **options):
         rows.append(row)
         console.say(f"compared {row.subject}, {row.unit}")
     print_rows(rows)
@@ -239,15 +242,17 @@ def doctor(as_json: bool, cache: Path | None) -> None:
 
 def _scales(options: dict[str, Any]) -> Scales | None:
     """Where scales come from, if the precision has any."""
-    given = [options[name] for name in ("scales_file", "clip") if options[name] is not None]
+    names = {"scales_file": "--calibration", "clip": "--calibration-clip", "percentile": "--calibration-percentile"}
+    given = [option for name, option in names.items() if options[name] is not None]
     if options["precision"] not in QUANTISED:
         if given:
             raise click.UsageError(f"precision {options['precision']} has no scales: leave {given[0]} out")
         return None
     with _needs_export_packages("calibrating"):
-        from .scales import Scales
+        from .scales import PERCENTILE, Scales
 
-    return Scales(options["scales_file"], options["clip"], options["percentile"])
+    percentile = PERCENTILE if options["percentile"] is None else options["percentile"]
+    return Scales(options["scales_file"], options["clip"], percentile)
 
 
 def _recipe(cache: BundleCache, scales: Scales | None, *, target: str, resolution: str, **options: Any) -> Recipe:

@@ -50,11 +50,9 @@ def recipe_options(function: Any) -> Any:
             "--calibration-percentile",
             "percentile",
             metavar="P",
-            type=float,
-            default=100.0,
-            show_default=True,
-            help="Which percentile of the magnitudes seen is still represented; 100 is the largest. Less gives small "
-            "values more room and cuts large ones off.",
+            type=click.FloatRange(90, 100),
+            help="Which percentile of the magnitudes seen is still represented, 90 to 100; 100 is the largest. Less "
+            "gives small values more room and cuts large ones off.  [default: 100]",
         ),
         click.option(
             "--calibration-clip",

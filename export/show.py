@@ -65,11 +65,16 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     click.echo(
         "installed: " + ", ".join(f"{name} {version}" for name, version in diagnosis.packages.items() if version)
     )
-    table = Table("to", "ready", "missing", "get it with")
+    table = Table("to", "ready", "missing")
+    remedies: dict[str, list[str]] = {}
     for purpose in diagnosis.purposes:
         ready = "yes" if purpose.ready else (purpose.note or "no")
-        table.add_row(purpose.name, ready, ", ".join(purpose.missing) or "-", escape(purpose.remedy) or "-")
+        table.add_row(purpose.name, ready, ", ".join(purpose.missing) or "-")
+        if purpose.remedy:
+            remedies.setdefault(purpose.remedy, []).append(purpose.name.removeprefix("target "))
     Console().print(table)
+    for remedy, names in remedies.items():  # not in the table, which would break what is to be typed into pieces
+        click.echo(f"{', '.join(names)}:\n    {remedy}")
 
 
 def write_picture(report: BundleReport, path: Path) -> None:
@@ -81,6 +86,8 @@ def write_picture(report: BundleReport, path: Path) -> None:
             f"{path}: a bundle for target {report.recipe['target']} holds graphs, and nothing was compiled that could "
             "be drawn; leave --picture out"
         )
+    if path.exists() and path.suffix.lower() != ".svg":
+        raise MisuseError(f"{path}: exists and is no .svg file; --picture draws one, choose another name")
     try:
         path.write_text(draw(report, report.engines), encoding="utf-8")
     except OSError as error:

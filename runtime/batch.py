@@ -50,6 +50,8 @@ def plan_jobs(sources: Sequence[Path], folder: str, options: BatchOptions) -> li
         output = str(place / _output_name(source, options.suffix))
         job = Job(source, output, options.rate, options.sink, options.hwaccel)
         other = jobs.setdefault(job.output.casefold(), job)  # on Windows and macOS case makes no difference
+        if other is not job and other.source.resolve() == source.resolve():
+            raise MisuseError(f"{source} was given twice; name every input once")
         if other is not job:
             raise MisuseError(
                 f"{other.source} and {source} would both become {job.output}; rename one, or restore them into "
@@ -135,6 +137,6 @@ def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
     there = [job.output for job in jobs if Path(job.output).exists()]
     if there and not overwrite:
         raise MediaError(
-            f"{there[0]}{f' and {len(there) - 1} other outputs' if there[1:] else ''} exist already: choose another "
-            "folder, or allow them to be overwritten with -y"
+            f"{len(there)} of {len(jobs)} outputs exist already, {there[0]} among them: choose another folder, or "
+            "allow them to be overwritten with -y"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fractions import Fraction
@@ -135,7 +136,7 @@ _SECTIONS = {
 @click.option(
     "--threads",
     metavar="N",
-    type=int,
+    type=click.IntRange(1, 1024),
     help="CPU threads for one stage; fewer leave room for other work.  [default: one per physical core]",
 )
 @click.option(
@@ -153,11 +154,16 @@ def command(paths: tuple[str, ...], **options: Any) -> None:
     A bundle, made by swiftvr-export, does it: the one that --bundle names, or one of the right size that was built
     before, or, with --checkpoint, one that is built now.
 
+    OUTPUT's name says what it is: a video (out.mp4, out.mkv), one image (out.png), or, without a suffix or with a slash
+    at its end, a folder of images, which have no sound.
+
     With several INPUTs, or with --devices, OUTPUT is a folder, and each file keeps its name in it. A file that fails
     does not stop the others; the exit code is then 1, and the last line names those that failed.
     """
     if len(paths) < 2:
         raise click.UsageError(f"{len(paths) or 'no'} name was given, expected INPUT and OUTPUT")
+    if not all(paths):
+        raise click.UsageError("an empty name was given, expected INPUT and OUTPUT; was a variable not set?")
     *sources, output = paths
     if len(sources) > 1 or options["devices"] is not None:
         _restore_many([Path(source) for source in sources], output, options)
@@ -177,6 +183,8 @@ def _restore_one(source: Path, output: str, options: dict[str, Any]) -> None:
     tell = _silence if options["quiet"] else console.say
     request = _request(options)
     _check_devices(request, (options["device"],), options["ort_graphs"])
+    if options["trace"] is not None:
+        _check_trace(Path(options["trace"]), source, Path(output), options["overwrite"])
 
     @contextmanager
     def restorer(size: Resolution) -> Iterator[Restorer]:
@@ -215,7 +223,8 @@ def _restore_many(sources: list[Path], folder: str, options: dict[str, Any]) -> 
         failures += run_fleet(tasks, devices, board, threads=options["threads"], ort_graphs=options["ort_graphs"])
     if failures:
         names = ", ".join(str(failure.job.source) for failure in failures)
-        raise MachineError(f"{len(failures)} of {len(jobs)} files failed, the others are complete: {names}")
+        others = ", the others are complete" if len(failures) < len(jobs) else ""
+        raise MachineError(f"{len(failures)} of {len(jobs)} files failed{others}: {names}")
 
 
 def _check_devices(request: BundleRequest, devices: Sequence[str | None], ort_graphs: bool) -> None:
@@ -235,6 +244,23 @@ def _check_devices(request: BundleRequest, devices: Sequence[str | None], ort_gr
             refused.append(error)
     if len(refused) == len(devices):
         raise refused[0]
+
+
+def _check_trace(trace: Path, source: Path, output: Path, overwrite: bool) -> None:
+    """Refuse, before anything is done, a trace that would take the place of something else."""
+    from ..errors import MisuseError
+    from .media.files import check_parent
+
+    check_parent(trace)
+    for name, path in (("INPUT", source), ("OUTPUT", output)):
+        if os.path.realpath(trace) == os.path.realpath(path) or (
+            trace.exists() and path.exists() and trace.samefile(path)
+        ):
+            raise MisuseError(f"--trace {trace} is {name}: give the trace a name of its own, e.g. trace.json")
+    if trace.is_dir():
+        raise MisuseError(f"--trace {trace} is a directory, expected the name of a file, e.g. trace.json")
+    if trace.is_file() and not overwrite:
+        raise MisuseError(f"--trace {trace} exists already: choose another name, or allow it to be overwritten with -y")
 
 
 def _trace(path: str | None) -> AbstractContextManager[Trace | None]:
@@ -277,8 +303,26 @@ def _sink_options(options: dict[str, Any]) -> SinkOptions:
 def _request(options: dict[str, Any]) -> BundleRequest:
     from .selection import BundleRequest
 
+    if options["bundle"] is not None:
+        _refuse_beside_bundle("precision", "target", "clip_len")
     names = ("bundle", "checkpoint", "resolution", "upscale", "precision", "target", "clip_len", "cache")
     return BundleRequest(**{name: options[name] for name in names})
+
+
+def _refuse_beside_bundle(*names: str) -> None:
+    """A bundle is what it is: whoever asks for something else would otherwise believe to have got it."""
+    from click.core import ParameterSource
+
+    from ..errors import MisuseError
+
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = "--" + name.replace("_", "-")
+            raise MisuseError(
+                f"{option} and --bundle were both given, expected one of them: a bundle was built with its own "
+                f"{name.replace('_', ' ')} (swiftvr-export inspect tells)"
+            )
 
 
 def main() -> None:

@@ -24,10 +24,8 @@ class Trace:
 
     def __init__(self, path: str | Path) -> None:
         self._path = path
-        try:
+        with self._writing():
             self._file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
-        except OSError as error:
-            raise OutputError(f"{path}: the trace cannot be written ({error.strerror or error})") from error
         self._lock = threading.Lock()
         self._began = time.perf_counter()
         self._file.write("[")
@@ -53,8 +51,9 @@ class Trace:
         """End the file. A second call does nothing; what comes later is dropped."""
         with self._lock:
             if not self._file.closed:
-                self._file.write("\n]\n")
-                self._file.close()
+                with self._writing():
+                    self._file.write("\n]\n")
+                    self._file.close()
 
     def __enter__(self) -> Trace:
         return self
@@ -65,11 +64,18 @@ class Trace:
     def _write(self, event: dict[str, Any]) -> None:
         with self._lock:
             if not self._file.closed:
-                try:
+                with self._writing():
                     self._file.write(f"{self._comma}\n{json.dumps(event)}")
-                except OSError as error:
-                    raise OutputError(f"{self._path}: the trace cannot be written ({error.strerror})") from error
                 self._comma = ","
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"{self._path}: the trace cannot be written ({error.strerror or error}); the output does not need it"
+            ) from error
 
 
 def telling(trace: Trace | None, lane: str, name: str, **details: Any) -> AbstractContextManager[None]:

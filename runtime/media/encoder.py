@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -58,6 +59,14 @@ _QUALITY = {
     "hevc_nvenc": Quality("cq", 21, 51),
     "av1_nvenc": Quality("cq", 26, 63),
 }
+
+_PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
+)  # fmt: skip
+"""Of x264 and x265, which would say past FFmpeg's log that they know no other."""
+
+_NO_VIDEO = ("none", "png")
+"""What containers of sound have for their usual video: nothing, or a cover picture."""
 
 _USUAL = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "vp8": "libvpx", "av1": "libsvtav1"}
 """The encoder meant by the name of a format."""
@@ -146,6 +155,8 @@ def _codec(container: OutputContainer, wanted: str | None) -> Codec:
     supported = container.supported_codecs
     usual = "libx264" in supported or container.format.name == "mpegts"  # which cannot say what it supports
     name = wanted or ("libx264" if usual else container.default_video_codec)
+    if name in _NO_VIDEO and wanted is None:
+        raise MediaError(f"{container.format.name} files hold no video, expected e.g. .mp4 or .mkv: rename the output")
     try:
         codec = Codec(_USUAL.get(name, name), "w")
     except UnknownCodecError:
@@ -188,6 +199,11 @@ def _settings(codec: str, options: SinkOptions) -> dict[str, str]:
     if codec == "libx265":
         settings["x265-params"] = "log-level=error"  # it writes to stderr past FFmpeg's log
     if options.preset is not None:
+        if codec in ("libx264", "libx264rgb", "libx265") and options.preset not in _PRESETS:
+            raise MediaError(
+                f"the preset is {options.preset!r}, expected for {codec} one of {', '.join(_PRESETS)}: "
+                "the default is medium"
+            )
         settings["preset"] = options.preset
     if options.gpu is not None:
         settings["gpu"] = str(options.gpu)
@@ -275,6 +291,7 @@ def _open(stream: VideoStream) -> str | None:
     """Open the stream's encoder; None, or the reason why it did not open."""
     import av
 
+    os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to stderr past FFmpeg's log
     try:
         with overheard() as said:
             stream.codec_context.open()

@@ -18,17 +18,25 @@ _BUFFER = 1 << 20
 _STALE_S = 3600.0
 
 
-def temporary_sibling(path: Path) -> Path:
-    """A name that nobody uses, in the same directory and with the same suffix as `path`."""
-    return path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}.part{path.suffix}")
+def temporary(path: Path, directory: Path) -> Path:
+    """A name in `directory` that nobody uses, for what is to become `path`; with the same suffix."""
+    return directory / f"{_prefix(path)}{secrets.token_hex(4)}.part{path.suffix}"
 
 
-def sweep_leftovers(path: Path) -> None:
+def leftovers(path: Path, directory: Path) -> Iterator[Path]:
+    """Everything in `directory` that has such a name."""
+    return directory.glob(f"{glob.escape(_prefix(path))}*.part{glob.escape(path.suffix)}")
+
+
+def sweep_leftovers(path: Path, directory: Path) -> None:
     """Remove what killed runs have left of `path`: a run that lives writes more often than once in an hour."""
-    for left in path.parent.glob(f"{glob.escape(_prefix(path))}*.part{glob.escape(path.suffix)}"):
+    for left in leftovers(path, directory):
         with suppress(OSError):
-            if left.is_file() and time.time() - left.stat().st_mtime > _STALE_S:
-                left.unlink()
+            if time.time() - left.stat().st_mtime > _STALE_S:
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink()
 
 
 def _prefix(path: Path) -> str:
@@ -46,7 +54,7 @@ def check_free(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise MediaError(f"the output {path} is a directory, expected the name of a file: give one")
     if path.exists() and not overwrite:
-        raise MediaError(f"the output {path} exists already: choose another name, or allow it to be overwritten")
+        raise MediaError(f"the output {path} exists already: choose another name, or allow it to be replaced with -y")
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
@@ -76,8 +84,9 @@ class PartFile:
         self.target = target
         self.error: OSError | None = None
         self._overwrite = overwrite
-        sweep_leftovers(target)
-        self._path = temporary_sibling(target)
+        self._place = Path(os.path.realpath(target))  # a link stays one, and what it names is written
+        sweep_leftovers(self._place, self._place.parent)
+        self._path = temporary(self._place, self._place.parent)
         with writing(target):
             self._file: BinaryIO = self._path.open("xb", buffering=_BUFFER)
 
@@ -115,7 +124,7 @@ class PartFile:
             os.fsync(self._file.fileno())
             self._file.close()
             check_free(self.target, self._overwrite)  # somebody else may have come first
-            self._path.replace(self.target)
+            self._path.replace(self._place)
 
     def discard(self) -> None:
         """Remove the file. Does nothing after `commit()`."""
@@ -126,38 +135,42 @@ class PartFile:
 
 
 class PartFolder:
-    """The temporary folder behind an output of many files."""
+    """The temporary folder behind an output of many files: beside the final one, or in it if that is there already.
+
+    (A folder that exists may be where another disk is mounted, which nothing beside it could be moved to or replace.)
+    """
 
     def __init__(self, target: Path, overwrite: bool) -> None:
         check_parent(target)
         self.target = target
         self._overwrite = overwrite
+        self._place = Path(os.path.realpath(target))
         self._check()
-        self.path = temporary_sibling(target)
+        directory = self._place if self._place.is_dir() else self._place.parent
+        sweep_leftovers(self._place, directory)
+        self.path = temporary(self._place, directory)
         with writing(target):
             self.path.mkdir()
 
     def _check(self) -> None:
-        if self.target.exists() and not self.target.is_dir():
+        if self._place.exists() and not self._place.is_dir():
             raise MediaError(f"the output {self.target} is a file, expected a folder: choose another name")
         with writing(self.target):
-            filled = self.target.is_dir() and any(self.target.iterdir())
-        if filled and not self._overwrite:
+            files = set(self._place.iterdir()) if self._place.is_dir() else set()
+        if files - set(leftovers(self._place, self._place)) and not self._overwrite:
             raise MediaError(
-                f"the output folder {self.target} holds files: choose another, or allow them to be overwritten"
+                f"the output folder {self.target} holds files: choose another, or allow them to be overwritten with -y"
             )
 
     def commit(self) -> None:
         """Give the folder its name; where that folder is there already, move the files into it one by one."""
         self._check()
         with writing(self.target):
-            if self.target.is_dir() and not any(self.target.iterdir()):
-                self.target.rmdir()
-            if not self.target.exists():
-                self.path.replace(self.target)
+            if not self._place.exists():
+                self.path.replace(self._place)
                 return
             for file in sorted(self.path.iterdir()):
-                file.replace(self.target / file.name)
+                file.replace(self._place / file.name)
             self.path.rmdir()
 
     def discard(self) -> None:

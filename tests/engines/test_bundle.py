@@ -260,6 +260,21 @@ def test_an_empty_directory_and_a_damaged_bundle_may_be_replaced(tmp_path: Path)
     assert names_in(tmp_path) == ["damaged", "empty"]
 
 
+def test_a_directory_that_cannot_make_way_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a disk is mounted, which only root can do."""
+    (tmp_path / "disk").mkdir()
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(module.os, "replace", busy)
+    with pytest.raises(MisuseError, match=r"disk: .*cannot be replaced .*name one in it"):
+        BundleWriter(tmp_path / "disk").__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["disk"]
+
+
 def test_a_place_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot create the bundle's directory"):

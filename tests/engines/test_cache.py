@@ -222,8 +222,8 @@ def test_a_digest_needs_no_writable_cache(tmp_path: Path, checkpoint: Path) -> N
         assert BundleCache(root).checkpoint_digest(checkpoint) == digest_anew(tmp_path, checkpoint)
 
 
-@pytest.mark.parametrize("name", ["nothing", "empty"])
-def test_a_directory_without_tensors_has_no_digest(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "said"), [("nothing", "no such directory"), ("empty", "no safetensors files")])
+def test_a_directory_without_tensors_has_no_digest(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match=f"{name}: no safetensors files"):
+    with pytest.raises(CheckpointError, match=f"{name}: {said}"):
         BundleCache(tmp_path / "cache").checkpoint_digest(tmp_path / name)

@@ -36,6 +36,13 @@ def test_an_empty_machine_is_told_what_to_install(monkeypatch: pytest.MonkeyPatc
     assert "NVIDIA driver (to run)" not in found["target cpu"].missing
 
 
+def test_engines_for_cards_are_built_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = purposes(monkeypatch, EVERYTHING, driver=False)
+    assert (found["target rtx5090"].ready, found["target rtx5090"].note) == (False, "to build")
+    assert found["target h100"].note == ""
+    assert purposes(monkeypatch, EVERYTHING - {"torch"}, driver=False)["target rtx5090"].note == ""
+
+
 def test_a_machine_with_everything_lacks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     found = purposes(monkeypatch, EVERYTHING, driver=True)
     assert [(purpose.missing, purpose.remedy) for purpose in found.values()] == [((), "")] * len(found)

@@ -337,13 +337,14 @@ def test_what_is_no_bundle_is_refused_in_one_line(cli: Call, tmp_path: Path, min
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("option", [("--calibration", "x.json"), ("--calibration-percentile", "99")])
 def test_scales_for_a_precision_without_any_are_refused(
-    cli: Call, tmp_path: Path, mini_checkpoint: Path, precision: str
+    cli: Call, tmp_path: Path, mini_checkpoint: Path, precision: str, option: tuple[str, str]
 ) -> None:
-    line = ("onnx", "--checkpoint", mini_checkpoint, *SIZE, "--precision", precision, "--calibration", "x.json", "-o")
+    line = ("onnx", "--checkpoint", mini_checkpoint, *SIZE, "--precision", precision, *option, "-o")
     said = cli(*line, tmp_path / "bundle")
     assert said.code == 2
-    assert f"precision {precision} has no scales" in said.error
+    assert f"precision {precision} has no scales: leave {option[0]} out" in said.error
     assert not (tmp_path / "bundle").exists()
 
 
@@ -352,7 +353,7 @@ def test_scales_for_a_precision_without_any_are_refused(
     [
         (("--calibration", "nothing.json"), "nothing.json does not exist"),
         (("--calibration-clip", "nothing.mp4"), "nothing.mp4 does not exist"),
-        (("--calibration-percentile", "12"), "percentile 12"),
+        (("--calibration-percentile", "12"), "90<=x<=100"),
         (("--calibration", "a.json", "--calibration-clip", "b.mp4"), "without a clip"),
     ],
     ids=["no-file", "no-clip", "percentile", "both"],

@@ -245,7 +245,15 @@ def test_misuse_ends_in_one_line_and_exit_code_2(bundle: Bundle, clip: Path, tmp
         ((clip, out, "--cache", empty), ("112x68",)),
         ((clip, out, "--checkpoint", empty, "--cache", tmp_path / "c"), ("safetensors",)),
         ((clip, out, *good, "--codec", "nonsense"), ("nonsense",)),
-        ((clip, out, *good, "--threads", 0), ("threads",)),
+        ((clip, out, *good, "--threads", 0), ("--threads",)),
+        ((clip, out, *good, "--precision", "fp16"), ("--precision", "--bundle")),
+        ((clip, out, *good, "--clip-len", 8), ("clip len",)),
+        ((clip, out, *good, "--trace", clip), ("INPUT",)),
+        ((clip, out, *good, "--trace", out), ("OUTPUT",)),
+        ((clip, out, *good, "--trace", rubbish), ("rubbish.mp4", "exists", "-y")),
+        ((clip, out, *good, "--trace", empty), ("directory",)),
+        (("", out, *good), ("empty name",)),
+        ((clip, "", *good), ("empty name",)),
         ((clip, tmp_path / "out.xyz", *good), (".xyz",)),
         ((clip,), ("OUTPUT",)),
         ((clip, out, "--frobnicate"), ("--frobnicate",)),
@@ -263,6 +271,20 @@ def test_an_existing_output_is_kept_unless_told_otherwise(bundle: Bundle, clip: 
     assert out.read_bytes() == b"precious"
     assert run(clip, out, "--bundle", bundle.path, "-y", "--threads", 1).returncode == 0
     assert len(video_pts(out)) == 30
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
+def test_a_trace_that_does_not_fit_is_named_and_the_output_is_kept(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    outcome = run(clip, tmp_path / "out.mp4", "--bundle", bundle.path, "--trace", "/dev/full")
+    assert_one_error_line(outcome, 1, "/dev/full", "trace")
+    assert len(video_pts(tmp_path / "out.mp4")) == 30
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a descriptor in the child")
+def test_work_goes_on_where_nobody_can_be_told(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    command = [*RUN, str(clip), str(tmp_path / "out.mp4"), "--bundle", str(bundle.path)]
+    assert subprocess.run(command, preexec_fn=lambda: os.close(2), check=False).returncode == 0
+    assert len(video_pts(tmp_path / "out.mp4")) == 30
 
 
 @pytest.mark.alone

@@ -127,7 +127,7 @@ def test_what_would_go_wrong_later_is_refused_at_once(clips: list[Path], tmp_pat
     plain, replacing = BatchOptions(), BatchOptions(sink=SinkOptions(overwrite=True))
     for sources, folder, options, kind, words in (
         ([clips[0], twin / "A.mp4"], out, plain, MisuseError, "would both become"),
-        ([clips[0], clips[0]], out, plain, MisuseError, "would both become"),
+        ([clips[0], clips[0]], out, plain, MisuseError, "was given twice"),
         ([clips[0], tmp_path / "none.mp4"], out, plain, MediaError, "none.mp4 does not exist"),
         ([clips[0]], tmp_path / "file", plain, MisuseError, "is a file"),
         ([clips[0]], tmp_path / "new.mp4", plain, MisuseError, "looks like a file"),
@@ -295,7 +295,7 @@ def test_the_command_line_lists_what_failed(bundle: Bundle, clips: list[Path], t
 def test_misuse_of_several_files_ends_in_one_line(bundle: Bundle, clips: list[Path], tmp_path: Path) -> None:
     out, good = tmp_path / "out", ("--bundle", bundle.path)
     for arguments, words in (
-        ((clips[0], clips[0], out, *good), ("would both become",)),
+        ((clips[0], clips[0], out, *good), ("was given twice",)),
         ((clips[0], clips[1], out, "--bundle", tmp_path / "none"), ("no such directory",)),
         ((clips[0], clips[1], out, *good, "--devices", "tpu"), ("tpu",)),
         ((clips[0], clips[1], out, *good, "--devices", "cpu", "--device", "cpu"), ("--device",)),

@@ -183,6 +183,16 @@ def test_an_output_that_appears_meanwhile_is_not_replaced(clip: Path, tmp_path: 
     assert names(tmp_path) == ["in.mp4", "out.mp4"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
+def test_an_output_that_is_a_link_stays_one(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "out.mp4"
+    link.symlink_to(tmp_path / "disk" / "real.mp4")
+    copy(clip, link)
+    assert link.is_symlink()
+    assert names(tmp_path / "disk") == ["real.mp4"]
+
+
 def test_the_input_is_never_the_output(clip: Path, tmp_path: Path) -> None:
     before = clip.read_bytes()
     (tmp_path / "sub").mkdir()
@@ -202,7 +212,10 @@ def test_the_input_is_never_the_output(clip: Path, tmp_path: Path) -> None:
         ("out.webm", {"codec": "libx264"}, "webm file does not hold libx264 video: use one of .*libvpx-vp9"),
         ("out.mp4", {"crf": 60}, "crf is 60, expected 0 to 51"),
         ("out.mkv", {"codec": "ffv1", "crf": 18}, "no constant quality"),
-        ("out.mp4", {"preset": "sluggish"}, "refuses 64x48"),
+        ("out.mp4", {"preset": "sluggish"}, "'sluggish', expected for libx264 one of ultrafast, .*, placebo"),
+        ("out.mp4", {"pix_fmt": "yuv420p", "extra": (("profile", "no"),)}, "refuses 64x48"),
+        ("out.wav", {}, "wav files hold no video"),
+        ("out.mp3", {}, "mp3 files hold no video"),
         ("out.mp4", {"pix_fmt": "rgb24"}, "no pixel format 'rgb24', expected one of yuv420p"),
         ("out.mp4", {"extra": (("nonsense", "1"),)}, "no option nonsense"),
     ],

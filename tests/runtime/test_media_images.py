@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -164,6 +165,34 @@ def test_an_empty_output_folder_is_filled(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     copy(folder(tmp_path / "in", ["1.png"]), tmp_path / "out")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["1.png"]
+
+
+def test_a_folder_that_is_there_is_never_moved(tmp_path: Path) -> None:
+    """Another disk may be mounted there: nothing beside it can take its place, or be moved into it."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    before = (tmp_path / "disk").stat().st_ino
+    with (
+        open_source(folder(tmp_path / "in", ["1.png", "2.png"])) as source,
+        open_sink(tmp_path / "out", source.info, 24, 16) as sink,
+    ):
+        for item in source:
+            sink.write(item)
+        assert [path.name[0] for path in (tmp_path / "disk").iterdir()] == ["."]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "in", "out"]
+        sink.commit()
+    assert (tmp_path / "disk").stat().st_ino == before
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["1.png", "2.png"]
+
+
+def test_what_killed_runs_left_of_a_folder_is_removed(tmp_path: Path) -> None:
+    left, living = tmp_path / ".out.0badcafe.part", tmp_path / ".out.00c0ffee.part"
+    for path in (left, living):
+        path.mkdir()
+        (path / "1.png").write_bytes(b"half")
+    os.utime(left, (0, 0))
+    copy(folder(tmp_path / "in", ["1.png"]), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [living.name, "in", "out"]
 
 
 def test_a_filled_output_folder_is_replaced_only_on_request(tmp_path: Path) -> None:
