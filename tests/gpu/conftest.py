@@ -1,12 +1,10 @@
 """What the tests of a real GPU run on. `--rehearse` puts the CPU in its place, which tests the tests.
 
-A *route* is a way to run on this GPU: graphs by ONNX Runtime, or engines in one precision. A route that this machine
-does not have is skipped with the reason.
+A *route* is a way to run on this GPU, see `ROUTES`. One that this machine does not have is skipped with the reason.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,15 +12,18 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from swiftvr_trt import Bundle, MisuseError
 from swiftvr_trt.engines.doctor import has_driver
 from swiftvr_trt.engines.targets import TARGETS, check_buildable
+from swiftvr_trt.runtime.session import Frame
 
 from ..conftest import CheckpointFactory
+from . import ROUTES
+from .process import run
 
-ROUTES = ("graphs-fp32", "engines-fp16", "engines-bf16", "engines-fp8")
 SIZE, CLIP_LEN = "320x180", 8
 FRAME = (90, 160)
 """Height and width of the frames that go in."""
@@ -47,6 +48,16 @@ _LEAST_PSNR = {"fp32": 55.0, "fp16": 40.0, "bf16": 35.0, "fp8": 25.0}
 """The checkpoint has random weights, which amplify rounding more than trained ones do: these catch what is broken."""
 
 Builder = Callable[[str, str], Bundle]
+Record = Callable[[str, object], None]
+
+_BUILD_SECONDS = 300
+"""Such a bundle takes 20 s on two cores; TensorRT, which tries kernels out, may take some minutes."""
+
+
+def psnr(ours: list[Frame], theirs: list[Frame]) -> float:
+    """Over all frames, in dB."""
+    error = np.mean([(np.asarray(a, np.float64) - b) ** 2 for a, b in zip(ours, theirs, strict=True)])
+    return 100.0 if error == 0 else float(10 * np.log10(255.0**2 / error))
 
 
 @pytest.fixture(scope="session")
@@ -68,13 +79,20 @@ def builder(
     def build(target: str, precision: str) -> Bundle:
         path = place / f"{target}-{precision}"
         if not (path / "manifest.json").exists():
-            command = [sys.executable, "-m", "swiftvr_trt.export.cli", "build-engine", "--quiet", "-o", str(path)]
+            command = [sys.executable, "-m", "swiftvr_trt.export.cli", "build-engine", "-o", str(path)]
             command += ["--checkpoint", str(_checkpoint(request, rehearsal)), "--resolution", SIZE]
             command += ["--clip-len", str(CLIP_LEN), "--target", target, "--precision", precision]
-            subprocess.run(command, check=True)
+            run_build(command, _BUILD_SECONDS * (10 if rehearsal else 1))  # on a CPU that may be busy
         return Bundle.open(path)
 
     return build
+
+
+def run_build(command: list[str], limit: float) -> None:
+    """Run a command that builds; if it fails, so does the test, with the end of what it printed: the reason."""
+    ended = run(command, limit)
+    if ended.code:
+        pytest.fail(f"{ended.output}\nthe build failed, {ended.why}", pytrace=False)
 
 
 def _checkpoint(request: pytest.FixtureRequest, rehearsal: bool) -> Path:
