@@ -3,9 +3,10 @@
     jobs, failed = ...                                       # see batch.py
     failed += run_fleet([(job, bundle path), ...], ["cuda:0", "cuda:1"], board)
 
-A file that fails is noted, and the others go on. A process that dies takes its file with it and is replaced; after two
-deaths in a row its device gets no more files. A device that cannot run a bundle leaves it to the others. What no device
-is left for has failed, too. Whoever interrupts the caller ends all processes.
+A file that fails is noted, and the others go on. A process that dies, or whose device fails in the middle of a file,
+takes that file with it and is replaced; after two in a row its device gets no more files. A device that cannot run a
+bundle, or cannot begin a file, leaves it to the others. What no device is left for has failed, too. Whoever interrupts
+the caller ends all processes.
 """
 
 from __future__ import annotations
@@ -24,10 +25,18 @@ from typing import Any, Protocol
 from ..errors import MisuseError
 from .job import Job
 
-_DEATHS = 2
+_STRIKES = 2
 _PATIENCE_S = 0.8
 """How long a process may take to clean up when its pipe is closed, before it is ended less politely: as long as its
 pipeline takes, at most, to notice (0.2 s), to leave a stuck thread behind (0.4 s) and to close its file (0.2 s)."""
+_FAREWELL_S = 30.0
+"""The same for a process that has nothing left to do: it may have up to 256 MB of compiled kernels to keep."""
+
+_KINDS = ("say", "progress", "done", "failed", "unfit", "unbegun", "broken")
+_STRIKING = ("broken", "died")
+"""Verdicts after which the device, not the file, is suspected. "died" is ours; the others are answers of `worker`."""
+_LEFT = ("unfit", "unbegun")
+"""Verdicts after which the file is left to the other devices."""
 
 MAX_DEVICES = 64
 
@@ -104,15 +113,20 @@ class _Fleet:
         self._waiting = list(tasks)
         self._count, self._begun = len(tasks), 0
         self._busy = 0
-        self._unfit: dict[tuple[int, str], str] = {}
+        self._unfit: dict[tuple[int, str | Task], str] = {}  # seat and bundle, or seat and file
         self._failures: list[Failure] = []
         self._changed = threading.Condition()
         self._stopped = threading.Event()
         self._workers: set[_Worker] = set()
         self._board, self._opening = board, opening
         self._seats = [
-            threading.Thread(target=self._drive, args=(seat, device), name=f"swiftvr-device-{seat}", daemon=True)
-            for seat, device in enumerate(devices[: len(tasks)])
+            threading.Thread(
+                target=self._drive,
+                args=(seat, device, self._take(seat)),  # now, so that few files go to the devices that are named first
+                name=f"swiftvr-device-{seat}",
+                daemon=True,
+            )
+            for seat, device in enumerate(devices)
         ]
 
     def run(self) -> list[Failure]:
@@ -122,7 +136,7 @@ class _Fleet:
             while seat.is_alive():  # a wait without a limit would not see Ctrl-C on Windows
                 seat.join(0.2)
         for task in self._waiting:
-            reasons = [why for (_, bundle), why in self._unfit.items() if bundle == task.bundle]
+            reasons = [why for (_, what), why in self._unfit.items() if what in (task, task.bundle)]
             self._fail(task, reasons[0] if reasons else "not begun: no device was left for it")
         return self._failures
 
@@ -141,45 +155,53 @@ class _Fleet:
             if seat.is_alive():
                 seat.join(_PATIENCE_S)
 
-    def _drive(self, seat: int, device: str | None) -> None:
+    def _drive(self, seat: int, device: str | None, first: Task | None) -> None:
         """Hand files to one device until there are no more for it."""
         worker: _Worker | None = None
-        deaths, bundle = 0, ""
-        while deaths < _DEATHS and (task := self._next(seat, bundle)) is not None:
-            bundle = task.bundle
+        strikes, task = 0, first or self._next(seat)
+        while task is not None:
             try:
                 worker = worker or self._hire()
                 if worker is None:
-                    break
+                    return
                 verdict, text = self._serve(worker, task, device)
             except OSError as error:
                 verdict, text = "died", f"its process could not be started or reached ({error.strerror or error})"
-            deaths = deaths + 1 if verdict == "died" else 0
-            if verdict == "died":
-                self._dismiss(worker)
-                worker = None
+            except Exception as error:  # noqa: BLE001 (the other devices would wait for ever for what this one has)
+                verdict, text = "died", f"internal error: {type(error).__name__}: {error}"
             self._note(seat, device, task, verdict, text)
-        self._dismiss(worker)
-        with self._changed:
-            self._changed.notify_all()
+            if verdict not in ("done", "failed"):  # an error of a GPU may stay for as long as the process does
+                self._dismiss(worker, _PATIENCE_S if verdict in _STRIKING else _FAREWELL_S)
+                worker = None
+            if verdict not in _LEFT:
+                strikes = strikes + 1 if verdict in _STRIKING else 0
+            task = self._next(seat, task.bundle) if strikes < _STRIKES else None
+        self._dismiss(worker, _FAREWELL_S)
 
-    def _next(self, seat: int, bundle: str) -> Task | None:
+    def _next(self, seat: int, bundle: str = "") -> Task | None:
         """A waiting file for this device, with the bundle that it has open if possible; None if none will come."""
         with self._changed:
             while not self._stopped.is_set():
-                fitting = [task for task in self._waiting if (seat, task.bundle) not in self._unfit]
-                if fitting:
-                    task = next((task for task in fitting if task.bundle == bundle), fitting[0])
-                    self._waiting.remove(task)
-                    self._busy += 1
+                task = self._take(seat, bundle)
+                if task is not None or not self._busy:
                     return task
-                if not self._busy:
-                    return None
                 self._changed.wait()  # a device at work may yet give its file back
         return None
 
+    def _take(self, seat: int, bundle: str = "") -> Task | None:
+        """What is there for this device now. Whoever takes it calls `_note` in the end."""
+        with self._changed:
+            unfit = {what for other, what in self._unfit if other == seat}
+            fitting = [task for task in self._waiting if unfit.isdisjoint((task, task.bundle))]
+            if not fitting:
+                return None
+            taken = next((task for task in fitting if task.bundle == bundle), fitting[0])
+            self._waiting.remove(taken)
+            self._busy += 1
+            return taken
+
     def _serve(self, worker: _Worker, task: Task, device: str | None) -> tuple[str, str]:
-        """Have one file restored; what came of it: done, failed, unfit or died, and a line."""
+        """Have one file restored; what came of it: "died", or a verdict of `worker`; and a line."""
         name = task.job.name
         if self._count > 1:
             with self._changed:
@@ -188,33 +210,36 @@ class _Fleet:
             self._board.say(f"[{number}/{self._count}] {name}: on {device or 'the usual device'}")
         job = replace(task.job, device=device).to_dict()
         worker.send({"job": job, "bundle": task.bundle, "opening": self._opening})
-        while (message := worker.receive()) is not None:
-            ((kind, content),) = message.items()
+        while (received := worker.receive()) is not None:
+            kind, content = received
             if kind == "say":
                 self._board.say(f"{name}: {content}")
             elif kind == "progress":
                 self._board.update(name, *content)
             else:
-                return kind, content
+                return kind, str(content)
         return "died", f"its process ended unexpectedly ({worker.fate()})"
 
     def _note(self, seat: int, device: str | None, task: Task, verdict: str, text: str) -> None:
-        self._board.finish(task.job.name)
-        if self._stopped.is_set():
-            return
-        with self._changed:
-            if verdict == "unfit":
-                self._unfit[seat, task.bundle] = text
-                self._waiting.insert(0, task)
-                self._begun -= 1
-            self._busy -= 1
-            self._changed.notify_all()
-        if verdict == "unfit":
-            self._board.say(f"{task.job.name}: not on {device or 'this device'} ({text})")
-        elif verdict == "done":
-            self._board.say(f"{task.job.name}: {text}")
-        else:
-            self._fail(task, text)
+        """What came of a file that was taken: told, and the file put back if another device may do it."""
+        try:
+            self._board.finish(task.job.name)
+            if self._stopped.is_set():
+                return
+            if verdict in _LEFT:
+                with self._changed:
+                    self._unfit[seat, task.bundle if verdict == "unfit" else task] = text
+                    self._waiting.insert(0, task)
+                    self._begun -= 1
+                self._board.say(f"{task.job.name}: not on {device or 'this device'} ({text})")
+            elif verdict == "done":
+                self._board.say(f"{task.job.name}: {text}")
+            else:
+                self._fail(task, text)
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
 
     def _fail(self, task: Task, reason: str) -> None:
         with self._changed:
@@ -230,11 +255,12 @@ class _Fleet:
             self._workers.add(worker)
             return worker
 
-    def _dismiss(self, worker: _Worker | None) -> None:
+    def _dismiss(self, worker: _Worker | None, patience: float) -> None:
+        """End one process. Whoever stops the fleet meanwhile does not wait for it as long as that."""
         if worker is None:
             return
         worker.hang_up()
-        worker.end(time.monotonic() + _PATIENCE_S)
+        worker.end(time.monotonic() + (_PATIENCE_S if self._stopped.is_set() else patience))
         with self._changed:
             self._workers.discard(worker)
 
@@ -245,12 +271,14 @@ class _Worker:
     def __init__(self) -> None:
         environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "swiftvr_trt.runtime.worker"],
+            # -P: what lies in the directory that the user happens to be in (a queue.py) is not imported.
+            [sys.executable, "-P", "-m", "swiftvr_trt.runtime.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
             text=True,
             encoding="utf-8",
+            errors="replace",
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -261,13 +289,16 @@ class _Worker:
             self._orders.write(json.dumps(order) + "\n")
             self._orders.flush()
 
-    def receive(self) -> dict[str, Any] | None:
-        """The next answer; None when there will be no more."""
+    def receive(self) -> tuple[str, Any] | None:
+        """The next answer, its kind and its content; None when there will be no more. ValueError if it is no answer."""
         line = self._answers.readline()
-        try:
-            return json.loads(line) if line.endswith("\n") else None
-        except ValueError:
+        if not line.endswith("\n"):
             return None
+        with suppress(ValueError):
+            answer = json.loads(line)
+            if isinstance(answer, dict) and len(answer) == 1 and answer.keys() <= set(_KINDS):
+                return next(iter(answer.items()))
+        raise ValueError(f"its process said {line[:80]!r}, expected an answer")
 
     def fate(self) -> str:
         """How the process ended."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ MAX_BYTES = 1 << 28
 """More than the kernels of any bundle take; larger files are neither read nor written."""
 MAX_FILES = 4
 """How many are kept for one bundle: a driver update leaves one behind that nobody will use again."""
+_STALE_S = 3600.0
+"""A file that is being written is younger."""
 _MAGIC = b"swiftvr kernels 1\n"
 
 
@@ -54,6 +57,7 @@ class KernelCache:
 
     def store(self, kernels: bytes) -> Path | None:
         """Keep kernels where that is possible; returns the file, None if nothing had to be or could be written."""
+        self._sweep()
         content = _wrapped(kernels)
         if not kernels or len(content) > MAX_BYTES or self.load() == kernels:
             return None
@@ -76,6 +80,15 @@ class KernelCache:
             for path in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True)[MAX_FILES - 1 :]:
                 path.unlink()
 
+    def _sweep(self) -> None:
+        """Remove what killed processes have left half-written."""
+        for place in self.places:
+            with suppress(OSError):
+                for path in place.glob(f"*{SUFFIX}.*"):
+                    ours = path.suffix[1:].isdecimal() and _bundle_of(path.with_suffix("")) == self.name
+                    if ours and time.time() - path.stat().st_mtime > _STALE_S:
+                        path.unlink()
+
 
 def _bundle_of(path: Path) -> str:
     return path.name.removesuffix(SUFFIX).rpartition(".")[0]
@@ -88,7 +101,7 @@ def _write(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
         os.replace(partial, path)
-    except OSError:
+    except BaseException:  # also if the process is interrupted
         with suppress(OSError):
             partial.unlink()
         raise

@@ -7,8 +7,11 @@ It reads one JSON object a line from standard input and answers with lines on wh
     <- {"progress": [done, total or null, seconds to go or null]}
     <- {"done": line}                   or
     <- {"failed": line}                 the file cannot be restored, or
-    <- {"unfit": line}                  this device cannot run this bundle; the file may do well on another one
+    <- {"unfit": line}                  this device cannot run this bundle; the file may do well on another one, or
+    <- {"unbegun": line}                it cannot begin this file (no memory for such frames, say); another one may, or
+    <- {"broken": line}                 it failed in the middle of the file
 
+The last three are about the device; it is up to the parent to go on with another process then.
 When standard input ends, so does the process; what it is working on is then interrupted as by Ctrl-C and leaves
 nothing half-written. It does not listen to Ctrl-C and the like itself: who started it does, and decides.
 """
@@ -22,16 +25,19 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
 from ..engines.geometry import Resolution
-from ..errors import SwiftVRError
+from ..engines.manifest import Manifest
+from ..errors import Cancelled, MisuseError, SwiftVRError
+from .device import Device
 from .job import Job, restore_job
 from .restorer import Restorer
 from .selection import BundleRequest, output_size
+from .session import Frame, Session
 
 Answer = Callable[[dict[str, Any]], None]
 
@@ -40,28 +46,73 @@ class _UnfitError(Exception):
     """The device cannot run the bundle. The cause says why."""
 
 
+class _WatchedSession(Session):
+    """A stream that notes which verdict a failure of its device is.
+
+    Who is to blame cannot be seen from the kind of an error, since a full disk or a cut file is a `MachineError`, too.
+    But what is raised here, where only frames come in, is the device's, unless the frame or the owner of the stream is
+    named as the reason.
+    """
+
+    def __init__(self, device: Device, manifest: Manifest, note: Callable[[str], None]) -> None:
+        super().__init__(device, manifest)
+        self._note = note
+
+    def feed(self, frame: Frame) -> list[Frame]:
+        with self._watched():
+            return super().feed(frame)
+
+    def flush(self) -> list[Frame]:
+        with self._watched():
+            return super().flush()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except (Cancelled, MisuseError):
+            raise
+        except Exception:
+            self._note("unbegun" if self._stream is None else "broken")  # there is none if it could not be made
+            raise
+
+
+class _WatchedRestorer(Restorer):
+    """trouble: what was noted about the device; None while all is well."""
+
+    trouble: str | None = None
+
+    def session(self) -> Session:
+        if self._device is None:
+            return super().session()  # which says so
+        return _WatchedSession(self._device, self.manifest, self._note)
+
+    def _note(self, verdict: str) -> None:
+        self.trouble = verdict
+
+
 class Desk:
     """Keeps the bundle of the last file open for the next one."""
 
     def __init__(self) -> None:
         self._key: tuple[Any, ...] | None = None
-        self._restorer: Restorer | None = None
+        self._restorer: _WatchedRestorer | None = None
 
-    def serve(self, order: dict[str, Any], answer: Answer) -> None:
-        """Carry out one order; whatever goes wrong is answered, not raised."""
+    def serve(self, order: dict[str, Any], answer: Answer) -> dict[str, str]:
+        """Carry out one order; the verdict, which is yet to be answered. Whatever goes wrong is not raised."""
         try:
-            answer({"done": self._restore(order, answer)})
+            return {"done": self._restore(order, answer)}
         except _UnfitError as error:
-            answer({"unfit": str(error.__cause__)})
-        except SwiftVRError as error:
-            answer({"failed": str(error)})
+            return {"unfit": _in_words(error.__cause__ or error)}
         except Exception as error:  # noqa: BLE001 (it must not take the other files with it)
-            answer({"failed": f"internal error: {type(error).__name__}: {error}"})
+            trouble = self._restorer and self._restorer.trouble
+            return {trouble or "failed": _in_words(error)}
 
     def close(self) -> None:
         """Release the bundle."""
         if self._restorer is not None:
-            self._restorer.close()
+            with suppress(Exception):  # a device that is lost has nothing to release
+                self._restorer.close()
         self._restorer = self._key = None
 
     def _restore(self, order: dict[str, Any], answer: Answer) -> str:
@@ -88,10 +139,16 @@ class Desk:
         if self._restorer is None or key != self._key:
             self.close()
             try:
-                self._restorer, self._key = Restorer.open(bundle, device=device, **opening), key
-            except SwiftVRError as error:
+                opened = _WatchedRestorer.open(bundle, device=device, **opening)
+            except Exception as error:
                 raise _UnfitError from error
+            assert isinstance(opened, _WatchedRestorer)
+            self._restorer, self._key = opened, key
         return self._restorer
+
+
+def _in_words(error: BaseException) -> str:
+    return str(error) if isinstance(error, SwiftVRError) else f"internal error: {type(error).__name__}: {error}"
 
 
 class Inbox:
@@ -115,7 +172,13 @@ class Inbox:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         while (order := self._orders.get()) is not None:
             yield order
-            self._busy.clear()
+
+    def rest(self) -> None:
+        """Nothing is being served any more. Said before the verdict is answered: what follows that is no interruption.
+
+        A parent that has no more files hangs up at once; the process then has to end in its own time.
+        """
+        self._busy.clear()
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -148,10 +211,12 @@ def main() -> None:
         with lock:
             answers.write(json.dumps(message) + "\n")
 
-    desk = Desk()
+    desk, inbox = Desk(), Inbox(sys.stdin)
     try:
-        for order in Inbox(sys.stdin):
-            desk.serve(order, answer)
+        for order in inbox:
+            verdict = desk.serve(order, answer)
+            inbox.rest()
+            answer(verdict)
         desk.close()
     except (KeyboardInterrupt, BrokenPipeError):
         os._exit(130)  # a stage that is still running in another thread need not be waited for

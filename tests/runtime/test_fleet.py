@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,10 +23,14 @@ from swiftvr_trt.runtime import gpu
 from swiftvr_trt.runtime.batch import BatchOptions, choose_bundles, output_folder, plan_jobs
 from swiftvr_trt.runtime.fleet import Failure, Task, parse_devices, run_fleet
 from swiftvr_trt.runtime.job import Job
+from swiftvr_trt.runtime.kernel_cache import SUFFIX
 from swiftvr_trt.runtime.media import SinkOptions
+from swiftvr_trt.runtime.plan import plan_memory
 from swiftvr_trt.runtime.selection import BundleRequest
 
 from ..conftest import BundleFactory
+from ..cuda_emulator import build
+from .fake_trt import write_engine_bundle
 from .faulty import ROOT, TRIES
 from .test_cli import RUN, SECOND, assert_one_error_line, run, video_pts, write_clip
 
@@ -81,6 +86,38 @@ def frames_of(path: Path) -> list[np.ndarray]:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+Workers = Callable[[str], Path]
+"""Has each worker run this code first, `process` being its number; the file in which each has left a line."""
+
+
+@pytest.fixture
+def with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workers:
+    def prepare(code: str) -> Path:
+        started = tmp_path / "started"
+        started.touch()
+        counting = f"open({str(started)!r}, 'a').write('x\\n')\nprocess = len(open({str(started)!r}).readlines())\n"
+        monkeypatch.setenv("PYTHONPATH", _path_that_runs(tmp_path, counting + code))
+        return started
+
+    return prepare
+
+
+def _path_that_runs(place: Path, code: str) -> str:
+    """A PYTHONPATH with which the processes of the fleet, and no others, run this code first."""
+    site = place / "site"
+    site.mkdir(exist_ok=True)
+    (site / "at_first.py").write_text(code)
+    (site / "sitecustomize.py").write_text(
+        "import sys\nif 'swiftvr_trt.runtime.worker' in sys.orig_argv:\n    import at_first\n"
+    )
+    return os.pathsep.join([str(site), str(ROOT)])
+
+
+def processes(started: Path) -> int:
+    """How many workers there were."""
+    return len(started.read_text().splitlines())
 
 
 def workers() -> list[psutil.Process]:
@@ -239,6 +276,237 @@ def test_a_bundle_that_no_device_can_run_fails_with_the_reason(
     assert all("NVIDIA driver" in failure.reason or "GPU 77" in failure.reason for failure in failures)
 
 
+def test_one_file_gets_the_device_that_can_run_it(bundle: Bundle, clips: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert run_fleet(tasks_of(clips[:1], tmp_path / "out", bundle), ["cuda:77", "cpu"], Notes(), threads=1) == []
+    assert names(tmp_path / "out") == ["a.mp4"]
+
+
+def test_few_files_go_to_the_devices_that_are_named_first(
+    bundle: Bundle, clips: list[Path], tmp_path: Path, with_code: Workers
+) -> None:
+    started = with_code("")
+    (tmp_path / "out").mkdir()
+    board = Notes()
+    devices = ["cpu", "cuda:77", "cuda:78", "cuda:79"]
+    assert run_fleet(tasks_of(clips[:1], tmp_path / "out", bundle), devices, board, threads=1) == []
+    assert not [line for line in board.lines if "cuda:7" in line]
+    assert processes(started) == 1
+
+
+EMULATED = """
+import itertools, time
+from tests.cuda_emulator import load
+emulator = load()
+from swiftvr_trt.runtime import cuda, restorer
+from tests.runtime import fake_trt
+library = fake_trt.FakeTensorRT(emulator)
+cuda.import_tensorrt = lambda _compiler: library
+cuda.Gpu.driver_version = lambda _gpu: "580.1"  # the emulator has no management library to ask
+open_device = restorer.open_device
+
+def when_opened(device, happens):
+    def opening(bundle, name, *arguments, **options):
+        opened = open_device(bundle, name, *arguments, **options)
+        if name == device:
+            happens()
+        return opened
+    restorer.open_device = opening
+
+def breaks():
+    runs = itertools.count(1)
+    def running(stage):
+        if stage.startswith("dit") and next(runs) == 3:  # each of the two ran once when the stream was made
+            emulator.break_device(700)
+    library.running = running
+"""
+"""Has a worker find an emulated GPU and a stand-in for TensorRT. Once it `breaks`, every call of the driver fails."""
+
+emulates = pytest.mark.skipif(sys.platform != "linux", reason="the CUDA emulator needs Linux")
+
+
+@pytest.fixture(scope="module")
+def engines(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    build()
+    return write_engine_bundle(tmp_path_factory.mktemp("engines") / "bundle", bundle)
+
+
+@emulates
+def test_a_gpu_that_breaks_loses_its_file_and_the_next_ones_get_a_new_process(
+    engines: Bundle, clips: list[Path], tmp_path: Path, with_code: Workers
+) -> None:
+    started = with_code(EMULATED + "if process == 1: breaks()\n")
+    (tmp_path / "out").mkdir()
+    failures = run_fleet(tasks_of(clips[:3], tmp_path / "out", engines), ["cuda:0"], Notes())
+    assert [failure.job.name for failure in failures] == ["a.mp4"]
+    assert "CUDA_ERROR_ILLEGAL_ADDRESS" in failures[0].reason
+    assert names(tmp_path / "out") == ["b.mp4", "c.mp4"]
+    assert processes(started) == 2
+
+
+@emulates
+def test_a_gpu_that_breaks_twice_in_a_row_gets_no_more_files(
+    engines: Bundle, clips: list[Path], tmp_path: Path, with_code: Workers
+) -> None:
+    started = with_code(EMULATED + "breaks()\n")
+    (tmp_path / "out").mkdir()
+    failures = run_fleet(tasks_of(clips[:3], tmp_path / "out", engines), ["cuda:0"], Notes())
+    assert ["ILLEGAL_ADDRESS" in failure.reason for failure in failures] == [True, True, False]
+    assert "no device was left" in failures[2].reason
+    assert names(tmp_path / "out") == []
+    assert processes(started) == 2
+
+
+@emulates
+def test_a_gpu_that_breaks_leaves_the_other_files_to_one_that_does_not(
+    engines: Bundle, clips: list[Path], tmp_path: Path, with_code: Workers
+) -> None:
+    sources = [*clips, *(Path(shutil.copy(clip, tmp_path / f"{clip.stem}2.mp4")) for clip in clips)]
+    with_code(EMULATED + "when_opened('cuda:0', breaks)\n")
+    (tmp_path / "out").mkdir()
+    board = Notes()
+    failures = run_fleet(tasks_of(sources, tmp_path / "out", engines), ["cuda:0", None], board)
+    assert len(failures) == len([line for line in board.lines if line.endswith(": on cuda:0")]) <= 2
+    assert all("ILLEGAL_ADDRESS" in failure.reason for failure in failures)
+    assert len(names(tmp_path / "out")) == len(sources) - len(failures)
+
+
+@emulates
+def test_a_file_that_a_gpu_has_no_memory_for_is_left_to_another_one(
+    engines: Bundle, clips: list[Path], tmp_path: Path, with_code: Workers
+) -> None:
+    large = write_clip(tmp_path / "large.mp4", 20, 100, 132)
+    plan = plan_memory(engines.manifest, 34, 56)
+    limit = plan.arena_bytes + plan.weight_bytes + plan.device.nbytes
+    assert limit < plan_memory(engines.manifest, 132, 100).gpu_bytes
+    with_code(EMULATED + f"when_opened('cuda:0', lambda: emulator.limit_bytes({limit}))\n")
+    for folder, devices in (("one", ["cuda:0"]), ("two", ["cuda:0", None])):
+        (tmp_path / folder).mkdir()
+        board = Notes()
+        failures = run_fleet(tasks_of([large, *clips[:2]], tmp_path / folder, engines), devices, board)
+        assert any(line.startswith("large.mp4: not on cuda:0 (not enough GPU memory") for line in board.lines)
+        if len(devices) == 1:
+            assert [failure.job.name for failure in failures] == ["large.mp4"]
+            assert "not enough GPU memory" in failures[0].reason
+        else:
+            assert failures == []
+        assert names(tmp_path / folder) == ["a.mp4", "b.mp4", "large.mp4"][: 3 - len(failures)]
+
+
+@emulates
+def test_kernels_are_kept_however_long_it_takes(
+    bundle: Bundle, clips: list[Path], tmp_path: Path, with_code: Workers
+) -> None:
+    """The end of the work is no interruption either, even if the process is slow to see that it is idle."""
+    build()
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    slow = """
+import threading
+def slowly(owner, name, seconds):
+    method = getattr(owner, name)
+    def slow(*arguments):
+        time.sleep(seconds)
+        return method(*arguments)
+    setattr(owner, name, slow)
+slowly(fake_trt.IRuntimeCache, "serialize", 2.0)
+slowly(threading.Event, "clear", 0.3)
+"""
+    with_code(EMULATED + slow)
+    (tmp_path / "out").mkdir()
+    tasks = tasks_of(clips[:1], tmp_path / "out", write_engine_bundle(shelf / "bundle", bundle))
+    assert run_fleet(tasks, ["cuda:0"], Notes()) == []
+    assert [path.suffix for path in sorted(shelf.iterdir())] == ["", SUFFIX]
+
+
+def test_a_full_disk_says_nothing_about_the_device(
+    bundle: Bundle, clips: list[Path], tmp_path: Path, with_code: Workers
+) -> None:
+    started = with_code("""
+from swiftvr_trt.runtime.media.files import PartFile
+store = PartFile._store
+def full(self, *arguments):
+    if self.target.name != "c.mp4":
+        raise OSError(28, "No space left on device")
+    return store(self, *arguments)
+PartFile._store = full
+""")
+    (tmp_path / "out").mkdir()
+    failures = run_fleet(tasks_of(clips[:3], tmp_path / "out", bundle), ["cpu"], Notes(), threads=1)
+    assert ["no space left" in failure.reason for failure in failures] == [True, True]
+    assert names(tmp_path / "out") == ["c.mp4"]
+    assert processes(started) == 1
+
+
+def test_an_input_that_ends_early_says_nothing_about_the_device(
+    bundle: Bundle, clips: list[Path], tmp_path: Path, with_code: Workers
+) -> None:
+    started = with_code("")
+    whole = write_clip(tmp_path / "whole.mkv", 250).read_bytes()
+    for name in ("cut1.mkv", "cut2.mkv"):
+        (tmp_path / name).write_bytes(whole[: len(whole) // 5])
+    (tmp_path / "out").mkdir()
+    tasks = tasks_of([tmp_path / "cut1.mkv", tmp_path / "cut2.mkv", clips[0]], tmp_path / "out", bundle)
+    failures = run_fleet(tasks, ["cpu"], Notes(), threads=1)
+    assert ["holds what could be restored" in failure.reason for failure in failures] == [True, True]
+    assert names(tmp_path / "out") == ["a.mp4", "cut1.mkv", "cut2.mkv"]
+    assert processes(started) == 1
+
+
+@pytest.mark.parametrize("said", [rb"\xff\xfe", b"[1]", b'{"hello": 1}', b'{"progress": 3}'])
+def test_a_process_that_says_something_else_is_replaced_and_keeps_nobody_waiting(
+    bundle: Bundle, clips: list[Path], tmp_path: Path, with_code: Workers, said: bytes
+) -> None:
+    with_code(f"import os\nif process == 1: os.write(1, b'{said.decode()}\\n')\n")
+    (tmp_path / "out").mkdir()
+    ended: list[list[Failure]] = []
+    tasks = tasks_of(clips, tmp_path / "out", bundle)
+    fleet = threading.Thread(
+        target=lambda: ended.append(run_fleet(tasks, ["cpu", "cpu"], Notes(), threads=1)), daemon=True
+    )
+    fleet.start()
+    fleet.join(300)
+    assert [len(failures) for failures in ended] == [1]
+    assert "internal error" in ended[0][0].reason
+    assert len(names(tmp_path / "out")) == 3
+
+
+def test_what_lies_in_the_current_directory_is_not_imported(
+    bundle: Bundle, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit(3)\n")
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert run_fleet(tasks_of(clips[:1], tmp_path / "out", bundle), ["cpu"], Notes(), threads=1) == []
+
+
+@pytest.mark.alone
+def test_whoever_stops_the_fleet_does_not_wait_for_what_a_process_keeps(
+    bundle: Bundle, clips: list[Path], tmp_path: Path, with_code: Workers
+) -> None:
+    with_code("""
+import time
+from swiftvr_trt.runtime.restorer import Restorer
+Restorer.close = lambda self: time.sleep(60)
+""")
+    (tmp_path / "out").mkdir()
+    began: list[float] = []
+
+    def interrupt() -> None:
+        began.append(time.monotonic())
+        signal.raise_signal(signal.SIGINT)
+
+    class Impatient(Notes):
+        def say(self, line: str) -> None:
+            if ": output: " in line:
+                threading.Timer(0.5, interrupt).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_fleet(tasks_of(clips[:1], tmp_path / "out", bundle), ["cpu"], Impatient(), threads=1)
+    assert time.monotonic() - began[0] < SECOND
+    assert workers() == []
+
+
 @pytest.mark.alone
 def test_whoever_stops_the_fleet_ends_its_processes_within_a_second(
     bundle: Bundle, long_clips: list[Path], tmp_path: Path
@@ -359,13 +627,8 @@ def _faulty_workers(place: Path, fault: str | None) -> dict[str, str]:
     """An environment in which the processes of the fleet, and no others, have one of the faults of `faulty.py`."""
     if fault is None:
         return dict(os.environ)
-    site = place / "site"
-    site.mkdir(exist_ok=True)
-    (site / "sitecustomize.py").write_text(
-        f"import sys\nif 'swiftvr_trt.runtime.worker' in sys.orig_argv:\n"
-        f"    from tests.runtime import faulty\n    faulty.{fault}()\n"
-    )
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)])}
+    code = f"from tests.runtime import faulty\nfaulty.{fault}()\n"
+    return {**os.environ, "PYTHONPATH": _path_that_runs(place, code)}
 
 
 @pytest.mark.alone

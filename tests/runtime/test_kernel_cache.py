@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,29 @@ def test_nowhere_to_write_is_no_error(bundle: Bundle, tmp_path: Path, monkeypatc
     monkeypatch.setattr(kernel_cache.os, "replace", full)
     assert cache(bundle, tmp_path).store(KERNELS) is None
     assert names_in(bundle.path.parent) == ["bundle"]
+
+
+def test_an_interrupted_write_leaves_nothing(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kernel_cache.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cache(bundle, tmp_path).store(KERNELS)
+    assert names_in(bundle.path.parent) == ["bundle"]
+
+
+def test_what_a_killed_process_has_left_is_removed_after_a_while(bundle: Bundle, tmp_path: Path) -> None:
+    path = cache(bundle, tmp_path).store(KERNELS)
+    assert path is not None
+    shelf, ago = path.parent, time.time() - 3700
+    old, young, foreign = (shelf / name for name in (f"{path.name}.123", f"{path.name}.124", f"b.abc{SUFFIX}.123"))
+    notes = shelf / f"{path.name}.txt"
+    for left in (old, young, foreign, notes):
+        left.write_bytes(b"half")
+        os.utime(left, None if left is young else (ago, ago))
+    assert cache(bundle, tmp_path).store(KERNELS) is None  # also when there is nothing to write
+    assert names_in(shelf) == sorted(["bundle", path.name, young.name, foreign.name, notes.name])
 
 
 def test_neither_large_nor_many_files_are_kept(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
