@@ -38,7 +38,7 @@ def run(command: click.Command, name: str) -> None:
         if debug:
             raise
         fail(str(error))
-        sys.exit(error.exit_code)
+        _leave(error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
@@ -55,12 +55,12 @@ def run(command: click.Command, name: str) -> None:
         if debug:
             raise
         fail(f"cannot access {error.filename or 'a file'}: {error.strerror or error}")
-        sys.exit(1)
+        _leave(1)
     except Exception as error:
         if debug:
             raise
         fail(f"internal error: {type(error).__name__}: {error} (run again with --debug and report what it prints)")
-        sys.exit(1)
+        _leave(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import SwiftVRError
 from .compiler import Engine, Job, Profile, compile_engine
 from .kernels import ATTENTION, CONV, GEMM, KINDS, by_kind, by_precision
-from .targets import target
+from .targets import RTX, target
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -21,7 +21,8 @@ def main(arguments: Sequence[str]) -> None:
     chosen = target(options.target)
     engine_file = options.engine or options.onnx.with_suffix(".engine")
     profiles = tuple(_profile(text) for text in options.profile)
-    job = Job(options.onnx, engine_file, chosen.compiler, options.sm or chosen.sm, profiles)
+    sm = options.sm or (chosen.sm if chosen.compiler == RTX else None)  # TensorRT builds for the GPU that is there
+    job = Job(options.onnx, engine_file, chosen.compiler, sm, profiles)
     try:
         engine = compile_engine(job, (lambda _: None) if options.json else lambda line: print(f"  {line}", flush=True))
     except SwiftVRError as error:

@@ -101,7 +101,7 @@ def _write_job(job: Job, place: Path) -> Path:
 
 def _run(job_file: Path, place: Path, report: Report) -> tuple[int, str]:
     """Exit code and standard error of the child. Whatever ends the wait ends the child, too."""
-    command = [sys.executable, "-m", "swiftvr_trt.engines._compile", str(job_file)]
+    command = [sys.executable, "-P", "-m", "swiftvr_trt.engines._compile", str(job_file)]
     with (place / "stderr").open("w+", encoding="utf-8", errors="replace") as errors:
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"

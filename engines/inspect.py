@@ -65,6 +65,30 @@ class Engines:
 
 
 @dataclass(frozen=True)
+class Buffer:
+    """One buffer of a stream. offset: where it begins in the stream's memory on the device, None if on its own.
+
+    host_offset: the same in pinned host memory, None if the host neither writes nor reads it. over: whose place it
+    shares; None if the place is its own.
+    """
+
+    name: str
+    nbytes: int
+    offset: int | None
+    host_offset: int | None
+    over: str | None
+
+
+@dataclass(frozen=True)
+class StreamMemory:
+    """What the chunk loop allocates for one stream of frames: all in all, by what it is for, and buffer by buffer."""
+
+    nbytes: int
+    owners: Mapping[str, int]
+    buffers: tuple[Buffer, ...]
+
+
+@dataclass(frozen=True)
 class BundleReport:
     """All of it. `stream_bytes` is what the chunk loop allocates for one stream of the size named beside it.
 
@@ -81,17 +105,18 @@ class BundleReport:
     bytes_on_disk: int
     stream_input: str
     stream_bytes: int
+    buffers: tuple[Buffer, ...]
     engines: Engines | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def inspect_bundle(bundle: Bundle, *, stream_input: tuple[int, int], stream_bytes: int) -> BundleReport:
-    """Describe a bundle whose files were checked. stream_input: size for which `stream_bytes` was planned."""
-    report = inspect_manifest(bundle.manifest, stream_input=stream_input, stream_bytes=stream_bytes)
+def inspect_bundle(bundle: Bundle, *, stream_input: tuple[int, int], stream: StreamMemory) -> BundleReport:
+    """Describe a bundle whose files were checked. stream_input: size for which `stream` was planned."""
+    report = inspect_manifest(bundle.manifest, stream_input=stream_input, stream=stream)
     facts = engine_facts(bundle)
-    return replace(report, engines=describe_engines(bundle.manifest, facts, stream_bytes)) if facts else report
+    return replace(report, engines=describe_engines(bundle.manifest, facts, stream)) if facts else report
 
 
 def engine_facts(bundle: Bundle) -> tuple[EngineFacts, ...]:
@@ -100,7 +125,7 @@ def engine_facts(bundle: Bundle) -> tuple[EngineFacts, ...]:
     return tuple(read_facts(bundle.path / name) for name in names)
 
 
-def inspect_manifest(manifest: Manifest, *, stream_input: tuple[int, int], stream_bytes: int) -> BundleReport:
+def inspect_manifest(manifest: Manifest, *, stream_input: tuple[int, int], stream: StreamMemory) -> BundleReport:
     """Describe a manifest alone."""
     files = {entry.name: entry.size for entry in manifest.files}
     return BundleReport(
@@ -112,16 +137,17 @@ def inspect_manifest(manifest: Manifest, *, stream_input: tuple[int, int], strea
         files=files,
         bytes_on_disk=sum(files.values()),
         stream_input=f"{stream_input[0]}x{stream_input[1]}",
-        stream_bytes=stream_bytes,
+        stream_bytes=stream.nbytes,
+        buffers=stream.buffers,
     )
 
 
-def describe_engines(manifest: Manifest, facts: Iterable[EngineFacts], stream_bytes: int) -> Engines:
+def describe_engines(manifest: Manifest, facts: Iterable[EngineFacts], stream: StreamMemory) -> Engines:
     """Join the facts of all engines with the manifest."""
     engines = tuple(facts)
     made = {stage.name: (stage, engine) for engine in engines for stage in engine.stages}
     ordered = [made[spec.name] for spec in manifest.stages if spec.name in made]
-    memory = _memory(manifest, stream_bytes)
+    memory = _memory(manifest, stream)
     recipe = manifest.recipe
     runs = chunk_runs(recipe.latents)
     stages = [stage for stage, _ in ordered]
@@ -158,11 +184,13 @@ def _compiled(stage: StageFacts, engine: EngineFacts) -> Compiled:
     )
 
 
-def _memory(manifest: Manifest, stream_bytes: int) -> dict[str, int]:
+def _memory(manifest: Manifest, stream: StreamMemory) -> dict[str, int]:
     """Weights of each engine once, one arena that all stages take turns in, and the buffers of one stream."""
-    weights = {f"weights of {stage.file}": stage.weight_bytes for stage in manifest.stages}
-    arena = max(stage.arena_bytes for stage in manifest.stages)
-    return {**weights, "activations (shared)": arena, "frames, latents and state": stream_bytes}
+    weights: dict[str, int] = {}
+    for stage in manifest.stages:
+        name = f"weights of {stage.file}"
+        weights[name] = max(weights.get(name, 0), stage.weight_bytes)
+    return {**weights, **{owner: nbytes for owner, nbytes in stream.owners.items() if nbytes and owner != "weights"}}
 
 
 def _sum(counts: Iterable[tuple[Mapping[str, int], int]]) -> dict[str, int]:

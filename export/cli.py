@@ -186,12 +186,15 @@ def verify(bundle: Path, checkpoint: Path, device: str | None, cache: Path | Non
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--kernels", is_flag=True, help="List every kernel of every engine.")
+@click.option("--buffers", is_flag=True, help="List every buffer of a stream: its place, and which share one.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw memory and time as SVG.")
 @click.option(
     "--input-size", metavar="WxH", help="Size of incoming frames for the memory plan.  [default: the output's]"
 )
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
-def inspect(bundle: Path, as_json: bool, kernels: bool, picture: Path | None, input_size: str | None) -> None:
+def inspect(
+    bundle: Path, as_json: bool, kernels: bool, buffers: bool, picture: Path | None, input_size: str | None
+) -> None:
     """Say what BUNDLE is: what it was made from and by, its stages, and the memory that a stream takes.
 
     Of engines, also what the compiler made of them: kernels by kind, fused attention, precisions, operations, bytes,
@@ -200,27 +203,27 @@ def inspect(bundle: Path, as_json: bool, kernels: bool, picture: Path | None, in
     from ..engines.bundle import Bundle
     from ..engines.geometry import Resolution
     from ..engines.inspect import engine_facts, inspect_bundle
-    from ..runtime.plan import plan_memory
-    from ..runtime.program import plan_buffers
-    from ..runtime.restorer import ORT_TARGETS
-    from .show import print_kernels, print_report, write_picture
+    from ..runtime.plan import describe_stream
+    from .show import print_buffers, print_kernels, print_report, write_picture
 
     opened = Bundle.open(bundle)
     size = Resolution.parse(input_size) if input_size else opened.manifest.recipe.resolution
-    if opened.manifest.recipe.target in ORT_TARGETS:  # every buffer is an array of its own
-        planned = plan_buffers(opened.manifest, size.height, size.width)
-        stream_bytes = sum(spec.nbytes for spec in planned.values())
-    else:
-        stream_bytes = plan_memory(opened.manifest, size.height, size.width).device.nbytes
-    report = inspect_bundle(opened, stream_input=(size.width, size.height), stream_bytes=stream_bytes)
+    stream = describe_stream(opened.manifest, size.height, size.width)
+    report = inspect_bundle(opened, stream_input=(size.width, size.height), stream=stream)
     if picture is not None:
         write_picture(report, picture)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
     else:
         print_report(bundle, report)
+    if buffers:
+        print_buffers(report.buffers)
     if kernels:
-        print_kernels(engine_facts(opened))
+        facts = engine_facts(opened)
+        if not facts:
+            target = opened.manifest.recipe.target
+            console.say(f"{bundle}: a bundle for target {target} holds graphs, which have no kernels yet")
+        print_kernels(facts)
 
 
 @command.command(short_help="Say what this machine can build and run.")

@@ -14,7 +14,7 @@ from rich.table import Table
 from .. import console
 from ..engines.doctor import Diagnosis
 from ..engines.facts import EngineFacts
-from ..engines.inspect import BundleReport, Engines
+from ..engines.inspect import Buffer, BundleReport, Engines
 from ..errors import MisuseError, OutputError
 
 if TYPE_CHECKING:
@@ -130,6 +130,15 @@ def print_engines(engines: Engines) -> None:
             f"  {projection.gpu:10}  at most {projection.frames_per_second:.1f} frames/s "
             "(projected, docs/roofline.md; not measured)"
         )
+
+
+def print_buffers(buffers: Iterable[Buffer]) -> None:
+    """Every buffer of a stream, and where it lies."""
+    table = Table("buffer", "bytes", "begins at", "on the host at", "in the place of")
+    for buffer in buffers:
+        places = ("-" if place is None else str(place) for place in (buffer.offset, buffer.host_offset))
+        table.add_row(buffer.name, str(buffer.nbytes), *places, buffer.over or "-")
+    Console().print(table)
 
 
 def print_kernels(facts: Iterable[EngineFacts]) -> None:

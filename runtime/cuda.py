@@ -21,7 +21,7 @@ from ..engines.machine import package_cuda
 from ..engines.manifest import Manifest, StageSpec
 from ..errors import MachineError, MisuseError
 from .cuda_chunk import Clock, Context, Lanes, Recording, Tracing, handle
-from .cuda_memory import NoGpuMemory, Span, StreamMemory, address, allocate, closing
+from .cuda_memory import NoGpuMemory, Span, StreamMemory, address, allocate, closing, noticing_no_memory
 from .fitting import no_memory
 from .gpu import Gpu, naming
 from .kernel_cache import KernelCache
@@ -63,9 +63,7 @@ class CudaDevice:
         """Raises `MachineError` if there is no memory for it; the message says what would fit."""
         with naming(f"{self.gpu.name} cannot be used"):
             self.gpu.enter()
-        workspace = CudaWorkspace(self, buffers)
-        self._workspaces.add(workspace)
-        return workspace
+        return CudaWorkspace(self, buffers, self._workspaces)
 
     def close(self) -> None:
         """Release everything, workspaces that were left open included. A second call does nothing."""
@@ -109,7 +107,7 @@ class CudaDevice:
 
     def _open_stream(self) -> None:
         self.stream = closing(self._stack, self.gpu.device.create_stream())
-        self._stack.callback(self._settle)
+        self._stack.callback(self.settle)
         self.tracing = Tracing(self.trace, Clock.start(self.gpu, self.stream, self._stack)) if self.trace else None
 
     def _check_memory(self) -> None:
@@ -123,21 +121,25 @@ class CudaDevice:
         gpu, stack = self.gpu, self._stack
         self._open_stream()
         cache = kernels or KernelCache.of(bundle, gpu.name, gpu.driver_version(), library.__version__)
-        with self.telling("load engines", nbytes=sum(entry.size for entry in self.manifest.files)):
+        size, weights = self.manifest.recipe.resolution, weight_bytes(self.manifest)
+        with (
+            self.telling("load engines", nbytes=sum(entry.size for entry in self.manifest.files)),
+            self.saying_what_fits(size.height, size.width, held=0),
+        ):
             self.engines = Engines(library, bundle, cache.load())
         stack.callback(self.engines.close)
         stack.callback(self._keep_kernels, cache)
         needed = max(self.engines.arena_bytes(stage) for stage in self.manifest.stages)
         nbytes = max(aligned(needed), arena_bytes(self.manifest))
-        size, weights = self.manifest.recipe.resolution, weight_bytes(self.manifest)
         with self.telling("allocate arena", nbytes=nbytes), self.saying_what_fits(size.height, size.width, weights):
             memory = allocate(gpu, "arena", nbytes, self.stream, stack)
         self.arena: Span = (address(memory), nbytes)
 
-    def _settle(self) -> None:
-        """Memory is released in the order of the stream; when this returns it is."""
+    def settle(self) -> None:
+        """Memory is released in the order of the stream; when this returns it is, for everybody."""
         with suppress(Exception):  # a GPU that is lost has nothing to release
             self.stream.sync()
+            self.gpu.give_back()
 
     def _keep_kernels(self, cache: KernelCache) -> None:
         kernels = self.engines.compiled_kernels()
@@ -148,15 +150,20 @@ class CudaDevice:
 class CudaWorkspace:
     """The buffers of one stream, its execution contexts and its copy streams. Made by `CudaDevice.workspace`."""
 
-    def __init__(self, device: CudaDevice, buffers: Mapping[str, BufferSpec]) -> None:
+    def __init__(
+        self, device: CudaDevice, buffers: Mapping[str, BufferSpec], open_ones: WeakSet[CudaWorkspace]
+    ) -> None:
+        """open_ones: joined before anything is made, so that whoever closes the device waits until this is done."""
         self._device, self._plan = device, plan_stream(device.manifest, buffers)
         self._cancelled = threading.Event()
         self._recordings: dict[tuple[Step, ...], Recording] = {}
         self._once: tuple[tuple[Step, ...], Recording, ExitStack] | None = None
         self._contexts: dict[str, Context] = {}
         self._stack = ExitStack()
-        self._closed = False
-        with closing_if_it_fails(self._stack), naming("the stages could not be made ready"):
+        self._closed = True
+        self._use = threading.Lock()
+        open_ones.add(self)
+        with self._use, closing_if_it_fails(self._stack), naming("the stages could not be made ready"):
             self._lanes = self._make_lanes()
             self._memory = self._allocate()
             self._stack.callback(self._contexts.clear)
@@ -165,6 +172,7 @@ class CudaWorkspace:
             self._memory.clear(device.stream)
             device.stream.sync()
             self._stack.callback(self._forget)
+            self._closed = False
 
     def host(self, buffer: str) -> NDArray[Any]:
         return self._memory.arrays[buffer]
@@ -174,15 +182,16 @@ class CudaWorkspace:
 
         With `once` nothing is captured: enqueueing the stages is what a capture does, too, and it is for one use.
         """
-        if self._closed:
-            raise MisuseError("this stream is closed; open another one with Restorer.session()")
-        self._lanes.check()
         key = tuple(steps)
-        if once:
-            return self._record_once(key)
-        if key not in self._recordings:
-            self._recordings[key] = self._recording(self._lanes, key)
-        return self._recordings[key]
+        with self._use:
+            if self._closed:
+                raise MisuseError("this stream is closed; open another one with Restorer.session()")
+            self._lanes.check()
+            if once:
+                return self._record_once(key)
+            if key not in self._recordings:
+                self._recordings[key] = self._recording(self._lanes, key)
+            return self._recordings[key]
 
     def cancel(self) -> None:
         """A graph that runs cannot be stopped: waiting for it raises when it is done, and nothing later begins."""
@@ -190,9 +199,12 @@ class CudaWorkspace:
 
     def close(self) -> None:
         """Wait for what is on its way, then release everything. A second call does nothing."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._use:
+            if not self._closed:
+                self._closed = True
+                self._release()
+
+    def _release(self) -> None:
         self._cancelled.set()  # recordings of a closed workspace must not touch its memory
         with suppress(Exception):  # a GPU that is lost cannot be entered
             self._device.gpu.enter()
@@ -201,11 +213,10 @@ class CudaWorkspace:
                 stream.sync()
         self._recordings.clear()
         self._stack.close()
-        with suppress(Exception):  # memory is released in the order of the stream: now another workspace may have it
-            self._lanes.compute.sync()
+        self._device.settle()  # now another workspace may have it
 
     def _recording(self, lanes: Lanes, steps: tuple[Step, ...]) -> Recording:
-        with self._device.telling("record"):
+        with self._device.telling("record"), self._saying_what_fits(self._plan.gpu_bytes), noticing_no_memory():
             return Recording(lanes, self._memory, self._contexts, aligned_steps(steps, self._plan.buffers))
 
     def _record_once(self, steps: tuple[Step, ...]) -> Recording:
@@ -234,6 +245,7 @@ class CudaWorkspace:
             downloads,
             captures,
             device.lock,
+            self._use,
             device.graphs,
             self._cancelled,
             device.tracing,
@@ -242,12 +254,15 @@ class CudaWorkspace:
 
     def _allocate(self) -> StreamMemory:
         device, plan = self._device, self._plan
-        height, width = plan.buffers["frames_in_0"].shape[1:3]
         with (
             device.telling("allocate stream", nbytes=plan.device.nbytes, pinned=plan.host.nbytes),
-            device.saying_what_fits(height, width, plan.weight_bytes + plan.arena_bytes),
+            self._saying_what_fits(plan.weight_bytes + plan.arena_bytes),
         ):
             return StreamMemory(device.gpu, plan, device.stream, self._stack)
+
+    def _saying_what_fits(self, held: int) -> AbstractContextManager[None]:
+        height, width = self._plan.buffers["frames_in_0"].shape[1:3]
+        return self._device.saying_what_fits(height, width, held)
 
     def _warm_up(self, stage: StageSpec) -> None:
         """Make the context of a stage and run it once, on memory that is cleared afterwards."""
@@ -256,7 +271,12 @@ class CudaWorkspace:
         shapes = {tensor.name: stage_shape(tensor, plan.buffers) for tensor in tensors}
         sizes = [BufferSpec(shapes[tensor.name], tensor.dtype).nbytes for tensor in tensors]
         stream = handle(device.stream)
-        with device.telling(f"warm up {stage.name}"), naming(f"stage {stage.name} failed when it ran first"):
+        with (
+            device.telling(f"warm up {stage.name}"),
+            self._saying_what_fits(plan.gpu_bytes),
+            noticing_no_memory(),
+            naming(f"stage {stage.name} failed when it ran first"),
+        ):
             context = device.context(stage, shapes)
             self._contexts[stage.name] = context
             context.prepare(stream)

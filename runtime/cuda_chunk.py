@@ -73,7 +73,8 @@ class Lanes:
     """What the chunks of one stream run on.
 
     compute and lock are the device's: stages of all its streams run one after another, on one arena. captures: a
-    stream on which nothing ever runs. graphs: False enqueues every stage anew. stack: closes what recordings make.
+    stream on which nothing ever runs. use: held by whoever uses what `stack` closes, and by whoever closes it. graphs:
+    False enqueues every stage anew. stack: closes what recordings make.
     """
 
     gpu: Gpu
@@ -82,6 +83,7 @@ class Lanes:
     downloads: Any
     captures: Any
     lock: threading.Lock
+    use: threading.Lock
     graphs: bool
     cancelled: threading.Event
     tracing: Tracing | None
@@ -126,14 +128,15 @@ class Recording:
 
     def submit(self) -> Submission:
         lanes = self._lanes
-        lanes.check()
-        with naming(f"{self._what} could not be submitted"):
-            self._upload.enqueue()
-            with lanes.lock:  # without graphs, the launches of two streams would mix on the arena
-                lanes.compute.wait(self._upload.done)
-                self._compute.enqueue()
-            lanes.downloads.wait(self._compute.done)
-            self._download.enqueue()
+        with lanes.use:
+            lanes.check()
+            with naming(f"{self._what} could not be submitted"):
+                self._upload.enqueue()
+                with lanes.lock:  # without graphs, the launches of two streams would mix on the arena
+                    lanes.compute.wait(self._upload.done)
+                    self._compute.enqueue()
+                lanes.downloads.wait(self._compute.done)
+                self._download.enqueue()
         return Submission(lanes, self._what, (self._upload, self._compute, self._download))
 
     def replay(self) -> None:
@@ -148,7 +151,8 @@ class Submission:
 
     def done(self) -> bool:
         try:
-            return self._lanes.cancelled.is_set() or bool(self._legs[-1].done.is_done)
+            with self._lanes.use:
+                return self._lanes.cancelled.is_set() or bool(self._legs[-1].done.is_done)
         except Exception:  # noqa: BLE001 (`wait` meets it again and says what it is)
             return True
 
@@ -163,10 +167,11 @@ class Submission:
                 leg.tell(self._lanes.tracing, self._what)
 
     def _sync(self, event: Any) -> None:
-        self._lanes.check()
-        with naming(f"{self._what} failed on the GPU"):
-            event.sync()
-        self._lanes.check()
+        with self._lanes.use:
+            self._lanes.check()
+            with naming(f"{self._what} failed on the GPU"):
+                event.sync()
+            self._lanes.check()
 
 
 class _Leg:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,17 +29,26 @@ def allocate(gpu: Gpu, what: str, nbytes: int, stream: Any, stack: ExitStack) ->
 
     Raises `NoGpuMemory` if there is none, `MachineError` for whatever else may go wrong.
     """
-    try:
-        with naming(f"{in_words(nbytes)} of GPU memory for the {what} could not be had", MachineError):
-            memory = gpu.device.allocate(nbytes, stream=stream)
-    except MachineError as error:
-        if out_of_memory(error):
-            raise NoGpuMemory(str(error)) from error
-        raise
+    with (
+        noticing_no_memory(),
+        naming(f"{in_words(nbytes)} of GPU memory for the {what} could not be had", MachineError),
+    ):
+        memory = gpu.device.allocate(nbytes, stream=stream)
     stack.callback(memory.close, stream)
     if address(memory) % ALIGNMENT:
         raise MachineError(f"the driver gave memory at {address(memory):#x}, expected a multiple of {ALIGNMENT}")
     return memory
+
+
+@contextmanager
+def noticing_no_memory() -> Iterator[None]:
+    """Turn an error of the block that the driver had no memory for into `NoGpuMemory`."""
+    try:
+        yield
+    except MachineError as error:
+        if out_of_memory(error):
+            raise NoGpuMemory(str(error)) from error
+        raise
 
 
 def address(memory: Any) -> int:

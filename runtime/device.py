@@ -15,7 +15,10 @@ from .program import BufferSpec, Step
 
 
 class Submission(Protocol):
-    """Steps on their way. Each submission must be waited for before the third one after it is made."""
+    """Steps on their way. Who waits for one has waited for those before it, too.
+
+    Each must have been waited for before the third one after it is made.
+    """
 
     def done(self) -> bool:
         """Whether `wait` would return at once."""

@@ -22,9 +22,13 @@ _CLIPS = (20, 16, 12, 8, 4)
 
 
 def no_memory(manifest: Manifest, height: int, width: int, free: int | None) -> str:
-    """The message for a pipeline that a GPU has no memory for. height, width: of the frames that come in."""
+    """The message for a pipeline that a GPU has no memory for.
+
+    height, width: of the frames that come in. free: bytes for the whole pipeline, those that it
+    holds already included.
+    """
     needed = plan_memory(manifest, height, width).gpu_bytes
-    there = f"{in_words(free)} are free" if free is not None else "the GPU has less"
+    there = f"{in_words(free)} can be had" if free is not None else "the GPU has less"
     return (
         f"not enough GPU memory: {manifest.recipe.describe()} needs {in_words(needed)} for {width}x{height} frames, "
         f"{there}; {_remedy(manifest, height, width, free)}"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..engines.doctor import has_driver
-from ..engines.machine import cuda_words
+from ..engines.machine import GET_DRIVER, cuda_words, first_driver, version
 from ..errors import MachineError, MissingPackageError, MisuseError, StageError, SwiftVRError
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
@@ -40,7 +40,7 @@ class Gpu:
         self.core = _import_core()
         self.index = index
         require_driver()
-        with naming("the GPU could not be opened", MachineError):
+        with naming(f"the GPU could not be opened{_driver_too_old()}", MachineError):
             count = len(self.core.Device.get_all_devices())
             if index >= count:
                 raise MachineError(
@@ -59,12 +59,10 @@ class Gpu:
 
     def driver_version(self) -> str:
         """As exact as the machine tells."""
-        system = self.core.system
         try:
-            version = system.get_kernel_mode_driver_version()
+            return ".".join(map(str, self.core.system.get_kernel_mode_driver_version()))
         except Exception:  # noqa: BLE001 (without the management library the CUDA version of the driver must do)
-            version = system.get_user_mode_driver_version()
-        return ".".join(map(str, version))
+            return f"for CUDA {self.driver_cuda()}"
 
     def driver_cuda(self) -> str | None:
         """The CUDA version that the driver offers, e.g. `13.0`; None if it does not say."""
@@ -72,6 +70,17 @@ class Gpu:
 
         error, number = driver.cuDriverGetVersion()
         return cuda_words(int(number)) if not int(error) else None
+
+    def give_back(self) -> None:
+        """Let go of device memory that was released: cuda-core tells the driver's pool to keep it for its next user.
+
+        Without this neither `free_bytes` nor another process would see it. Only what no stream uses any more goes.
+        """
+        from cuda.bindings import driver
+
+        error, pool = driver.cuDeviceGetMemPool(self.index)
+        if not int(error):
+            driver.cuMemPoolTrimTo(pool, 0)
 
     def free_bytes(self) -> int | None:
         """Device memory that could be had now; None if the driver does not say."""
@@ -108,6 +117,20 @@ def first_line(error: BaseException) -> str:
     """The first line of a foreign error, short enough to read."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:_LINE]
+
+
+def _driver_too_old() -> str:
+    """What to know when something fails with this driver; empty if it is as new as cuda-bindings wants it."""
+    from cuda.bindings import driver
+
+    error, found = driver.cuDriverGetVersion()
+    wanted = str(int(driver.CUDA_VERSION) // 1000)
+    if int(error) or version(cuda_words(int(found))) >= version(wanted):
+        return ""
+    return (
+        f": the NVIDIA driver is for CUDA {cuda_words(int(found))}, cuda-bindings is made for {wanted}; update the "
+        f"driver to {first_driver(wanted)}, {GET_DRIVER}"
+    )
 
 
 def _import_core() -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..engines.bundle import Bundle
+from ..engines.machine import GET_DRIVER
 from ..engines.manifest import STAGES, StageSpec
 from ..errors import BundleError, MachineError, StageError
 from .cuda import CudaDevice, closing_if_it_fails
@@ -77,8 +78,9 @@ class OrtCudaDevice(CudaDevice):
             raise BundleError(f"{error}; it may without --ort-graphs") from error
         if PROVIDER not in session.get_providers():  # it only warns, and would go on with the CPU
             raise MachineError(
-                "ONNX Runtime could not load its CUDA provider, expected CUDA and cuDNN beside it: "
-                'pip install "onnxruntime-gpu[cuda,cudnn]"'
+                "ONNX Runtime could not load its CUDA provider, expected CUDA and cuDNN beside it and a driver that is "
+                f'new enough (here: CUDA {self.gpu.driver_cuda()}): pip install "onnxruntime-gpu[cuda,cudnn]", or '
+                f"update the driver: {GET_DRIVER}"
             )
         check_signature(bundle, bundle.manifest.stage(stage), session)
         return Stage(session, itertools.chain(range(MOST_GRAPHS), itertools.repeat(UNCAPTURED)) if graphs else None)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ..engines.inspect import Buffer, StreamMemory
 from ..engines.manifest import Manifest, Role
 from .program import BufferSpec, Copy, Run, Step, View, plan_buffers, stage_shape
 
@@ -75,6 +76,25 @@ def plan_stream(manifest: Manifest, buffers: Mapping[str, BufferSpec]) -> Memory
         host_layout(buffers),
         weight_bytes(manifest),
         arena_bytes(manifest),
+    )
+
+
+def describe_stream(manifest: Manifest, height: int, width: int) -> StreamMemory:
+    """The plan for frames of `height x width` in the words of `inspect`.
+
+    On a GPU it is what a device allocates. On the CPU every buffer is an array of its own, and nothing is shared.
+    """
+    if manifest.recipe.target in ("onnx", "cpu"):
+        arrays = plan_buffers(manifest, height, width)
+        buffers = tuple(Buffer(name, spec.nbytes, None, None, None) for name, spec in arrays.items())
+        nbytes = sum(buffer.nbytes for buffer in buffers)
+        return StreamMemory(nbytes, {"buffers": nbytes}, buffers)
+    plan = plan_memory(manifest, height, width)
+    device, host = plan.device.offsets, plan.host.offsets
+    return StreamMemory(
+        plan.device.nbytes,
+        plan.owners(),
+        tuple(Buffer(name, s.nbytes, device[name], host.get(name), s.over) for name, s in plan.buffers.items()),
     )
 
 

@@ -114,8 +114,15 @@ def _built(recipe: Recipe, request: BundleRequest, cache: BundleCache, report: C
     found = _find(cache, recipe)
     if found is not None:
         return found
-    command = [sys.executable, "-m", "swiftvr_trt.export.cli", "build-engine", "--checkpoint", str(request.checkpoint)]
-    command += ["--resolution", str(recipe.resolution), "--clip-len", str(recipe.clip_len)]
+    command = [sys.executable, "-P", "-m", "swiftvr_trt.export.cli", "build-engine"]
+    command += [
+        "--checkpoint",
+        str(request.checkpoint),
+        "--resolution",
+        str(recipe.resolution),
+        "--clip-len",
+        str(recipe.clip_len),
+    ]
     command += ["--precision", recipe.precision, "--target", recipe.target, "--cache", str(cache.root)]
     _run_builder(command, report)
     built = _find(cache, recipe)

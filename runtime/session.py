@@ -14,7 +14,6 @@ and `feed` returns it at the first call after it is done. At the latest it retur
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..engines.geometry import MAX_SIDE
 from ..engines.manifest import Manifest
-from ..errors import Cancelled, MachineError, MediaError, MisuseError
+from ..errors import Cancelled, MediaError, MisuseError
 from .chunks import Chunk, Kind, next_chunk
 from .device import Device, Recording, Submission, Workspace
 from .program import Phase, chunk_program, clear_program, plan_buffers
@@ -94,11 +93,12 @@ class Session:
     def flush(self) -> list[Frame]:
         """End the stream: returns every frame still owed. The next `feed` starts a new stream."""
         self._check_open()
-        if self._stream is None:
+        stream = self._stream  # `close` in another thread may take it away at any moment
+        if stream is None:
             return []
-        restored = self._advance(self._stream, ended=True)
-        while self._stream.running:
-            restored += self._collect(self._stream)
+        restored = self._advance(stream, ended=True)
+        while stream.running:
+            restored += self._collect(stream)
         self.reset()
         return restored
 
@@ -106,7 +106,7 @@ class Session:
         """Forget the stream, frames not yet restored included; buffers stay for a next one of the same size."""
         stream = self._stream
         if stream is not None:
-            _abandon(stream)
+            stream.running.clear()  # nobody wants their frames, and what clears comes after them
             stream.workspace.record(clear_program(self._manifest)).replay()
             stream.phase, stream.first = Phase(), True
             stream.waiting = stream.owed = stream.count = 0
@@ -223,13 +223,6 @@ class Session:
             stream.broken = True
             raise
         return [frame.copy() for frame in running.frames]
-
-
-def _abandon(stream: _Stream) -> None:
-    """Let what is on its way come to its end, whatever that is; nobody wants its frames."""
-    while stream.running:
-        with suppress(MachineError):
-            stream.running.popleft().submission.wait()
 
 
 def _check_frame(frame: Frame) -> None:

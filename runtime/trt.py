@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import importlib
 import mmap
+import re
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from ..engines.bundle import Bundle
 from ..engines.manifest import Recipe, StageSpec, TensorSpec
 from ..engines.targets import RTX, TRT
 from ..errors import BundleError, MachineError, MissingPackageError, StageError
+from .cuda_memory import NoGpuMemory
 
 if TYPE_CHECKING:
     import tensorrt_rtx as trt
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 _MODULES = {RTX: ("tensorrt_rtx", "rtx"), TRT: ("tensorrt", "tensorrt")}
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "UINT8": "uint8"}
 _LINE = 300
+_NO_MEMORY = re.compile(r"out ?of ?memory|MemoryAllocation|amount of GPU memory", re.IGNORECASE)
+"""In the messages of TensorRT and of CUDA's runtime and driver: OutOfMemory, cudaErrorMemoryAllocation and so on."""
 
 Shape = tuple[int, ...]
 
@@ -75,7 +80,10 @@ class Engines:
         engine: trt.ICudaEngine = self._engines[stage.file]
         context = engine.create_execution_context(self._configs[stage.file])
         if context is None:
-            raise StageError(f"stage {stage.name}: TensorRT cannot create an execution context{self.reason()}")
+            what = f"stage {stage.name}: TensorRT cannot create an execution context"
+            if self._short_of_memory():
+                raise NoGpuMemory(f"{what}{self.reason()}")
+            raise StageError(f"{what}{self.reason()}")
         return context
 
     def compiled_kernels(self) -> bytes | None:
@@ -102,6 +110,10 @@ class Engines:
         self._engines.clear()
         self._runtime = None
 
+    def _short_of_memory(self) -> bool:
+        """Whether TensorRT has lately said so; it has no other way to tell."""
+        return any(_NO_MEMORY.search(line) for line in self._log.errors)
+
     def _load(self, path: Path, recipe: Recipe) -> trt.ICudaEngine:
         runtime: trt.Runtime = self._runtime
         with path.open("rb") as file:
@@ -113,10 +125,10 @@ class Engines:
                     self._check_validity(validity, int(causes), path, recipe)
                 engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
-            raise BundleError(
-                f"{path}: {self._library.__name__} {self._library.__version__} cannot load this engine{self.reason()}; "
-                f"rebuild the bundle on this machine: {recipe.command()}"
-            )
+            what = f"{path}: {self._library.__name__} {self._library.__version__} cannot load this engine"
+            if self._short_of_memory():
+                raise NoGpuMemory(f"{what}{self.reason()}")
+            raise BundleError(f"{what}{self.reason()}; rebuild the bundle on this machine: {recipe.command()}")
         return engine
 
     def _check_validity(self, validity: trt.EngineValidity, causes: int, path: Path, recipe: Recipe) -> None:
@@ -241,8 +253,13 @@ def _agree(shape: Shape, tensor: TensorSpec) -> bool:
     )
 
 
+@cache
 def _make_log(library: Any) -> Any:
-    """A TensorRT logger that remembers the latest errors. The first live one of a process gets all messages."""
+    """A TensorRT logger that remembers the latest errors; one for all of a process.
+
+    The library keeps the first one that it is given and sends it all messages, whoever makes the next, so that one must
+    live as long as the library does.
+    """
 
     class Log(library.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:

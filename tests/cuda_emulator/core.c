@@ -312,7 +312,7 @@ static void drop_objects(void) {
     }
     if (emu.default_pool) {
         Pool *pool = emu.default_pool;
-        *pool = (Pool){.object = {.handle = pool->object.handle}};
+        *pool = (Pool){.object = {.handle = pool->object.handle}, .threshold = pool->threshold};
         emu.objects[POOL] = &pool->object;
     }
 }

@@ -315,6 +315,7 @@ CUresult cuMemPoolDestroy(CUhandle handle) {
     Pool *pool = find_object(POOL, handle);
     if (!pool || pool == emu.default_pool)
         return leave(INVALID_VALUE);
+    trim_pool(pool, 0);
     remove_object(POOL, pool);
     free(pool);
     return leave(OK);
@@ -346,6 +347,14 @@ CUresult cuMemPoolSetAttribute(CUhandle handle, int number, void *value) {
     Pool *pool = find_object(POOL, handle);
     if (pool && number == 4)
         pool->threshold = *(uint64_t *)value;
+    return leave(pool ? OK : INVALID_VALUE);
+}
+
+CUresult cuMemPoolTrimTo(CUhandle handle, size_t bytes) {
+    ENTER();
+    Pool *pool = find_object(POOL, handle);
+    if (pool)
+        trim_pool(pool, bytes);
     return leave(pool ? OK : INVALID_VALUE);
 }
 
@@ -414,7 +423,7 @@ const Entry driver_entries[] = {
     ENTRY(cuMemGetInfo), ENTRY(cuMemAlloc), ENTRY(cuMemFree), ENTRY(cuMemAllocHost), ENTRY(cuMemHostAlloc),
     ENTRY(cuMemFreeHost), ENTRY(cuPointerGetAttribute), ENTRY(cuPointerGetAttributes),
     ENTRY(cuDeviceGetDefaultMemPool), ENTRY(cuDeviceGetMemPool), ENTRY(cuMemPoolCreate), ENTRY(cuMemPoolDestroy),
-    ENTRY(cuMemPoolGetAttribute), ENTRY(cuMemPoolSetAttribute), ENTRY(cuMemPoolSetAccess),
+    ENTRY(cuMemPoolGetAttribute), ENTRY(cuMemPoolSetAttribute), ENTRY(cuMemPoolSetAccess), ENTRY(cuMemPoolTrimTo),
     ENTRY(cuMemAllocFromPoolAsync), ENTRY(cuMemAllocAsync), ENTRY(cuMemFreeAsync),
     {NULL, 0, NULL},
 };

@@ -203,6 +203,7 @@ typedef struct {
     Object object;
     uint64_t threshold;
     size_t used, high;
+    size_t kept; /* freed, and not given back: up to `threshold` bytes, for the pool's next allocation */
 } Pool;
 
 typedef struct Guard {
@@ -263,6 +264,7 @@ extern _Thread_local int in_callback; /* 1 in a host function, 2 in a kernel */
 extern _Thread_local const Work *current_work;
 
 /* memory.c */
+void trim_pool(Pool *pool, uint64_t bytes);
 CUresult allocate(Memory memory, size_t bytes, uintptr_t pool, bool born, uintptr_t *out);
 CUresult release(Memory memory, uintptr_t ptr);
 void release_now(Alloc *alloc);

@@ -144,7 +144,9 @@ CUresult allocate(Memory memory, size_t bytes, uintptr_t pool, bool born, uintpt
     CUresult failure = scripted("allocation");
     if (failure)
         return failure;
-    if (memory != PINNED_MEMORY && (bytes > emu.limit_bytes || emu.device_bytes > emu.limit_bytes - bytes))
+    Pool *owner = pool ? find_object(POOL, pool) : NULL;
+    size_t reused = owner && owner->kept < bytes ? owner->kept : owner ? bytes : 0, more = bytes - reused;
+    if (memory != PINNED_MEMORY && (more > emu.limit_bytes || emu.device_bytes > emu.limit_bytes - more))
         return OUT_OF_MEMORY;
     install_handler();
     Alloc *alloc = calloc(1, sizeof *alloc);
@@ -169,8 +171,10 @@ CUresult allocate(Memory memory, size_t bytes, uintptr_t pool, bool born, uintpt
     poison(alloc->bytes, bytes, 0xfe);
     alloc->next = emu.allocs;
     emu.allocs = alloc;
+    if (owner)
+        owner->kept -= reused;
     if (memory != PINNED_MEMORY)
-        emu.device_bytes += bytes;
+        emu.device_bytes += more;
     *out = alloc->begin;
     return OK;
 }
@@ -199,6 +203,14 @@ static void bury(void) {
     }
 }
 
+/* Gives back what the pool keeps beyond `bytes`. (A real one does so when something is waited for, if by its threshold.) */
+void trim_pool(Pool *pool, uint64_t bytes) {
+    if (pool->kept > bytes) {
+        emu.device_bytes -= pool->kept - bytes;
+        pool->kept = bytes;
+    }
+}
+
 void release_now(Alloc *alloc) {
     check_canary(alloc);
     Alloc **link = &emu.allocs;
@@ -218,8 +230,13 @@ void release_now(Alloc *alloc) {
         *guard = old->next;
         free(old);
     }
-    if (alloc->memory != PINNED_MEMORY)
+    Pool *owner = alloc->pool ? find_object(POOL, alloc->pool) : NULL;
+    if (owner)
+        owner->kept += alloc->size;
+    if (alloc->memory != PINNED_MEMORY && !owner)
         emu.device_bytes -= alloc->size;
+    if (owner)
+        trim_pool(owner, owner->threshold);
     alloc->live = false;
     poison(alloc->bytes, alloc->size, 0xfd);
     mprotect(alloc->view, alloc->mapped, PROT_NONE);

@@ -11,14 +11,15 @@ import pytest
 
 from swiftvr_trt.engines.bundle import Bundle, BundleWriter
 from swiftvr_trt.engines.facts import SUFFIX, EngineFacts, KernelFacts, StageFacts
-from swiftvr_trt.engines.inspect import describe_engines, inspect_bundle, inspect_manifest
+from swiftvr_trt.engines.inspect import StreamMemory, describe_engines, inspect_bundle, inspect_manifest
 from swiftvr_trt.engines.kernels import ATTENTION, CONV, GEMM
 from swiftvr_trt.engines.manifest import StageSpec
 from swiftvr_trt.engines.picture import draw
 
 from .fakes import RECIPE, fake_manifest, fake_stages
 
-REPORT = inspect_manifest(fake_manifest(), stream_input=(64, 48), stream_bytes=123)
+STREAM = StreamMemory(70, {"weights": 530, "arena": 4096, "frames": 40, "state": 30, "staging": 0}, ())
+REPORT = inspect_manifest(fake_manifest(), stream_input=(64, 48), stream=replace(STREAM, nbytes=123))
 COMPILED = replace(RECIPE, target="rtx5090", precision="fp8")
 
 
@@ -90,20 +91,21 @@ def test_a_report_sums_up_the_bundle_and_fits_into_json() -> None:
 
 
 def test_weights_count_once_per_file_and_activations_once_for_all(bundle: Bundle) -> None:
-    engines = inspect_bundle(bundle, stream_input=(100, 60), stream_bytes=70).engines
+    engines = inspect_bundle(bundle, stream_input=(100, 60), stream=STREAM).engines
     assert engines is not None
     assert engines.memory == {
         "weights of encode.engine": 10,
         "weights of dit.engine": 500,
         "weights of decode.engine": 20,
-        "activations (shared)": 4000,
-        "frames, latents and state": 70,
+        "arena": 4096,
+        "frames": 40,
+        "state": 30,
     }
-    assert engines.gpu_bytes == 4600
+    assert engines.gpu_bytes == 4696
 
 
 def test_what_was_compiled_is_told_stage_by_stage(bundle: Bundle) -> None:
-    engines = inspect_bundle(bundle, stream_input=(100, 60), stream_bytes=70).engines
+    engines = inspect_bundle(bundle, stream_input=(100, 60), stream=STREAM).engines
     assert engines is not None
     encode, dit, edge, _ = engines.stages
     assert (encode.kernels, encode.unattributed_flops) == ({CONV: 1}, 10)
@@ -115,7 +117,7 @@ def test_what_was_compiled_is_told_stage_by_stage(bundle: Bundle) -> None:
 
 def test_a_chunk_is_counted_as_it_runs(bundle: Bundle) -> None:
     """Clip length 8: two latents in, one pass of the transformer, two latents out."""
-    engines = inspect_bundle(bundle, stream_input=(100, 60), stream_bytes=70).engines
+    engines = inspect_bundle(bundle, stream_input=(100, 60), stream=STREAM).engines
     assert engines is not None
     assert engines.chunk_flops == {"fp16": 2 * 100 + 4 + 2 * 200, "fp8": 30}
     assert engines.chunk_bytes == 2 * 7 + 5 + 2 * 11
@@ -126,11 +128,11 @@ def test_a_chunk_is_counted_as_it_runs(bundle: Bundle) -> None:
 def test_a_build_whose_memory_nobody_knows_has_no_peak() -> None:
     facts = [replace(entry, peak_bytes=None) for entry in FACTS.values()]
     manifest = replace(fake_manifest(COMPILED), stages=compiled_stages())
-    assert describe_engines(manifest, facts, 0).build_peak_bytes is None
+    assert describe_engines(manifest, facts, STREAM).build_peak_bytes is None
 
 
 def test_the_picture_is_valid_and_says_its_numbers(bundle: Bundle) -> None:
-    report = inspect_bundle(bundle, stream_input=(100, 60), stream_bytes=70_000_000)
+    report = inspect_bundle(bundle, stream_input=(100, 60), stream=replace(STREAM, owners={"frames": 70_000_000}))
     assert report.engines is not None
     drawn = ET.fromstring(draw(report, report.engines))
     texts = [element.text or "" for element in drawn.iter() if element.tag.endswith("text")]

@@ -10,11 +10,12 @@ from __future__ import annotations
 import enum
 import json
 import os
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,18 +82,19 @@ def write_engine_bundle(path: Path, graphs: Bundle, *, target: str = "rtx5090", 
 class FakeTensorRT:
     """What `import tensorrt_rtx` gives, as an object; `rtx=False` makes it one that `import tensorrt` would give.
 
-    calls: how often each method was called. fail: method -> which call of it fails, the way TensorRT fails. problems:
-    what went wrong on a stream, where nobody can raise. live: contexts and engines that still exist. running: called
-    with its name when a stage begins to run.
+    calls: how often each method was called. fail: method -> which call of it fails, the way TensorRT fails. words: what
+    it says then, if not the name of the method. problems: what went wrong on a stream, where nobody can raise. live:
+    contexts and engines that still exist. running: called with its name when a stage begins to run.
     """
 
     def __init__(self, emulator: Emulator, *, rtx: bool = True) -> None:
         self.emulator = emulator
         self.running: Callable[[str], None] = lambda _stage: None
-        self.kernels: list[_Kernel] = []  # kept for good: a graph may run them at any time
+        self.kernels: list[_Kernels] = []  # kept for good: a graph may run them at any time
         self.__name__, self.__version__ = ("tensorrt_rtx" if rtx else "tensorrt"), VERSION
         self.calls: Counter[str] = Counter()
         self.fail: dict[str, int] = {}
+        self.words = ""
         self.problems: list[str] = []
         self.live: weakref.WeakSet[Any] = weakref.WeakSet()
         self.logger: Any = None
@@ -123,7 +125,7 @@ class FakeTensorRT:
         self.calls[name] += 1
         if self.calls[name] == self.fail.get(name):
             if self.logger is not None:
-                self.logger.log(ILogger.Severity.ERROR, f"{name} was made to fail")
+                self.logger.log(ILogger.Severity.ERROR, self.words or f"{name} was made to fail")
             return False
         return True
 
@@ -225,6 +227,8 @@ class IRuntimeConfig(_Bound):
 
 class Runtime(_Bound):
     def __init__(self, logger: ILogger) -> None:
+        if self._library.logger not in (None, logger):
+            self._library.problems.append("a second logger, of which TensorRT sees nothing: it keeps the first")
         self._library.logger = logger
 
     def get_engine_validity(self, buffer: Any) -> tuple[EngineValidity, int]:
@@ -359,11 +363,13 @@ class IExecutionContext(_Bound):
         if self.arena[1] < profile.arena:
             library.logger.log(ILogger.Severity.ERROR, f"the arena has {self.arena[1]} bytes, {profile.arena} needed")
             return False
-        kernel = _Kernel(library, profile, dict(self.addresses), dict(self.shapes), self.arena[0])
-        error = library.emulator.launch(stream_handle, kernel.function)
-        if error:
-            library.logger.log(ILogger.Severity.ERROR, f"CUDA error {error}")
-            return False
+        kernels = _Kernels(library, profile, dict(self.addresses), dict(self.shapes), self.arena[0])
+        for function in kernels.functions:
+            error = library.emulator.launch(stream_handle, function)
+            if error:
+                library.logger.log(ILogger.Severity.ERROR, f"CUDA error {error}")
+                return False
+            time.sleep(0)  # now another thread may enqueue: what must not come between needs a lock
         self.warm = True
         return True
 
@@ -375,8 +381,11 @@ def _is_capturing(stream: int) -> bool:
     return not int(error) and int(status) != 0
 
 
-class _Kernel:
-    """One enqueued run, over the addresses that were bound then."""
+class _Kernels:
+    """One enqueued run, over the addresses that were bound then: a kernel that marks the arena, and one that computes.
+
+    A real stage is many kernels. Between those of one stage nobody else's may run on its arena.
+    """
 
     def __init__(
         self,
@@ -389,33 +398,41 @@ class _Kernel:
         self._library, self._profile, self._arena = library, profile, arena
         self._inputs = {n: (addresses[n], shapes[n], _NUMPY[profile.types[n]]) for n in profile.inputs}
         self._outputs = {n: (addresses[n], s, _NUMPY[profile.types[n]]) for n, s in profile.outputs.items()}
-        self.function = HostFunction(self._run)
+        self._token = np.frombuffer(os.urandom(64), np.uint8)
+        self.functions = [HostFunction(partial(self._run, kernel)) for kernel in (self._begin, self._compute)]
         library.kernels.append(self)
 
-    def _run(self, _data: Any) -> None:
+    def _run(self, kernel: Callable[[], None], _data: Any) -> None:
         try:
-            self._compute()
+            kernel()
         except Exception as error:  # noqa: BLE001 (there is nobody to raise it to)
             self._library.problems.append(f"{self._profile.stage}: {error}")
 
+    def _places(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Where the token lies: at both ends of the arena."""
+        arena: NDArray[Any] = self._library.emulator.array(self._arena, (self._profile.arena,), np.uint8, write=True)
+        return arena[:64], arena[-64:]
+
+    def _begin(self) -> None:
+        self._library.running(self._profile.stage)
+        for place in self._places():
+            place[:] = self._token
+
     def _compute(self) -> None:
         emulator, session = self._library.emulator, self._profile.session
-        self._library.running(self._profile.stage)
-        arena = emulator.array(self._arena, (self._profile.arena,), np.uint8, write=True)
-        token = np.frombuffer(os.urandom(64), np.uint8)
-        arena[:64], arena[-64:] = token, token
+        places = self._places()
         binding = session.io_binding()
         keep = []
-        for places, bind, write in (
+        for tensors, bind, write in (
             (self._inputs, binding.bind_input, False),
             (self._outputs, binding.bind_output, True),
         ):
-            for name, (address, shape, dtype) in places.items():
+            for name, (address, shape, dtype) in tensors.items():
                 array: NDArray[Any] = emulator.array(address, shape, dtype, write=write)
                 bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
                 keep.append(array)
         session.run_with_iobinding(binding)
-        if not (np.array_equal(arena[:64], token) and np.array_equal(arena[-64:], token)):
+        if not all(np.array_equal(place, self._token) for place in places):
             self._library.problems.append(f"{self._profile.stage}: another stage ran on the arena meanwhile")
 
 

@@ -1,4 +1,4 @@
-"""Modules of the CUDA device with one wait removed, made from their source."""
+"""Modules of the CUDA device, and the chunk loop, with one wait removed, made from their source."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from swiftvr_trt import runtime
+from swiftvr_trt import Session, runtime
 
-_WAITS = ("wait", "sync", "_sync")
+_WAITS = ("wait", "sync", "_sync", "settle", "wait_uploaded")
 _MODULES = ("cuda_chunk", "cuda")
+_ALL = (*_MODULES, "session")
 _ORDERS_NOTHING = {"Clock.start"}
 """Waits that are there to read a clock."""
 
@@ -46,17 +47,27 @@ def _waits(node: ast.AST, path: str = "") -> Iterator[tuple[str, ast.Expr]]:
 
 
 def sites() -> list[Site]:
-    """Every wait of the device."""
+    """Every wait of the device, and of the loop."""
     return [
         Site(module, function, ast.unparse(statement), number)
-        for module in _MODULES
+        for module in _ALL
         for number, (function, statement) in enumerate(_waits(_source(module)))
         if function not in _ORDERS_NOTHING
     ]
 
 
+def session_without(site: Site) -> type:
+    """The class `Session`, with the wait removed from its code if that is where it is."""
+    if site.module != "session":
+        return Session
+    tree = _source(site.module)
+    _remove(tree, list(_waits(tree))[site.number][1])
+    session: type = _load("swiftvr_trt.runtime._mutant_session", tree).Session
+    return session
+
+
 def device_without(site: Site) -> type:
-    """The class `CudaDevice` with one wait removed from its code."""
+    """The class `CudaDevice`, with the wait removed from its code if that is where it is."""
     made: dict[str, ModuleType] = {}
     for module in _MODULES:
         tree = _source(module)
@@ -75,9 +86,17 @@ def _remove(tree: ast.AST, statement: ast.Expr) -> None:
     for node in ast.walk(tree):
         for body in (getattr(node, "body", None), getattr(node, "finalbody", None)):
             if isinstance(body, list) and statement in body:
-                body[body.index(statement)] = ast.copy_location(ast.Pass(), statement)
+                body[body.index(statement)] = ast.copy_location(_rest(statement), statement)
                 return
     raise AssertionError("the statement is in no body")
+
+
+def _rest(statement: ast.Expr) -> ast.stmt:
+    """What is left of `f().wait()` without the wait: `f()`; of `x.wait()` nothing."""
+    assert isinstance(statement.value, ast.Call)
+    assert isinstance(statement.value.func, ast.Attribute)
+    waited = statement.value.func.value
+    return ast.Expr(waited) if isinstance(waited, ast.Call) else ast.Pass()
 
 
 def _load(name: str, tree: ast.Module) -> ModuleType:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,17 +103,25 @@ def test_a_stream_begins_anew_after_flush_and_after_reset(lab: Lab) -> None:
 
 
 def test_cancelling_at_any_stage_ends_the_stream_and_nothing_else(lab: Lab) -> None:
-    for stage in range(1, 32):
+    """Those of a FIRST chunk, of MIDDLE ones and of a LAST one."""
+    runs: list[str] = []
+    with emulated() as emulator:
+        library = FakeTensorRT(emulator)
+        with lab.opened(emulator, library) as restorer, restorer.session() as session:
+            session.feed(clip("long")[0])  # allocates and warms up
+            library.running = runs.append
+            feed(session, clip("long")[1:] + clip("long"))
+    for stage in range(1, len(runs) + 1):
         with emulated(stage) as emulator:
             library = FakeTensorRT(emulator)
             with lab.opened(emulator, library) as restorer, restorer.session() as other:
                 began = [other.feed(frame) for frame in clip("edges")[:5]]
                 assert not any(began)
-                session, runs = restorer.session(), itertools.count(1)
+                session, count = restorer.session(), itertools.count(1)
                 session.feed(clip("long")[0])  # allocates and warms up
 
-                def cancel_at(_name: str, runs: Any = runs, session: Session = session, stage: int = stage) -> None:
-                    if next(runs) == stage:
+                def cancel_at(_name: str, count: Any = count, session: Session = session, stage: int = stage) -> None:
+                    if next(count) == stage:
                         session.cancel()
 
                 library.running = cancel_at
@@ -134,6 +144,57 @@ def test_a_session_may_be_closed_with_chunks_on_their_way(lab: Lab) -> None:
             session.close()
             assert all(frame.any() for frame in kept[0])  # memory that somebody still looks at stays
             del kept
+
+
+@pytest.mark.parametrize("whole_device", [False, True], ids=["session", "device"])
+def test_what_is_closed_in_another_thread_waits_for_whoever_uses_it(lab: Lab, whole_device: bool) -> None:
+    """While a stream is made, recorded, submitted or waited for: nothing is released under it."""
+    for seed in range(12):
+        with emulated(seed, delay_us=300) as emulator:
+            library = FakeTensorRT(emulator)
+            with lab.opened(emulator, library) as restorer:
+                session, ended = restorer.session(), threading.Event()
+
+                def run(session: Session = session, ended: threading.Event = ended) -> None:
+                    with suppress(Cancelled, MisuseError):
+                        feed(session, clip("long"))
+                    ended.set()
+
+                thread = threading.Thread(target=run)
+                thread.start()
+                time.sleep(0.01 * seed)
+                (restorer if whole_device else session).close()
+                thread.join(30)
+                assert ended.is_set()
+                session.close()
+                del session
+
+
+def test_without_its_lock_two_streams_would_meet_on_the_arena(lab: Lab) -> None:
+    """Else the test of two threads above shows nothing."""
+
+    class Open:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None: ...
+
+    for seed in range(10):
+        with emulated(seed, clean=False) as emulator:
+            library = FakeTensorRT(emulator)
+            device = CudaDevice(lab.engines, library=library, kernels=NO_CACHE, graphs=False)
+            device.lock = Open()  # type: ignore[assignment]
+            with Restorer(device, lab.engines.manifest) as restorer:
+                threads = [
+                    threading.Thread(target=lambda name=name: list(restorer.restore(clip(name))))  # type: ignore[misc]
+                    for name in ("long", "even")
+                ]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+            if any("another stage ran on the arena meanwhile" in problem for problem in library.problems):
+                return
+    raise AssertionError("no stage noticed another one")
 
 
 def test_a_device_closes_the_sessions_that_are_left_open(lab: Lab) -> None:

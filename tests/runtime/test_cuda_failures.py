@@ -149,10 +149,27 @@ def test_a_gpu_that_is_too_small_says_so_before_engines_are_read(lab: Lab) -> No
     with emulated() as emulator:
         library = FakeTensorRT(emulator)
         emulator.limit_bytes(plan.weight_bytes + plan.arena_bytes - 1)
-        with pytest.raises(MachineError, match=r"not enough GPU memory: .* needs .* are free; close other") as caught:
+        with pytest.raises(MachineError, match=r"not enough GPU memory: .* needs .* can be had; close other") as caught:
             _short_run(lab, emulator, library)
         assert library.calls["deserialize_cuda_engine"] == 0
         del caught
+
+
+def test_memory_that_was_released_is_there_for_everybody(lab: Lab) -> None:
+    """The driver's pool would keep it, as cuda-core tells it to: then the next bundle, or program, is refused."""
+    from cuda.bindings import driver
+
+    needed = plan_memory(lab.engines.manifest, 21, 27)
+    with emulated() as emulator:
+        emulator.limit_bytes(needed.arena_bytes + needed.device.nbytes + needed.weight_bytes)
+        for _ in range(2):
+            with lab.opened(emulator) as restorer:
+                opened = driver.cuMemGetInfo()[1]
+                with restorer.session() as session:
+                    assert lab.same("long", through(session, "long"))
+                    assert driver.cuMemGetInfo()[1] < opened
+                assert driver.cuMemGetInfo()[1] == opened
+            assert driver.cuMemGetInfo()[1] == driver.cuMemGetInfo()[2]
 
 
 def test_any_allocation_that_fails_says_what_was_wanted(lab: Lab) -> None:
@@ -167,6 +184,29 @@ def test_any_allocation_that_fails_says_what_was_wanted(lab: Lab) -> None:
     assert all(m.startswith("not enough GPU memory: 48x32, fp32, 4-frame chunks") for m in messages[:2]), messages
     assert [" for 48x32 frames" in m or " for 27x21 frames" in m for m in messages] == [True, True, False]
     assert "of pinned memory for frames could not be had; close other programs" in messages[2]
+
+
+OUT_OF_MEMORY_SAID = "[defaultAllocator.cpp::allocate] Error Code 1: Cuda Runtime (out of memory)"
+"""By TensorRT, which has no other way to tell."""
+
+
+@pytest.mark.parametrize("name", ["deserialize_cuda_engine", "create_execution_context"])
+def test_memory_that_tensorrt_could_not_get_is_no_damaged_bundle(lab: Lab, name: str) -> None:
+    with emulated() as emulator:
+        library = FakeTensorRT(emulator)
+        library.fail[name], library.words = 2, OUT_OF_MEMORY_SAID
+        with pytest.raises(MachineError, match=r"not enough GPU memory: .* can be had; close other programs") as caught:
+            _short_run(lab, emulator, library)
+        assert "out of memory" in str(caught.value.__cause__)
+        del caught
+
+
+def test_memory_that_a_captured_chunk_could_not_get_is_told_with_what_would_fit(lab: Lab) -> None:
+    with emulated(clean=False) as emulator:
+        emulator.fail("cuGraphInstantiateWithParams", 1, OUT_OF_MEMORY)
+        error = _error(lab, emulator, FakeTensorRT(emulator))
+        assert str(error).startswith("not enough GPU memory: 48x32, fp32, 4-frame chunks"), error
+        del error
 
 
 def test_a_stream_that_does_not_fit_says_so_and_leaves_the_others_alone(lab: Lab) -> None:
@@ -253,3 +293,18 @@ def test_a_kernel_that_crashes_in_the_third_chunk_ends_the_stream_with_its_stage
                 feed(session, clip("long")[1:])
             library.problems.clear()
         assert set(emulator.counts().leaks()) <= {"pinned"}
+
+
+def test_a_driver_that_is_too_old_is_named_when_the_gpu_cannot_be_opened(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cuda.bindings import driver
+
+    monkeypatch.setattr(driver, "CUDA_VERSION", 14000)
+    with emulated(clean=False) as emulator:
+        emulator.fail("cuDevicePrimaryCtxRetain", 1, UNKNOWN)
+        error = _error(lab, emulator, FakeTensorRT(emulator))
+        assert "for CUDA 13.0, cuda-bindings is made for 14; update the driver to one for CUDA 14 or newer" in str(
+            error
+        )
+        del error

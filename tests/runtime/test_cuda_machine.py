@@ -171,4 +171,8 @@ def test_inspect_prints_the_bytes_that_a_stream_takes_on_the_gpu(engines: Bundle
     command = [sys.executable, "-m", "swiftvr_trt.export.cli", "inspect", str(engines.path), "--json"]
     said = subprocess.run([*command, "--input-size", "57x33"], capture_output=True, text=True, timeout=120, check=False)
     assert said.returncode == 0, said.stderr
-    assert json.loads(said.stdout)["stream_bytes"] == plan_memory(engines.manifest, 33, 57).device.nbytes
+    told, plan = json.loads(said.stdout), plan_memory(engines.manifest, 33, 57)
+    assert told["stream_bytes"] == plan.device.nbytes
+    assert {b["name"]: b["offset"] for b in told["buffers"]} == plan.device.offsets
+    assert {b["name"]: b["host_offset"] for b in told["buffers"] if b["host_offset"] is not None} == plan.host.offsets
+    assert [b["over"] for b in told["buffers"]] == [spec.over for spec in plan.buffers.values()]

@@ -2,22 +2,25 @@
 
 The names are read from the source: locals and attributes annotated with a TensorRT type, and what is reached through
 `library`, the module. They are looked up in the installed TensorRT-RTX (whose bindings tell arguments in their
-docstrings), in the stand-in of the tests, and in a table of what the documentation of TensorRT 11 lists.
+docstrings), in the stand-in of the tests, in a table of what the documentation of TensorRT 11 lists, and in TensorRT
+11's own bindings (`trt11.py`), as are the names that building engines takes.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from . import fake_trt
+from . import fake_trt, trt11
 
 trt = pytest.importorskip("tensorrt_rtx")
 
@@ -174,9 +177,9 @@ def uses() -> list[Use]:
 USED = uses()
 
 
-def signatures(function: Any) -> Iterator[list[tuple[str, bool]]]:
+def signatures(docstring: str | None) -> Iterator[list[tuple[str, bool]]]:
     """(name, required) of each argument after self, for each overload, as pybind11 writes them into a docstring."""
-    for line in (function.__doc__ or "").splitlines():
+    for line in (docstring or "").splitlines():
         match = re.match(r"(?:\d+\. )?\w+\((.*)\) -> ", line)
         if match and "*args" not in match[1]:
             flat = re.sub(r"\[[^\]]*\]|<[^>]*>", "", match[1])  # commas within types and defaults
@@ -188,6 +191,81 @@ def accepts(signature: list[tuple[str, bool]], positional: int, keywords: tuple[
     given = {name for name, _ in signature[:positional]} | set(keywords)
     names, required = {name for name, _ in signature}, {name for name, needed in signature if needed}
     return positional <= len(signature) and set(keywords) <= names and required <= given
+
+
+def check_arguments(use: Use, docstring: str | None) -> None:
+    assert use.arguments is not None
+    positional, keywords = use.arguments
+    # The base class of a logger is initialised by hand, with the object itself.
+    positional -= use.name.endswith(".__init__")
+    found = list(signatures(docstring))
+    assert found, f"{use.name}: its docstring tells no arguments"
+    assert any(accepts(s, positional, keywords) for s in found), f"{use.name} takes {found}"
+
+
+BUILDING = {
+    "builder": "Builder",
+    "network": "INetworkDefinition",
+    "parser": "OnnxParser",
+    "config": "IBuilderConfig",
+    "profile": "IOptimizationProfile",
+}
+"""Variables of `engines/_compile.py` and what they hold."""
+RTX_ONLY_BUILDING = {
+    "BuilderFlag.REQUIRE_USER_ALLOCATION",
+    "ComputeCapability",
+    "num_compute_capabilities",
+    "set_compute_capability",
+}
+"""To build for a card that is not there, which no job for TensorRT asks for; and what is looked for before its use."""
+
+
+def building_uses() -> list[Use]:
+    """Names of TensorRT that building engines takes."""
+    tree = ast.parse((SOURCE.parent / "engines" / "_compile.py").read_text(encoding="utf-8"))
+    calls = {n.func: n for n in ast.walk(tree) if isinstance(n, ast.Call)}
+    inner = {n.value for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    found = []
+    for node in ast.walk(tree):
+        match = re.fullmatch(r"(\w+)\.([\w.]+)", ast.unparse(node)) if isinstance(node, ast.Attribute) else None
+        owner = {"trt": "module", **BUILDING}.get(match[1]) if match else None
+        if match and owner and node not in inner:
+            call = calls.get(node)
+            arguments = (len(call.args), tuple(k.arg or "**" for k in call.keywords)) if call else None
+            starred = call is not None and any(isinstance(a, ast.Starred) for a in call.args)
+            found.append(Use(owner, match[2], None if starred else arguments, node.lineno))
+    return found
+
+
+@pytest.fixture(scope="module")
+def tensorrt_11(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str | None]:
+    """Name, as `spelled`, -> docstring, in the bindings of TensorRT 11."""
+    if importlib.util.find_spec("tensorrt_bindings") is None or shutil.which("gcc") is None:
+        pytest.skip("needs tensorrt-cu12-bindings and gcc")
+    return trt11.docstrings(map(spelled, [*USED, *building_uses()]), tmp_path_factory.mktemp("trt11"))
+
+
+def spelled(use: Use) -> str:
+    return use.name if use.owner == "module" else f"{use.owner}.{use.name}"
+
+
+def test_tensorrt_11_has_what_runs_engines_with_these_arguments(tensorrt_11: Mapping[str, str | None]) -> None:
+    for use in USED:
+        if use.name.startswith("__") and use.owner == "module":  # of its Python package
+            continue
+        assert (spelled(use) in tensorrt_11) != (use.name in RTX_ONLY.get(use.owner, ())), use
+        if use.arguments is not None and spelled(use) in tensorrt_11:
+            check_arguments(use, tensorrt_11[spelled(use)])
+
+
+def test_tensorrt_11_has_what_builds_engines_with_these_arguments(tensorrt_11: Mapping[str, str | None]) -> None:
+    found = building_uses()
+    assert len(found) > 20
+    there = {use.name for use in found if spelled(use) in tensorrt_11}
+    assert {use.name for use in found if not use.name.startswith("__")} - there == RTX_ONLY_BUILDING
+    for use in found:
+        if use.arguments is not None and spelled(use) in tensorrt_11:
+            check_arguments(use, tensorrt_11[spelled(use)])
 
 
 def test_the_source_was_understood() -> None:
@@ -205,13 +283,7 @@ def test_tensorrt_rtx_has_it_with_these_arguments(use: Use) -> None:
     if use.arguments is None or isinstance(place, property):
         assert use.arguments is None, f"{use.name} is a property and is called"
         return
-    function = place.__init__ if inspect.isclass(place) else place
-    positional, keywords = use.arguments
-    # The base class of a logger is initialised by hand, with the object itself.
-    positional -= use.name.endswith(".__init__")
-    found = list(signatures(function))
-    assert found, f"{use.name}: its docstring tells no arguments"
-    assert any(accepts(s, positional, keywords) for s in found), f"{use.name} takes {found}"
+    check_arguments(use, (place.__init__ if inspect.isclass(place) else place).__doc__)
 
 
 def test_what_is_used_is_documented_for_tensorrt_11_or_looked_for_first() -> None:
@@ -236,7 +308,7 @@ def test_the_stand_in_has_the_same_methods_with_the_same_arguments(owner: str) -
             assert isinstance(ours, property), name
             continue
         arguments = list(inspect.signature(ours).parameters)[1:]
-        assert arguments in [[n for n, _ in s] for s in signatures(theirs)], name
+        assert arguments in [[n for n, _ in s] for s in signatures(theirs.__doc__)], name
     missing = {use.name for use in USED if use.owner == owner} - set(dir(fake))
     assert missing <= {"cuda_graph_strategy", "dynamic_shapes_kernel_specialization_strategy"}  # set in __init__
 
@@ -246,7 +318,7 @@ def test_the_stand_in_has_the_same_methods_with_the_same_arguments(owner: str) -
     [(2, (), True), (1, ("size",), True), (1, (), False), (3, (), False), (2, ("bytes",), False)],
 )
 def test_a_wrong_call_would_be_noticed(positional: int, keywords: tuple[str, ...], fits: bool) -> None:
-    (signature,) = signatures(trt.IExecutionContext.set_device_memory)
+    (signature,) = signatures(trt.IExecutionContext.set_device_memory.__doc__)
     assert accepts(signature, positional, keywords) == fits
 
 
