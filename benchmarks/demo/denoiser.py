@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock, Reae
 
 from .batch import past
-from .layout import COLOUR_LIFT, COLOUR_WEIGHT, LUMA_LIFT, MIX, PAIR
+from .layout import COLOUR_LIFT, COLOUR_WEIGHT, LUMA_LIFT, MIX, PAIR, as_stored
 
 WIDTH = 64
 """Channels and hidden channels of the MemBlocks."""
@@ -141,11 +141,14 @@ class Denoiser(nn.Module):
             branch, first = self.branches[number], PAIR + 1 if number == 0 else 0
             hidden = slice(first, None)
             (a, b, c), (x, y, z) = ([m for m in of if isinstance(m, nn.Conv2d)] for of in (block.conv, branch))
-            for half, kernel in enumerate(self._kernel(x).chunk(2, 1)):
+            left = torch.zeros_like(x.bias)
+            for half, centred in enumerate(self._kernel(x).chunk(2, 1)):
                 at = [half * WIDTH + k for k in seen[number]]
                 a.weight[hidden, half * WIDTH : (half + 1) * WIDTH] = 0
-                a.weight[hidden, at] = _uncentred(kernel)
-            a.bias[hidden] = x.bias
+                kernel, rest = _uncentred(centred)
+                a.weight[hidden, at] = kernel
+                left = left + rest
+            a.bias[hidden] = x.bias + left
             b.weight[hidden, :first] = 0
             b.weight[hidden, hidden], b.bias[hidden] = y.weight, y.bias
             scale = _CORRECTION if number == 2 else 1.0
@@ -173,12 +176,15 @@ def _means() -> Tensor:
     return torch.tensor(2 * ([_LUMA_MEAN] * 4 + [0.0] * 2))
 
 
-def _uncentred(kernel: Tensor) -> Tensor:
-    """A kernel [out, 13 or more, 3, 3] for centred signals and a one -> that for lifted ones and a one.
+def _uncentred(kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """A kernel [out, 13 or more, 3, 3] for centred signals and a one -> that for lifted ones and a one, and a bias.
 
-    What the mean takes away goes to the kernel of the one, which is zero outside of the picture, like the signals.
+    What the mean takes away goes to the kernel of the one, which is zero outside of the picture, like the signals. It
+    is taken from the kernel as it is stored: what rounding changes there is multiplied by the lifts, and is a shade.
+    What is too fine for that number itself is the bias.
     """
     lifts = torch.tensor(2 * ([LUMA_LIFT] * 4 + [COLOUR_LIFT] * 2))
-    kernel = kernel.clone()
-    kernel[:, PAIR] -= torch.einsum("okhw,k->ohw", kernel[:, :PAIR], _means() + lifts)
-    return kernel
+    stored = as_stored(kernel)
+    exact = kernel[:, PAIR] - torch.einsum("okhw,k->ohw", stored[:, :PAIR], _means() + lifts)
+    stored[:, PAIR] = as_stored(exact)
+    return stored, (exact - stored[:, PAIR]).sum((1, 2))

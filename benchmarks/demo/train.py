@@ -46,14 +46,14 @@ from .sample import Batch, Sampler, Shape
 
 M = TypeVar("M", bound=nn.Module)
 
-_STAGES = {"denoiser": (16000, 1e-3), "transformer": (1500, 3e-4)}
-"""Steps and highest rate."""
+_STAGES = {"denoiser": ((16000, 1e-3), (6000, 5e-4)), "transformer": ((1500, 3e-4),)}
+"""Steps and highest rate, of each time that the rate rises and falls."""
 _AVERAGE = 0.998
 _FIRST_CLIPS = 40
 _FIRST_SHAPE = (16, 128)
 _WARMUP = 100
 _COOL = 0.5
-"""The share of a stage's steps over which the rate falls to zero, at the end."""
+"""The share of its steps over which a rate falls to zero, at the end."""
 _NOISE_STEPS = 1500
 """The denoiser's first steps are on noise that no encoder has seen. What an encoder leaves of noise is faint, and a
 network that begins with it learns about colours alone: after 4 800 steps it gained 0.16 dB of luma, and 0.29 dB after
@@ -150,9 +150,13 @@ def _logarithm(x: Tensor, floor: float) -> Tensor:
     return torch.log(x.square().mean((2, 3, 4)) + floor).mean()
 
 
-def rate(step: int, steps: int) -> float:
-    """Warm-up, level, then straight down to zero: a factor."""
-    return min(1.0, (step + 1) / _WARMUP, max(0.0, (steps - step) / (_COOL * steps)))
+def rate(step: int, rounds: Sequence[tuple[int, float]]) -> float:
+    """Warm-up, level, then straight down to zero; rounds: how many steps, and how high, one after the other."""
+    for steps, highest in rounds:
+        if step < steps:
+            return highest * min(1.0, (step + 1) / _WARMUP, (steps - step) / (_COOL * steps))
+        step -= steps
+    return 0.0
 
 
 class Run(Generic[M]):
@@ -225,14 +229,14 @@ class Log:
         print(" ".join(f"{key} {mean[key]:.5g}" for key in _COLUMNS), flush=True)
 
 
-def train(stage: Stage[M], steps: int, highest: float, sampler: Sampler, options: argparse.Namespace) -> M:
-    """The averaged module, after `steps` steps in all."""
+def train(stage: Stage[M], rounds: Sequence[tuple[int, float]], sampler: Sampler, options: argparse.Namespace) -> M:
+    """The averaged module, after all rounds."""
     run = Run(stage, options.work)
     log = Log(options.work / f"{stage.name}.csv", every=50)
     saved = begun = time.monotonic()
     before = run.minutes
-    while run.step < steps:
-        now = highest * rate(run.step, steps)
+    while run.step < sum(steps for steps, _ in rounds):
+        now = rate(run.step, rounds)
         row = run.advance(sampler.batch(run.step, stage.shapes, noise=run.step < stage.noise), now)
         run.minutes = before + (time.monotonic() - begun) / 60
         log.add({"step": run.step, "minutes": run.minutes, "rate": now, **row})
@@ -245,13 +249,26 @@ def train(stage: Stage[M], steps: int, highest: float, sampler: Sampler, options
     return run.average
 
 
+def _round(text: str) -> tuple[int, float]:
+    """`6000:5e-4` -> steps and highest rate."""
+    steps, highest = text.split(":")
+    return int(steps), float(highest)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, required=True, help="what benchmarks.demo.data wrote")
     parser.add_argument("--work", type=Path, required=True, help="states, logs and checkpoint go here")
-    for name, (steps, highest) in _STAGES.items():
-        parser.add_argument(f"--{name}-steps", type=int, default=steps, help="(default %(default)s)")
-        parser.add_argument(f"--{name}-rate", type=float, default=highest, help="highest (default %(default)s)")
+    for name, rounds in _STAGES.items():
+        default = " ".join(f"{steps}:{highest:g}" for steps, highest in rounds)
+        parser.add_argument(
+            f"--{name}",
+            type=_round,
+            nargs="+",
+            default=rounds,
+            metavar="STEPS:RATE",
+            help=f"steps, and the highest rate, which then falls to zero (default {default})",
+        )
     parser.add_argument("--seed", type=int, default=20, help="(default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="(default %(default)s)")
     parser.add_argument("--save-minutes", type=float, default=5, help="(default %(default)s)")
@@ -260,13 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     sampler = Sampler(options.clips, options.seed)
 
-    def trained(stage: Stage[M], steps: int, highest: float) -> M:
-        return train(stage, steps, highest, sampler, options)
-
-    restores = trained(denoiser_stage(options.seed, sampler), options.denoiser_steps, options.denoiser_rate)
-    model = trained(
-        transformer_stage(options.seed, sampler, restores), options.transformer_steps, options.transformer_rate
-    )
+    restores = train(denoiser_stage(options.seed, sampler), options.denoiser, sampler, options)
+    model = train(transformer_stage(options.seed, sampler, restores), options.transformer, sampler, options)
     model.save(options.work / "checkpoint")
 
 

@@ -14,6 +14,7 @@ from benchmarks.demo.init import initialise
 from benchmarks.demo.layout import COLOUR_LIFT, LUMA_LIFT
 from benchmarks.demo.model import Model
 from benchmarks.demo.start_encoder import most_worth_keeping
+from benchmarks.demo.train import rate
 from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock, Reae
 
 from ..mini import NARROW
@@ -137,12 +138,33 @@ def test_patches_are_white_where_they_are_loud(silent: Denoiser, enlarged: Tenso
     assert float(values[loud].min()) > 0.98
 
 
-def test_the_start_enlarges_bicubically_up_to_the_border(started: Model, frames: Tensor) -> None:
+def _enlarged(x: Tensor, sharpen: tuple[float, float, float]) -> Tensor:
+    """Bicubic enlargement of rows [..., W] whose first factor, (-1/8, 5/4, -1/8), is `sharpen` instead."""
+    impulse = torch.eye(9)[4].view(1, 1, 1, 9)
+    bicubic = F.interpolate(impulse, scale_factor=(1, 2), mode="bicubic").flatten()
+    first = torch.tensor(
+        [[-1 / 8, 0, 0], [5 / 4, -1 / 8, 0], [-1 / 8, 5 / 4, -1 / 8], [0, -1 / 8, 5 / 4], [0, 0, -1 / 8]]
+    )
+    second = [torch.linalg.lstsq(first, bicubic[[2 * (4 - k) + p for k in range(-2, 3)]][:, None])[0] for p in (0, 1)]
+    rows = F.pad(x.reshape(-1, 1, x.shape[-1]), (2, 2), mode="replicate")
+    sharp = F.conv1d(rows, torch.tensor(sharpen).view(1, 1, 3))
+    shown = [F.conv1d(sharp, taps.view(1, 1, 3)) for taps in second]
+    return torch.stack(shown, -1).reshape(*x.shape[:-1], -1)
+
+
+def _both(x: Tensor, sharpen: tuple[float, float, float]) -> Tensor:
+    return _enlarged(_enlarged(x, sharpen).mT, sharpen).mT
+
+
+def test_the_start_enlarges_as_sharply_as_was_halved_up_to_the_border(started: Model, frames: Tensor) -> None:
     grey = frames.mean(1, keepdim=True).expand(-1, 3, -1, -1)  # colours are kept at half the size
     small = F.avg_pool2d(grey, 2)
     bicubic = F.interpolate(small, scale_factor=2, mode="bicubic", align_corners=False)
+    torch.testing.assert_close(_both(small, (-1 / 8, 5 / 4, -1 / 8)), bicubic, rtol=0, atol=0.004)
+    sharp = _both(small, (-5 / 32, 21 / 16, -5 / 32))
+    assert float((sharp - grey).square().mean()) < float((bicubic - grey).square().mean())
     shown = _whole(started, F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False))
-    error = (shown - bicubic.view(_CLIPS, _FRAMES, 3, _SIDE, _SIDE)[:, :-LAG]).square()
+    error = (shown - sharp.view(_CLIPS, _FRAMES, 3, _SIDE, _SIDE)[:, :-LAG]).square()
     sides = (error[..., :2], error[..., -2:], error[..., :2, :], error[..., -2:, :])
     assert float(error[..., 8:-8, 8:-8].mean()) < 0.001**2
     assert max(float(side.mean()) for side in sides) < 0.005**2
@@ -159,3 +181,14 @@ def test_directions_are_kept_by_what_frames_lose_in_decibels() -> None:
     lost = [(rows - rows @ v @ v.T).square().view(2, 300, 4, 22).sum(3).mean(1) for v in (kept, principal)]
     ours, theirs = (10 * torch.log10(part + 3.2e-4).mean() for part in lost)
     assert float(ours) < float(theirs) - 0.5
+
+
+def test_the_rate_rises_and_falls_in_every_round() -> None:
+    rounds = ((1000, 1e-3), (400, 5e-4))
+    rates = [rate(step, rounds) for step in range(1401)]
+    assert rates[0] == pytest.approx(1e-5)
+    assert rates[100:500] == [1e-3] * 400
+    assert rates[999] == pytest.approx(2e-6)
+    assert rates[1100:1200] == [5e-4] * 100
+    assert max(rates[1000:]) == 5e-4
+    assert rates[1400] == 0

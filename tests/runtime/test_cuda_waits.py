@@ -97,7 +97,7 @@ def _first_run(lab: Lab, kind: Any, seed: int) -> str | None:
                 restorer.session().feed(clip("long")[0])
             except StageError as error:
                 library.problems.clear()
-                return None if "stage encode failed when it ran first" in str(error) else f"without a name: {error}"
+                return None if "stage encode" in str(error) else f"without its name: {error}"
         return "no error"
 
 
