@@ -220,14 +220,27 @@ def _call(memory: StreamMemory, contexts: Mapping[str, Context], step: Step) -> 
         return lambda stream: context.enqueue(addresses, handle(stream))
     if isinstance(step, Clear):
         cleared = memory.on_device(step.target)
-        return lambda stream: cleared.fill(0, stream=stream)
+        return _named(f"clearing {step.target.buffer}", lambda stream: cleared.fill(0, stream=stream))
     if isinstance(step, Copy):
+        what = f"copying {step.source.buffer} to {step.target.buffer}"
         source, target = memory.on_device(step.source), memory.on_device(step.target)
     elif isinstance(step, Upload):
+        what = f"the upload of {step.view.buffer}"
         source, target = memory.on_host(step.view), memory.on_device(step.view)
     else:
+        what = f"the download of {step.view.buffer}"
         source, target = memory.on_device(step.view), memory.on_host(step.view)
-    return lambda stream: target.copy_from(source, stream=stream)
+    return _named(what, lambda stream: target.copy_from(source, stream=stream))
+
+
+def _named(what: str, call: Call) -> Call:
+    """A call whose failure says what it was."""
+
+    def named(stream: Any) -> None:
+        with naming(f"{what} could not be submitted"):
+            call(stream)
+
+    return named
 
 
 def _captured(lanes: Lanes, calls: Sequence[Call]) -> Call:

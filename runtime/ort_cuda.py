@@ -8,6 +8,7 @@ there to be tried and off by default (docs/decisions.md says why): engines are t
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ MEMORY = "cuda"
 """ONNX Runtime's name for a GPU's memory."""
 MOST_GRAPHS = 256
 """Captured per stage. ONNX Runtime keeps them as long as the session, so streams that come and go must not add up."""
+_NO_MEMORY = re.compile(r"out of memory|failed to allocate memory", re.IGNORECASE)
 UNCAPTURED = -1
 """The number that tells ONNX Runtime to run a call as if nothing were captured."""
 
@@ -73,6 +75,11 @@ class OrtCudaDevice(CudaDevice):
         try:
             session = load(bundle, stage, [(PROVIDER, options)])
         except BundleError as error:
+            if _NO_MEMORY.search(str(error)):
+                raise MachineError(
+                    f"not enough GPU memory for the graphs of {bundle.manifest.recipe.describe()} ({error}); close "
+                    "other programs on it, or take a smaller resolution or fp16"
+                ) from error
             if not graphs:
                 raise
             raise BundleError(f"{error}; it may without --ort-graphs") from error

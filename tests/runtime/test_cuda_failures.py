@@ -119,6 +119,20 @@ def test_every_call_of_tensorrt_failing_in_turn_names_stage_or_file(lab: Lab, rt
             assert not left(library), (name, nth)
 
 
+def test_a_copy_that_fails_names_its_buffer(lab: Lab) -> None:
+    said = []
+    for nth in (1, 2):
+        with emulated() as emulator, lab.opened(emulator) as restorer, restorer.session() as session:
+            assert lab.same("long", through(session, "long"))
+            emulator.fail("cuMemcpyAsync", nth, UNKNOWN)
+            with pytest.raises(StageError) as caught:
+                through(session, "long")
+            said.append(str(caught.value))
+            del caught
+    assert said[0].startswith("the upload of frames_in_0 could not be submitted (")
+    assert said[1].startswith("the download of frames_out_0 could not be submitted (")
+
+
 def test_a_refused_tensor_is_named(lab: Lab) -> None:
     with emulated() as emulator:
         library = FakeTensorRT(emulator)

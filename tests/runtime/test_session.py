@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import itertools
 import threading
@@ -9,14 +10,16 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import onnxruntime
 import pytest
 
-from swiftvr_trt import Cancelled, MachineError, MediaError, MisuseError, Restorer, Session, StageError
+from swiftvr_trt import Bundle, Cancelled, MachineError, MediaError, MisuseError, Restorer, Session, StageError
+from swiftvr_trt.engines.manifest import STAGES
 from swiftvr_trt.export.verify import picture
 from swiftvr_trt.runtime.chunks import next_chunk
-from swiftvr_trt.runtime.device import Device, Recording, Workspace
+from swiftvr_trt.runtime.device import Device, Done, Recording, Workspace
 from swiftvr_trt.runtime.ort import OrtDevice
-from swiftvr_trt.runtime.program import BufferSpec, Phase, Run, Step, View, chunk_program, plan_buffers
+from swiftvr_trt.runtime.program import BufferSpec, Clear, Copy, Phase, Run, Step, View, chunk_program, plan_buffers
 from swiftvr_trt.runtime.session import Frame
 
 from ..conftest import BundleFactory
@@ -51,6 +54,76 @@ def test_every_count_comes_back_in_full_and_in_order(mini_bundle: BundleFactory,
             # Causal: frames of chunks that are complete in both streams are the same to the last bit.
             settled = max(count - clip_len - 4, 0) // clip_len * clip_len
             assert np.array_equal(restored[:settled], whole[:settled])
+
+
+class Direct:
+    """A device, its workspace and its recordings in one. Prepares nothing: every stage is called with new arrays."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._stages = {
+            name: onnxruntime.InferenceSession(str(bundle.stage_path(name)), options, ["CPUExecutionProvider"])
+            for name in STAGES
+        }
+        self._arrays: dict[str, np.ndarray] = {}
+        self._steps: Sequence[Step] = ()
+
+    def workspace(self, buffers: Mapping[str, BufferSpec]) -> Direct:
+        made = copy.copy(self)
+        made._arrays = {name: np.zeros(spec.shape, spec.dtype) for name, spec in buffers.items()}
+        return made
+
+    def host(self, buffer: str) -> np.ndarray:
+        return self._arrays[buffer]
+
+    def record(self, steps: Sequence[Step], *, once: bool = False) -> Direct:  # noqa: ARG002
+        made = copy.copy(self)
+        made._steps = steps
+        return made
+
+    def submit(self) -> Done:
+        for step in self._steps:
+            if isinstance(step, Run):
+                stage = self._stages[step.stage]
+                given = {spec.name: self._at(v).copy() for spec, v in zip(stage.get_inputs(), step.inputs, strict=True)}
+                for view, result in zip(step.outputs, stage.run(None, given), strict=True):
+                    self._at(view)[:] = result
+            elif isinstance(step, Copy):
+                self._at(step.target)[:] = self._at(step.source).copy()
+            elif isinstance(step, Clear):
+                self._at(step.target)[:] = 0
+        return Done()
+
+    def replay(self) -> None:
+        self.submit()
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def _at(self, view: View) -> np.ndarray:
+        return self._arrays[view.buffer][view.start : view.start + view.count]
+
+
+@pytest.mark.parametrize("clip_len", [4, 8])
+def test_replayed_chunks_are_those_of_a_direct_run_to_the_byte(mini_bundle: BundleFactory, clip_len: int) -> None:
+    """FIRST, MIDDLE and LAST of every length, one stream after another, and across resets."""
+    bundle = mini_bundle(clip_len=clip_len)
+    direct: Device = Direct(bundle)
+    with (
+        Restorer.open(bundle, threads=1) as restorer,
+        restorer.session() as replayed,
+        Session(direct, bundle.manifest) as plain,
+    ):
+        for count in range(1, 3 * clip_len + 7):
+            frames = clip(count, begin=count)
+            ours, theirs = (feed_all(session, frames) + session.flush() for session in (replayed, plain))
+            assert len(ours) == count
+            assert np.array_equal(ours, theirs), count
+            for session in (replayed, plain):
+                feed_all(session, frames[: count // 2])
+                session.reset()
 
 
 def test_frames_of_any_size_and_shape_are_taken(restorer: Restorer) -> None:
