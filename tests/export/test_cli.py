@@ -289,7 +289,7 @@ def test_doctor_describes_the_machine_as_text_and_as_json(cli: Call, tmp_path: P
         (["--resolution", "0x9"], "resolution is 0x9, expected sides from 1"),
         (["--clip-len", "5"], "clip length is 5 frames"),
         (["--clip-len", "many"], "'many' is not a valid integer"),
-        (["--checkpoint", "nowhere"], "nowhere: no safetensors files"),
+        (["--checkpoint", "nowhere"], "nowhere: no such directory"),
         (["--colour"], "No such option"),
         (["-o", "precious"], "precious: exists and is no bundle"),
         (["-o", "file"], "file: a file of this name exists"),
