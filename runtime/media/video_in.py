@@ -255,8 +255,8 @@ class VideoSource:
         """Release the file. A thread that still waits in it keeps it open until it is done."""
         with suppress(ValueError):  # "generator already executing"
             self._run.close()
-            # Frames that decoding threads still work on are waited for here, without the interpreter's lock. PyAV holds it
-            # while it frees the decoder, which under load hung 4 of 42 runs, with a thread that waited for the lock.
+            # Frames that decoding threads still work on are waited for here, without the interpreter's lock. PyAV holds
+            # it while it frees the decoder, which hung 4 of 42 runs under load, with a thread that waited for the lock.
             self._stream.codec_context.flush_buffers()
             self._container.close()
 
