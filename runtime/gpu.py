@@ -66,10 +66,7 @@ class Gpu:
 
     def driver_cuda(self) -> str | None:
         """The CUDA version that the driver offers, e.g. `13.0`; None if it does not say."""
-        from cuda.bindings import driver
-
-        error, number = driver.cuDriverGetVersion()
-        return cuda_words(int(number)) if not int(error) else None
+        return _driver_cuda()
 
     def give_back(self) -> None:
         """Let go of device memory that was released: cuda-core tells the driver's pool to keep it for its next user.
@@ -119,16 +116,22 @@ def first_line(error: BaseException) -> str:
     return lines[0][:_LINE]
 
 
+def _driver_cuda() -> str | None:
+    from cuda.bindings import driver
+
+    error, number = driver.cuDriverGetVersion()
+    return cuda_words(int(number)) if not int(error) else None
+
+
 def _driver_too_old() -> str:
     """What to know when something fails with this driver; empty if it is as new as cuda-bindings wants it."""
     from cuda.bindings import driver
 
-    error, found = driver.cuDriverGetVersion()
-    wanted = str(int(driver.CUDA_VERSION) // 1000)
-    if int(error) or version(cuda_words(int(found))) >= version(wanted):
+    found, wanted = _driver_cuda(), str(int(driver.CUDA_VERSION) // 1000)
+    if found is None or version(found) >= version(wanted):
         return ""
     return (
-        f": the NVIDIA driver is for CUDA {cuda_words(int(found))}, cuda-bindings is made for {wanted}; update the "
+        f": the NVIDIA driver is for CUDA {found}, cuda-bindings is made for {wanted}; update the "
         f"driver to {first_driver(wanted)}, {GET_DRIVER}"
     )
 

@@ -72,7 +72,7 @@ class _WatchedSession(Session):
             yield
         except (Cancelled, MisuseError):
             raise
-        except Exception:
+        except Exception:  # whatever it is: only noted here, and raised again
             self._note("unbegun" if self._stream is None else "broken")  # there is none if it could not be made
             raise
 

@@ -10,7 +10,7 @@ import itertools
 import json
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -172,17 +172,11 @@ def test_what_is_closed_in_another_thread_waits_for_whoever_uses_it(lab: Lab, wh
 
 def test_without_its_lock_two_streams_would_meet_on_the_arena(lab: Lab) -> None:
     """Else the test of two threads above shows nothing."""
-
-    class Open:
-        def __enter__(self) -> None: ...
-
-        def __exit__(self, *_: object) -> None: ...
-
     for seed in range(10):
         with emulated(seed, clean=False) as emulator:
             library = FakeTensorRT(emulator)
             device = CudaDevice(lab.engines, library=library, kernels=NO_CACHE, graphs=False)
-            device.lock = Open()  # type: ignore[assignment]
+            device.lock = nullcontext()  # type: ignore[assignment]
             with Restorer(device, lab.engines.manifest) as restorer:
                 threads = [
                     threading.Thread(target=lambda name=name: list(restorer.restore(clip(name))))  # type: ignore[misc]
