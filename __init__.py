@@ -1,6 +1,6 @@
 """SwiftVR video restoration without PyTorch at run time.
 
-    from swiftvr_trt import Restorer
+    from . import Restorer
 
     with Restorer.open(bundle) as r:
         for restored in r.restore(frames):      # uint8 [h, w, 3] RGB in, uint8 [H, W, 3] RGB out, same count
@@ -12,10 +12,13 @@ Bundles are made by `swiftvr-export`; whole video files are restored by `swiftvr
 from __future__ import annotations
 
 # Absolute, unlike elsewhere: pytest imports this file under the name of the clone's directory.
-from swiftvr_trt.engines.bundle import Bundle
-from swiftvr_trt.engines.geometry import Resolution
-from swiftvr_trt.engines.manifest import Manifest
-from swiftvr_trt.errors import (
+from swiftvr_trt.engines.bundle.files import Bundle
+from swiftvr_trt.engines.bundle.geometry import Resolution
+from swiftvr_trt.engines.bundle.manifest import Manifest
+from swiftvr_trt.runtime.restore.restorer import Restorer
+from swiftvr_trt.runtime.stream.session import Session
+
+from .errors import (
     BundleError,
     Cancelled,
     CheckpointError,
@@ -27,8 +30,6 @@ from swiftvr_trt.errors import (
     StageError,
     SwiftVRError,
 )
-from swiftvr_trt.runtime.restorer import Restorer
-from swiftvr_trt.runtime.session import Session
 
 __version__ = "0.1.0"
 

@@ -10,17 +10,17 @@ from pathlib import Path
 import click
 from torch import nn
 
-from swiftvr_trt.engines.assemble import build_engines, job_for
-from swiftvr_trt.engines.facts import SUFFIX, KernelFacts, StageFacts, read_facts
-from swiftvr_trt.engines.geometry import FRAMES_PER_LATENT
-from swiftvr_trt.engines.kernels import GEMM
-from swiftvr_trt.engines.manifest import Manifest, Recipe, StageSpec
-from swiftvr_trt.engines.targets import Target
-from swiftvr_trt.export.checkpoint import Checkpoint
-from swiftvr_trt.export.dit import without_blocks
-from swiftvr_trt.export.stages import Stage, stages_of
-from swiftvr_trt.export.tracing import open_store, trace_into
-from swiftvr_trt.runtime.plan import MemoryPlan, plan_memory
+from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT
+from swiftvr_trt.engines.bundle.manifest import Manifest, Recipe, StageSpec
+from swiftvr_trt.engines.bundle.targets import Target
+from swiftvr_trt.engines.compile.log import GEMM
+from swiftvr_trt.engines.compile.report import SUFFIX, KernelFacts, StageFacts, read_facts
+from swiftvr_trt.engines.compile.stages import build_engines, job_for
+from swiftvr_trt.export.graph.stages import Stage, stages_of
+from swiftvr_trt.export.graph.tracing import open_store, trace_into
+from swiftvr_trt.export.network.checkpoint import Checkpoint
+from swiftvr_trt.export.network.dit import without_blocks
+from swiftvr_trt.runtime.stream.plan import MemoryPlan, plan_memory
 
 from .independent import Opinion, compile_again, count_with_torch
 from .plain_form import plain_dits, plain_stages

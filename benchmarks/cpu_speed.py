@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from swiftvr_trt.engines.geometry import Resolution
+from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.runtime.media import Item, Picture, Source, SourceInfo, open_sink, open_source
 
 SIDES = ("torch", "bundle")
@@ -78,7 +78,7 @@ def compare(
     """Build the bundle, then measure both sides in turn."""
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch) / "bundle"
-        build = [sys.executable, "-m", "swiftvr_trt.export.cli", "onnx", "--quiet", "--checkpoint", str(checkpoint)]
+        build = [sys.executable, "-m", "swiftvr_trt.cli.export", "onnx", "--quiet", "--checkpoint", str(checkpoint)]
         build += ["--resolution", resolution, "--clip-len", str(clip_len), "-o", str(bundle)]
         subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
         measured: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
@@ -126,8 +126,8 @@ def one(side: str, clip: Path, network: Path, out: Path, resolution: str, clip_l
 def _run_torch(checkpoint: Path, source: Source, sink: Any, size: Resolution, clip_len: int) -> float:
     from collections import deque
 
-    from swiftvr_trt.export.checkpoint import load_checkpoint
-    from swiftvr_trt.export.reference import Reference
+    from swiftvr_trt.export.network.checkpoint import load_checkpoint
+    from swiftvr_trt.export.network.reference import Reference
 
     reference = Reference(load_checkpoint(checkpoint), size, clip_len=clip_len)
     loaded = time.perf_counter()
@@ -147,7 +147,7 @@ def _run_torch(checkpoint: Path, source: Source, sink: Any, size: Resolution, cl
 
 def _run_bundle(bundle: Path, source: Source, sink: Any, _size: Resolution, _clip_len: int) -> float:
     from swiftvr_trt import Restorer
-    from swiftvr_trt.runtime.pipeline import restore_media
+    from swiftvr_trt.runtime.restore.pipeline import restore_media
 
     with Restorer.open(bundle) as restorer, restorer.session() as session:
         loaded = time.perf_counter()

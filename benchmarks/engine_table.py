@@ -22,14 +22,14 @@ from typing import Any
 import click
 import torch
 
-from swiftvr_trt.engines.cache import BundleCache
-from swiftvr_trt.engines.compiler import compiler_version
-from swiftvr_trt.engines.geometry import Resolution
-from swiftvr_trt.engines.manifest import PRECISIONS, Recipe
-from swiftvr_trt.engines.targets import Target, target
+from swiftvr_trt.engines.bundle.cache import BundleCache
+from swiftvr_trt.engines.bundle.geometry import Resolution
+from swiftvr_trt.engines.bundle.manifest import PRECISIONS, Recipe
+from swiftvr_trt.engines.bundle.targets import Target, target
+from swiftvr_trt.engines.compile.parent import compiler_version
 from swiftvr_trt.errors import SwiftVRError
 from swiftvr_trt.export.build import tool_version
-from swiftvr_trt.export.checkpoint import load_checkpoint
+from swiftvr_trt.export.network.checkpoint import load_checkpoint
 
 from . import _forms
 from ._rows import Row, rows

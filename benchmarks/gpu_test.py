@@ -40,8 +40,8 @@ from tests.gpu.process import Ended, run
 
 if TYPE_CHECKING:
     from swiftvr_trt import Restorer
-    from swiftvr_trt.engines.manifest import Recipe
-    from swiftvr_trt.runtime.session import Frame
+    from swiftvr_trt.engines.bundle.manifest import Recipe
+    from swiftvr_trt.runtime.stream.session import Frame
 
 PART_SECONDS, BUILD_SECONDS, MEASURE_SECONDS, SPEED_SECONDS = 480.0, 240.0, 150.0, 660.0
 """Limits: of the tests of a route, of one build, of measuring one bundle, of building and measuring all of `SIZES`."""
@@ -165,8 +165,8 @@ def about_this_machine() -> dict[str, Any]:
     """What the doctor says of it, or why that is not known."""
     try:
         import swiftvr_trt
-        from swiftvr_trt.engines.cache import default_root
-        from swiftvr_trt.engines.doctor import diagnose
+        from swiftvr_trt.cli.doctor import diagnose
+        from swiftvr_trt.engines.bundle.cache import default_root
 
         return {"tool": f"swiftvr-trt {swiftvr_trt.__version__}", "machine": diagnose(default_root()).to_dict()}
     except Exception as error:  # noqa: BLE001 (a broken installation is what the file must tell of)
@@ -200,7 +200,7 @@ def _read(path: Path) -> Any:
 @click.argument("out", type=click.Path(path_type=Path))
 def gpus(out: Path) -> None:
     """Describe all GPUs."""
-    from swiftvr_trt.runtime.gpu import Gpu
+    from swiftvr_trt.runtime.devices.gpu import Gpu
 
     count = len(Gpu(0).core.Device.get_all_devices())
     all_of_them = [
@@ -258,7 +258,7 @@ def measure_all(work: Work, free: int | None) -> Iterator[Figure]:
 
     free: bytes of GPU memory. Whatever fails is a line that says so.
     """
-    from swiftvr_trt.engines.bundle import PARTIAL, read_manifest
+    from swiftvr_trt.engines.bundle.files import PARTIAL, read_manifest
 
     recipes: list[Recipe] = []
     for path in sorted((work.place / "bundles").glob("*")):
@@ -288,8 +288,8 @@ def _not_measured(error: str, output: str = "") -> Figure:
 
 def build_and_measure(recipe: Recipe, work: Work, free: int | None, deadline: float) -> Figure:
     """A bundle that is there only as long as it is measured."""
-    from swiftvr_trt.console import size as in_words
-    from swiftvr_trt.engines.estimate import count_parameters, estimate
+    from swiftvr_trt.engines.compile.estimate import count_parameters, estimate
+    from swiftvr_trt.text import size as in_words
 
     if deadline - time.monotonic() < 60:
         return _not_measured("no time is left: slower parts took it")
@@ -299,7 +299,7 @@ def build_and_measure(recipe: Recipe, work: Work, free: int | None, deadline: fl
     if free is not None and free < needed:
         return _not_measured(f"about {in_words(needed)} of GPU memory are needed, {in_words(free)} are free")
     path, began = work.place / "sizes" / f"{recipe.target}-{recipe.precision}-{recipe.resolution}", time.monotonic()
-    command = [sys.executable, "-m", "swiftvr_trt.export.cli", "build-engine", "-o", str(path)]
+    command = [sys.executable, "-m", "swiftvr_trt.cli.export", "build-engine", "-o", str(path)]
     command += ["--checkpoint", str(checkpoint), "--resolution", str(recipe.resolution), "--target", recipe.target]
     command += ["--precision", recipe.precision, "--clip-len", str(recipe.clip_len)]
     try:
@@ -365,7 +365,7 @@ def speed(path: Path, out: Path, seconds: float) -> None:
 def _device(target: str) -> str:
     if target == "cpu":
         return target
-    from swiftvr_trt.runtime.gpu import Gpu
+    from swiftvr_trt.runtime.devices.gpu import Gpu
 
     return Gpu(0).name
 
@@ -393,7 +393,7 @@ def core_speed(restorer: Restorer, frames: list[Frame], seconds: float) -> Figur
 def file_speed(restorer: Restorer, frames: list[Frame], count: int, place: Path) -> Figure:
     """Frames per second from a file into a file, both coded in software, with what begins and ends a stream."""
     from swiftvr_trt.runtime.media import open_sink, open_source
-    from swiftvr_trt.runtime.pipeline import restore_media
+    from swiftvr_trt.runtime.restore.pipeline import restore_media
     from tests.gpu.clips import write_video
 
     size = restorer.manifest.recipe.resolution

@@ -29,7 +29,7 @@ def main(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     video, picture = out / "restored.mp4", out / "before-after.png"
     # The checkpoint is traced to ONNX and built into a bundle for the CPU by the first run, and found by later ones.
-    _run("runtime", str(SAMPLE), str(video), "--checkpoint", str(DEMO), "--upscale", "2", "--overwrite")
+    _run("run", str(SAMPLE), str(video), "--checkpoint", str(DEMO), "--upscale", "2", "--overwrite")
     draw(SAMPLE, video, picture)
     click.echo(f"\nrestored clip:      {_shown(video)}\nbefore and after:   {_shown(picture)}")
     click.echo("Made by the demonstration model (7.9 MB), which is far from what SwiftVR's published weights do.")
@@ -47,9 +47,9 @@ def draw(before: Path, after: Path, path: Path, index: int = FRAME) -> None:
         container.mux(stream.encode(None))
 
 
-def _run(package: str, *arguments: str) -> None:
-    command = [sys.executable, "-m", f"swiftvr_trt.{package}.cli", *arguments]
-    outcome = subprocess.run(command, check=False)
+def _run(command: str, *arguments: str) -> None:
+    line = [sys.executable, "-m", f"swiftvr_trt.cli.{command}", *arguments]
+    outcome = subprocess.run(line, check=False)
     if outcome.returncode:
         sys.exit(outcome.returncode)  # the tool has said why
 

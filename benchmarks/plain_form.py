@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swiftvr_trt.engines.geometry import Resolution
-from swiftvr_trt.engines.manifest import Recipe, Role
-from swiftvr_trt.export.checkpoint import Checkpoint
-from swiftvr_trt.export.dit import Dit, embed, rope_tables, unpatch
-from swiftvr_trt.export.pixels import frames_in, frames_out
-from swiftvr_trt.export.reae import Decoder, Encoder, State, TGrow
-from swiftvr_trt.export.stages import Stage
-from swiftvr_trt.export.windows import plan_windows
+from swiftvr_trt.engines.bundle.geometry import Resolution
+from swiftvr_trt.engines.bundle.manifest import Recipe, Role
+from swiftvr_trt.export.graph.stages import Stage
+from swiftvr_trt.export.network.checkpoint import Checkpoint
+from swiftvr_trt.export.network.dit import Dit, embed, rope_tables, unpatch
+from swiftvr_trt.export.network.pixels import frames_in, frames_out
+from swiftvr_trt.export.network.reae import Decoder, Encoder, State, TGrow
+from swiftvr_trt.export.network.windows import plan_windows
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Every other precision has float16 as its plain form: there is no plain way to quantise."""

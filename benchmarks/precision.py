@@ -23,18 +23,18 @@ import numpy as np
 import torch
 
 from swiftvr_trt import Restorer
-from swiftvr_trt.engines.cache import BundleCache
-from swiftvr_trt.engines.geometry import Resolution
-from swiftvr_trt.engines.manifest import QUANTISED, Recipe
+from swiftvr_trt.engines.bundle.cache import BundleCache
+from swiftvr_trt.engines.bundle.geometry import Resolution
+from swiftvr_trt.engines.bundle.manifest import QUANTISED, Recipe
 from swiftvr_trt.export.build import build
-from swiftvr_trt.export.checkpoint import Checkpoint, load_checkpoint
-from swiftvr_trt.export.dit_stage import DitStage
-from swiftvr_trt.export.pixels import frames_out
-from swiftvr_trt.export.reference import Reference
-from swiftvr_trt.export.rewrites import ALL
-from swiftvr_trt.export.scales import SAMPLE, Scales
+from swiftvr_trt.export.graph.dit_stage import DitStage
+from swiftvr_trt.export.graph.rewrites import ALL
+from swiftvr_trt.export.graph.scales import SAMPLE, Scales
+from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
+from swiftvr_trt.export.network.pixels import frames_out
+from swiftvr_trt.export.network.reference import Reference
 from swiftvr_trt.runtime.media import Picture, open_source
-from swiftvr_trt.runtime.session import Frame
+from swiftvr_trt.runtime.stream.session import Frame
 
 PRECISIONS = ("fp16", "fp8")
 _WHITE = 255.0

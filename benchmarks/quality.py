@@ -29,11 +29,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from swiftvr_trt.engines.geometry import PIXELS_PER_TOKEN, Resolution
-from swiftvr_trt.export.checkpoint import CONFIG, Checkpoint, load_checkpoint, read_dit_config
-from swiftvr_trt.export.dit import Attention, Dit
-from swiftvr_trt.export.reference import Reference
-from swiftvr_trt.export.windows import plan_windows
+from swiftvr_trt.engines.bundle.geometry import PIXELS_PER_TOKEN, Resolution
+from swiftvr_trt.export.network.checkpoint import CONFIG, Checkpoint, load_checkpoint, read_dit_config
+from swiftvr_trt.export.network.dit import Attention, Dit
+from swiftvr_trt.export.network.reference import Reference
+from swiftvr_trt.export.network.windows import plan_windows
 
 from . import _metrics
 from ._metrics import Clip

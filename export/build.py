@@ -13,18 +13,19 @@ from uuid import uuid4
 
 import torch
 
-from ..engines.assemble import build_engines
-from ..engines.bundle import PARTIAL, Bundle, BundleWriter
-from ..engines.compiler import MODULES, compiler_version
-from ..engines.machine import find_driver, package_cuda
-from ..engines.manifest import Recipe, StageSpec
-from ..engines.targets import Target, check_executable, target
-from ..errors import MissingPackageError, MisuseError
-from .calibrate import FILE, Calibration
-from .checkpoint import Checkpoint, load_checkpoint
-from .precision import precision
-from .stages import Stage, stages_of
-from .tracing import Traced, WeightStore, open_store, trace_all, trace_into
+from swiftvr_trt.engines.bundle.files import PARTIAL, Bundle, BundleWriter
+from swiftvr_trt.engines.bundle.manifest import Recipe, StageSpec
+from swiftvr_trt.engines.bundle.targets import Target, check_executable, target
+from swiftvr_trt.engines.compile.parent import MODULES, compiler_version
+from swiftvr_trt.engines.compile.stages import build_engines
+from swiftvr_trt.errors import MissingPackageError, MisuseError
+from swiftvr_trt.runtime.devices.driver import find_driver, package_cuda
+
+from .graph.calibration import FILE, Calibration
+from .graph.precision import precision
+from .graph.stages import Stage, stages_of
+from .graph.tracing import Traced, WeightStore, open_store, trace_all, trace_into
+from .network.checkpoint import Checkpoint, load_checkpoint
 
 Report = Callable[[str], None]
 

@@ -15,16 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..engines.bundle import Bundle
-from ..engines.manifest import Manifest, Recipe, Role, StageSpec
-from ..errors import MisuseError
-from ..runtime.device import Workspace
-from ..runtime.gpu import gpu_index, require_driver
-from ..runtime.program import BufferSpec, Download, Upload, View, plan_buffers, stage_program
-from ..runtime.restorer import ORT_TARGETS, Restorer, open_device
-from .checkpoint import Checkpoint
-from .reference import Reference
-from .stages import Stage, stages_of
+from swiftvr_trt.engines.bundle.files import Bundle
+from swiftvr_trt.engines.bundle.manifest import Manifest, Recipe, Role, StageSpec
+from swiftvr_trt.errors import MisuseError
+from swiftvr_trt.runtime.devices.gpu import gpu_index, require_driver
+from swiftvr_trt.runtime.restore.restorer import ORT_TARGETS, Restorer, open_device
+from swiftvr_trt.runtime.stream.device import Workspace
+from swiftvr_trt.runtime.stream.program import BufferSpec, Download, Upload, View, plan_buffers, stage_program
+
+from .graph.stages import Stage, stages_of
+from .network.checkpoint import Checkpoint
+from .network.reference import Reference
 
 TOLERANCE = {"levels": 1.0, "latents": 2e-3, "state": 2e-3}
 """Largest difference of float32: latents and states 2e-3, pixels 1/255 (DESIGN.md section 7)."""

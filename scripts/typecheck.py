@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("engines", "errors", "export", "console", "runtime")
+PACKAGES = ("cli", "engines", "errors", "export", "runtime", "text")
 
 
 def main() -> int:

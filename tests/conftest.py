@@ -21,10 +21,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the other workers need the other core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from swiftvr_trt import Bundle
-from swiftvr_trt.engines.cache import BundleCache
-from swiftvr_trt.engines.manifest import Recipe
-
-from .cuda_emulator.process import (  # noqa: F401 - pytest finds its hooks here
+from swiftvr_trt.engines.bundle.cache import BundleCache
+from swiftvr_trt.engines.bundle.manifest import Recipe
+from tests.cuda_emulator.process import (  # noqa: F401 - pytest finds its hooks here
     pytest_configure,
     pytest_runtest_protocol,
     pytest_runtestloop,

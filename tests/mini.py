@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from swiftvr_trt.export.dit import Dit, DitConfig
-from swiftvr_trt.export.reae import Reae, ReaeConfig
+from swiftvr_trt.export.network.dit import Dit, DitConfig
+from swiftvr_trt.export.network.reae import Reae, ReaeConfig
 
 REAE = ReaeConfig(
     latent_channels=12,

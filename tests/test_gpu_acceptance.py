@@ -18,13 +18,13 @@ from click.testing import CliRunner
 
 from benchmarks import gpu_test
 from benchmarks.gpu_test import Part, Report, Work, measure_all, run_part
-from swiftvr_trt.engines.doctor import has_driver
+from swiftvr_trt.cli.doctor import has_driver
+from tests.gpu.conftest import run_build
+from tests.gpu.machine import MOST_GROWTH_PER_CHUNK, growth_per_chunk, need_video, no_encoder
+from tests.gpu.process import run
 
 from .conftest import BundleFactory
 from .gpu import ROUTES
-from .gpu.conftest import run_build
-from .gpu.machine import MOST_GROWTH_PER_CHUNK, growth_per_chunk, need_video, no_encoder
-from .gpu.process import run
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "gpu_test.py"

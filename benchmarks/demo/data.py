@@ -30,7 +30,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from .._metrics import as_clip
+from benchmarks._metrics import as_clip
+
 from . import degrade
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock, Reae
+from swiftvr_trt.export.network.reae import UNSHUFFLE, MemBlock, Reae
 
 from .batch import past
 from .layout import COLOUR_LIFT, COLOUR_WEIGHT, LUMA_LIFT, MIX, PAIR, as_stored

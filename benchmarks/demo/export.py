@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from swiftvr_trt.export.checkpoint import CONFIG, PROMPT, PROMPT_KEY, REAE, TRANSFORMER
-from swiftvr_trt.export.dit import DitConfig
+from swiftvr_trt.export.network.checkpoint import CONFIG, PROMPT, PROMPT_KEY, REAE, TRANSFORMER
+from swiftvr_trt.export.network.dit import DitConfig
 
 
 def write_checkpoint(

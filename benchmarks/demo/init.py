@@ -26,8 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swiftvr_trt.export.dit import Dit
-from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock, Reae, TGrow
+from swiftvr_trt.export.network.dit import Dit
+from swiftvr_trt.export.network.reae import UNSHUFFLE, MemBlock, Reae, TGrow
 
 from . import batch as batched
 from .denoiser import Denoiser, signals

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from swiftvr_trt.export.dit import Dit, DitConfig
-from swiftvr_trt.export.reae import Reae, ReaeConfig
+from swiftvr_trt.export.network.dit import Dit, DitConfig
+from swiftvr_trt.export.network.reae import Reae, ReaeConfig
 
 from .export import write_checkpoint
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from swiftvr_trt.engines.geometry import Resolution
-from swiftvr_trt.export.pixels import frames_in
+from swiftvr_trt.engines.bundle.geometry import Resolution
+from swiftvr_trt.export.network.pixels import frames_in
 
 from . import data, degrade
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock
+from swiftvr_trt.export.network.reae import UNSHUFFLE, MemBlock
 
 from . import batch as batched
 from .denoiser import colour_kernel, luma_kernel

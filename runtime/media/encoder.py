@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
-from ...errors import MediaError
+from swiftvr_trt.errors import MediaError
+
 from .base import Colour, SinkOptions, SourceInfo
 from .colour import output_colour
 from .hardware import nvenc, overheard, reason

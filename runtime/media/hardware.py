@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ...engines.doctor import has_driver
-from ...errors import MisuseError
+from swiftvr_trt.errors import MisuseError
+from swiftvr_trt.runtime.devices.driver import has_driver
 
 if TYPE_CHECKING:
     from av.codec.codec import Codec
@@ -28,7 +28,7 @@ def video_gpu(mode: str, device: str | None, tell: Callable[[str], None]) -> int
 
     mode: one of `MODES`. device: as in `Restorer.open`. tell: gets the line that says that there is no GPU.
     """
-    from ..gpu import gpu_index
+    from swiftvr_trt.runtime.devices.gpu import gpu_index
 
     if mode not in MODES:
         raise MisuseError(f"hwaccel is {mode!r}, expected one of {', '.join(MODES)}")

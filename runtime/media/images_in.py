@@ -9,7 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
-from ...errors import MediaError
+from swiftvr_trt.errors import MediaError
+
 from . import colour
 from .base import DEFAULT_RATE, Colour, Item, Picture, Pixels, SourceInfo, Stamp
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ...errors import MediaError, MisuseError
+from swiftvr_trt.errors import MediaError, MisuseError
+
 from . import colour
 from .base import Colour, Item, Passenger, Picture, Pixels, SinkOptions, SourceInfo, check_pixels
 from .encoder import BEST_QUANTISER

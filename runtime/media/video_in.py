@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ...errors import MediaError
+from swiftvr_trt.errors import MediaError
+
 from . import colour
 from .base import DEFAULT_RATE, CopiedStream, Item, Passenger, Picture, SourceInfo, Stamp
 from .hardware import nvdec, overheard, reason

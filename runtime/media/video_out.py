@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from ...errors import MediaError
+from swiftvr_trt.errors import MediaError
+
 from .base import Item, Passenger, Picture, SinkOptions, SourceInfo, check_pixels
 from .colour import from_rgb
 from .copies import Copies

@@ -15,9 +15,8 @@ from benchmarks.demo.layout import COLOUR_LIFT, LUMA_LIFT
 from benchmarks.demo.model import Model
 from benchmarks.demo.start_encoder import most_worth_keeping
 from benchmarks.demo.train import rate
-from swiftvr_trt.export.reae import UNSHUFFLE, MemBlock, Reae
-
-from ..mini import NARROW
+from swiftvr_trt.export.network.reae import UNSHUFFLE, MemBlock, Reae
+from tests.mini import NARROW
 
 _CLIPS, _FRAMES, _SIDE = 4, 8, 64
 

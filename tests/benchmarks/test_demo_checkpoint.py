@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from benchmarks._metrics import as_clip, psnr
 from benchmarks.demo.degrade import Damage, apply
 from benchmarks.make_demo import DEMO
-from swiftvr_trt.engines.geometry import Resolution
-from swiftvr_trt.export.checkpoint import load_checkpoint
-from swiftvr_trt.export.reference import Reference
+from swiftvr_trt.engines.bundle.geometry import Resolution
+from swiftvr_trt.export.network.checkpoint import load_checkpoint
+from swiftvr_trt.export.network.reference import Reference
 
 CLIP = Path(__file__).resolve().parents[3] / "shared" / "media" / "bigbuckbunny_720p.mp4"
 _FRAMES, _SIDE = 13, 256

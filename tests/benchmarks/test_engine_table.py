@@ -14,16 +14,15 @@ from benchmarks._forms import Form, compile_stages
 from benchmarks._rows import Row, fp8_share, kernels_per_block, not_in_fp8, rows
 from benchmarks.independent import Opinion, count_with_torch, read
 from benchmarks.plain_form import PlainDecode, PlainDit
-from swiftvr_trt.engines.facts import KernelFacts, StageFacts
-from swiftvr_trt.engines.geometry import Resolution
-from swiftvr_trt.engines.kernels import ATTENTION
-from swiftvr_trt.engines.manifest import Recipe
-from swiftvr_trt.engines.targets import target
-from swiftvr_trt.export.checkpoint import load_checkpoint
-from swiftvr_trt.export.stages import stages_of
-
-from ..engines.fakes import RECIPE, fake_stages
-from ..mini import DIT, REAE
+from swiftvr_trt.engines.bundle.geometry import Resolution
+from swiftvr_trt.engines.bundle.manifest import Recipe
+from swiftvr_trt.engines.bundle.targets import target
+from swiftvr_trt.engines.compile.log import ATTENTION
+from swiftvr_trt.engines.compile.report import KernelFacts, StageFacts
+from swiftvr_trt.export.graph.stages import stages_of
+from swiftvr_trt.export.network.checkpoint import load_checkpoint
+from tests.engines.fakes import RECIPE, fake_stages
+from tests.mini import DIT, REAE
 
 SIZE = Resolution(64, 64)
 LATENTS = 2

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from swiftvr_trt import Bundle
-from swiftvr_trt.engines.bundle import BundleWriter
-from swiftvr_trt.engines.manifest import FileSpec, Manifest, Recipe, Role, StageSpec, TensorSpec
+from swiftvr_trt.engines.bundle.files import BundleWriter
+from swiftvr_trt.engines.bundle.manifest import FileSpec, Manifest, Recipe, Role, StageSpec, TensorSpec
 
 WHERE = Path("bundle") / "manifest.json"
 RECIPE = Recipe(checkpoint="c0" * 32, width=100, height=60, clip_len=8, precision="fp32", target="cpu")

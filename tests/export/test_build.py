@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from swiftvr_trt.engines.machine import Driver
-from swiftvr_trt.engines.targets import target
+from swiftvr_trt.engines.bundle.targets import target
 from swiftvr_trt.export import build
+from swiftvr_trt.runtime.devices.driver import Driver
 
 
 @pytest.mark.parametrize(

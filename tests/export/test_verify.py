@@ -9,19 +9,18 @@ from pathlib import Path
 import pytest
 
 from swiftvr_trt import Bundle, MachineError, MisuseError, Restorer
-from swiftvr_trt.engines.doctor import has_driver
+from swiftvr_trt.cli.doctor import has_driver
 from swiftvr_trt.export import verify as module
-from swiftvr_trt.export.checkpoint import load_checkpoint
+from swiftvr_trt.export.network.checkpoint import load_checkpoint
 from swiftvr_trt.export.verify import Row, choose_device, verify
-from swiftvr_trt.runtime.cuda import CudaDevice
-from swiftvr_trt.runtime.program import BufferSpec, Download, Upload, View
-
-from ..conftest import BundleFactory
-from ..cuda_emulator import emulated
-from ..engines.fakes import RECIPE
-from ..mini import other_weights
-from ..runtime.cuda_lab import NO_CACHE
-from ..runtime.fake_trt import FakeTensorRT, write_engine_bundle
+from swiftvr_trt.runtime.devices.cuda import CudaDevice
+from swiftvr_trt.runtime.stream.program import BufferSpec, Download, Upload, View
+from tests.conftest import BundleFactory
+from tests.cuda_emulator import emulated
+from tests.engines.fakes import RECIPE
+from tests.mini import other_weights
+from tests.runtime.devices.cuda_lab import NO_CACHE
+from tests.runtime.devices.fake_trt import FakeTensorRT, write_engine_bundle
 
 SIZES = [(48, 32), (45, 37)]
 """Slots of buffers are aligned, and are not."""

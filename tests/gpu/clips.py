@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from swiftvr_trt.runtime.session import Frame
+from swiftvr_trt.runtime.stream.session import Frame
 
 
 def moving(count: int, height: int, width: int) -> list[Frame]:

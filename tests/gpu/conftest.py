@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from swiftvr_trt import Bundle, MisuseError
-from swiftvr_trt.engines.doctor import has_driver
-from swiftvr_trt.engines.targets import TARGETS, check_buildable
-from swiftvr_trt.runtime.session import Frame
+from swiftvr_trt.cli.doctor import has_driver
+from swiftvr_trt.engines.bundle.targets import TARGETS, check_buildable
+from swiftvr_trt.runtime.stream.session import Frame
+from tests.conftest import CheckpointFactory
 
-from ..conftest import CheckpointFactory
 from . import ROUTES
 from .process import run
 
@@ -79,7 +79,7 @@ def builder(
     def build(target: str, precision: str) -> Bundle:
         path = place / f"{target}-{precision}"
         if not (path / "manifest.json").exists():
-            command = [sys.executable, "-m", "swiftvr_trt.export.cli", "build-engine", "-o", str(path)]
+            command = [sys.executable, "-m", "swiftvr_trt.cli.export", "build-engine", "-o", str(path)]
             command += ["--checkpoint", str(_checkpoint(request, rehearsal)), "--resolution", SIZE]
             command += ["--clip-len", str(CLIP_LEN), "--target", target, "--precision", precision]
             run_build(command, _BUILD_SECONDS * (10 if rehearsal else 1))  # on a CPU that may be busy
@@ -129,7 +129,7 @@ def _need_cuda_provider() -> None:
 
 def _engine_target() -> str:
     """The target of this GPU whose compiler is here: an RTX card's, or that of whatever GPU this is."""
-    from swiftvr_trt.runtime.gpu import Gpu
+    from swiftvr_trt.runtime.devices.gpu import Gpu
 
     capability = Gpu(0).compute_capability
     if find_spec("tensorrt_rtx") is not None:

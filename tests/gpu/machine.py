@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from swiftvr_trt.engines.cache import default_root
-from swiftvr_trt.engines.doctor import diagnose
+from swiftvr_trt.cli.doctor import diagnose
+from swiftvr_trt.engines.bundle.cache import default_root
 
 MOST_GROWTH_PER_CHUNK = 32 << 10
 """Bytes of GPU memory. Less than the smallest thing that a chunk could lose, a frame that came in (90x160: 43 kB).
@@ -32,7 +32,7 @@ def gpu_bytes_taken(device: str) -> int:
     """Memory of the GPU that is taken, by whomever, against a fixed but unknown zero; 0 for the CPU."""
     if device == "cpu":
         return 0
-    from swiftvr_trt.runtime.gpu import Gpu
+    from swiftvr_trt.runtime.devices.gpu import Gpu
 
     return -(Gpu(0).free_bytes() or 0)
 

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from swiftvr_trt import Cancelled, Restorer, Session
-from swiftvr_trt.export.checkpoint import load_checkpoint
+from swiftvr_trt.export.network.checkpoint import load_checkpoint
 from swiftvr_trt.export.verify import picture, verify
-from swiftvr_trt.runtime.session import Frame
+from swiftvr_trt.runtime.stream.session import Frame
 
 from .conftest import CLIP_LEN, FRAME, Record, Route, psnr
 from .machine import MOST_GROWTH_PER_CHUNK, gpu_bytes_taken, growth_per_chunk
@@ -74,7 +74,7 @@ def test_a_captured_chunk_is_the_chunk_run_directly(route: Route, restorer: Rest
             for _ in range(2):
                 assert np.array_equal(list(capturing.restore(clip())), expected)
         return
-    from swiftvr_trt.runtime.cuda import CudaDevice
+    from swiftvr_trt.runtime.devices.cuda import CudaDevice
 
     captured = list(restorer.restore(clip()))
     with Restorer(CudaDevice(route.bundle, graphs=False), route.bundle.manifest) as direct:

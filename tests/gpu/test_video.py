@@ -8,7 +8,7 @@ import pytest
 
 from swiftvr_trt.export.verify import picture
 from swiftvr_trt.runtime.media import Picture, SinkOptions, open_sink, open_source
-from swiftvr_trt.runtime.session import Frame
+from swiftvr_trt.runtime.stream.session import Frame
 
 from .clips import write_video
 from .conftest import Record, psnr
@@ -66,7 +66,7 @@ def test_video_is_encoded_by_the_gpu(rehearsal: bool, video: Path, tmp_path: Pat
 
 
 def _skip_without_encoder(notes: tuple[str, ...]) -> None:
-    from swiftvr_trt.runtime.gpu import Gpu
+    from swiftvr_trt.runtime.devices.gpu import Gpu
 
     why = no_encoder(notes, Gpu(0).compute_capability)
     if why:

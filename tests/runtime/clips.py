@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swiftvr_trt.runtime.session import Frame
+from swiftvr_trt.runtime.stream.session import Frame
 
 OUT = (32, 48)
 """Height and width of restored frames."""

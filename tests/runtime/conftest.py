@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from swiftvr_trt import Restorer
+from tests.conftest import BundleFactory
+from tests.runtime.devices.cuda_lab import Lab
+from tests.runtime.devices.fake_trt import write_engine_bundle
 
-from ..conftest import BundleFactory
 from .clips import CLIP_LEN, CLIPS, OUT, clip
-from .cuda_lab import Lab
-from .fake_trt import write_engine_bundle
 
 
 @pytest.fixture(scope="module")

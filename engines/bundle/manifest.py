@@ -1,0 +1,291 @@
+"""The manifest of a bundle: what it was asked to be, what made it, and every file and tensor it consists of.
+
+Parsed into frozen dataclasses that reject anything out of the ordinary: names are plain names, shapes are those that
+the resolution and the clip length imply, and the memory that all buffers take is bounded before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+
+from swiftvr_trt.errors import BundleError, MisuseError
+
+from .fields import Fields
+from .geometry import FRAMES_PER_LATENT, Resolution, check_clip_len
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+STAGES = ("encode", "dit", "dit_edge", "decode")
+PRECISIONS = ("fp32", "bf16", "fp16", "fp8", "nvfp4")
+QUANTISED = ("fp8", "nvfp4")
+"""Precisions whose products have scales, found by calibration."""
+DTYPE_BYTES = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+
+MAX_STREAM_BYTES = 1 << 36
+"""More than any stream of this model family needs: a bundle that asks for more is refused."""
+_MAX_STATES = 64
+_MAX_PROFILES = 8
+
+
+class Role(str, Enum):
+    """What a tensor is to the chunk loop."""
+
+    FRAMES = "frames"
+    LATENTS = "latents"
+    STATE_IN = "state_in"
+    STATE_OUT = "state_out"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a stage. A None in `shape` is a side that is free until a stream starts."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    role: Role
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor, free sides counted as 1."""
+        total = DTYPE_BYTES[self.dtype]
+        for side in self.shape:
+            total *= side or 1
+        return total
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage: the file that runs it and its tensors, in the order in which the file has them.
+
+    profile: which of the engine's optimization profiles it uses; two stages may share a file. arena_bytes: activation
+    memory that it needs while it runs, and weight_bytes: what its weights take on the device, both as the compiler
+    said; 0 where the runtime keeps such memory for itself (ONNX Runtime).
+    """
+
+    name: str
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    profile: int = 0
+    arena_bytes: int = 0
+    weight_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    """A file of the bundle: plain name, size in bytes, sha256 in hexadecimal."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a bundle was asked to be. Two bundles of one recipe are interchangeable; the cache is keyed by it.
+
+    checkpoint: sha256 over the checkpoint's files. target: `onnx` (as exported) or a build target, e.g. `cpu`.
+    without: names of the rewrites that were switched off, sorted. calibration: sha256 of what the scales of a quantised
+    precision follow from (`export/scales.py`); None for the others.
+    """
+
+    checkpoint: str
+    width: int
+    height: int
+    clip_len: int
+    precision: str
+    target: str
+    parity: bool = False
+    without: tuple[str, ...] = ()
+    calibration: str | None = None
+
+    @property
+    def resolution(self) -> Resolution:
+        return Resolution(self.width, self.height)
+
+    @property
+    def latents(self) -> int:
+        """Latents of a MIDDLE chunk (n); FIRST and LAST show the transformer one more."""
+        return self.clip_len // FRAMES_PER_LATENT
+
+    def describe(self) -> str:
+        parts = [str(self.resolution), self.precision, f"{self.clip_len}-frame chunks", f"target {self.target}"]
+        parts += ["parity"] if self.parity else []
+        return ", ".join(parts + [f"without {name}" for name in self.without])
+
+    def command(self, checkpoint: str = "DIR") -> str:
+        """The command line that builds such a bundle."""
+        verb = "onnx" if self.target == "onnx" else f"build-engine --target {self.target}"
+        extra = " --parity" if self.parity else ""
+        extra += "".join(f" --no-rewrite {name}" for name in self.without)
+        return (
+            f"swiftvr-export {verb} --checkpoint {checkpoint} --resolution {self.resolution} "
+            f"--precision {self.precision} --clip-len {self.clip_len}{extra}"
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that a bundle says about itself.
+
+    Of engines, as far as it was known where they were compiled, and else None: compute_capability of the GPU that they
+    are for; cuda: the CUDA version that the compiler's package is for, e.g. `12`; driver_cuda: the one that the driver
+    offered there, e.g. `13.0`. Bundles from before the latter two were recorded lack them.
+    """
+
+    recipe: Recipe
+    tool: str
+    compiler: str
+    compiler_version: str
+    compute_capability: str | None
+    stages: tuple[StageSpec, ...]
+    files: tuple[FileSpec, ...]
+    cuda: str | None = None
+    driver_cuda: str | None = None
+
+    def stage(self, name: str) -> StageSpec:
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: Path) -> Manifest:
+        """Parse and validate; `BundleError` names the field that is wrong."""
+        try:
+            raw = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{where}: not valid JSON ({error}); rebuild the bundle") from error
+        fields = Fields(raw, where)
+        version = fields.integer("format", 1, 1 << 16)
+        if version != FORMAT:
+            raise BundleError(
+                f"{where}: bundle format {version}, this version reads format {FORMAT}; rebuild the bundle"
+            )
+        manifest = cls(
+            recipe=_parse_recipe(fields.child("recipe")),
+            tool=fields.text("tool"),
+            compiler=fields.text("compiler"),
+            compiler_version=fields.text("compiler_version"),
+            compute_capability=fields.optional_text("compute_capability"),
+            stages=tuple(_parse_stage(stage) for stage in fields.children("stages", len(STAGES))),
+            files=tuple(_parse_file(entry) for entry in fields.children("files", 64)),
+            cuda=fields.optional_version("cuda"),
+            driver_cuda=fields.optional_version("driver_cuda"),
+        )
+        _check_consistency(manifest, where)
+        return manifest
+
+
+def _parse_recipe(fields: Fields) -> Recipe:
+    recipe = Recipe(
+        checkpoint=fields.digest("checkpoint"),
+        width=fields.integer("width", 1, 1 << 16),
+        height=fields.integer("height", 1, 1 << 16),
+        clip_len=fields.integer("clip_len", 1, 1 << 16),
+        precision=fields.choice("precision", PRECISIONS),
+        target=fields.name("target"),
+        parity=fields.flag("parity"),
+        without=fields.names("without", 32),
+        calibration=fields.optional_digest("calibration"),
+    )
+    try:
+        check_clip_len(recipe.clip_len)
+        _ = recipe.resolution
+    except MisuseError as error:
+        raise BundleError(f"{fields.where}: {error}") from error
+    return recipe
+
+
+def _parse_stage(fields: Fields) -> StageSpec:
+    limit = _MAX_STATES + 1
+    return StageSpec(
+        name=fields.choice("name", STAGES),
+        file=fields.name("file"),
+        inputs=tuple(_parse_tensor(tensor) for tensor in fields.children("inputs", limit)),
+        outputs=tuple(_parse_tensor(tensor) for tensor in fields.children("outputs", limit)),
+        profile=fields.integer("profile", 0, _MAX_PROFILES - 1),
+        arena_bytes=fields.integer("arena_bytes", 0, MAX_STREAM_BYTES),
+        weight_bytes=fields.integer("weight_bytes", 0, MAX_STREAM_BYTES),
+    )
+
+
+def _parse_tensor(fields: Fields) -> TensorSpec:
+    return TensorSpec(
+        name=fields.name("name"),
+        dtype=fields.choice("dtype", tuple(DTYPE_BYTES)),
+        shape=fields.shape("shape"),
+        role=Role(fields.choice("role", tuple(role.value for role in Role))),
+    )
+
+
+def _parse_file(fields: Fields) -> FileSpec:
+    return FileSpec(fields.name("name"), fields.integer("size", 0, 1 << 40), fields.digest("sha256"))
+
+
+def _check_consistency(manifest: Manifest, where: Path) -> None:
+    """Every stage there once, every file named, every tensor of the shape that the recipe implies."""
+    if sorted(stage.name for stage in manifest.stages) != sorted(STAGES):
+        raise BundleError(f"{where}: expected the stages {', '.join(STAGES)}, each once")
+    names = [entry.name for entry in manifest.files]
+    if len(set(names)) != len(names) or MANIFEST in names:
+        raise BundleError(f"{where}: a file is listed twice, or the manifest lists itself")
+    total = 0
+    for stage in manifest.stages:
+        if stage.file not in names:
+            raise BundleError(f"{where}: stage {stage.name} names {stage.file}, which is not among the bundle's files")
+        for ours, theirs in zip(_expected(manifest.recipe, stage), (*stage.inputs, *stage.outputs), strict=True):
+            if not _matches(ours, theirs):
+                raise BundleError(
+                    f"{where}: stage {stage.name}, tensor {theirs.name} is {theirs.role.value} {list(theirs.shape)}; "
+                    f"expected {ours[0].value} {list(ours[1])} for {manifest.recipe.describe()}"
+                )
+            # The loop holds the frames of a whole chunk, and as many latents; of a state, two copies.
+            slots = manifest.recipe.latents + 1 if theirs.role is Role.FRAMES else 1
+            total += theirs.nbytes * slots
+        _check_states(stage, where)
+    if total > MAX_STREAM_BYTES:
+        raise BundleError(f"{where}: its buffers would take {total >> 30} GiB; that is no bundle for this machine")
+
+
+_Expected = tuple[Role, tuple[int | None, ...]]
+
+
+def _expected(recipe: Recipe, stage: StageSpec) -> list[_Expected]:
+    """Role and shape of each input and output; -1 stands for any positive size (channels, sides of a state)."""
+    size = recipe.resolution
+    free_frames: _Expected = (Role.FRAMES, (FRAMES_PER_LATENT, None, None, 3))
+    frames: _Expected = (Role.FRAMES, (FRAMES_PER_LATENT, size.height, size.width, 3))
+    counts = {"encode": 1, "decode": 1, "dit": recipe.latents, "dit_edge": recipe.latents + 1}
+    latents: _Expected = (Role.LATENTS, (counts[stage.name], -1, size.latent_height, size.latent_width))
+    before = [(Role.STATE_IN, (1, -1, -1, -1))] * (len(stage.inputs) - 1)
+    after = [(Role.STATE_OUT, (1, -1, -1, -1))] * (len(stage.outputs) - 1)
+    if stage.name == "encode":
+        return [free_frames, *before, latents, *after]
+    if stage.name == "decode":
+        return [latents, *before, frames, *after]
+    return [latents, *before, latents, *after]
+
+
+def _matches(expected: _Expected, tensor: TensorSpec) -> bool:
+    role, shape = expected
+    if role is not tensor.role or len(shape) != len(tensor.shape):
+        return False
+    if (tensor.dtype == "uint8") != (role is Role.FRAMES):
+        return False
+    return all(
+        (theirs is not None and 1 <= theirs <= 1 << 20) if ours == -1 else ours == theirs
+        for ours, theirs in zip(shape, tensor.shape, strict=True)
+    )
+
+
+def _check_states(stage: StageSpec, where: Path) -> None:
+    """What goes out as state k must be able to go in as state k."""
+    ins = [(t.dtype, t.shape) for t in stage.inputs if t.role is Role.STATE_IN]
+    outs = [(t.dtype, t.shape) for t in stage.outputs if t.role is Role.STATE_OUT]
+    if ins != outs or (ins and stage.name.startswith("dit")):
+        raise BundleError(f"{where}: the states that stage {stage.name} takes and gives do not match")

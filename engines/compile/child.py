@@ -1,0 +1,155 @@
+"""The child process of `compiler.py`: one ONNX file becomes one engine file. Run as `python -m` with a job file.
+
+Everything that a compiler can do to a process (crash, take all memory, write to the C++ streams) happens here. What
+the parent needs to know is written into files; standard output carries a line now and then, so that a long build is
+not taken for a dead one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from .memory import peak_memory
+
+_TICK_S = 20.0
+_DEEPEST_PHASE = 2
+"""Phases within phases go deeper and come by the thousand; nobody wants to read them."""
+
+
+def main(job_file: str) -> None:
+    """Carry out the job; the exit code is 0 if there is an engine."""
+    began = time.monotonic()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    phase = ["loading the compiler"]
+    threading.Thread(target=_tick, args=(began, phase), daemon=True).start()
+    job = json.loads(Path(job_file).read_text(encoding="utf-8"))
+    trt = importlib.import_module(job["module"])
+    with Path(job["log"]).open("w", encoding="utf-8", errors="replace") as log:
+        logger = _logger(trt, log)
+        problem = _build(trt, logger, job, phase)
+    result = {"problem": problem, "seconds": time.monotonic() - began, "peak_bytes": peak_memory()}
+    Path(job["result"]).write_text(json.dumps({**result, "version": trt.__version__}), encoding="utf-8")
+
+
+def _end_with_parent() -> None:
+    """Standard input is a pipe that closes when the parent is gone; a build that nobody waits for must not go on."""
+    os.read(sys.stdin.fileno(), 1)  # not through the buffer: its lock would be held at exit
+    os._exit(1)
+
+
+def _tick(began: float, phase: list[str]) -> None:
+    """Tell now and then that it goes on."""
+    while True:
+        time.sleep(_TICK_S)
+        memory = f", {peak / 1e9:.1f} GB of memory" if (peak := peak_memory()) else ""
+        print(f"{phase[0]}, {time.monotonic() - began:.0f} s{memory}", flush=True)
+
+
+def _build(trt: Any, logger: Any, job: dict[str, Any], phase: list[str]) -> str | None:
+    """What went wrong, None if nothing did. The first logger of a process wins, hence one process per build."""
+    phase[:] = ["reading the graph"]
+    builder = trt.Builder(logger)
+    network = builder.create_network(_strongly_typed(trt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(job["onnx"]):
+        return "the parser refused it: " + "; ".join(parser.get_error(k).desc() for k in range(parser.num_errors))
+    config = _config(trt, builder, network, job)
+    config.progress_monitor = _monitor(trt, phase)
+    with Path(job["engine"]).open("wb") as file:
+        built = _serialize(trt, builder, network, config, file)
+    return None if built else "the compiler gave up"
+
+
+def _strongly_typed(trt: Any) -> int:
+    """The flag that makes the graph's own types binding; newer versions know nothing else and may drop the flag."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _config(trt: Any, builder: Any, network: Any, job: dict[str, Any]) -> Any:
+    config = builder.create_builder_config()
+    if job["sm"]:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, job["sm"]), 0)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.max_aux_streams = 0  # more streams need more activation memory, and here one kernel fills the GPU
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job["workspace_bytes"])
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+        # TensorRT-RTX: without it a stage may allocate while it runs, and then a CUDA graph cannot hold it.
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    # The timing cache is never touched: asking for one queries a GPU.
+    names = [network.get_input(k).name for k in range(network.num_inputs)]
+    for shapes in job["profiles"]:
+        profile = builder.create_optimization_profile()
+        for name in names:
+            if name in shapes:
+                profile.set_shape(name, *map(tuple, shapes[name]))
+        config.add_optimization_profile(profile)
+    return config
+
+
+def _serialize(trt: Any, builder: Any, network: Any, config: Any, file: IO[bytes]) -> bool:
+    """Write the engine; straight into the file where the compiler can, which saves a copy in memory."""
+    if hasattr(builder, "build_serialized_network_to_stream"):
+        return bool(builder.build_serialized_network_to_stream(network, config, _writer(trt, file)))
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        return False
+    file.write(engine)
+    return True
+
+
+def _writer(trt: Any, file: IO[bytes]) -> Any:
+    class Writer(trt.IStreamWriter):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IStreamWriter.__init__(self)
+
+        def write(self, data: bytes) -> int:
+            return file.write(data)
+
+    return Writer()
+
+
+def _logger(trt: Any, log: IO[str]) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            log.write(f"[{severity.name[0]}] {message}\n")
+            log.flush()  # the last lines before a crash are the ones that matter
+
+    return Logger()
+
+
+def _monitor(trt: Any, phase: list[str]) -> Any:
+    """Keeps the innermost of the outer phases in `phase`."""
+    depth: dict[str, int] = {}
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:  # noqa: ARG002
+            depth[phase_name] = depth.get(parent_phase or "", 0) + 1
+            if depth[phase_name] <= _DEEPEST_PHASE:
+                phase[:] = [phase_name.lower()]
+
+        def step_complete(self, phase_name: str, step: int) -> bool:  # noqa: ARG002
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            pass
+
+    return Monitor()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

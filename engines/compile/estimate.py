@@ -1,0 +1,136 @@
+"""What a build will take, computed before it starts: memory, disk, time, and the GPU memory of what comes out.
+
+Estimates, not measurements: they are meant to refuse what cannot work and to say what to expect. The factors were
+fitted to builds with TensorRT-RTX 1.7.1 on two CPU cores (docs/engines.md, "Estimates").
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swiftvr_trt.engines.bundle.manifest import Recipe
+from swiftvr_trt.engines.bundle.targets import RTX, target
+from swiftvr_trt.errors import CheckpointError, MachineError, MisuseError, OutputError
+from swiftvr_trt.text import size as in_words
+
+from .memory import available_memory
+
+BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "nvfp4": 0.57}
+_LARGEST_CARD = {True: 96e9, False: 288e9}
+"""GPU memory of the largest card that TensorRT-RTX builds for (RTX PRO 6000), and of the largest of all (B300)."""
+
+_KEPT = 0.82
+"""Of the published parameters, those that are in the engines: rewrites 2 and 4 turn the others into few constants."""
+_BASE_BYTES = 0.8e9
+_MEMORY_PER_WEIGHT_BYTE = 2.5
+_DISK_PER_WEIGHT_BYTE = 2.3
+_SECONDS_PER_GB, _BASE_SECONDS = 12.0, 30.0
+_ARENA_PER_PIXEL = 450
+_STATE_PER_PIXEL = 231
+"""Two copies of the autoencoder's state in 16 bits."""
+_FRAMES_PER_PIXEL = 2 * 3
+_MAX_HEADER = 1 << 27
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes and seconds. gpu_bytes: what the pipeline will need while it runs."""
+
+    weight_bytes: int
+    memory_bytes: int
+    disk_bytes: int
+    gpu_bytes: int
+    seconds: float
+
+    def describe(self) -> str:
+        return (
+            f"estimate: about {max(self.seconds / 60, 1):.0f} min to compile, {in_words(self.memory_bytes)} of memory, "
+            f"{in_words(self.disk_bytes)} of disk; will need {in_words(self.gpu_bytes)} of GPU memory"
+        )
+
+
+def estimate(parameters: int, recipe: Recipe) -> Estimate:
+    """For a checkpoint of so many parameters."""
+    weights = parameters * _KEPT * BYTES_PER_WEIGHT[recipe.precision]
+    size = recipe.resolution
+    pixels = size.padded_width * size.padded_height
+    per_pixel = _ARENA_PER_PIXEL + _STATE_PER_PIXEL + _FRAMES_PER_PIXEL * (recipe.clip_len + 4)
+    return Estimate(
+        weight_bytes=int(weights),
+        memory_bytes=int(_BASE_BYTES + weights * _MEMORY_PER_WEIGHT_BYTE),
+        disk_bytes=int(weights * _DISK_PER_WEIGHT_BYTE + 1e8),
+        gpu_bytes=int(weights + pixels * per_pixel),
+        seconds=_BASE_SECONDS + weights / 1e9 * _SECONDS_PER_GB,
+    )
+
+
+def _free_disk(place: Path) -> int | None:
+    """Free bytes where `place` is or will be."""
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        return shutil.disk_usage(place).free
+    except OSError:
+        return None
+
+
+def check_feasible(
+    expected: Estimate,
+    recipe: Recipe,
+    place: Path,
+    *,
+    available: Callable[[], int | None] = available_memory,
+    free_disk: Callable[[Path], int | None] = _free_disk,
+) -> None:
+    """Raise, in one line, if the build or what it makes cannot fit. `place` is where the bundle will lie."""
+    card = _LARGEST_CARD[target(recipe.target).compiler == RTX]
+    if expected.gpu_bytes > card:
+        raise MisuseError(
+            f"{recipe.resolution} in {recipe.clip_len}-frame chunks would need about {in_words(expected.gpu_bytes)} of "
+            f"GPU memory, the largest card of target {recipe.target} has {in_words(card)}; "
+            "choose a smaller --resolution or --clip-len"
+        )
+    memory = available()
+    if memory is not None and memory < expected.memory_bytes:
+        raise MachineError(
+            f"the build would take about {in_words(expected.memory_bytes)} of memory, {in_words(memory)} are free; "
+            "close other programs, or build on a larger machine: no GPU is needed to build for an RTX target"
+        )
+    disk = free_disk(place)
+    if disk is not None and disk < expected.disk_bytes:
+        raise OutputError(
+            f"{place}: the build would take about {in_words(expected.disk_bytes)} of disk, {in_words(disk)} are free; "
+            "make room, or choose another place with -o or --cache"
+        )
+
+
+def count_parameters(checkpoint: Path) -> int:
+    """Parameters of a checkpoint's networks, from the headers of its files; the prompt's embedding is none of them."""
+    files = [*checkpoint.glob("*.safetensors"), *(checkpoint / "transformer").glob("*.safetensors")]
+    return sum(
+        math.prod(entry["shape"])
+        for file in files
+        if file.name != "prompt_embedding.safetensors"
+        for name, entry in _header(file).items()
+        if name != "__metadata__"
+    )
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """A safetensors file begins with the length of its header, which is JSON."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length)) if length <= _MAX_HEADER else None
+        if not isinstance(header, dict):
+            raise ValueError("its header is none")
+        return header
+    except (OSError, ValueError, struct.error) as error:
+        raise CheckpointError(f"{path}: not a safetensors file ({error}); download the checkpoint again") from error

@@ -1,0 +1,223 @@
+"""What a bundle is made of, as data: for `swiftvr-export inspect`, as tables, as JSON, or as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from swiftvr_trt.engines.bundle.files import Bundle
+from swiftvr_trt.engines.bundle.manifest import Manifest, StageSpec
+from swiftvr_trt.engines.compile.log import GEMM, KINDS
+from swiftvr_trt.engines.compile.report import SUFFIX, EngineFacts, StageFacts, read_facts
+
+from .roofline import Projection, chunk_runs, gpus_for, project
+
+_PRECISION_WORDS = {"Float": "FP32", "Half": "FP16", "BFloat16": "BF16"}
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """One stage: its file, the shapes that go through it, and the bytes of its state."""
+
+    name: str
+    file: str
+    file_bytes: int
+    takes: str
+    gives: str
+    state_bytes: int
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What the compiler made of one stage. Operations and bytes are those of one run of it.
+
+    unattributed_flops: operations of graph nodes that no kernel names; the projection lacks them.
+    """
+
+    stage: str
+    kernels: Mapping[str, int]
+    gemms: Mapping[str, int]
+    fused_attention: int
+    expected_attention: int
+    weight_bytes: int
+    arena_bytes: int
+    flops: Mapping[str, int]
+    unattributed_flops: int
+    kernel_bytes: int
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What the compiler made of a bundle, and what that implies.
+
+    memory: GPU bytes of the whole pipeline with one stream, by owner; their sum is what a card needs, besides what the
+    driver takes. chunk_flops, chunk_bytes: of a MIDDLE chunk.
+    """
+
+    stages: tuple[Compiled, ...]
+    memory: Mapping[str, int]
+    gpu_bytes: int
+    chunk_flops: Mapping[str, int]
+    chunk_bytes: int
+    build_seconds: float
+    build_peak_bytes: int | None
+    projected: tuple[Projection, ...]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """One buffer of a stream. offset: where it begins in the stream's memory on the device, None if on its own.
+
+    host_offset: the same in pinned host memory, None if the host neither writes nor reads it. over: whose place it
+    shares; None if the place is its own.
+    """
+
+    name: str
+    nbytes: int
+    offset: int | None
+    host_offset: int | None
+    over: str | None
+
+
+@dataclass(frozen=True)
+class StreamMemory:
+    """What the chunk loop allocates for one stream of frames: all in all, by what it is for, and buffer by buffer."""
+
+    nbytes: int
+    owners: Mapping[str, int]
+    buffers: tuple[Buffer, ...]
+
+
+@dataclass(frozen=True)
+class BundleReport:
+    """All of it. `stream_bytes` is what the chunk loop allocates for one stream of the size named beside it.
+
+    It is exact for the buffers of the loop; what a runtime needs inside a stage comes on top and is not counted here.
+    engines: None for a bundle of graphs.
+    """
+
+    recipe: Mapping[str, Any]
+    made_by: str
+    compiler: str
+    compute_capability: str | None
+    stages: tuple[StageReport, ...]
+    files: Mapping[str, int]
+    bytes_on_disk: int
+    stream_input: str
+    stream_bytes: int
+    buffers: tuple[Buffer, ...]
+    engines: Engines | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def inspect_bundle(bundle: Bundle, *, stream_input: tuple[int, int], stream: StreamMemory) -> BundleReport:
+    """Describe a bundle whose files were checked. stream_input: size for which `stream` was planned."""
+    report = inspect_manifest(bundle.manifest, stream_input=stream_input, stream=stream)
+    facts = engine_facts(bundle)
+    return replace(report, engines=describe_engines(bundle.manifest, facts, stream)) if facts else report
+
+
+def engine_facts(bundle: Bundle) -> tuple[EngineFacts, ...]:
+    """The compiler's facts that lie beside the engines; none if the bundle holds graphs."""
+    names = sorted(entry.name for entry in bundle.manifest.files if entry.name.endswith(SUFFIX))
+    return tuple(read_facts(bundle.path / name) for name in names)
+
+
+def inspect_manifest(manifest: Manifest, *, stream_input: tuple[int, int], stream: StreamMemory) -> BundleReport:
+    """Describe a manifest alone."""
+    files = {entry.name: entry.size for entry in manifest.files}
+    return BundleReport(
+        recipe=asdict(manifest.recipe),
+        made_by=manifest.tool,
+        compiler=f"{manifest.compiler} {manifest.compiler_version}{_cuda(manifest)}",
+        compute_capability=manifest.compute_capability,
+        stages=tuple(_stage(stage, files[stage.file]) for stage in manifest.stages),
+        files=files,
+        bytes_on_disk=sum(files.values()),
+        stream_input=f"{stream_input[0]}x{stream_input[1]}",
+        stream_bytes=stream.nbytes,
+        buffers=stream.buffers,
+    )
+
+
+def describe_engines(manifest: Manifest, facts: Iterable[EngineFacts], stream: StreamMemory) -> Engines:
+    """Join the facts of all engines with the manifest."""
+    engines = tuple(facts)
+    made = {stage.name: (stage, engine) for engine in engines for stage in engine.stages}
+    ordered = [made[spec.name] for spec in manifest.stages if spec.name in made]
+    memory = _memory(manifest, stream)
+    recipe = manifest.recipe
+    runs = chunk_runs(recipe.latents)
+    stages = [stage for stage, _ in ordered]
+    peaks = [engine.peak_bytes for engine in engines if engine.peak_bytes is not None]
+    return Engines(
+        stages=tuple(_compiled(stage, engine) for stage, engine in ordered),
+        memory=memory,
+        gpu_bytes=sum(memory.values()),
+        chunk_flops=_sum((stage.flops, runs.get(stage.name, 0)) for stage in stages),
+        chunk_bytes=sum(stage.nbytes * runs.get(stage.name, 0) for stage in stages),
+        build_seconds=sum(engine.seconds for engine in engines),
+        build_peak_bytes=max(peaks, default=None),
+        projected=tuple(
+            project(stages, recipe.latents, recipe.clip_len, gpu)
+            for gpu in gpus_for(engines[0].sm if engines else None)
+        ),
+    )
+
+
+def _compiled(stage: StageFacts, engine: EngineFacts) -> Compiled:
+    gemms = [_PRECISION_WORDS.get(k.precision, k.precision) for k in stage.kernels if k.kind == GEMM]
+    kinds = [kernel.kind for kernel in stage.kernels]
+    return Compiled(
+        stage.name,
+        {kind: kinds.count(kind) for kind in KINDS if kind in kinds},
+        {precision: gemms.count(precision) for precision in sorted(set(gemms))},
+        stage.fused,
+        stage.attentions,
+        engine.weight_bytes,
+        stage.arena_bytes,
+        stage.flops,
+        stage.total_flops - sum(kernel.flops for kernel in stage.kernels),
+        stage.nbytes,
+    )
+
+
+def _memory(manifest: Manifest, stream: StreamMemory) -> dict[str, int]:
+    """Weights of each engine once, one arena that all stages take turns in, and the buffers of one stream."""
+    weights: dict[str, int] = {}
+    for stage in manifest.stages:
+        name = f"weights of {stage.file}"
+        weights[name] = max(weights.get(name, 0), stage.weight_bytes)
+    return {**weights, **{owner: nbytes for owner, nbytes in stream.owners.items() if nbytes and owner != "weights"}}
+
+
+def _sum(counts: Iterable[tuple[Mapping[str, int], int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for flops, times in counts:
+        for precision, count in flops.items():
+            total[precision] = total.get(precision, 0) + count * times
+    return {precision: count for precision, count in sorted(total.items()) if count}
+
+
+def _stage(stage: StageSpec, file_bytes: int) -> StageReport:
+    return StageReport(
+        stage.name,
+        stage.file,
+        file_bytes,
+        _shape(stage.inputs[0].dtype, stage.inputs[0].shape),
+        _shape(stage.outputs[0].dtype, stage.outputs[0].shape),
+        sum(spec.nbytes for spec in stage.inputs[1:]),
+    )
+
+
+def _cuda(manifest: Manifest) -> str:
+    """What engines need besides the compiler's version, where it was recorded."""
+    driver = f", driver for CUDA {manifest.driver_cuda}" if manifest.driver_cuda else ""
+    return f" (CUDA {manifest.cuda}{driver})" if manifest.cuda else ""
+
+
+def _shape(dtype: str, shape: tuple[int | None, ...]) -> str:
+    return f"{dtype} [{', '.join('any' if side is None else str(side) for side in shape)}]"

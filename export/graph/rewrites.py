@@ -1,0 +1,237 @@
+"""Exact rewrites: the same function, cheaper. Each is a small pure function of weights, with a proof in
+`docs/rewrites.md` and a float64 test; `stages.py` applies them, `Rewrites` switches each on or off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+
+from swiftvr_trt.errors import MisuseError
+from swiftvr_trt.export.network.reae import Decoder, Encoder, TGrow, TPool
+
+# Row t holds, for tap t of a transposed convolution (kernel 4, stride 2, padding 1), the taps of a 3-tap convolution
+# that reach the same input pixel when they are applied after nearest upsampling by 2.
+_NEAREST_X2 = ((0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0))
+
+
+@dataclass(frozen=True)
+class Rewrites:
+    """Which rewrites to apply; the numbers are those of `docs/rewrites.md`. All by default."""
+
+    modulation: bool = True
+    """3: shifts, scales, gates and the affine parts of norms go into the linears beside them."""
+    prompt: bool = True
+    """4: cross-attention sees each distinct prompt row once, and its values are already projected."""
+    halves: bool = True
+    """5: rotary pairs are the two halves of a head instead of neighbours."""
+    growth: bool = True
+    """6: upsampling, growth and convolution are one transposed convolution."""
+    pooling: bool = True
+    """13: merging frames and the strided convolution behind it are one convolution per frame, added up."""
+    owned: bool = True
+    """8: a window asks only for the tokens whose results it keeps."""
+    order: bool = True
+    """9: tokens are stored in the order in which even layers attend to them."""
+    logits: bool = True
+    """10: cross-attention's logits come straight from the normed input (with `prompt` only)."""
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        return tuple(field.name for field in fields(cls))
+
+    def without(self, names: Iterable[str]) -> Rewrites:
+        """These rewrites less some, by name."""
+        for name in names:
+            if name not in self.names():
+                raise MisuseError(f"there is no rewrite {name!r}, expected one of {', '.join(self.names())}")
+        return replace(self, **dict.fromkeys(names, False))
+
+
+ALL = Rewrites()
+
+
+@dataclass(frozen=True)
+class Affine:
+    """y = W x + b: weight [out, in], bias [out]."""
+
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, linear: nn.Module) -> Affine:
+        if not isinstance(linear, nn.Linear):
+            raise TypeError(f"expected a linear, got {type(linear).__name__}")
+        return cls(linear.weight, linear.bias)
+
+    def after(self, gain: Tensor, shift: Tensor) -> Affine:
+        """This applied to `x * gain + shift` (rewrite 3)."""
+        return Affine(self.weight * gain, self.bias + self.weight @ shift)
+
+    def gated(self, gate: Tensor) -> Affine:
+        """This times `gate` (rewrite 3)."""
+        return Affine(self.weight * gate[:, None], self.bias * gate)
+
+    def rows(self, order: Tensor) -> Affine:
+        """Outputs in another order."""
+        return Affine(self.weight[order], self.bias[order])
+
+    def beside(self, other: Affine) -> Affine:
+        """Both applied to one input, outputs one after the other."""
+        return Affine(torch.cat([self.weight, other.weight]), torch.cat([self.bias, other.bias]))
+
+    def parts(self, rows: int) -> tuple[Affine, Affine]:
+        """The first `rows` outputs, and the others."""
+        return Affine(self.weight[:rows], self.bias[:rows]), Affine(self.weight[rows:], self.bias[rows:])
+
+    def module(self) -> nn.Linear:
+        linear = nn.Linear(self.weight.shape[1], self.weight.shape[0], device="meta")
+        linear.weight = nn.Parameter(self.weight, requires_grad=False)
+        linear.bias = nn.Parameter(self.bias, requires_grad=False)
+        return linear
+
+
+def halves(heads: int, head_dim: int) -> Tensor:
+    """Order of a projection's rows that turns each head's interleaved pairs into two halves (rewrite 5)."""
+    one = torch.cat([torch.arange(0, head_dim, 2), torch.arange(1, head_dim, 2)])
+    return (torch.arange(heads)[:, None] * head_dim + one).flatten()
+
+
+def distinct_rows(prompt: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows of prompt [L, d] and the logarithm of how often each occurs (rewrite 4)."""
+    rows, counts = torch.unique(prompt, dim=0, return_counts=True)
+    return rows, counts.to(prompt.dtype).log()
+
+
+def projected_values(values: Tensor, output: Affine) -> Tensor:
+    """values [heads, u, head_dim] through the output projection: [heads * u, dim], bias left out (rewrite 4)."""
+    heads, _, head_dim = values.shape
+    weight = output.weight.reshape(-1, heads, head_dim)
+    return torch.einsum("hud,ohd->huo", values, weight).flatten(0, 1)
+
+
+def value_differences(values: Tensor, output: Affine) -> Affine:
+    """Softmax weights of all prompt rows but the last -> what cross-attention adds (rewrites 4 and 12).
+
+    The weights p of a head sum to 1, so sum p_i V_i = V_last + sum p_i (V_i - V_last), and the last term needs one
+    row fewer. values: [heads, u, head_dim]; the result takes [heads * (u - 1)].
+    """
+    last = values[:, -1:]
+    bias = projected_values(last, output).sum(0) + output.bias
+    return Affine(projected_values(values[:, :-1] - last, output).T, bias)
+
+
+def prompt_logits(query: Affine, norm: Tensor, keys: Tensor) -> Affine:
+    """x -> logits [heads * u] before the division by q's root mean square (rewrite 10).
+
+    query: the q projection; norm [dim]: the weight of its RMSNorm; keys [heads, u, head_dim].
+    """
+    heads, count, head_dim = keys.shape
+    scaled = (keys * head_dim**-0.5).unsqueeze(2) * norm.view(heads, 1, 1, head_dim)
+    weight = torch.einsum("huzd,hdi->hui", scaled, query.weight.view(heads, head_dim, -1))
+    bias = torch.einsum("huzd,hd->hu", scaled, query.bias.view(heads, head_dim))
+    return Affine(weight.reshape(heads * count, -1), bias.flatten())
+
+
+def grow_kernels(grow: Sequence[Tensor], convolution: Tensor) -> list[Tensor]:
+    """Nearest upsampling x2, TGrow, and a 3x3 convolution as transposed convolutions (rewrite 6).
+
+    grow: TGrow's 1x1 kernels [M, C, 1, 1], one per frame that comes out. convolution: [O, M, 3, 3].
+    Returns for each of these frames the kernel [C, O, 4, 4] of a transposed convolution with stride 2 and padding 1.
+    """
+    spread = convolution.new_tensor(_NEAREST_X2)
+    return [torch.einsum("omyx,mc,ty,ux->cotu", convolution, tap[:, :, 0, 0], spread, spread) for tap in grow]
+
+
+class Grow(nn.Module):
+    """One level's upsampling: x [T, C, h, w] -> [frames * T, O, 2h, 2w].
+
+    Frames are made one by one, each in its own memory; `after` is what happens to each before it is laid beside the
+    others.
+    """
+
+    @torch.no_grad()
+    def __init__(self, grow: TGrow, convolution: nn.Conv2d, after: nn.Sequential | None = None) -> None:
+        super().__init__()
+        self.kernels = _constants(grow_kernels(grow.taps(), convolution.weight))
+        self.after = after or nn.Sequential()
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = [self.frame(one, kernel) for one in x.split(1) for kernel in self.kernels]
+        return torch.cat(frames) if len(frames) > 1 else frames[0]
+
+    def frame(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """x [1, C, h, w] -> one of the frames that it becomes."""
+        y: Tensor = self.after(nn.functional.conv_transpose2d(x, kernel, stride=2, padding=1))
+        return y
+
+
+def fold_growth(decoder: Decoder) -> nn.ModuleList:
+    """The decoder's layers with every {upsample, TGrow, convolution} replaced by one `Grow`.
+
+    The last also takes in the layers behind it: they work on the largest tensors, so one frame at a time.
+    """
+    layers, folded = list(decoder), nn.ModuleList()
+    while layers:
+        layer = layers.pop(0)
+        if isinstance(layer, nn.Upsample):
+            grow, convolution = layers.pop(0), layers.pop(0)
+            if not (isinstance(grow, TGrow) and isinstance(convolution, nn.Conv2d)):
+                raise TypeError("an upsampling is not followed by TGrow and a convolution")
+            last = not any(isinstance(other, TGrow) for other in layers)
+            layer = Grow(grow, convolution, nn.Sequential(*layers) if last else None)
+            layers = [] if last else layers
+        folded.append(layer)
+    return folded
+
+
+class Pool(nn.Module):
+    """One level's merging of frames: x [stride * T, C, h, w] -> [T, O, h / 2, w / 2] (rewrite 13).
+
+    A 1x1 convolution of frames side by side is the sum of one 1x1 convolution per frame, and a 1x1 convolution before
+    a 3x3 one is a 3x3 one. Frames are taken one by one, so that they need not be laid side by side first; `before` is
+    what happens to each frame until then.
+    """
+
+    @torch.no_grad()
+    def __init__(self, pool: TPool, convolution: nn.Conv2d, before: nn.Sequential) -> None:
+        super().__init__()
+        weight, merged = convolution.weight, pool.conv.weight[:, :, 0, 0]
+        kernels = [torch.einsum("omyx,mc->ocyx", weight, part) for part in merged.chunk(pool.stride, dim=1)]
+        self.kernels, self.before = _constants(kernels), before
+
+    def forward(self, x: Tensor) -> Tensor:
+        merged = [self.merge(frames.split(1)) for frames in x.split(len(self.kernels))]
+        return torch.cat(merged) if len(merged) > 1 else merged[0]
+
+    def merge(self, frames: Sequence[Tensor]) -> Tensor:
+        """As many frames [1, C, h, w] as are merged into one."""
+        parts = zip(frames, self.kernels, strict=True)
+        first, *others = (nn.functional.conv2d(self.before(f), kernel, stride=2, padding=1) for f, kernel in parts)
+        return sum(others, start=first)
+
+
+def _constants(tensors: Iterable[Tensor]) -> nn.ParameterList:
+    return nn.ParameterList([nn.Parameter(tensor, requires_grad=False) for tensor in tensors])
+
+
+def fold_pooling(encoder: Encoder) -> nn.ModuleList:
+    """The encoder's layers with every {TPool, strided convolution} replaced by one `Pool`.
+
+    The first also takes in the layers before it: they work on the largest tensors, so one frame at a time.
+    """
+    layers, folded = list(encoder), nn.ModuleList()
+    while layers:
+        layer = layers.pop(0)
+        if isinstance(layer, TPool):
+            convolution = layers.pop(0)
+            if not isinstance(convolution, nn.Conv2d):
+                raise TypeError("TPool is not followed by a convolution")
+            first = not any(isinstance(other, Pool) for other in folded)
+            layer = Pool(layer, convolution, nn.Sequential(*folded) if first else nn.Sequential())
+            folded = nn.ModuleList() if first else folded
+        folded.append(layer)
+    return folded

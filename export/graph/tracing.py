@@ -1,0 +1,231 @@
+"""Trace stages into ONNX: one small graph file per stage, and the weights of all stages once in `weights.bin`.
+
+Graphs are static except for the size of the incoming frame. Weights lie outside the graphs as ONNX external data:
+there is no 2 GB limit, the two transformer stages share theirs, and a tensor that several stages contain is stored
+once. The tensors are written one by one, so a trace needs no second copy of the checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from onnx_ir import DataType, ExternalTensor, Model, SymbolicDim, save
+
+from swiftvr_trt.engines.bundle.geometry import MAX_SIDE
+from swiftvr_trt.engines.bundle.manifest import Role, StageSpec, TensorSpec
+from swiftvr_trt.errors import StageError
+
+from . import nvfp4, quantize
+from .stages import Stage
+
+OPSET = 23
+"""The newest opset that torch exports, ONNX Runtime executes and TensorRT-RTX parses (1.32 and 1.7 when written)."""
+
+WEIGHTS = "weights.bin"
+FORBIDDEN = frozenset({"NonZero", "ScatterND", "ScatterElements", "Scatter", "If", "Loop", "Scan", "Shape"})
+"""Operators that would make a shape depend on data, or that a dense windowed attention has no use for."""
+
+_ALIGNMENT = 256
+_INLINE_BYTES = 1024
+_SIDES = ("height", "width")
+_DTYPES = {
+    DataType.UINT8: "uint8",
+    DataType.FLOAT: "float32",
+    DataType.FLOAT16: "float16",
+    DataType.BFLOAT16: "bfloat16",
+}
+
+
+class WeightStore:
+    """An append-only file of tensors, each content once; hands out ONNX references into it."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self.path = path
+        self._file = file
+        self._offsets: dict[bytes, int] = {}
+
+    def flush(self) -> None:
+        """Whoever reads the file now finds all that was put into it."""
+        self._file.flush()
+
+    def put(self, tensor: Any) -> ExternalTensor:
+        data = tensor.tobytes()
+        key = hashlib.sha256(data).digest()
+        if key not in self._offsets:
+            self._file.write(b"\0" * (-self._file.tell() % _ALIGNMENT))
+            self._offsets[key] = self._file.tell()
+            self._file.write(data)
+        return ExternalTensor(
+            self.path.name,
+            self._offsets[key],
+            len(data),
+            tensor.dtype,
+            shape=tensor.shape,
+            name=tensor.name,
+            base_dir=str(self.path.parent),
+        )
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A stage on disk."""
+
+    spec: StageSpec
+    nodes: int
+
+
+def trace_all(stages: Iterable[Stage], directory: Path) -> Iterator[Traced]:
+    """Trace each stage into `directory` as `<stage>.onnx` beside `weights.bin`; yields as each is done."""
+    with open_store(directory) as store:
+        yield from trace_into(stages, directory, store)
+
+
+@contextmanager
+def open_store(directory: Path) -> Iterator[WeightStore]:
+    """A new `weights.bin` in `directory`, for one trace or for several that share it."""
+    with (directory / WEIGHTS).open("wb") as file:
+        yield WeightStore(directory / WEIGHTS, file)
+
+
+def trace_into(stages: Iterable[Stage], directory: Path, store: WeightStore) -> Iterator[Traced]:
+    """Trace each stage into `directory`, whose weight file is `store`; an earlier graph of its name is replaced."""
+    for stage in stages:
+        model = trace(stage)
+        spec = write(model, stage, directory, store)
+        store.flush()
+        for served in _served(spec, stage.lengths):
+            yield Traced(served, model.graph.num_nodes())
+
+
+def _served(spec: StageSpec, lengths: Mapping[str, int]) -> Iterator[StageSpec]:
+    """The stages that one graph serves: itself, or one for each length that axis 0 of its tensors may have."""
+    if not lengths:
+        yield spec
+    for name, length in lengths.items():
+        inputs, outputs = (
+            tuple(replace(tensor, shape=(length, *tensor.shape[1:])) for tensor in tensors)
+            for tensors in (spec.inputs, spec.outputs)
+        )
+        yield replace(spec, name=name, inputs=inputs, outputs=outputs)
+
+
+def trace(stage: Stage) -> Model:
+    """The stage as an ONNX model in memory, checked to be static and free of masks and scatters."""
+    names = [name for name, _ in stage.inputs]
+    free = {name: {1: _side("height"), 2: _side("width")} for name in stage.free_size}
+    if stage.lengths:
+        free[names[0]] = {
+            0: torch.export.Dim("latents", min=min(stage.lengths.values()), max=max(stage.lengths.values()))
+        }
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(
+            stage.module.eval(),
+            stage.example,
+            dynamic_shapes=_dynamic_shapes([free.get(name) for name in names]),
+        )
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            custom_translation_table={**quantize.TRANSLATIONS, **nvfp4.TRANSLATIONS},
+            opset_version=OPSET,
+            input_names=names,
+            output_names=[name for name, _ in stage.outputs],
+            verbose=False,
+        )
+    if exported is None:
+        raise StageError(f"stage {stage.name}: torch.onnx.export returned nothing")
+    model: Model = exported.model
+    check_graph(model, stage)
+    _tidy(model, ("latents",) if stage.lengths else _SIDES)
+    return model
+
+
+def write(model: Model, stage: Stage, directory: Path, store: WeightStore) -> StageSpec:
+    """Move the weights into `store`, save the graph, and describe it for the manifest."""
+    for value in model.graph.initializers.values():
+        if value.const_value is not None and value.const_value.nbytes >= _INLINE_BYTES:
+            value.const_value = store.put(value.const_value)
+    path = directory / f"{stage.name}.onnx"
+    save(model, os.fspath(path))
+    return StageSpec(
+        stage.name,
+        path.name,
+        tuple(_spec(value, role) for value, (_, role) in zip(model.graph.inputs, stage.inputs, strict=True)),
+        tuple(_spec(value, role) for value, (_, role) in zip(model.graph.outputs, stage.outputs, strict=True)),
+    )
+
+
+def check_graph(model: Model, stage: Stage) -> None:
+    """Raise `StageError` if the graph is not what the compilers need: dense, static, no mask."""
+    allowed = {"Shape"} if stage.lengths else set()  # of the one free length, for the reshapes
+    for node in model.graph:
+        if node.op_type in FORBIDDEN - allowed:
+            raise StageError(f"stage {stage.name}: node {node.name} is a {node.op_type}, which no stage may contain")
+        if node.op_type == "Attention" and len(node.inputs) > 3 and any(node.inputs[3:]):
+            raise StageError(f"stage {stage.name}: {node.name} takes a mask; windows are to be dense")
+        if node.op_type != "Cast" and DataType.UINT8 in {
+            v.dtype for v in (*node.inputs, *node.outputs) if v is not None
+        }:
+            raise StageError(
+                f"stage {stage.name}: {node.name} works on uint8, which only a cast at the boundary may do"
+            )
+    free = set(stage.free_size)
+    if stage.lengths:
+        free |= {name for name, _ in (*stage.inputs, *stage.outputs)}
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.name not in free and any(not isinstance(side, int) for side in value.shape or ()):
+            raise StageError(f"stage {stage.name}: {value.name} has the shape {value.shape}, expected a static one")
+
+
+def _tidy(model: Model, names: tuple[str, ...]) -> None:
+    """Drop what tells of the tracing machine (stack traces, paths) and name the free sides for people."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    values = [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        values += node.outputs
+    free: dict[str, str] = {}
+    for value in values:
+        value.metadata_props.clear()
+        for axis, side in enumerate(value.shape or ()):
+            if value.shape is not None and isinstance(side, SymbolicDim):
+                value.shape[axis] = SymbolicDim(free.setdefault(str(side), names[min(len(free), len(names) - 1)]))
+
+
+def _dynamic_shapes(sides: list[Any]) -> tuple[Any, ...]:
+    """Stages take one tensor and then any number of states; torch wants the latter as one nested tuple."""
+    return (sides[0], tuple(sides[1:])) if len(sides) > 1 else (sides[0],)
+
+
+def _side(name: str) -> Any:
+    return torch.export.Dim(name, min=1, max=MAX_SIDE)
+
+
+def _spec(value: Any, role: Role) -> TensorSpec:
+    shape = tuple(side if isinstance(side, int) else None for side in value.shape)
+    return TensorSpec(value.name, _DTYPES[value.dtype], shape, role)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the tracer's notes about itself (missing torchvision, its own deprecations) from the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,106 @@
+"""The plain torch network run chunk by chunk: what every graph and engine is held against.
+
+It does what the published code does, on whole chunks at once: encode all frames of a chunk, one transformer pass,
+decode all its latents. Slow and large on purpose, and written apart from the stages that are exported, so that the
+two can disagree.
+
+    reference = Reference(load_checkpoint(path), Resolution(1920, 1080), clip_len=24)
+    for restored in reference.restore(frames): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from swiftvr_trt.engines.bundle.geometry import Resolution, check_clip_len
+from swiftvr_trt.runtime.stream.chunks import Chunk, next_chunk
+from swiftvr_trt.runtime.stream.session import Frame
+
+from .checkpoint import Checkpoint
+from .pixels import frames_in, frames_out
+
+
+@dataclass(frozen=True)
+class ChunkTrace:
+    """What one chunk computed: new latents before and after the transformer [b, C, h, w], pixels [F, 3, H32, W32]."""
+
+    chunk: Chunk
+    latents: Tensor
+    restored: Tensor
+    pixels: Tensor
+
+
+class Reference:
+    """One stream at a time; `trace` and `restore` each start a new one."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, resolution: Resolution, *, clip_len: int = 24, parity: bool = False
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.resolution = resolution
+        self.clip_len = check_clip_len(clip_len)
+        self.parity = parity
+
+    def restore(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """uint8 [h, w, 3] frames in, as many uint8 [H, W, 3] frames out."""
+        for turn in self.trace(frames):
+            yield from frames_out(turn.pixels, self.resolution).numpy()
+
+    @torch.no_grad()
+    def trace(self, frames: Iterable[Frame]) -> Iterator[ChunkTrace]:
+        """The same, with everything on the way; pixels are float and hold only the frames that are handed out."""
+        decoder, size = self.checkpoint.reae.decoder, self.resolution
+        state = decoder.initial_state(size.latent_height, size.latent_width)
+        for chunk, seen in self.encode(frames):
+            restored = self.checkpoint.dit(seen, self.checkpoint.prompt)[chunk.context :]
+            out, state = decoder(restored, state)
+            yield ChunkTrace(chunk, seen[chunk.context :], restored, out[chunk.skip : chunk.skip + chunk.emit])
+
+    @torch.no_grad()
+    def encode(self, frames: Iterable[Frame]) -> Iterator[tuple[Chunk, Tensor]]:
+        """Every chunk with the latents that the transformer sees, context and all."""
+        encoder, size = self.checkpoint.reae.encoder, self.resolution
+        state = encoder.initial_state(size.latent_height, size.latent_width)
+        previous = None
+        for chunk, taken in self._chunks(frames):
+            pixels = frames_in(torch.from_numpy(taken), size, parity=self.parity)
+            latents, state = encoder(pixels, state)
+            previous = _with_context(latents, previous, chunk.context)
+            yield chunk, previous
+
+    def _chunks(self, frames: Iterable[Frame]) -> Iterator[tuple[Chunk, Frame]]:
+        """Every chunk with its frames, the repeated ones included: uint8 [4 * latents, h, w, 3]."""
+        source = iter(frames)
+        waiting: list[Frame] = []
+        owed, first, ended, last = 0, True, False, None
+        while True:
+            chunk = next_chunk(
+                self.clip_len, first=first, waiting=len(waiting), owed=owed, ended=ended, parity=self.parity
+            )
+            if chunk is not None:
+                taken, waiting = waiting[: chunk.frames], waiting[chunk.frames :]
+                last = taken[-1] if taken else last
+                assert last is not None, "a chunk is only planned once a frame has arrived"
+                yield chunk, np.stack(taken + [last] * chunk.repeats)
+                owed, first = owed - chunk.emit, False
+            elif ended:
+                return
+            else:
+                frame = next(source, None)
+                ended = frame is None
+                if frame is not None:
+                    waiting.append(frame)
+                    owed += 1
+
+
+def _with_context(latents: Tensor, previous: Tensor | None, context: int) -> Tensor:
+    if context == 0:
+        return latents
+    if previous is None:
+        return torch.cat([latents.new_zeros(context, *latents.shape[1:]), latents])
+    return torch.cat([previous[-context:], latents])

@@ -1,0 +1,147 @@
+"""One NVIDIA GPU through `cuda-core`: chosen, described, asked for memory. Imported nowhere before a GPU is wanted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from swiftvr_trt.errors import MachineError, MissingPackageError, MisuseError, StageError, SwiftVRError
+from swiftvr_trt.text import version
+
+from .driver import GET_DRIVER, cuda_words, first_driver, has_driver
+
+_DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
+_LINE = 300
+
+
+def gpu_index(device: str) -> int:
+    """`cuda` -> 0, `cuda:1` -> 1; `MisuseError` for anything else."""
+    match = _DEVICE.fullmatch(device)
+    if match is None:
+        raise MisuseError(f"device {device!r} is not known, expected cpu, cuda, or cuda:N with the number of a GPU")
+    return int(match[1] or 0)
+
+
+def require_driver() -> None:
+    """`MachineError` in one line if this machine has no NVIDIA driver."""
+    if not has_driver():
+        raise MachineError(
+            "no NVIDIA driver was found, running on a GPU needs one: install it from "
+            "https://www.nvidia.com/drivers, or use --device cpu with a bundle for the CPU"
+        )
+
+
+class Gpu:
+    """A GPU whose context is current in the thread that makes this object; `enter` does it for other threads."""
+
+    def __init__(self, index: int) -> None:
+        """Raises `MissingPackageError` or `MachineError` in one line that says what to install."""
+        self.core = _import_core()
+        self.index = index
+        require_driver()
+        with naming(f"the GPU could not be opened{_driver_too_old()}", MachineError):
+            count = len(self.core.Device.get_all_devices())
+            if index >= count:
+                raise MachineError(
+                    f"GPU {index} was asked for, this machine has {count or 'none'}; "
+                    + (f"choose cuda:0 to cuda:{count - 1}" if count else "use --device cpu")
+                )
+            self.device = self.core.Device(index)
+            self.device.set_current()
+            self.name: str = self.device.name
+            capability = self.device.compute_capability
+        self.compute_capability = f"{capability.major}.{capability.minor}"
+
+    def enter(self) -> None:
+        """Make this GPU current in the calling thread. Cheap; every entry from outside begins with it."""
+        self.core.Device(self.index).set_current()
+
+    def driver_version(self) -> str:
+        """As exact as the machine tells."""
+        try:
+            return ".".join(map(str, self.core.system.get_kernel_mode_driver_version()))
+        except Exception:  # noqa: BLE001 (without the management library the CUDA version of the driver must do)
+            return f"for CUDA {self.driver_cuda()}"
+
+    def driver_cuda(self) -> str | None:
+        """The CUDA version that the driver offers, e.g. `13.0`; None if it does not say."""
+        return _driver_cuda()
+
+    def give_back(self) -> None:
+        """Let go of device memory that was released: cuda-core tells the driver's pool to keep it for its next user.
+
+        Without this neither `free_bytes` nor another process would see it. Only what no stream uses any more goes.
+        """
+        from cuda.bindings import driver
+
+        error, pool = driver.cuDeviceGetMemPool(self.index)
+        if not int(error):
+            driver.cuMemPoolTrimTo(pool, 0)
+
+    def free_bytes(self) -> int | None:
+        """Device memory that could be had now; None if the driver does not say."""
+        from cuda.bindings import driver
+
+        error, free, _total = driver.cuMemGetInfo()
+        return int(free) if not int(error) else None
+
+
+@contextmanager
+def naming(what: str, kind: type[MachineError] = StageError) -> Iterator[None]:
+    """Turn what the driver reports within the block into an error that begins with `what`."""
+    try:
+        yield
+    except SwiftVRError:
+        raise
+    except Exception as error:
+        if not is_cuda_error(error):
+            raise
+        raise kind(f"{what} ({first_line(error)})") from error
+
+
+def is_cuda_error(error: BaseException) -> bool:
+    """True for errors of the driver, and of cuda-core, some of which are plain RuntimeErrors."""
+    return isinstance(error, RuntimeError) or any(cls.__module__.startswith("cuda.") for cls in type(error).__mro__)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """True if this error, or one that it was made from, says that no memory is left."""
+    return "CUDA_ERROR_OUT_OF_MEMORY" in str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a foreign error, short enough to read."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:_LINE]
+
+
+def _driver_cuda() -> str | None:
+    from cuda.bindings import driver
+
+    error, number = driver.cuDriverGetVersion()
+    return cuda_words(int(number)) if not int(error) else None
+
+
+def _driver_too_old() -> str:
+    """What to know when something fails with this driver; empty if it is as new as cuda-bindings wants it."""
+    from cuda.bindings import driver
+
+    found, wanted = _driver_cuda(), str(int(driver.CUDA_VERSION) // 1000)
+    if found is None or version(found) >= version(wanted):
+        return ""
+    return (
+        f": the NVIDIA driver is for CUDA {found}, cuda-bindings is made for {wanted}; update the "
+        f"driver to {first_driver(wanted)}, {GET_DRIVER}"
+    )
+
+
+def _import_core() -> Any:
+    try:
+        import cuda.core
+    except (ImportError, OSError) as error:
+        raise MissingPackageError("cuda-core", "running on a GPU", "cuda") from error
+    import cuda.core.system
+
+    return cuda.core

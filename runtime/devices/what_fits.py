@@ -1,0 +1,122 @@
+"""What would fit: for a GPU whose memory is too small, the same pipeline smaller. Pure functions; estimates.
+
+Each alternative is the manifest as it would be: shapes and activations scaled with the pixels, weights with the bytes
+of a parameter, the frame buffers with the clip. What it needs is then the memory plan of that manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT, Resolution
+from swiftvr_trt.engines.bundle.manifest import Manifest, Recipe, Role, StageSpec, TensorSpec
+from swiftvr_trt.engines.bundle.targets import TARGETS
+from swiftvr_trt.engines.compile.estimate import BYTES_PER_WEIGHT
+from swiftvr_trt.runtime.stream.plan import plan_memory
+from swiftvr_trt.text import size as in_words
+
+_SCALES = tuple(Fraction(*ratio) for ratio in ((5, 6), (3, 4), (2, 3), (1, 2), (1, 3), (1, 4)))
+_CLIPS = (20, 16, 12, 8, 4)
+
+
+def no_memory(manifest: Manifest, height: int, width: int, free: int | None) -> str:
+    """The message for a pipeline that a GPU has no memory for.
+
+    height, width: of the frames that come in. free: bytes for the whole pipeline, those that it
+    holds already included.
+    """
+    needed = plan_memory(manifest, height, width).gpu_bytes
+    there = f"{in_words(free)} can be had" if free is not None else "the GPU has less"
+    return (
+        f"not enough GPU memory: {manifest.recipe.describe()} needs {in_words(needed)} for {width}x{height} frames, "
+        f"{there}; {_remedy(manifest, height, width, free)}"
+    )
+
+
+def _remedy(manifest: Manifest, height: int, width: int, free: int | None) -> str:
+    fitting = what_fits(manifest, height, width, free) if free is not None else ()
+    if not fitting:
+        return "close other programs on the GPU, or use a larger one"
+    return f"close other programs on it, or build a bundle that would fit: {', or '.join(fitting)} (estimated)"
+
+
+def what_fits(manifest: Manifest, height: int, width: int, free: int) -> tuple[str, ...]:
+    """Of each kind of change, resolution, clip length and precision, the mildest that fits into `free` bytes."""
+    found = []
+    for kind in (_smaller_sizes, _shorter_clips, _other_precisions):
+        for option, smaller in kind(manifest):
+            # Frames that come in stay as they are, but no engine takes larger ones than it gives out.
+            size = smaller.recipe.resolution
+            if plan_memory(smaller, min(height, size.height), min(width, size.width)).gpu_bytes <= free:
+                found.append(option)
+                break
+    return tuple(found)
+
+
+def _smaller_sizes(manifest: Manifest) -> Iterator[tuple[str, Manifest]]:
+    recipe = manifest.recipe
+    for scale in _SCALES:
+        size = Resolution(max(round(recipe.width * scale / 2) * 2, 2), max(round(recipe.height * scale / 2) * 2, 2))
+        yield f"--resolution {size}", _resized(manifest, size)
+
+
+def _shorter_clips(manifest: Manifest) -> Iterator[tuple[str, Manifest]]:
+    for clip_len in _CLIPS:
+        if clip_len < manifest.recipe.clip_len:
+            yield f"--clip-len {clip_len}", _reclipped(manifest, clip_len)
+
+
+def _other_precisions(manifest: Manifest) -> Iterator[tuple[str, Manifest]]:
+    """Those that the target takes, the one with most bytes first."""
+    recipe = manifest.recipe
+    targets = [t for t in TARGETS if t.name == recipe.target]
+    smaller = [p for t in targets for p in t.precisions if BYTES_PER_WEIGHT[p] < BYTES_PER_WEIGHT[recipe.precision]]
+    for precision in sorted(smaller, key=lambda p: -BYTES_PER_WEIGHT[p]):
+        ratio = BYTES_PER_WEIGHT[precision] / BYTES_PER_WEIGHT[recipe.precision]
+        stages = tuple(replace(s, weight_bytes=int(s.weight_bytes * ratio)) for s in manifest.stages)
+        yield f"--precision {precision}", replace(manifest, recipe=replace(recipe, precision=precision), stages=stages)
+
+
+def _resized(manifest: Manifest, size: Resolution) -> Manifest:
+    old = manifest.recipe.resolution
+    recipe = replace(manifest.recipe, width=size.width, height=size.height)
+    tall, wide = Fraction(size.padded_height, old.padded_height), Fraction(size.padded_width, old.padded_width)
+
+    def tensor(spec: TensorSpec) -> TensorSpec:
+        if spec.role is Role.FRAMES:
+            shape = spec.shape if None in spec.shape else (spec.shape[0], size.height, size.width, 3)
+        else:  # latents and states: count, channels, height, width
+            count, channels, height, width = (side or 1 for side in spec.shape)
+            shape = (count, channels, max(round(height * tall), 1), max(round(width * wide), 1))
+        return replace(spec, shape=shape)
+
+    def stage(spec: StageSpec) -> StageSpec:
+        inputs, outputs = tuple(map(tensor, spec.inputs)), tuple(map(tensor, spec.outputs))
+        return replace(spec, inputs=inputs, outputs=outputs, arena_bytes=int(spec.arena_bytes * tall * wide))
+
+    return replace(manifest, recipe=recipe, stages=tuple(map(stage, manifest.stages)))
+
+
+def _reclipped(manifest: Manifest, clip_len: int) -> Manifest:
+    """Only the transformer sees a whole clip; encoder and decoder go by one latent at a time."""
+    old, recipe = manifest.recipe, replace(manifest.recipe, clip_len=clip_len)
+    counts = {"dit": recipe.latents, "dit_edge": recipe.latents + 1}
+
+    def stage(spec: StageSpec) -> StageSpec:
+        if spec.name not in counts:
+            return spec
+        count = counts[spec.name]
+        inputs, outputs = (
+            tuple(replace(tensor, shape=(count, *tensor.shape[1:])) for tensor in tensors)
+            for tensors in (spec.inputs, spec.outputs)
+        )
+        arena = spec.arena_bytes * count // _latents(old, spec)
+        return replace(spec, inputs=inputs, outputs=outputs, arena_bytes=arena)
+
+    return replace(manifest, recipe=recipe, stages=tuple(map(stage, manifest.stages)))
+
+
+def _latents(recipe: Recipe, stage: StageSpec) -> int:
+    return recipe.clip_len // FRAMES_PER_LATENT + (stage.name == "dit_edge")

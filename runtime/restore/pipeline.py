@@ -1,0 +1,212 @@
+"""A file through a session: read, restore and write at the same time, with little in between.
+
+Three threads and two short queues. Whatever happens in one of them (a full disk, a damaged file, a failing stage, the
+caller's Ctrl-C) stops all three; the first error is what the caller sees, and the sink removes what it had begun.
+Every wait has a time limit after which it looks whether the run was stopped, so that nothing can hang on a queue.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from swiftvr_trt.errors import Cancelled, StageError, SwiftVRError
+from swiftvr_trt.runtime.media import Item, Picture, Sink, Source
+from swiftvr_trt.runtime.stream.session import Frame, Session
+
+T = TypeVar("T")
+
+_DEPTH = 8
+"""Items in a queue: enough to smooth a hiccup, few enough that memory does not depend on the clip."""
+
+_POLL_S = 0.05
+_NO_PIXELS: Frame = np.empty((0, 0, 3), np.uint8)
+_GRACE_S = 0.4
+"""How long the threads of a stopped run may take to notice it. All such limits together, with those of the sink and of
+the process, must stay below a second: that is what whoever presses Ctrl-C is promised."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is. `total` is an estimate, or None; `elapsed` is in seconds."""
+
+    read: int
+    written: int
+    total: int | None
+    elapsed: float
+
+    @property
+    def rate(self) -> float:
+        """Frames per second so far."""
+        return self.written / self.elapsed if self.elapsed > 0 else 0.0
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds to go, or None while that cannot be told."""
+        if not self.total or not self.written:
+            return None
+        return max(self.total - self.written, 0) / self.rate
+
+
+def restore_media(
+    session: Session, source: Source, sink: Sink, on_progress: Callable[[Progress], None] | None = None
+) -> Progress:
+    """Restore every picture of `source` into `sink` and commit it; passengers keep their place.
+
+    `on_progress` is called a few times a second, in the calling thread. Raises the first error of any part; the sink
+    is then not committed.
+    """
+    run = _Run(session, source, sink)
+    try:
+        run.start()
+        while not run.finished.wait(0.2):
+            if on_progress:
+                on_progress(run.progress())
+    finally:
+        run.stop()
+    if run.error is not None:
+        raise run.error
+    last = run.progress()
+    if on_progress:
+        on_progress(last)
+    return last
+
+
+class _Stopped(Exception):  # noqa: N818 (it ends a thread and reports no error)
+    """This run was stopped by another of its threads."""
+
+
+class _Lane(Generic[T]):
+    """A bounded queue that ends, and whose waits end when the run is stopped."""
+
+    def __init__(self, stopped: threading.Event) -> None:
+        self._queue: queue.Queue[T | None] = queue.Queue(_DEPTH)
+        self._stopped = stopped
+
+    def put(self, item: T | None) -> None:
+        while not self._stopped.is_set():
+            try:
+                return self._queue.put(item, timeout=_POLL_S)
+            except queue.Full:
+                continue
+        raise _Stopped
+
+    def end(self) -> None:
+        self.put(None)
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            try:
+                item = self._queue.get(timeout=_POLL_S)
+            except queue.Empty:
+                if self._stopped.is_set():
+                    raise _Stopped from None
+                continue
+            if self._stopped.is_set():
+                raise _Stopped
+            if item is None:
+                return
+            yield item
+
+
+class _Run:
+    """The three threads of one run and what they share."""
+
+    def __init__(self, session: Session, source: Source, sink: Sink) -> None:
+        self._session, self._source, self._sink = session, source, sink
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._read_lane: _Lane[Item] = _Lane(self._stopped)
+        self._write_lane: _Lane[Item] = _Lane(self._stopped)
+        self._read = self._written = 0
+        self._began = time.monotonic()
+        self._complete = False
+        self.finished = threading.Event()
+        self.error: SwiftVRError | None = None
+        parts = (("reading", self._do_read), ("restoring", self._do_restore), ("writing", self._do_write))
+        self._threads = [
+            threading.Thread(target=self._guard, args=part, name=f"swiftvr-{part[0]}", daemon=True) for part in parts
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End all threads. After a run that came to its end there is nothing to end, and the session stays usable.
+
+        A thread that is stuck in somebody else's code is left behind, as a daemon; it ends at its next look at a lane.
+        """
+        self._stopped.set()
+        if not self._complete:
+            self._session.cancel()
+        deadline = time.monotonic() + _GRACE_S
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0.01))
+
+    def progress(self) -> Progress:
+        return Progress(self._read, self._written, self._source.info.frames, time.monotonic() - self._began)
+
+    def _guard(self, name: str, part: Callable[[], None]) -> None:
+        """Run one part; its error, if it is the first, becomes the run's."""
+        try:
+            part()
+        except (_Stopped, Cancelled):
+            pass
+        except SwiftVRError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 (whatever it is, it must stop the other threads and be told)
+            wrapped = StageError(f"{name} failed: {type(error).__name__}: {error}")
+            wrapped.__cause__ = error
+            self._fail(wrapped)
+
+    def _fail(self, error: SwiftVRError) -> None:
+        with self._lock:
+            if self.error is None:
+                self.error = error
+        self._stopped.set()
+        self._session.cancel()
+        self.finished.set()
+
+    def _do_read(self) -> None:
+        for item in self._source:
+            self._read += isinstance(item, Picture)
+            self._read_lane.put(item)
+        self._read_lane.end()
+
+    def _do_restore(self) -> None:
+        waiting: deque[Item] = deque()
+        for item in self._read_lane:
+            if isinstance(item, Picture):
+                waiting.append(item.with_pixels(_NO_PIXELS))  # only the stamp is still needed
+                self._emit(waiting, self._session.feed(item.pixels))
+            elif waiting:
+                waiting.append(item)
+            else:
+                self._write_lane.put(item)
+        self._emit(waiting, self._session.flush())
+        for item in waiting:
+            self._write_lane.put(item)
+        self._write_lane.end()
+
+    def _emit(self, waiting: deque[Item], restored: list[Frame]) -> None:
+        """Hand out restored frames under the stamps of their originals, and passengers where they stood."""
+        for pixels in restored:
+            while not isinstance(item := waiting.popleft(), Picture):
+                self._write_lane.put(item)
+            self._write_lane.put(item.with_pixels(pixels))
+
+    def _do_write(self) -> None:
+        for item in self._write_lane:
+            self._sink.write(item)
+            self._written += isinstance(item, Picture)
+        self._sink.commit()
+        self._complete = True
+        self.finished.set()

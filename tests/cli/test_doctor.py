@@ -1,0 +1,101 @@
+"""The doctor tells what is there from what is not, and how to get it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from swiftvr_trt.cli import doctor
+from swiftvr_trt.cli.doctor import Purpose, diagnose
+from swiftvr_trt.engines.bundle.targets import TARGETS
+
+EVERYTHING = {name for extra in doctor._PACKAGES.values() for group in extra for name in group[:1]} - {"onnxruntime"}
+
+
+def purposes(monkeypatch: pytest.MonkeyPatch, installed: set[str], *, driver: bool) -> dict[str, Purpose]:
+    monkeypatch.setattr(doctor, "_version", lambda name: "1.0" if name in installed else None)
+    monkeypatch.setattr(doctor, "has_driver", lambda: driver)
+    monkeypatch.setattr(doctor, "_loads", lambda _names: driver)
+    return {purpose.name: purpose for purpose in diagnose(Path()).purposes}
+
+
+def test_an_empty_machine_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = purposes(monkeypatch, set(), driver=False)
+    assert not any(purpose.ready for purpose in found.values())
+    assert found["target cpu"].missing == ("onnxruntime",)
+    assert found["target cpu"].remedy == 'pip install "swiftvr-trt[cpu]"'
+    assert found["export a checkpoint"].remedy == 'pip install "swiftvr-trt[export]"'
+    assert set(found["export a checkpoint"].missing) == {"torch", "onnx", "onnxscript", "safetensors", "filelock"}
+    assert found["target rtx5090"].remedy == 'pip install "swiftvr-trt[rtx,cuda]"'
+    assert "NVIDIA driver (to run)" in found["target rtx5090"].missing
+    assert "NVIDIA driver (to run)" not in found["target cpu"].missing
+
+
+def test_engines_for_cards_are_built_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = purposes(monkeypatch, EVERYTHING, driver=False)
+    assert (found["target rtx5090"].ready, found["target rtx5090"].note) == (False, "to build")
+    assert found["target h100"].note == ""
+    assert purposes(monkeypatch, EVERYTHING - {"torch"}, driver=False)["target rtx5090"].note == ""
+
+
+def test_a_machine_with_everything_lacks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = purposes(monkeypatch, EVERYTHING, driver=True)
+    assert [(purpose.missing, purpose.remedy) for purpose in found.values()] == [((), "")] * len(found)
+    for target in TARGETS:
+        assert found[f"target {target.name}"].ready == target.ready
+        assert found[f"target {target.name}"].note == ("" if target.ready else "not yet")
+
+
+def test_the_onnxruntime_of_the_cpu_is_in_the_way_of_the_one_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = purposes(monkeypatch, EVERYTHING | {"onnxruntime"}, driver=True)
+    assert not found["target cuda"].ready
+    assert found["target cuda"].remedy == 'pip uninstall onnxruntime, then pip install "swiftvr-trt[gpu,cuda]"'
+    assert found["target cpu"].ready
+
+
+def test_a_driver_without_its_video_libraries_is_told_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that was started for computing only."""
+    without = purposes(monkeypatch, EVERYTHING, driver=False)["encode video on the GPU (--hwaccel)"]
+    assert (without.missing, without.remedy) == (("NVIDIA driver (to run)",), "https://www.nvidia.com/drivers")
+    monkeypatch.setattr(doctor, "_loads", lambda _names: False)
+    monkeypatch.setattr(doctor, "has_driver", lambda: True)
+    found = {purpose.name: purpose for purpose in diagnose(Path()).purposes}
+    for name, library in (("encode", doctor._ENCODER), ("decode", doctor._DECODER)):
+        purpose = found[f"{name} video on the GPU (--hwaccel)"]
+        assert purpose.missing == (f"{library.get(platform.system(), library['Linux'])} of the NVIDIA driver",)
+        assert "NVIDIA_DRIVER_CAPABILITIES" in purpose.remedy
+
+
+def test_either_flavour_of_a_compiler_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = EVERYTHING - {"tensorrt-rtx-cu12"} | {"tensorrt-rtx-cu13"}
+    assert purposes(monkeypatch, other, driver=True)["target rtx4090"].missing == ()
+
+
+def test_a_half_installed_extra_names_only_what_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = purposes(monkeypatch, EVERYTHING - {"polygraphy", "onnxscript"}, driver=True)
+    assert found["target h100"].missing == ("polygraphy",)
+    assert found["target h100"].remedy == 'pip install "swiftvr-trt[tensorrt]"'
+    assert found["export a checkpoint"].missing == ("onnxscript",)
+
+
+def test_this_machine_is_described_as_json(tmp_path: Path) -> None:
+    cache = tmp_path / "not" / "there" / "yet"
+    said = json.loads(json.dumps(diagnose(cache).to_dict()))
+    assert said["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert said["packages"]["numpy"]
+    assert said["cache"] == str(cache)
+    assert said["cache_free_bytes"] > 0
+    assert not (tmp_path / "not").exists()
+
+
+def test_looking_around_loads_no_framework() -> None:
+    script = (
+        "import sys; from pathlib import Path; from swiftvr_trt.cli.doctor import diagnose; diagnose(Path()); "
+        "print({'torch', 'onnx', 'onnxruntime', 'polygraphy'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "set()\n"

@@ -1,0 +1,415 @@
+"""`swiftvr-export` as scripts see it: exit codes, results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swiftvr_trt import Bundle, MisuseError, Resolution, Restorer
+from swiftvr_trt.cli import console
+from swiftvr_trt.cli.export import command
+from swiftvr_trt.engines.bundle.cache import BundleCache
+from swiftvr_trt.engines.bundle.manifest import MANIFEST
+from swiftvr_trt.export.graph.tracing import WEIGHTS
+from swiftvr_trt.export.verify import picture
+from tests.mini import other_weights
+
+SIZE = ("--resolution", "45x37", "--clip-len", "4")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command answered."""
+
+    code: Any
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line of error, on standard error, and nothing on standard output."""
+        lines = self.err.splitlines()
+        assert self.out == ""
+        assert [line.startswith(console.ERROR) for line in lines] == [False] * (len(lines) - 1) + [True]
+        assert "Traceback" not in self.err
+        return lines[-1].removeprefix(console.ERROR)
+
+
+Call = Callable[..., Said]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is taken from the user's cache, nothing put there, and tables are wide."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.delenv("SWIFTVR_CACHE", raising=False)
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """The program in this process."""
+    monkeypatch.setattr(console, "_terminate_like_interrupt", lambda: None)
+
+    def call(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["swiftvr-export", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            console.run(command, "swiftvr-export")
+        out, err = capsys.readouterr()
+        return Said(caught.value.code, out, err)
+
+    return call
+
+
+def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """The program in a process of its own."""
+    line = [sys.executable, "-m", "swiftvr_trt.cli.export", *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(line, env={**os.environ, **environment}, stdout=pipe, stderr=pipe, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> Said:
+    out, err = process.communicate(timeout=300)
+    return Said(process.returncode, out, err)
+
+
+@dataclass(frozen=True)
+class Exports:
+    """What the module's only two exports said, and where they put it."""
+
+    bundle: Path
+    cache: Path
+    onnx: Said
+    build_engine: Said
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory, mini_checkpoint: Path) -> Exports:
+    """`onnx` and `build-engine`, once each and at the same time: they take half a minute."""
+    place = tmp_path_factory.mktemp("cli")
+    bundle, cache = place / "bundle", place / "cache"
+    line = ("--checkpoint", mini_checkpoint, *SIZE)
+    processes = (
+        start(
+            "onnx", *line, "--no-rewrite", "owned", "--no-rewrite", "growth", "-o", bundle, XDG_CACHE_HOME=str(place)
+        ),
+        start("build-engine", *line, "--cache", cache),
+    )
+    return Exports(bundle, cache, *map(finish, processes))
+
+
+@pytest.fixture
+def no_torch(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process that cannot import torch."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'torch':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+    )
+    return {"PYTHONPATH": str(tmp_path / "site")}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, exports: Exports) -> Path:
+    """A copy of the exported bundle, to be damaged."""
+    return Path(shutil.copytree(exports.bundle, tmp_path / "copy"))
+
+
+def falsify(bundle: Path, checkpoint: str | None = None) -> None:
+    """Make the manifest agree with whatever the files are now, and claim a checkpoint."""
+    raw = json.loads((bundle / MANIFEST).read_text())
+    for entry in raw["files"]:
+        entry["sha256"] = hashlib.sha256((bundle / entry["name"]).read_bytes()).hexdigest()
+    raw["recipe"]["checkpoint"] = checkpoint or raw["recipe"]["checkpoint"]
+    (bundle / MANIFEST).write_text(json.dumps(raw))
+
+
+def test_rewrites_that_are_switched_off_are_recorded(exports: Exports) -> None:
+    assert Bundle.open(exports.bundle).manifest.recipe.without == ("growth", "owned")
+
+
+def test_an_unknown_rewrite_is_refused_before_anything_is_built(
+    cli: Call, mini_checkpoint: Path, tmp_path: Path
+) -> None:
+    said = cli("onnx", "--checkpoint", mini_checkpoint, *SIZE, "--no-rewrite", "magic", "-o", tmp_path / "bundle")
+    assert said.code == MisuseError.exit_code
+    assert "'magic', expected one of modulation, prompt" in said.error
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_onnx_writes_a_bundle_that_runs_and_says_only_where(exports: Exports) -> None:
+    said = exports.onnx
+    assert (said.code, said.out) == (0, f"{exports.bundle}\n")
+    assert "traced dit_edge" in said.err
+    with Restorer.open(exports.bundle) as restorer:
+        assert [frame.shape for frame in restorer.restore([picture(0, 20, 30)])] == [(37, 45, 3)]
+
+
+def test_build_engine_keeps_what_it_built_and_finds_it_without_torch(
+    exports: Exports, mini_checkpoint: Path, no_torch: dict[str, str]
+) -> None:
+    built = exports.build_engine
+    assert built.code == 0
+    [path] = BundleCache(exports.cache).search(resolution=Resolution(45, 37))
+    assert built.out == f"{path}\n"
+    assert Bundle.open(path).manifest.recipe.target == "cpu"
+    line = ("build-engine", "--checkpoint", mini_checkpoint, *SIZE, "--cache", exports.cache)
+    again = finish(start(*line, **no_torch))
+    assert (again.code, again.out) == (0, built.out)
+    assert "found in the cache" in again.err
+    assert "traced" not in again.err
+    quiet = finish(start(*line, "-q", **no_torch))
+    assert quiet == Said(0, built.out, "")
+
+
+def test_without_torch_an_export_names_the_extra(
+    tmp_path: Path, mini_checkpoint: Path, no_torch: dict[str, str]
+) -> None:
+    line = ("--checkpoint", mini_checkpoint, *SIZE)
+    said = finish(start("onnx", *line, "-o", tmp_path / "bundle", **no_torch))
+    assert said.code == 1
+    assert said.error.endswith("needs the package 'torch', which is not installed: pip install \"swiftvr-trt[export]\"")
+    assert len(said.err.splitlines()) == 1
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("stopped", ["SIGKILL", "SIGTERM"])
+def test_a_build_that_is_killed_leaves_no_bundle(tmp_path: Path, mini_checkpoint: Path, stopped: str) -> None:
+    cache = BundleCache(tmp_path / "cache")
+    with start("build-engine", "--checkpoint", mini_checkpoint, *SIZE, "--cache", cache.root) as process:
+        assert process.stderr is not None
+        assert any("checkpoint:" in line for line in process.stderr)
+        process.send_signal(signal.Signals[stopped])
+        said = finish(process)
+    assert cache.search() == []
+    left = {path.name.partition(".")[2].partition("-")[0] for path in cache.bundles.iterdir()}
+    if stopped == "SIGTERM":
+        assert (said.code, said.error) == (130, "interrupted; nothing was left half-written")
+        assert left <= {"lock"}
+    else:
+        assert left == {"lock", "partial"}
+
+
+def test_verify_passes_a_bundle_of_this_checkpoint(cli: Call, bundle: Path, mini_checkpoint: Path) -> None:
+    said = cli("verify", bundle, "--checkpoint", mini_checkpoint)
+    assert said.code == 0
+    rows = [line for line in said.out.splitlines() if " ok " in line]
+    assert [subject for subject in ("encode", "dit_edge", "decode", "whole loop") if subject not in "".join(rows)] == []
+    assert "differs" not in said.out
+    assert "not finite" not in said.out
+
+
+def test_verify_fails_a_bundle_whose_weights_were_tampered_with(cli: Call, bundle: Path, mini_checkpoint: Path) -> None:
+    weights = bytearray((bundle / WEIGHTS).read_bytes())
+    weights[3] ^= 0x40  # the exponent of one number
+    (bundle / WEIGHTS).write_bytes(weights)
+    assert "sha256 differs" in cli("verify", bundle, "--checkpoint", mini_checkpoint).error
+    falsify(bundle)
+    said = cli("verify", bundle, "--checkpoint", mini_checkpoint, "--frames", 5)
+    assert said.code == 1
+    assert "differs" in said.out or "not finite" in said.out
+
+
+def test_verify_fails_a_bundle_of_other_weights_that_claims_this_checkpoint(
+    cli: Call, tmp_path: Path, bundle: Path, mini_checkpoint: Path
+) -> None:
+    other = other_weights(mini_checkpoint, tmp_path / "other")
+    assert "verify it against its own" in cli("verify", bundle, "--checkpoint", other).error
+    falsify(bundle, BundleCache(tmp_path / "cache").checkpoint_digest(other))
+    said = cli("verify", bundle, "--checkpoint", other, "--frames", 5)
+    assert said.code == 1
+    differing = [line.split()[1:4:2] for line in said.out.splitlines() if "differs" in line]
+    assert [subject for subject, _ in differing] == ["decode", "whole"]
+
+
+def test_inspect_describes_a_bundle_as_text_and_as_json(cli: Call, bundle: Path) -> None:
+    recipe = Bundle.open(bundle).manifest.recipe
+    text = cli("inspect", bundle)
+    assert (text.code, text.err) == (0, "")
+    for fact in (
+        "45x37, fp32, target onnx",
+        "4 frames",
+        recipe.checkpoint,
+        "uint8 [4, any, any, 3]",
+        "decode.onnx",
+    ):
+        assert fact in text.out
+    small, large = (json.loads(cli("inspect", bundle, "--json", "--input-size", size).out) for size in ("9x7", "90x70"))
+    assert small["recipe"]["checkpoint"] == recipe.checkpoint
+    assert [stage["name"] for stage in small["stages"]] == ["encode", "dit", "dit_edge", "decode"]
+    assert small["bytes_on_disk"] == sum(p.stat().st_size for p in bundle.iterdir() if p.name != MANIFEST)
+    assert large["stream_bytes"] - small["stream_bytes"] == 2 * (4 + 4) * (90 * 70 - 9 * 7) * 3
+
+
+def test_a_picture_of_graphs_is_refused(cli: Call, bundle: Path, tmp_path: Path) -> None:
+    said = cli("inspect", bundle, "--picture", tmp_path / "picture.svg")
+    assert said.code == 2
+    assert "holds graphs, and nothing was compiled" in said.error
+    assert not (tmp_path / "picture.svg").exists()
+
+
+def test_doctor_describes_the_machine_as_text_and_as_json(cli: Call, tmp_path: Path) -> None:
+    text = cli("doctor", "--cache", tmp_path / "cache")
+    assert (text.code, text.err) == (0, "")
+    for fact in ("export a checkpoint", "target rtx5090", "numpy", str(tmp_path / "cache")):
+        assert fact in text.out
+    said = json.loads(cli("doctor", "--json").out)
+    assert said["cache"] == str(tmp_path / "home" / "swiftvr-trt")
+    assert {purpose["name"]: purpose["ready"] for purpose in said["purposes"]}["target cpu"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--target", "tpu"], "target 'tpu' is not known, expected one of cpu, cuda"),
+        (["--target", "cuda", "--precision", "fp8"], "precision fp8 is not available for target cuda; it takes: fp32"),
+        (["--target", "rtx3080", "--precision", "fp8"], "fp8 is not available for target rtx3090 (SM86 cannot"),
+        (["--target", "rtx4090", "--precision", "nvfp4"], "nvfp4 is not available for target rtx4090 (SM89 cannot"),
+        (["--target", "rtx5090"], "precision fp32 is not available for target rtx5090 (TensorRT-RTX has no fused"),
+        (["-o", "two", "--resolution", "64x64"], "-o names one bundle, but 2 resolutions were asked for"),
+        (["--precision", "int3"], "'int3' is not one of 'fp32'"),
+        (["--precision", "fp8"], "precision fp8 is not available for target cpu"),
+        (["--resolution", "big"], "resolution is 'big', expected WIDTHxHEIGHT"),
+        (["--resolution", "0x9"], "resolution is 0x9, expected sides from 1"),
+        (["--clip-len", "5"], "clip length is 5 frames"),
+        (["--clip-len", "many"], "'many' is not a valid integer"),
+        (["--checkpoint", "nowhere"], "nowhere: no such directory"),
+        (["--colour"], "No such option"),
+        (["-o", "precious"], "precious: exists and is no bundle"),
+        (["-o", "file"], "file: a file of this name exists"),
+        (["-o", "."], "exists and is no bundle"),
+        (["-o", "empty/.."], "exists and is no bundle"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_built_is_refused_in_one_line(
+    cli: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mini_checkpoint: Path,
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "empty").mkdir()
+    for file in ("precious/holiday.jpg", "file"):
+        (tmp_path / file).touch()
+    answer = cli("build-engine", "--checkpoint", mini_checkpoint, *SIZE, *arguments)
+    assert answer.code == 2
+    assert said in answer.error
+    assert len(answer.err.splitlines()) == 1
+    assert (tmp_path / "precious" / "holiday.jpg").exists()
+
+
+def test_onnx_refuses_what_only_tensorrt_executes(cli: Call, tmp_path: Path, mini_checkpoint: Path) -> None:
+    place = tmp_path / "bundle"
+    said = cli("onnx", "--checkpoint", mini_checkpoint, *SIZE, "--precision", "nvfp4", "-o", place)
+    assert said.code == 2
+    assert said.error.startswith("precision nvfp4 is not available as ONNX")
+    assert said.error.endswith("use build-engine --target rtx5090")
+    assert len(said.err.splitlines()) == 1
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("verb", ["inspect", "verify"])
+def test_what_is_no_bundle_is_refused_in_one_line(cli: Call, tmp_path: Path, mini_checkpoint: Path, verb: str) -> None:
+    rest = ("--checkpoint", mini_checkpoint) if verb == "verify" else ()
+    said = cli(verb, tmp_path / "nothing", *rest)
+    assert said.code == 2
+    assert said.error.startswith(f"{tmp_path / 'nothing'}: no such directory")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("option", [("--calibration", "x.json"), ("--calibration-percentile", "99")])
+def test_scales_for_a_precision_without_any_are_refused(
+    cli: Call, tmp_path: Path, mini_checkpoint: Path, precision: str, option: tuple[str, str]
+) -> None:
+    line = ("onnx", "--checkpoint", mini_checkpoint, *SIZE, "--precision", precision, *option, "-o")
+    said = cli(*line, tmp_path / "bundle")
+    assert said.code == 2
+    assert f"precision {precision} has no scales: leave {option[0]} out" in said.error
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--calibration", "nothing.json"), "nothing.json does not exist"),
+        (("--calibration-clip", "nothing.mp4"), "nothing.mp4 does not exist"),
+        (("--calibration-percentile", "12"), "90<=x<=100"),
+        (("--calibration", "a.json", "--calibration-clip", "b.mp4"), "without a clip"),
+    ],
+    ids=["no-file", "no-clip", "percentile", "both"],
+)
+def test_scales_that_cannot_be_had_are_refused(
+    cli: Call, tmp_path: Path, mini_checkpoint: Path, options: tuple[str, ...], message: str
+) -> None:
+    line = ("onnx", "--checkpoint", mini_checkpoint, *SIZE, "--precision", "fp8", *options, "-o")
+    said = cli(*line, tmp_path / "bundle")
+    assert said.code == 2
+    assert message in said.error
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_bundle_without_a_name_is_refused(
+    cli: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mini_checkpoint: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    said = cli("onnx", "--checkpoint", mini_checkpoint, *SIZE, "-o", ".")
+    assert said.code == 2
+    assert "a name of its own" in said.error
+
+
+def test_a_cache_that_cannot_be_written_is_the_machines_fault(cli: Call, tmp_path: Path, mini_checkpoint: Path) -> None:
+    (tmp_path / "file").touch()
+    said = cli("build-engine", "--checkpoint", mini_checkpoint, *SIZE, "--cache", tmp_path / "file")
+    assert said.code == 1
+    assert "the cache cannot be written" in said.error
+
+
+def test_a_process_ends_with_the_exit_code_and_one_line(mini_checkpoint: Path) -> None:
+    said = finish(start("build-engine", "--checkpoint", mini_checkpoint, "--resolution", "big"))
+    assert said.code == 2
+    assert said.error.startswith("resolution is 'big'")
+    assert len(said.err.splitlines()) == 1
+
+
+def test_an_error_of_our_own_is_one_line_too(cli: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swiftvr_trt.cli.doctor.diagnose", lambda _cache: 1 / 0)
+    said = cli("doctor")
+    assert said.code == 1
+    assert said.error.startswith("internal error: ZeroDivisionError: division by zero (run again with --debug")
+
+
+def test_debug_shows_the_traceback(cli: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["swiftvr-export", "inspect", str(tmp_path / "nothing"), "--debug"])
+    with pytest.raises(MisuseError, match="no such directory"):
+        console.run(command, "swiftvr-export")
+    assert cli("inspect", tmp_path / "nothing").code == 2
+
+
+@pytest.mark.parametrize("verb", ["onnx", "build-engine", "verify", "inspect", "doctor"])
+def test_every_command_explains_itself(cli: Call, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = cli(verb, "--help")
+    assert (said.code, said.err) == (0, "")
+    assert max(map(len, said.out.splitlines())) <= 80
+    assert said.out.startswith(f"Usage: swiftvr-export {verb}")

@@ -1,0 +1,266 @@
+"""A manifest is untrusted text: it becomes a `Manifest` that the loop can rely on, or one line of `BundleError`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swiftvr_trt import BundleError, Manifest
+from swiftvr_trt.engines.bundle.manifest import Recipe
+from tests.engines.fakes import RECIPE, WHERE, fake_manifest, raw_manifest
+
+
+class Missing:
+    """Stands for a field that is not there."""
+
+    def __repr__(self) -> str:
+        return "missing"
+
+
+MISSING = Missing()
+ENCODE, DIT, DIT_EDGE, DECODE = range(4)
+
+OUTSIDE = ["../x", "..", ".", "", "/etc/passwd", "C:\\x", "C:x", "a/b", "a\\b"]
+ODD = [".hidden", "a\0", "a\n", "a b", "ü", "x" * 129]
+DEVICES = ["NUL", "nul.onnx", "com1", "LPT9.bin", "Aux"]
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def put(raw: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    """Set the field at a dotted path, or take it away."""
+    *parents, last = path.split(".")
+    place: Any = raw
+    for part in parents:
+        place = place[int(part) if part.isdigit() else part]
+    key: Any = int(last) if last.isdigit() else last
+    if value is MISSING:
+        del place[key]
+    else:
+        place[key] = value
+    return raw
+
+
+def refusal(raw: object) -> str:
+    """The one line with which a manifest is refused, without the path that it begins with."""
+    with pytest.raises(BundleError) as caught:
+        Manifest.from_json(raw if isinstance(raw, str) else json.dumps(raw), WHERE)
+    line = str(caught.value)
+    assert line.startswith(f"{WHERE}: ")
+    assert "\n" not in line
+    return line.removeprefix(f"{WHERE}: ")
+
+
+OPTIONAL = ("compute_capability", "cuda", "driver_cuda", "recipe.calibration")
+
+
+def field_paths() -> list[str]:
+    """Every field of the fake manifest, one stage, tensor and file standing for all of their kind."""
+
+    def walk(value: object, path: str) -> list[str]:
+        if isinstance(value, dict):
+            return [found for key, item in value.items() for found in walk(item, f"{path}.{key}".strip("."))]
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return [path, *walk(value[0], f"{path}.0")]
+        return [path]
+
+    return [path for path in walk(raw_manifest(), "") if path not in OPTIONAL]
+
+
+def spoken(path: str) -> str:
+    """A dotted path as messages write it."""
+    return ".".join(f"[{part}]" if part.isdigit() else part for part in path.split(".")).replace(".[", "[")
+
+
+@pytest.mark.parametrize(
+    "recipe", [RECIPE, replace(RECIPE, width=1, height=33, clip_len=24, parity=True, without=("growth", "order"))]
+)
+def test_a_manifest_survives_the_round_trip(recipe: Recipe) -> None:
+    manifest = fake_manifest(recipe)
+    assert Manifest.from_json(manifest.to_json(), WHERE) == manifest
+
+
+def test_what_need_not_be_there_survives_the_round_trip() -> None:
+    recipe = replace(RECIPE, calibration="c0" * 32)
+    manifest = replace(fake_manifest(recipe), compute_capability="12.0", cuda="12", driver_cuda="13.0")
+    assert Manifest.from_json(manifest.to_json(), WHERE) == manifest
+
+
+def test_a_manifest_from_before_versions_of_cuda_were_recorded_is_read() -> None:
+    raw = raw_manifest()
+    del raw["cuda"], raw["driver_cuda"]
+    assert Manifest.from_json(json.dumps(raw), WHERE) == fake_manifest()
+
+
+def test_what_a_later_version_records_besides_is_not_minded() -> None:
+    assert Manifest.from_json(json.dumps({**raw_manifest(), "weather": "fair"}), WHERE) == fake_manifest()
+
+
+@pytest.mark.parametrize("path", field_paths())
+@pytest.mark.parametrize("value", [MISSING, None, {}, 1.5, "no\nsuch \x1b[31mvalue", -1], ids=repr)
+def test_every_field_is_checked_and_named(path: str, value: object) -> None:
+    said = refusal(put(raw_manifest(), path, value))
+    assert spoken(path) in said
+    assert ("missing" if value is MISSING else repr(value)) in said or "no JSON object" in said
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("format", True),
+        ("format", 0),
+        ("recipe", []),
+        ("recipe.checkpoint", "C0" * 32),
+        ("recipe.checkpoint", "c0" * 31),
+        ("recipe.width", 0),
+        ("recipe.width", 1 << 17),
+        ("recipe.height", "60"),
+        ("recipe.clip_len", True),
+        ("recipe.precision", "fp64"),
+        ("recipe.parity", 0),
+        ("recipe.without", None),
+        ("recipe.without", ["order", "growth"]),
+        ("recipe.without", ["../order"]),
+        ("recipe.without", [1]),
+        ("tool", "x" * 300),
+        ("compute_capability", 12.0),
+        ("cuda", 12),
+        ("cuda", "cu12"),
+        ("driver_cuda", "13.0\n"),
+        ("driver_cuda", "1.2.3.4.5"),
+        ("recipe.calibration", "C0" * 32),
+        ("recipe.calibration", 1),
+        ("stages", []),
+        ("stages.0.name", "encoder"),
+        ("stages.0.inputs.0.dtype", "float64"),
+        ("stages.0.inputs.0.role", "state"),
+        ("stages.0.inputs.0.shape", [4, 0, None, 3]),
+        ("stages.0.inputs.0.shape", [4, True, None, 3]),
+        ("stages.0.inputs.0.shape", [1] * 9),
+        ("stages.0.inputs", [None]),
+        ("files.0.size", -1),
+        ("files.0.size", 1 << 41),
+        ("files.0.sha256", "ab" * 31 + "zz"),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(path: str, value: object) -> None:
+    assert spoken(path) in refusal(put(raw_manifest(), path, value))
+
+
+@pytest.mark.parametrize("count", [("stages", 5), ("files", 65), ("stages.0.inputs", 66)])
+def test_lists_are_bounded(count: tuple[str, int]) -> None:
+    path, length = count
+    assert spoken(path) in refusal(put(raw_manifest(), path, [{}] * length))
+
+
+@pytest.mark.parametrize("width", [16385, 65536])
+def test_a_resolution_beyond_the_largest_side_is_refused(width: int) -> None:
+    assert f"{width}x60" in refusal(put(raw_manifest(), "recipe.width", width))
+
+
+@pytest.mark.parametrize("clip_len", [1, 6, 1028])
+def test_a_clip_length_that_the_protocol_lacks_is_refused(clip_len: int) -> None:
+    assert f"clip length is {clip_len}" in refusal(put(raw_manifest(), "recipe.clip_len", clip_len))
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, *ODD, *DEVICES])
+@pytest.mark.parametrize("field", ["stages.0.file", "files.0.name", "stages.0.inputs.0.name", "recipe.target"])
+def test_no_name_leads_outside_the_bundle(field: str, name: str) -> None:
+    assert "expected a plain name" in refusal(put(raw_manifest(), field, name))
+
+
+@given(st.text(max_size=20))
+def test_a_name_that_is_accepted_is_a_plain_file_name_everywhere(name: str) -> None:
+    raw = put(put(raw_manifest(), "stages.0.file", name), "files.0.name", name)
+    try:
+        Manifest.from_json(json.dumps(raw), WHERE)
+    except BundleError:
+        return
+    assert PurePosixPath(name).parts == PureWindowsPath(name).parts == (name,)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (f"stages.{ENCODE}.inputs.0.shape", [4, 60, 100, 3], "[4, None, None, 3]"),
+        (f"stages.{ENCODE}.outputs.0.shape", [1, 12, 4, 7], "[1, -1, 4, 8]"),
+        (f"stages.{DIT}.inputs.0.shape", [3, 12, 4, 8], "[2, -1, 4, 8]"),
+        (f"stages.{DIT_EDGE}.outputs.0.shape", [2, 12, 4, 8], "[3, -1, 4, 8]"),
+        (f"stages.{DECODE}.outputs.0.shape", [4, 64, 128, 3], "[4, 60, 100, 3]"),
+        (f"stages.{DECODE}.inputs.1.shape", [1, None, 4, 8], "state_in"),
+        (f"stages.{DECODE}.inputs.1.shape", [8, 4, 8], "state_in"),
+        (f"stages.{DECODE}.inputs.1.role", "latents", "state_in"),
+        (f"stages.{DECODE}.outputs.0.dtype", "float32", "frames"),
+        (f"stages.{DIT}.inputs.0.dtype", "uint8", "latents"),
+        (f"stages.{ENCODE}.outputs.1.shape", [1, 9, 4, 8], "states that stage encode takes and gives do not match"),
+        (f"stages.{ENCODE}.outputs.1.dtype", "float16", "states that stage encode takes and gives do not match"),
+        (f"stages.{DECODE}.name", "encode", "each once"),
+        (f"stages.{DIT}.file", "other.onnx", "other.onnx"),
+        ("files.1.name", "encode.onnx", "listed twice"),
+        ("recipe.clip_len", 12, "expected latents [3,"),
+        ("recipe.height", 32, "stage encode"),
+    ],
+)
+def test_tensors_that_contradict_the_recipe_are_refused(path: str, value: object, said: str) -> None:
+    assert said in refusal(put(raw_manifest(), path, value))
+
+
+def test_a_manifest_that_lists_itself_is_refused() -> None:
+    raw = raw_manifest()
+    raw["files"].append({"name": "manifest.json", "size": 1, "sha256": "ab" * 32})
+    assert "lists itself" in refusal(raw)
+
+
+def test_the_transformer_may_carry_no_state() -> None:
+    raw = raw_manifest()
+    for side in ("inputs", "outputs"):
+        raw["stages"][DIT][side].append(raw["stages"][ENCODE][side][1])
+    assert "states that stage dit takes" in refusal(raw)
+
+
+def test_buffers_beyond_any_machine_are_refused_before_anything_is_allocated() -> None:
+    raw = raw_manifest()
+    for side in ("inputs", "outputs"):
+        raw["stages"][ENCODE][side][1]["shape"] = [1, 1 << 20, 1 << 20, 1 << 20]
+    assert "GiB" in refusal(raw)
+
+
+@pytest.mark.parametrize("version", [2, 999])
+def test_a_format_of_another_version_is_named(version: int) -> None:
+    raw = {"format": version, "whatever": "a later version needs"}
+    assert f"bundle format {version}, this version reads format 1" in refusal(raw)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[" * 100_000, "9" * 5000, "null", "[]", '"text"', "NaN", '{"format": 1e400}'],
+    ids=lambda t: t[:9],
+)
+def test_what_is_no_manifest_is_refused(text: str) -> None:
+    assert refusal(text)
+
+
+@given(json_values)
+def test_arbitrary_json_is_never_anything_but_a_bundle_error(value: object) -> None:
+    refusal(value)
+
+
+@given(st.sampled_from([*field_paths(), *OPTIONAL]), json_values)
+def test_arbitrary_json_in_any_field_is_accepted_whole_or_refused_in_one_line(path: str, value: object) -> None:
+    raw = put(raw_manifest(), path, value)
+    try:
+        manifest = Manifest.from_json(json.dumps(raw), WHERE)
+    except BundleError:
+        refusal(raw)
+    else:
+        assert Manifest.from_json(manifest.to_json(), WHERE) == manifest

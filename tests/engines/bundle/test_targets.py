@@ -1,0 +1,76 @@
+"""What can be built for what is known before anything is built."""
+
+from __future__ import annotations
+
+import pytest
+
+from swiftvr_trt import MisuseError
+from swiftvr_trt.engines.bundle import targets
+from swiftvr_trt.engines.bundle.manifest import PRECISIONS
+from swiftvr_trt.engines.bundle.targets import TARGETS, Target, check_buildable, target
+
+READY = [t for t in TARGETS if t.ready]
+
+
+def test_the_names_are_those_of_the_contract() -> None:
+    names = {t.name for t in TARGETS}
+    assert names >= {"cpu", "cuda", "rtx5090", "rtx4090", "rtx3090", "h100", "local"}
+    assert names.isdisjoint(other for t in TARGETS for other in t.also)
+
+
+@pytest.mark.parametrize("known", TARGETS, ids=lambda t: t.name)
+def test_a_target_is_found_by_its_name_and_takes_known_precisions(known: Target) -> None:
+    found = target(known.name)
+    assert found is known
+    assert set(found.precisions) <= set(PRECISIONS)
+    assert found.precisions
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"), [("rtx4070", "rtx4090"), ("RTX5090", "rtx5090"), ("sm86", "rtx3090"), ("a100", "sm80")]
+)
+def test_a_card_stands_for_its_series(asked: str, name: str) -> None:
+    assert target(asked).name == name
+
+
+def test_what_a_card_cannot_compute_in_is_refused_with_the_reason() -> None:
+    """Each of these was refused by TensorRT-RTX 1.7.1 itself, after tracing everything."""
+    for name, precision, why in (
+        ("rtx3090", "fp8", "SM86 cannot compute in it"),
+        ("rtx4090", "nvfp4", "SM89 cannot compute in it"),
+        ("rtx2080", "bf16", "SM75 cannot compute in it"),
+        ("rtx5090", "fp32", "no fused attention in FP32"),
+    ):
+        with pytest.raises(MisuseError, match=f"^precision {precision} .*{name} .*{why}.*; it takes: "):
+            check_buildable(name, precision)
+
+
+def test_the_compute_capability_is_worded_as_the_driver_words_it() -> None:
+    words = {t.name: t.compute_capability for t in TARGETS}
+    assert (words["rtx5090"], words["rtx4090"], words["local"]) == ("12.0", "8.9", None)
+
+
+def test_an_unknown_target_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(MisuseError, match=r"target 'tpu' is not known, expected one of cpu, .*local$"):
+        target("tpu")
+
+
+def test_a_target_that_this_version_cannot_build_is_refused_with_those_that_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting = Target("abacus", "beads", "wood", "cpu", ("fp32",))
+    monkeypatch.setattr(targets, "TARGETS", (*TARGETS, waiting))
+    names = ", ".join(t.name for t in READY)
+    with pytest.raises(MisuseError, match=f"^target {waiting.name} .* cannot be built .*; it builds: {names}$"):
+        check_buildable(waiting.name, "fp32")
+
+
+@pytest.mark.parametrize("ready", READY, ids=lambda t: t.name)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_ready_target_is_built_in_its_precisions_and_no_other(ready: Target, precision: str) -> None:
+    chosen = target(ready.name)
+    if precision in chosen.precisions:
+        assert check_buildable(chosen.name, precision) is chosen
+    else:
+        with pytest.raises(MisuseError, match=f"precision {precision} .* takes: {', '.join(chosen.precisions)}$"):
+            check_buildable(chosen.name, precision)

@@ -1,0 +1,188 @@
+"""A build ends with an engine and its facts, or with one line that says why not; the tool itself survives everything.
+
+What a compiler may do to its process is played by a module that does it. With TensorRT-RTX installed, small graphs
+are compiled for real; that needs no GPU.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from swiftvr_trt.engines.bundle.targets import RTX, TRT
+from swiftvr_trt.engines.compile import parent as compiler
+from swiftvr_trt.engines.compile.__main__ import main
+from swiftvr_trt.engines.compile.log import GEMM, by_kind
+from swiftvr_trt.engines.compile.parent import Job, compile_engine, compiler_version
+from swiftvr_trt.errors import MachineError, MissingPackageError, StageError
+from tests.engines.graphs import graph, node, ones, save
+
+real = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs TensorRT-RTX")
+
+_BASES = """
+import os, signal, sys, time
+__version__ = "0"
+class ILogger:
+    def __init__(self): pass
+"""
+
+
+@pytest.fixture
+def onnx_file(tmp_path: Path) -> Path:
+    """[T, 16] x [16, 8]."""
+    return save(graph([node("MatMul", "x w", "y")], {"x": ("T", 16)}, "y", {"w": ones(16, 8)}), tmp_path / "m.onnx")
+
+
+def job(onnx_file: Path, *lengths: int) -> Job:
+    profiles = tuple({"x": ((length, 16),) * 3} for length in lengths)
+    return Job(onnx_file, onnx_file.with_name("m.engine"), RTX, "SM120", profiles)
+
+
+def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, builder: str) -> None:
+    """Put a compiler in place whose Builder does what `builder` says."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "played.py").write_text(f"{_BASES}\ndef Builder(logger):\n    {builder}\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setitem(compiler.MODULES, RTX, "played")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("builder", "said"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "was killed, most likely because memory ran out"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "crashed"),
+        ("sys.exit(7)", r"failed \(code 7\)"),
+        ("raise ValueError('who knows')", "ValueError: who knows"),
+        ("sys.stderr.write('out of ideas\\n'); os._exit(3)", "out of ideas"),
+    ],
+)
+def test_whatever_ends_the_compiler_is_one_line_and_leaves_no_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, onnx_file: Path, builder: str, said: str
+) -> None:
+    play(monkeypatch, tmp_path, builder)
+    onnx_file.with_name("m.engine").write_bytes(b"half")
+    with pytest.raises(MachineError, match=said) as error:
+        compile_engine(job(onnx_file))
+    assert str(error.value).startswith("m.onnx: ")
+    assert "\n" not in str(error.value)
+    assert not onnx_file.with_name("m.engine").exists()
+
+
+def test_an_interrupt_ends_the_compiler_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, onnx_file: Path) -> None:
+    pid = tmp_path / "pid"
+    play(monkeypatch, tmp_path, f"print('started', flush=True); open({str(pid)!r}, 'w').write('1'); time.sleep(60)")
+    began = time.monotonic()
+
+    def interrupt(_line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compile_engine(job(onnx_file), interrupt)
+    assert time.monotonic() - began < 30
+
+
+def test_a_build_ends_when_nobody_waits_for_it_any_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, onnx_file: Path
+) -> None:
+    play(monkeypatch, tmp_path, "time.sleep(60)")
+    job_file = compiler._write_job(job(onnx_file), tmp_path)
+    command = [sys.executable, "-m", "swiftvr_trt.engines.compile.child", str(job_file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        child.stdin.close()
+        assert child.wait(30) == 1
+
+
+def test_a_compiler_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler.metadata, "packages_distributions", dict)
+    with pytest.raises(MissingPackageError, match=r"TensorRT-RTX needs .* pip install \"swiftvr-trt\[rtx\]\"$"):
+        compiler_version(RTX)
+    with pytest.raises(MissingPackageError, match=r"building with TensorRT needs .*swiftvr-trt\[tensorrt\]"):
+        compiler_version(TRT)
+
+
+@real
+def test_the_version_of_a_compiler_is_known_without_loading_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "tensorrt_rtx", raising=False)  # another test may have loaded it
+    assert int(compiler_version(RTX).split(".")[0]) >= 1
+    assert "tensorrt_rtx" not in sys.modules
+
+
+@real
+def test_a_graph_becomes_an_engine_with_a_profile_for_each_length(onnx_file: Path) -> None:
+    engine = compile_engine(job(onnx_file, 6, 7))
+    assert engine.nbytes > 1000
+    assert len(engine.made.arena_bytes) == 2
+    assert [by_kind(engine.made.of_profile(p))[GEMM] for p in (0, 1)] == [1, 1]
+    assert 0 < engine.made.weight_bytes < 100_000
+    assert engine.compiler_version == compiler_version(RTX)
+    if sys.platform == "linux":
+        assert engine.peak_bytes is not None
+        assert 50e6 < engine.peak_bytes < 5e9
+
+
+@real
+def test_a_graph_that_the_compiler_cannot_compile_is_refused_with_its_reason(tmp_path: Path) -> None:
+    shapes = dict.fromkeys(("q", "k", "v"), (1, 2, 64, 32))
+    path = save(graph([node("Attention", "q k v", "y")], shapes, "y"), tmp_path / "attention.onnx")
+    with pytest.raises(StageError, match=r"cannot compile it; .*Attention operation was not supported"):
+        compile_engine(Job(path, tmp_path / "a.engine", RTX, "SM120"))
+    assert not (tmp_path / "a.engine").exists()
+
+
+@real
+def test_a_file_that_is_no_graph_is_refused_with_the_parsers_words(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"no graph")
+    with pytest.raises(StageError, match=r"^m.onnx: TensorRT-RTX cannot compile it; the parser refused it"):
+        compile_engine(job(tmp_path / "m.onnx"))
+
+
+@real
+def test_a_build_that_takes_its_time_tells_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, onnx_file: Path
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import time\nslept = time.sleep\ntime.sleep = lambda _: slept(0.01)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
+    lines: list[str] = []
+    compile_engine(job(onnx_file, 6), lines.append)
+    assert lines
+    for line in lines:  # where the ticks fall depends on how quickly the machine loads the compiler
+        assert re.fullmatch(r"\w[^,]*, \d+ s(, \d+\.\d GB of memory)?", line), line
+
+
+@real
+def test_builds_may_run_at_the_same_time(tmp_path: Path, onnx_file: Path) -> None:
+    """One logger per process wins; each build therefore has a process, and its facts are its own."""
+    jobs = [Job(onnx_file, tmp_path / f"{n}.engine", RTX, "SM120", ({"x": ((n, 16),) * 3},)) for n in (3, 9)]
+    shapes = {}
+
+    def run(number: int) -> None:
+        shapes[number] = compile_engine(jobs[number]).made.kernels[0].inputs[0].shape
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {shape[-2] for shape in shapes.values()} == {3, 9}
+
+
+@real
+def test_one_file_is_compiled_from_the_command_line(onnx_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([str(onnx_file), "--target", "rtx4070", "--profile", "x=6x16", "--profile", "x=1x16:4x16:7x16"])
+    said = capsys.readouterr().out
+    assert "profile 1: activations" in said
+    assert "1 gemm (1 Float)" in said
+    assert sorted(path.name for path in onnx_file.parent.iterdir()) == ["m.onnx"]

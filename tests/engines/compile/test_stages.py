@@ -1,0 +1,98 @@
+"""Stages become engines: which shapes the compiler is told, and what is kept of what it says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from swiftvr_trt.engines.bundle.geometry import Resolution
+from swiftvr_trt.engines.bundle.manifest import Role, StageSpec, TensorSpec
+from swiftvr_trt.engines.bundle.targets import target
+from swiftvr_trt.engines.compile.log import GEMM
+from swiftvr_trt.engines.compile.report import FORMAT, read_facts
+from swiftvr_trt.engines.compile.stages import build_engines, job_for, profile
+from swiftvr_trt.errors import BundleError
+from tests.engines.fakes import RECIPE, fake_stages
+from tests.engines.graphs import graph, node, ones, save
+
+ENCODE, DIT, EDGE, DECODE = fake_stages()
+SIZE = RECIPE.resolution
+RTX5090 = target("rtx5090")
+
+
+def test_frames_come_in_at_any_size_up_to_that_of_the_output() -> None:
+    small, usual, large = profile(ENCODE, Resolution(100, 60))["frames"]
+    assert (small, usual, large) == ((4, 16, 16, 3), (4, 30, 50, 3), (4, 60, 100, 3))
+    assert profile(ENCODE, Resolution(20, 20))["frames"][1] == (4, 16, 16, 3)
+
+
+def test_other_inputs_have_one_shape() -> None:
+    latents = (RECIPE.latents, 12, SIZE.latent_height, SIZE.latent_width)
+    assert profile(DIT, SIZE) == {"latents": (latents,) * 3}
+    assert set(profile(ENCODE, SIZE)["state_in_0"]) == {(1, 8, SIZE.latent_height, SIZE.latent_width)}
+
+
+def test_a_static_graph_of_one_stage_needs_no_profile(tmp_path: Path) -> None:
+    assert job_for([DECODE], tmp_path, tmp_path, RTX5090, SIZE).profiles == ()
+    assert len(job_for([ENCODE], tmp_path, tmp_path, RTX5090, SIZE).profiles) == 1
+    assert len(job_for([DIT, EDGE], tmp_path, tmp_path, RTX5090, SIZE).profiles) == 2
+
+
+def test_a_card_is_named_where_it_is_not_there(tmp_path: Path) -> None:
+    assert job_for([DECODE], tmp_path, tmp_path, RTX5090, SIZE).sm == "SM120"
+    assert job_for([DECODE], tmp_path, tmp_path, target("h100"), SIZE).sm is None
+
+
+def _stage(name: str, file: str, length: int) -> StageSpec:
+    tensor = TensorSpec("x", "float32", (length, 16), Role.LATENTS)
+    return StageSpec(name, file, (tensor,), (replace(tensor, name="y", shape=(length, 8)),))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs TensorRT-RTX")
+def test_stages_that_share_a_graph_share_an_engine(tmp_path: Path) -> None:
+    graphs, bundle = tmp_path / "graphs", tmp_path / "bundle"
+    graphs.mkdir()
+    bundle.mkdir()
+    product = [node("MatMul", "x w", "y")]
+    save(graph(product, {"x": ("T", 16)}, "y", {"w": ones(16, 8)}), graphs / "dit.onnx")
+    save(graph(product, {"x": (2, 16)}, "y", {"w": ones(16, 8)}), graphs / "decode.onnx")
+    asked = (_stage("dit", "dit.onnx", 6), _stage("decode", "decode.onnx", 2), _stage("dit_edge", "dit.onnx", 7))
+    lines: list[str] = []
+    dit, decode, edge = build_engines(asked, graphs, bundle, RTX5090, SIZE, lines.append)
+    assert [stage.file for stage in (dit, decode, edge)] == ["dit.engine", "decode.engine", "dit.engine"]
+    assert [stage.profile for stage in (dit, decode, edge)] == [0, 0, 1]
+    assert (dit.inputs, dit.outputs) == (asked[0].inputs, asked[0].outputs)
+    assert dit.weight_bytes == edge.weight_bytes > 0
+    assert sorted(path.name for path in bundle.iterdir()) == [
+        "decode.engine",
+        "decode.report.json",
+        "dit.engine",
+        "dit.report.json",
+    ]
+    facts = read_facts(bundle / "dit.report.json")
+    assert [stage.name for stage in facts.stages] == ["dit", "dit_edge"]
+    assert [stage.total_flops for stage in facts.stages] == [2 * 6 * 16 * 8, 2 * 7 * 16 * 8]
+    assert [[k.flops for k in stage.kernels if k.kind == GEMM] for stage in facts.stages] == [[1536], [1792]]
+    assert facts.engine_bytes == (bundle / "dit.engine").stat().st_size
+    assert any(line.startswith("compiled dit: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        json.dumps({"format": FORMAT + 1}),
+        json.dumps({"format": FORMAT, "compiler": "x", "stages": 3}),
+        '{"format":1,"stages":' + "[" * 100000,
+    ],
+)
+def test_a_report_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "dit.report.json").write_text(text)
+    with pytest.raises(BundleError, match=r"cannot be read as a report .*; rebuild the bundle"):
+        read_facts(tmp_path / "dit.report.json")

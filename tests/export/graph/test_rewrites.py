@@ -1,0 +1,193 @@
+"""Every rewrite is the same function as what it replaces, in float64 on random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from swiftvr_trt import MisuseError, Resolution
+from swiftvr_trt.export.graph.dit_stage import DitStage, Rope
+from swiftvr_trt.export.graph.rewrites import (
+    ALL,
+    Affine,
+    Grow,
+    Rewrites,
+    distinct_rows,
+    fold_growth,
+    fold_pooling,
+    halves,
+)
+from swiftvr_trt.export.network.dit import Dit, DitConfig, rope_tables
+from swiftvr_trt.export.network.reae import Decoder, Encoder, ReaeConfig, TGrow, walk
+from swiftvr_trt.export.network.windows import plan_owned_queries, plan_windows
+
+RELATIVE = 1e-9
+CONFIG = ReaeConfig(latent_channels=5, encoder=(6, 7, 8, 9), decoder=(12, 10, 8, 6))
+NARROW = replace(CONFIG, encoder_hidden=(3, 2, 3, 5, 5, 4, 4, 3, 1), decoder_hidden=(7, 4, 6, 4, 2, 4, 6, 5, 3))
+CONFIGS = pytest.mark.parametrize("config", [CONFIG, NARROW], ids=["as wide inside", "narrower inside"])
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(3)
+
+
+@pytest.fixture(autouse=True)
+def _no_grad() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def assert_same(ours: Tensor, theirs: Tensor) -> None:
+    assert ours.shape == theirs.shape
+    assert float((ours - theirs).abs().max()) <= RELATIVE * float(theirs.abs().max())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 3)])
+def test_growth_is_one_transposed_convolution(stride: int, size: tuple[int, int]) -> None:
+    grow, convolution = TGrow(4, stride).double(), nn.Conv2d(4, 3, 3, padding=1, bias=False).double()
+    x = torch.randn(2, 4, *size, dtype=torch.float64)
+    plain = convolution(grow(nn.functional.interpolate(x, scale_factor=2, mode="nearest")))
+    assert_same(Grow(grow, convolution)(x), plain)
+
+
+@CONFIGS
+def test_folded_decoder_is_the_decoder(config: ReaeConfig) -> None:
+    decoder = Decoder(config).double()
+    latents = torch.randn(3, 5, 2, 3, dtype=torch.float64)
+    state = tuple(torch.rand_like(past) for past in decoder.initial_state(2, 3))
+    plain, plain_after = walk(decoder, latents, state)
+    folded, folded_after = walk(fold_growth(decoder), latents, state)
+    assert_same(folded, plain)
+    for ours, theirs in zip(folded_after, plain_after, strict=True):
+        assert_same(ours, theirs)
+
+
+@CONFIGS
+def test_folded_encoder_is_the_encoder(config: ReaeConfig) -> None:
+    encoder = Encoder(config).double()
+    frames = torch.rand(8, 12, 16, 24, dtype=torch.float64)
+    state = tuple(torch.rand_like(past) for past in encoder.initial_state(2, 3))
+    plain, plain_after = walk(encoder, frames, state)
+    folded, folded_after = walk(fold_pooling(encoder), frames, state)
+    assert_same(folded, plain)
+    for ours, theirs in zip(folded_after, plain_after, strict=True):
+        assert_same(ours, theirs)
+
+
+@CONFIGS
+@pytest.mark.parametrize("cut", [1, 2, 4])
+def test_one_latent_at_a_time_is_the_whole_chunk(cut: int, config: ReaeConfig) -> None:
+    encoder, decoder = Encoder(config).double(), Decoder(config).double()
+    frames = torch.rand(16, 3, 32, 48, dtype=torch.float64)
+    latents, encoder_after = encoder(frames, encoder.initial_state(2, 3))
+    restored, decoder_after = decoder(latents, decoder.initial_state(2, 3))
+    state, pieces = encoder.initial_state(2, 3), []
+    for some in frames.split(4 * cut):
+        piece, state = encoder(some, state)
+        pieces.append(piece)
+    assert_same(torch.cat(pieces), latents)
+    assert all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(state, encoder_after, strict=True))
+    state, pieces = decoder.initial_state(2, 3), []
+    for one in latents.split(cut):
+        piece, state = decoder(one, state)
+        pieces.append(piece)
+    assert_same(torch.cat(pieces), restored)
+    assert all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(state, decoder_after, strict=True))
+
+
+def small_dit(layers: int = 3) -> Dit:
+    config = DitConfig(
+        heads=3,
+        head_dim=12,
+        layers=layers,
+        ffn_dim=40,
+        latent_channels=5,
+        text_dim=7,
+        freq_dim=16,
+        eps=1e-6,
+        window=(4, 4),
+    )
+    dit = Dit(config).double()
+    for parameter in dit.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return dit.eval()
+
+
+def prompt(distinct: int) -> Tensor:
+    rows = torch.zeros(9, 7, dtype=torch.float64)
+    rows[: distinct - 1] = torch.randn(distinct - 1, 7, dtype=torch.float64)
+    return rows
+
+
+# Grids of 32x32-pixel tokens: windows that overlap in both axes, in one, in none; a grid smaller than a window.
+GRIDS = [Resolution(32 * columns, 32 * rows) for columns, rows in ((6, 7), (9, 4), (8, 8), (3, 2), (13, 5))]
+
+
+@pytest.mark.parametrize("size", GRIDS, ids=str)
+@pytest.mark.parametrize(
+    "rewrites",
+    [ALL, ALL.without(Rewrites.names()), *(ALL.without([name]) for name in Rewrites.names())],
+    ids=["all", "none", *(f"without-{name}" for name in Rewrites.names())],
+)
+def test_the_traced_transformer_is_the_plain_one(rewrites: Rewrites, size: Resolution) -> None:
+    dit, rows = small_dit(), prompt(distinct=3)
+    latents = torch.randn(2, 5, size.latent_height, size.latent_width, dtype=torch.float64)
+    assert_same(DitStage(dit, rows, size, 2, rewrites)(latents), dit(latents, rows))
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 8, 9])
+def test_prompts_with_any_number_of_distinct_rows_are_met(distinct: int) -> None:
+    dit, rows, size = small_dit(), prompt(distinct), GRIDS[0]
+    latents = torch.randn(1, 5, size.latent_height, size.latent_width, dtype=torch.float64)
+    assert_same(DitStage(dit, rows, size, 1, ALL)(latents), dit(latents, rows))
+
+
+def test_modulation_folds_into_linears() -> None:
+    linear, x = nn.Linear(6, 4).double(), torch.randn(5, 6, dtype=torch.float64)
+    gain, shift, gate = (torch.randn(n, dtype=torch.float64) for n in (6, 6, 4))
+    folded = Affine.of(linear).after(gain, shift).gated(gate).module()
+    assert_same(folded(x), linear(x * gain + shift) * gate)
+
+
+def test_rotating_halves_is_rotating_pairs_after_reordering() -> None:
+    cos, sin = rope_tables(12, 2, 3, 2)
+    query, key = (torch.randn(2, 6, 3, 12, dtype=torch.float64) for _ in range(2))
+    order = halves(3, 12)
+    swapped = [x.flatten(2)[..., order].view_as(x) for x in (query, key)]
+    ours = [Rope(cos, sin, split=True)(x.unsqueeze(2)) for x in swapped]
+    theirs = [Rope(cos, sin, split=False)(x.unsqueeze(2)) for x in (query, key)]
+    assert_same((ours[0] * ours[1]).sum(-1), (theirs[0] * theirs[1]).sum(-1))
+
+
+def test_distinct_rows_weigh_what_they_stand_for() -> None:
+    rows, weight = distinct_rows(prompt(distinct=3))
+    assert rows.shape == (3, 7)
+    assert sorted(weight.exp().round().int().tolist()) == [1, 1, 7]
+
+
+@pytest.mark.parametrize("size", [*GRIDS, Resolution(1920, 1080), Resolution(2560, 1440)], ids=str)
+def test_owned_queries_ask_for_every_token_in_two_calls(size: Resolution) -> None:
+    for layer in (0, 1):
+        plan = plan_windows(size.token_rows, size.token_columns, (16, 16), layer=layer)
+        owned = plan_owned_queries(plan)
+        assert len(owned.groups) <= 2
+        assert set(owned.queries.tolist()) == set(range(size.token_rows * size.token_columns))
+        assert np.array_equal(owned.queries[owned.out], np.arange(owned.out.size))
+        window_of = {token: w for w, tokens in enumerate(plan.gather.tolist()) for token in tokens}
+        assert len(window_of) == owned.out.size
+        for group in owned.groups:
+            for queries, keys in zip(group.queries.tolist(), group.keys.tolist(), strict=True):
+                assert set(queries) <= set(keys)
+                assert keys in plan.gather.tolist()
+
+
+def test_an_unknown_rewrite_is_refused() -> None:
+    with pytest.raises(MisuseError, match="'magic', expected one of modulation"):
+        ALL.without(["magic"])

@@ -1,0 +1,97 @@
+"""Traced graphs are dense and static, and share their weights."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir
+import pytest
+import torch
+from torch import Tensor, nn
+
+from swiftvr_trt import StageError
+from swiftvr_trt.engines.bundle.manifest import STAGES, Role
+from swiftvr_trt.export.graph.stages import Stage
+from swiftvr_trt.export.graph.tracing import FORBIDDEN, OPSET, WEIGHTS, check_graph, trace
+from tests.conftest import BundleFactory
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_graph_is_dense_static_and_maskless(mini_bundle: BundleFactory, stage: str) -> None:
+    graph = onnx.load(mini_bundle().stage_path(stage), load_external_data=False).graph
+    assert graph.node
+    for node in graph.node:
+        assert node.domain == "", f"{node.name} is a custom operator"
+        assert node.op_type not in FORBIDDEN
+        if node.op_type == "Attention":
+            assert len(node.input) == 3, "a mask or a past is attached"
+    free = {
+        (value.name, side.dim_param)
+        for value in (*graph.input, *graph.output)
+        for side in value.type.tensor_type.shape.dim
+        if not side.HasField("dim_value")
+    }
+    assert free == ({("frames", "height"), ("frames", "width")} if stage == "encode" else set())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_graph_passes_the_checker_and_says_nothing_of_the_tracing_machine(
+    mini_bundle: BundleFactory, stage: str
+) -> None:
+    path = mini_bundle().stage_path(stage)
+    onnx.checker.check_model(path)
+    model = onnx.load(path, load_external_data=False)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
+    assert b".py" not in model.SerializeToString()
+
+
+def test_frames_are_uint8_at_both_ends_and_every_state_comes_back(mini_bundle: BundleFactory) -> None:
+    manifest = mini_bundle().manifest
+    encode, decode = manifest.stage("encode"), manifest.stage("decode")
+    assert (encode.inputs[0].dtype, decode.outputs[0].dtype) == ("uint8", "uint8")
+    for stage in (encode, decode):
+        assert [t.shape for t in stage.inputs[1:]] == [t.shape for t in stage.outputs[1:]]
+        assert len(stage.inputs[1:]) == 9
+
+
+def test_both_transformer_stages_share_their_weights(mini_bundle: BundleFactory) -> None:
+    def places(stage: str) -> set[tuple[str, str]]:
+        graph = onnx.load(mini_bundle().stage_path(stage), load_external_data=False).graph
+        entries = [{e.key: e.value for e in t.external_data} for t in graph.initializer if t.external_data]
+        assert all(entry["location"] == WEIGHTS for entry in entries)
+        return {(entry["offset"], entry["length"]) for entry in entries}
+
+    middle, edge = places("dit"), places("dit_edge")
+    assert len(middle & edge) >= len(middle) - 2  # only the two RoPE tables depend on the number of latents
+
+
+class _Masked(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        bias = torch.zeros(x.shape[2], x.shape[2])
+        return nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=bias)
+
+
+class _Chooses(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.index_put((torch.tensor([0]),), x[1:2])
+
+
+class _WorksOnBytes(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to(torch.uint8).flip(0).float()
+
+
+@pytest.mark.parametrize(
+    ("module", "culprit"), [(_Masked(), "mask"), (_Chooses(), "Scatter"), (_WorksOnBytes(), "uint8")]
+)
+def test_a_graph_with_a_mask_or_a_scatter_or_inner_uint8_is_refused(module: nn.Module, culprit: str) -> None:
+    stage = Stage("dit", module, (torch.zeros(2, 2, 4, 8),), (("x", Role.LATENTS),), (("y", Role.LATENTS),))
+    with pytest.raises(StageError, match=culprit):
+        trace(stage)
+
+
+def test_a_graph_with_a_symbolic_shape_is_refused() -> None:
+    value = onnx_ir.val("x", dtype=onnx_ir.DataType.FLOAT, shape=[1, "batch"])
+    model = onnx_ir.Model(onnx_ir.Graph([value], [value], nodes=[]), ir_version=10)
+    stage = Stage("dit", nn.Identity(), (), (("x", Role.LATENTS),), (("x", Role.LATENTS),))
+    with pytest.raises(StageError, match="static"):
+        check_graph(model, stage)

@@ -1,0 +1,71 @@
+"""What a build records of the machine, asked without a package."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from swiftvr_trt.engines.bundle.targets import RTX
+from swiftvr_trt.engines.compile.parent import MODULES
+from swiftvr_trt.runtime.devices import driver as machine
+from swiftvr_trt.runtime.devices.driver import Driver, cuda_words, find_driver, package_cuda, version
+
+
+def play(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> None:
+    """A driver whose functions write these numbers, or fail with a code where it is negative."""
+
+    def function(number: int) -> Any:
+        def call(*arguments: Any) -> int:
+            if number >= 0 and arguments and not isinstance(arguments[0], int):
+                ctypes.cast(arguments[0], ctypes.POINTER(ctypes.c_int))[0] = number
+            return max(-number, 0)
+
+        return call
+
+    monkeypatch.setattr(
+        machine, "load_library", lambda _: SimpleNamespace(**{k: function(v) for k, v in answers.items()})
+    )
+
+
+def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "load_library", lambda _names: None)
+    assert find_driver() is None
+
+
+def test_a_driver_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch, cuDriverGetVersion=12080, cuInit=-100)
+    assert find_driver() == Driver("12.8", None)
+
+
+def test_a_driver_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch, cuDriverGetVersion=-3, cuInit=0, cuDeviceGet=0, cuDeviceGetAttribute=-1)
+    assert find_driver() == Driver(None, None)
+
+
+@pytest.mark.parametrize(("number", "words"), [(12080, "12.8"), (13000, "13.0"), (11040, "11.4"), (13010, "13.1")])
+def test_versions_in_words(number: int, words: str) -> None:
+    assert cuda_words(number) == words
+    assert version(words) == (number // 1000, number % 1000 // 10)
+
+
+@pytest.mark.parametrize(
+    ("package", "cuda"),
+    [("module_cu12", "12"), ("module_cu13", "13"), ("module", None)],
+)
+def test_the_name_of_a_package_says_which_cuda(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: str, cuda: str | None
+) -> None:
+    place = tmp_path / f"{package}-1.2.3.dist-info"
+    place.mkdir()
+    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2.3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert package_cuda("module") == cuda
+
+
+def test_the_package_that_is_installed_says_it() -> None:
+    pytest.importorskip(MODULES[RTX])
+    assert package_cuda(MODULES[RTX]) in ("12", "13")

@@ -1,0 +1,75 @@
+"""What would fit: the answers are those of memory plans that are made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from swiftvr_trt.engines.bundle.manifest import Manifest
+from swiftvr_trt.runtime.devices.what_fits import no_memory, what_fits
+from swiftvr_trt.runtime.stream.plan import plan_memory
+from tests.engines.fakes import RECIPE, fake_stages
+
+GB = 1_000_000_000
+
+
+def manifest(
+    *, weights: int = 0, arena: int = 0, target: str = "rtx5090", precision: str = "fp16", clip_len: int = 24
+) -> Manifest:
+    """1920x1080, nothing but frames, latents, and what is given here; weights are those of one file."""
+    recipe = replace(RECIPE, width=1920, height=1080, clip_len=clip_len, precision=precision, target=target)
+    stages = tuple(replace(s, file="all.engine", arena_bytes=arena, weight_bytes=weights) for s in fake_stages(recipe))
+    return Manifest(recipe, "test", "TensorRT-RTX", "1.0", "12.0", stages, ())
+
+
+def option(found: tuple[str, ...], name: str) -> str | None:
+    return next((f.removeprefix(f"--{name} ") for f in found if f.startswith(f"--{name} ")), None)
+
+
+def test_the_largest_resolution_that_fits_is_named() -> None:
+    full = manifest(arena=8 * GB)
+    # Half the sides is a quarter of the pixels, hence of the arena; 2/3 of them would take 4/9.
+    assert option(what_fits(full, 540, 960, 3 * GB), "resolution") == "960x540"
+    assert option(what_fits(full, 540, 960, int(4.3 * GB)), "resolution") == "1280x720"
+    assert option(what_fits(full, 540, 960, 100_000), "resolution") is None
+
+
+def test_the_longest_clip_that_fits_is_named() -> None:
+    full = manifest(arena=0)
+    needed = {c: plan_memory(manifest(clip_len=c), 540, 960).gpu_bytes for c in (24, 20, 16, 12)}
+    assert needed[24] > needed[20] > needed[16] > needed[12]
+    for clip_len in (20, 16, 12):
+        assert option(what_fits(full, 540, 960, needed[clip_len]), "clip-len") == str(clip_len)
+        assert option(what_fits(full, 540, 960, needed[clip_len] - 1), "clip-len") == str(clip_len - 4)
+
+
+def test_weights_shrink_with_the_precision_and_only_as_the_target_allows() -> None:
+    heavy = manifest(weights=10 * GB)
+    assert option(what_fits(heavy, 540, 960, 6 * GB), "precision") == "fp8"
+    assert option(what_fits(heavy, 540, 960, int(4.5e9) + 10**9), "precision") == "fp8"
+    assert option(what_fits(heavy, 540, 960, int(3.5e9)), "precision") == "nvfp4"
+    assert option(what_fits(manifest(weights=10 * GB, target="rtx4090"), 540, 960, int(3.5e9)), "precision") is None
+    assert option(what_fits(manifest(weights=10 * GB, target="rtx3090"), 540, 960, 6 * GB), "precision") is None
+
+
+def test_what_already_fits_is_still_not_suggested_as_it_is() -> None:
+    found = what_fits(manifest(), 540, 960, 100 * GB)
+    assert option(found, "resolution") == "1600x900"
+    assert option(found, "clip-len") == "20"
+
+
+@pytest.mark.parametrize(
+    ("free", "words"),
+    [
+        (3 * GB, ["1920x1080, fp16", "3.00 GB can be had", "960x540 frames", "--resolution 960x540"]),
+        (1000, ["0.0 MB can be had", "use a larger one"]),
+        (None, ["the GPU has less"]),
+    ],
+)
+def test_the_message_says_what_was_needed_what_is_there_and_what_to_do(free: int | None, words: list[str]) -> None:
+    full = manifest(arena=8 * GB)
+    message = no_memory(full, 540, 960, free)
+    assert f"needs {plan_memory(full, 540, 960).gpu_bytes / 1e9:.2f} GB" in message
+    assert all(word in message for word in words), message
+    assert "\n" not in message

@@ -1,0 +1,251 @@
+"""The pipeline: whatever fails, everything stops, the first error is told, and nothing is left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pytest
+
+from swiftvr_trt import MediaError, OutputError, Restorer, StageError
+from swiftvr_trt.export.verify import picture
+from swiftvr_trt.runtime.media import Colour, Item, Passenger, Picture, SourceInfo, Stamp
+from swiftvr_trt.runtime.restore import pipeline
+from swiftvr_trt.runtime.restore.pipeline import Progress, restore_media
+from tests.conftest import BundleFactory
+
+SECOND = 1.0
+
+
+class ListSource:
+    """Pictures and passengers from a list; `fail_at` raises there, `stall_at` waits there until released."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, frames: int, *, fail_at: int = -1, error: Exception | None = None, stall_at: int = -1) -> None:
+        self.info = SourceInfo(
+            Path("list"), 57, 33, frames, Fraction(25), Fraction(1, 25), Colour(), None, "a list of pictures"
+        )
+        self.frames, self.fail_at, self.error, self.stall_at = frames, fail_at, error, stall_at
+        self.released = threading.Event()
+
+    def __iter__(self) -> Iterator[Item]:
+        for index in range(self.frames):
+            if index == self.fail_at and self.error:
+                raise self.error
+            if index == self.stall_at:
+                self.released.wait(30)
+            yield Passenger(1, f"sound {index}")
+            yield Picture(picture(index, 33, 57), Stamp(index, index * 40, 40, Fraction(1, 1000)))
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> ListSource:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class ListSink:
+    """Keeps what is written. `fail_at` raises at that picture, or at commit for -2."""
+
+    notes: tuple[str, ...] = ()
+    description = "a list"
+
+    def __init__(self, *, fail_at: int = -1, error: Exception | None = None, delay: float = 0.0) -> None:
+        self.items: list[Item] = []
+        self.committed = self.left = False
+        self.fail_at, self.error, self.delay = fail_at, error, delay
+
+    def write(self, item: Item) -> None:
+        if isinstance(item, Picture):
+            if item.stamp.index == self.fail_at and self.error:
+                raise self.error
+            time.sleep(self.delay)
+        self.items.append(item)
+
+    def commit(self) -> None:
+        if self.fail_at == -2 and self.error:
+            raise self.error
+        self.committed = True
+
+    def __enter__(self) -> ListSink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.left = True
+
+
+@pytest.fixture(scope="module")
+def restorer(mini_bundle: BundleFactory) -> Iterator[Restorer]:
+    with Restorer.open(mini_bundle(), threads=1) as opened:
+        yield opened
+
+
+@contextmanager
+def noting_stops() -> Iterator[list[float]]:
+    """When runs began to end within the block, whether by an error in one of their threads or by an interrupt."""
+    stopped: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for method in ("_fail", "stop"):
+            _note(patch, method, stopped)
+        yield stopped
+
+
+def _note(patch: pytest.MonkeyPatch, method: str, times: list[float]) -> None:
+    original = getattr(pipeline._Run, method)
+
+    def noting(run: pipeline._Run, *arguments: object) -> None:
+        times.append(time.monotonic())
+        original(run, *arguments)
+
+    patch.setattr(pipeline._Run, method, noting)
+
+
+def no_threads_left() -> bool:
+    return not [thread for thread in threading.enumerate() if thread.name.startswith("swiftvr-")]
+
+
+def test_pictures_keep_their_stamps_and_passengers_their_place(restorer: Restorer) -> None:
+    sink, seen = ListSink(), list[Progress]()
+    with restorer.session() as session:
+        done = restore_media(session, ListSource(31), sink, seen.append)
+    expected = list(restorer.restore([picture(index, 33, 57) for index in range(31)]))
+    pictures = [item for item in sink.items if isinstance(item, Picture)]
+    assert [item.stamp.pts for item in pictures] == [index * 40 for index in range(31)]
+    assert all(np.array_equal(item.pixels, frame) for item, frame in zip(pictures, expected, strict=True))
+    assert [type(item) for item in sink.items] == [Passenger, Picture] * 31
+    assert sink.committed
+    assert (done.read, done.written) == (31, 31)
+    assert seen[-1] == done
+
+
+def test_a_session_may_restore_one_file_after_another(restorer: Restorer) -> None:
+    sinks = [ListSink(), ListSink()]
+    with restorer.session() as session:
+        for sink in sinks:
+            restore_media(session, ListSource(13), sink)
+    first, second = ([item.pixels for item in sink.items if isinstance(item, Picture)] for sink in sinks)
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    ("source", "sink", "expected", "message"),
+    [
+        (ListSource(99, fail_at=14, error=MediaError("frame 14 is rotten")), ListSink(), MediaError, "14 is rotten"),
+        (
+            ListSource(99, fail_at=14, error=ValueError("odd")),
+            ListSink(),
+            StageError,
+            "reading failed: ValueError: odd",
+        ),
+        (ListSource(99), ListSink(fail_at=3, error=OutputError("disk full")), OutputError, "disk full"),
+        (ListSource(99), ListSink(fail_at=3, error=KeyError("x")), StageError, "writing failed: KeyError"),
+        (ListSource(20), ListSink(fail_at=-2, error=OutputError("no trailer")), OutputError, "no trailer"),
+        (ListSource(10**9), ListSink(fail_at=9, error=OutputError("full"), delay=0.01), OutputError, "full"),
+    ],
+    ids=["reader", "reader-bug", "writer", "writer-bug", "commit", "endless-source"],
+)
+def test_a_failing_part_stops_all_within_a_second(
+    restorer: Restorer,
+    source: ListSource,
+    sink: ListSink,
+    expected: type[Exception],
+    message: str,
+) -> None:
+    with noting_stops() as stopped, restorer.session() as session, pytest.raises(expected, match=message):
+        restore_media(session, source, sink)
+    assert time.monotonic() - stopped[0] < SECOND
+    assert not sink.committed
+    assert no_threads_left()
+
+
+def test_a_failing_stage_in_the_third_chunk_is_told(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = ListSink()
+    with restorer.session() as session:
+        run, calls = session._submit, 0
+
+        def failing(*arguments: object) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 3:
+                raise StageError("stage dit failed")
+            run(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(session, "_submit", failing)
+        with pytest.raises(StageError, match="stage dit failed"):
+            restore_media(session, ListSource(99), sink)
+    assert not sink.committed
+    assert no_threads_left()
+
+
+@pytest.mark.alone
+def test_an_interrupt_ends_the_run_even_when_the_source_stalls(restorer: Restorer) -> None:
+    source, sink = ListSource(99, stall_at=5), ListSink()
+
+    def interrupt(_progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with restorer.session() as session, pytest.raises(KeyboardInterrupt):
+        restore_media(session, source, sink, interrupt)
+    assert time.monotonic() - began < SECOND
+    assert not sink.committed
+    source.released.set()
+    deadline = time.monotonic() + 5
+    while not no_threads_left() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert no_threads_left(), "the stalled reader goes on after it is released"
+
+
+def test_a_slow_writer_holds_the_reader_back(restorer: Restorer) -> None:
+    source, sink, lead = ListSource(60), ListSink(delay=0.02), list[int]()
+    with restorer.session() as session:
+        restore_media(session, source, sink, lambda p: lead.append(p.read - p.written))
+    # two queues, one chunk in the session, one coming out of it
+    assert max(lead) <= 2 * pipeline._DEPTH + 2 * 12 + 3
+    assert sink.committed
+
+
+def test_an_interrupt_after_the_last_frame_does_not_commit(restorer: Restorer) -> None:
+    sink = ListSink(delay=0.05)
+    reached = threading.Event()
+
+    def interrupt(progress: Progress) -> None:
+        if progress.written >= 10:
+            reached.set()
+            raise KeyboardInterrupt
+
+    with restorer.session() as session, pytest.raises(KeyboardInterrupt):
+        restore_media(session, ListSource(20), sink, interrupt)
+    assert reached.is_set()
+    assert not sink.committed
+
+
+def test_sound_before_the_first_picture_is_not_kept_waiting(restorer: Restorer) -> None:
+    class SoundFirst(ListSource):
+        def __iter__(self) -> Iterator[Item]:
+            yield from (Passenger(1, number) for number in range(500))
+            yield from super().__iter__()
+
+    sink = ListSink()
+    with restorer.session() as session:
+        restore_media(session, SoundFirst(3), sink)
+    assert [type(item) for item in sink.items] == [Passenger] * 500 + [Passenger, Picture] * 3
+
+
+def test_progress_tells_rate_and_time_to_go() -> None:
+    progress = Progress(read=60, written=50, total=150, elapsed=10.0)
+    assert progress.rate == 5.0
+    assert progress.remaining == 20.0
+    assert Progress(5, 0, 150, 1.0).remaining is None
+    assert Progress(5, 2, None, 1.0).remaining is None

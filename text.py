@@ -1,0 +1,20 @@
+"""Sizes, durations and versions as people read them."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def size(count: float) -> str:
+    """Bytes as MB or GB in powers of ten, as engine tools print them."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def version(text: str) -> tuple[int, ...]:
+    """`12.8` -> (12, 8), for comparison."""
+    return tuple(int(part) for part in text.split("."))
