@@ -357,7 +357,7 @@ def test_help_takes_less_than_half_a_second() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys, json\nfrom swiftvr_trt.runtime import cli\n"
+        "import sys, json\nfrom swiftvr_trt.cli import run\n"
         "print(json.dumps([m for m in ('torch', 'av', 'onnxruntime', 'rich', 'onnx') if m in sys.modules]))"
     )
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
