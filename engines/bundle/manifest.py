@@ -22,6 +22,8 @@ STAGES = ("encode", "dit", "dit_edge", "decode")
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8", "nvfp4")
 QUANTISED = ("fp8", "nvfp4")
 """Precisions whose products have scales, found by calibration."""
+BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "nvfp4": 0.57}
+"""Bytes that one weight takes in an engine. NVFP4: 4 bits, and an FP8 scale for every 16 weights."""
 DTYPE_BYTES = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
 
 MAX_STREAM_BYTES = 1 << 36

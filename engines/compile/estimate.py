@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swiftvr_trt.engines.bundle.manifest import Recipe
+from swiftvr_trt.engines.bundle.manifest import BYTES_PER_WEIGHT, Recipe
 from swiftvr_trt.engines.bundle.targets import RTX, target
 from swiftvr_trt.errors import CheckpointError, MachineError, MisuseError, OutputError
 from swiftvr_trt.text import size as in_words
 
 from .memory import available_memory
 
-BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "nvfp4": 0.57}
 _LARGEST_CARD = {True: 96e9, False: 288e9}
 """GPU memory of the largest card that TensorRT-RTX builds for (RTX PRO 6000), and of the largest of all (B300)."""
 
