@@ -44,7 +44,7 @@ Second = Callable[[Form], float | None]
 
 
 def rows(plain: Form | None, ours: Form) -> Iterator[Row]:
-    """The table of the issue, line by line."""
+    """The rows of the table, from top to bottom."""
 
     def row(what: str, unit: str, count: Count, second: Second = lambda _: None, limit: float = 0.0) -> Row:
         forms = [form and count(form) for form in (plain, ours)], [form and second(form) for form in (plain, ours)]

@@ -3,8 +3,9 @@
     quantize(x, scale)        round x / scale to E4M3, saturating at +-448         QuantizeLinear
     dequantize(x, scale)      x * scale in the scale's dtype                       DequantizeLinear
 
-A scale is one number per tensor: with a scale per channel TensorRT multiplies after a float16 accumulation, which
-overflows (DESIGN.md section 4). E4M3: OCP 8-bit floating point, OFP8 revision 1.0, no infinities, largest value 448.
+A scale is one number per tensor. With a scale per channel, TensorRT-RTX 1.7.1 applies it after the product, and the
+float16 product may already have overflowed. E4M3 is the OCP 8-bit format (OFP8, revision 1.0): no infinities, largest
+value 448.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ A token is a 2x2 patch of one latent (32x32 pixels). Hidden states keep the layo
 so that windows and their owners are gathers along the second axis only.
 
 The class is the readable reference: everything computed as the checkpoint states it, nothing folded. What the export
-does to it is in `stages.py` and `docs/rewrites.md`. Source: DESIGN.md section 2, "DiT"; names follow the checkpoint.
+does to it is in `stages.py` and `docs/rewrites.md`. Source: the published SwiftVR code (arXiv 2606.09516); attributes
+have the names of the published checkpoint.
 """
 
 from __future__ import annotations

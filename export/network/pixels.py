@@ -5,7 +5,7 @@
     out   float32 [T, 3, H32, W32] -> cropped, * 255, rounded -> uint8 [T, H, W, 3]
 
 The padding mirrors the picture, so that the border of the visible part has plausible neighbours; `parity` pads with
-black as the published code does. Source: DESIGN.md section 2, "Input" and the table of differences.
+black as the published SwiftVR code does (arXiv 2606.09516), which also truncates where this rounds.
 """
 
 from __future__ import annotations

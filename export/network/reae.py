@@ -11,7 +11,7 @@ at a time is the same code and the same arithmetic: `state` is all that crosses 
     for four in frames.split(4):
         latent, state = encoder(four, state)
 
-Source: DESIGN.md section 2, "Autoencoder"; attribute names follow the published checkpoint.
+Source: the published SwiftVR code (arXiv 2606.09516); attributes have the names of the published checkpoint.
 """
 
 from __future__ import annotations

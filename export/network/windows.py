@@ -6,7 +6,7 @@ into the grid, so windows overlap at its border instead of being masked there. A
 one *owner*. All of this is known before anything runs, so a layer becomes three constant index lists: no mask, no
 scatter, no roll.
 
-Source: DESIGN.md section 2, "Windows"; held against the published implementation by the golden files.
+Source: the published SwiftVR code (arXiv 2606.09516), whose results in `tests/oracle` this is tested against.
 """
 
 from __future__ import annotations

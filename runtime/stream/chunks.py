@@ -13,8 +13,8 @@ its last frame is repeated until the context is real (`parity`: zeros instead, a
 
 A chunk is planned as soon as its frames are there, so a live source of unknown length needs no lookahead.
 
-Source: DESIGN.md section 2, "Chunk protocol"; the chunk borders of `stream_clip8.npz` settle that a remainder of
-c + 1 frames is MIDDLE and LAST.
+Source: the published SwiftVR code (arXiv 2606.09516). Its chunk borders in `tests/oracle/stream_clip8.npz` show that a
+remainder of c + 1 frames is split into MIDDLE and LAST.
 """
 
 from __future__ import annotations
