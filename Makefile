@@ -18,9 +18,10 @@ test: $(TESTABLE)  ## run the tests and print the coverage
 gpu-test:  ## on a machine with an NVIDIA GPU: test everything there and write gpu-test.json, to be sent back
 	@$(PYTHON) scripts/gpu_test.py
 
-lint: $(TESTABLE)  ## formatting, lint, types
+lint: $(TESTABLE)  ## formatting, lint, import contracts, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/python scripts/typecheck.py
 
 $(INSTALLED): pyproject.toml
