@@ -220,7 +220,7 @@ def inspect(
     else:
         print_report(bundle, report)
     if buffers:
-        print_buffers(report.buffers)
+        print_buffers(stream.buffers)
     if kernels:
         facts = engine_facts(opened)
         if not facts:

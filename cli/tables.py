@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from swiftvr_trt.engines.compile.report import EngineFacts
-from swiftvr_trt.engines.report.inspect import Buffer, BundleReport, Engines
+from swiftvr_trt.engines.report.inspect import BundleReport, Engines
 from swiftvr_trt.errors import MisuseError, OutputError
 from swiftvr_trt.text import size as in_words
 
@@ -20,6 +20,7 @@ from .doctor import Diagnosis
 
 if TYPE_CHECKING:
     from swiftvr_trt.export.verify import Row
+    from swiftvr_trt.runtime.stream.plan import BufferPlace
 
 
 def print_rows(rows: list[Row]) -> None:
@@ -131,7 +132,7 @@ def print_engines(engines: Engines) -> None:
         )
 
 
-def print_buffers(buffers: Iterable[Buffer]) -> None:
+def print_buffers(buffers: Iterable[BufferPlace]) -> None:
     """Every buffer of a stream, and where it lies."""
     table = Table("buffer", "bytes", "begins at", "on the host at", "in the place of")
     for buffer in buffers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from swiftvr_trt.engines.bundle.files import Bundle
 from swiftvr_trt.engines.bundle.manifest import Manifest, StageSpec
@@ -12,6 +12,9 @@ from swiftvr_trt.engines.compile.log import GEMM, KINDS
 from swiftvr_trt.engines.compile.report import SUFFIX, EngineFacts, StageFacts, read_facts
 
 from .roofline import Projection, chunk_runs, gpus_for, project
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _PRECISION_WORDS = {"Float": "FP32", "Half": "FP16", "BFloat16": "BF16"}
 
@@ -65,28 +68,21 @@ class Engines:
     projected: tuple[Projection, ...]
 
 
-@dataclass(frozen=True)
-class Buffer:
-    """One buffer of a stream. offset: where it begins in the stream's memory on the device, None if on its own.
+class PlannedStream(Protocol):
+    """What the chunk loop allocates for one stream of frames. The runtime plans it; this module only reports it.
 
-    host_offset: the same in pinned host memory, None if the host neither writes nor reads it. over: whose place it
-    shares; None if the place is its own.
+    nbytes: bytes in all. owners: GPU bytes of the whole pipeline by what they are for. buffers: one dataclass per
+    buffer, reported field by field.
     """
 
-    name: str
-    nbytes: int
-    offset: int | None
-    host_offset: int | None
-    over: str | None
+    @property
+    def nbytes(self) -> int: ...
 
+    @property
+    def owners(self) -> Mapping[str, int]: ...
 
-@dataclass(frozen=True)
-class StreamMemory:
-    """What the chunk loop allocates for one stream of frames: all in all, by what it is for, and buffer by buffer."""
-
-    nbytes: int
-    owners: Mapping[str, int]
-    buffers: tuple[Buffer, ...]
+    @property
+    def buffers(self) -> tuple[DataclassInstance, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -106,14 +102,14 @@ class BundleReport:
     bytes_on_disk: int
     stream_input: str
     stream_bytes: int
-    buffers: tuple[Buffer, ...]
+    buffers: tuple[DataclassInstance, ...]
     engines: Engines | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def inspect_bundle(bundle: Bundle, *, stream_input: tuple[int, int], stream: StreamMemory) -> BundleReport:
+def inspect_bundle(bundle: Bundle, *, stream_input: tuple[int, int], stream: PlannedStream) -> BundleReport:
     """Describe a bundle whose files were checked. stream_input: size for which `stream` was planned."""
     report = inspect_manifest(bundle.manifest, stream_input=stream_input, stream=stream)
     facts = engine_facts(bundle)
@@ -126,7 +122,7 @@ def engine_facts(bundle: Bundle) -> tuple[EngineFacts, ...]:
     return tuple(read_facts(bundle.path / name) for name in names)
 
 
-def inspect_manifest(manifest: Manifest, *, stream_input: tuple[int, int], stream: StreamMemory) -> BundleReport:
+def inspect_manifest(manifest: Manifest, *, stream_input: tuple[int, int], stream: PlannedStream) -> BundleReport:
     """Describe a manifest alone."""
     files = {entry.name: entry.size for entry in manifest.files}
     return BundleReport(
@@ -143,7 +139,7 @@ def inspect_manifest(manifest: Manifest, *, stream_input: tuple[int, int], strea
     )
 
 
-def describe_engines(manifest: Manifest, facts: Iterable[EngineFacts], stream: StreamMemory) -> Engines:
+def describe_engines(manifest: Manifest, facts: Iterable[EngineFacts], stream: PlannedStream) -> Engines:
     """Join the facts of all engines with the manifest."""
     engines = tuple(facts)
     made = {stage.name: (stage, engine) for engine in engines for stage in engine.stages}
@@ -185,7 +181,7 @@ def _compiled(stage: StageFacts, engine: EngineFacts) -> Compiled:
     )
 
 
-def _memory(manifest: Manifest, stream: StreamMemory) -> dict[str, int]:
+def _memory(manifest: Manifest, stream: PlannedStream) -> dict[str, int]:
     """Weights of each engine once, one arena that all stages take turns in, and the buffers of one stream."""
     weights: dict[str, int] = {}
     for stage in manifest.stages:

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from swiftvr_trt.engines.bundle.manifest import Manifest, Role
-from swiftvr_trt.engines.report.inspect import Buffer, StreamMemory
 
 from .program import BufferSpec, Copy, Run, Step, View, plan_buffers, stage_shape
 
@@ -63,6 +62,30 @@ class MemoryPlan:
         return {**kinds, "padding": padding}
 
 
+@dataclass(frozen=True)
+class BufferPlace:
+    """Where one buffer of a stream lies.
+
+    offset: where it begins in the stream's device memory; None if it is an array of its own. host_offset: the same in
+    pinned host memory; None if the host neither reads nor writes it. over: the buffer whose place it shares, or None.
+    """
+
+    name: str
+    nbytes: int
+    offset: int | None
+    host_offset: int | None
+    over: str | None
+
+
+@dataclass(frozen=True)
+class StreamLayout:
+    """What one stream of frames allocates: bytes in all, GPU bytes by owner, and every buffer."""
+
+    nbytes: int
+    owners: Mapping[str, int]
+    buffers: tuple[BufferPlace, ...]
+
+
 def plan_memory(manifest: Manifest, height: int, width: int) -> MemoryPlan:
     """The plan for one stream whose frames come in as `height x width` pixels."""
     return plan_stream(manifest, plan_buffers(manifest, height, width))
@@ -80,22 +103,22 @@ def plan_stream(manifest: Manifest, buffers: Mapping[str, BufferSpec]) -> Memory
     )
 
 
-def describe_stream(manifest: Manifest, height: int, width: int) -> StreamMemory:
-    """The plan for frames of `height x width` in the words of `inspect`.
+def describe_stream(manifest: Manifest, height: int, width: int) -> StreamLayout:
+    """What a stream of `height x width` frames allocates, for `inspect`.
 
-    On a GPU it is what a device allocates. On the CPU every buffer is an array of its own, and nothing is shared.
+    On a GPU this is exactly what a device allocates. On the CPU every buffer is an array of its own.
     """
     if manifest.recipe.target in ("onnx", "cpu"):
         arrays = plan_buffers(manifest, height, width)
-        buffers = tuple(Buffer(name, spec.nbytes, None, None, None) for name, spec in arrays.items())
+        buffers = tuple(BufferPlace(name, spec.nbytes, None, None, None) for name, spec in arrays.items())
         nbytes = sum(buffer.nbytes for buffer in buffers)
-        return StreamMemory(nbytes, {"buffers": nbytes}, buffers)
+        return StreamLayout(nbytes, {"buffers": nbytes}, buffers)
     plan = plan_memory(manifest, height, width)
     device, host = plan.device.offsets, plan.host.offsets
-    return StreamMemory(
+    return StreamLayout(
         plan.device.nbytes,
         plan.owners(),
-        tuple(Buffer(name, s.nbytes, device[name], host.get(name), s.over) for name, s in plan.buffers.items()),
+        tuple(BufferPlace(name, s.nbytes, device[name], host.get(name), s.over) for name, s in plan.buffers.items()),
     )
 
 

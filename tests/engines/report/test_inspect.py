@@ -13,11 +13,12 @@ from swiftvr_trt.engines.bundle.files import Bundle, BundleWriter
 from swiftvr_trt.engines.bundle.manifest import StageSpec
 from swiftvr_trt.engines.compile.log import ATTENTION, CONV, GEMM
 from swiftvr_trt.engines.compile.report import SUFFIX, EngineFacts, KernelFacts, StageFacts
-from swiftvr_trt.engines.report.inspect import StreamMemory, describe_engines, inspect_bundle, inspect_manifest
+from swiftvr_trt.engines.report.inspect import describe_engines, inspect_bundle, inspect_manifest
 from swiftvr_trt.engines.report.picture import draw
+from swiftvr_trt.runtime.stream.plan import StreamLayout
 from tests.engines.fakes import RECIPE, fake_manifest, fake_stages
 
-STREAM = StreamMemory(70, {"weights": 530, "arena": 4096, "frames": 40, "state": 30, "staging": 0}, ())
+STREAM = StreamLayout(70, {"weights": 530, "arena": 4096, "frames": 40, "state": 30, "staging": 0}, ())
 REPORT = inspect_manifest(fake_manifest(), stream_input=(64, 48), stream=replace(STREAM, nbytes=123))
 COMPILED = replace(RECIPE, target="rtx5090", precision="fp8")
 
