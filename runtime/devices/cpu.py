@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from swiftvr_trt.engines.bundle.files import Bundle
 from swiftvr_trt.engines.bundle.manifest import STAGES, StageSpec
-from swiftvr_trt.errors import BundleError, Cancelled, MachineError, MissingPackageError, StageError
+from swiftvr_trt.errors import BundleError, Cancelled, MachineError, MissingPackageError, MisuseError, StageError
 from swiftvr_trt.runtime.stream.device import DONE, Done
 from swiftvr_trt.runtime.stream.program import BufferSpec, Clear, Copy, Download, Run, Step, Upload, View
 from swiftvr_trt.runtime.stream.trace import Trace, telling
@@ -40,9 +40,11 @@ class OrtDevice:
             check_signature(bundle, bundle.manifest.stage(stage), self._sessions[stage])
 
     def workspace(self, buffers: Mapping[str, BufferSpec]) -> OrtWorkspace:
-        return OrtWorkspace(
-            dict(self._sessions), buffers, self._trace
-        )  # open streams outlive the device that made them
+        """Raises `MisuseError` if the device is closed."""
+        sessions = dict(self._sessions)  # a copy: workspaces may outlive the device
+        if not sessions:
+            raise MisuseError("the bundle on the CPU is closed; open it again with Restorer.open()")
+        return OrtWorkspace(sessions, buffers, self._trace)
 
     def close(self) -> None:
         self._sessions.clear()

@@ -61,18 +61,31 @@ class CudaDevice:
             self._load(bundle, library, kernels)
 
     def workspace(self, buffers: Mapping[str, BufferSpec]) -> CudaWorkspace:
-        """Raises `MachineError` if there is no memory for it; the message says what would fit."""
-        with naming(f"{self.gpu.name} cannot be used"):
-            self.gpu.enter()
-        return CudaWorkspace(self, buffers, self._workspaces)
+        """Raises `MachineError` if there is no memory for it; the message says what would fit.
+
+        Raises `MisuseError` if the device is closed.
+        """
+        with self._opening:
+            if self._closed:
+                raise MisuseError(f"the bundle on {self.gpu.name} is closed; open it again with Restorer.open()")
+            with naming(f"{self.gpu.name} cannot be used"):
+                self.gpu.enter()
+            workspace = CudaWorkspace(self, buffers)
+            self._workspaces.add(workspace)
+            return workspace
 
     def close(self) -> None:
-        """Release everything, workspaces that were left open included. A second call does nothing."""
-        for workspace in list(self._workspaces):
-            workspace.close()
-        with suppress(Exception):  # a GPU that is lost cannot be entered, and has nothing left to release
-            self.gpu.enter()
-        self._stack.close()
+        """Release everything, workspaces that were left open included. A second call does nothing.
+
+        A workspace that another thread is opening is finished first.
+        """
+        with self._opening:
+            self._closed = True
+            for workspace in list(self._workspaces):
+                workspace.close()
+            with suppress(Exception):  # a GPU that is lost cannot be entered, and has nothing left to release
+                self.gpu.enter()
+            self._stack.close()
 
     def telling(self, name: str, **details: Any) -> AbstractContextManager[None]:
         """Something that takes time on the host, for the trace if there is one."""
@@ -96,6 +109,8 @@ class CudaDevice:
         """What comes before the stages."""
         self.manifest, self.graphs, self.trace = manifest, graphs, trace
         self.lock = threading.Lock()
+        self._opening = threading.Lock()  # held while a workspace is opened, and while the device is closed
+        self._closed = False
         self._workspaces: WeakSet[CudaWorkspace] = WeakSet()
         self._stack = ExitStack()
         self.gpu = Gpu(index)
@@ -151,20 +166,16 @@ class CudaDevice:
 class CudaWorkspace:
     """The buffers of one stream, its execution contexts and its copy streams. Made by `CudaDevice.workspace`."""
 
-    def __init__(
-        self, device: CudaDevice, buffers: Mapping[str, BufferSpec], open_ones: WeakSet[CudaWorkspace]
-    ) -> None:
-        """open_ones: joined before anything is made, so that whoever closes the device waits until this is done."""
+    def __init__(self, device: CudaDevice, buffers: Mapping[str, BufferSpec]) -> None:
         self._device, self._plan = device, plan_stream(device.manifest, buffers)
         self._cancelled = threading.Event()
         self._recordings: dict[tuple[Step, ...], Recording] = {}
         self._once: tuple[tuple[Step, ...], Recording, ExitStack] | None = None
         self._contexts: dict[str, Context] = {}
         self._stack = ExitStack()
-        self._closed = True
+        self._closed = False
         self._use = threading.Lock()
-        open_ones.add(self)
-        with self._use, closing_if_it_fails(self._stack), naming("the stages could not be made ready"):
+        with closing_if_it_fails(self._stack), naming("the stages could not be made ready"):
             self._lanes = self._make_lanes()
             self._memory = self._allocate()
             self._stack.callback(self._contexts.clear)
@@ -173,7 +184,6 @@ class CudaWorkspace:
             self._memory.clear(device.stream)
             device.stream.sync()
             self._stack.callback(self._forget)
-            self._closed = False
 
     def host(self, buffer: str) -> NDArray[Any]:
         return self._memory.arrays[buffer]

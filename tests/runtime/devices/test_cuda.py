@@ -22,7 +22,8 @@ from swiftvr_trt.runtime.devices import cuda
 from swiftvr_trt.runtime.devices.cuda import CudaDevice
 from swiftvr_trt.runtime.devices.driver import Driver, find_driver
 from swiftvr_trt.runtime.devices.kernel_cache import KernelCache
-from swiftvr_trt.runtime.stream.plan import plan_memory
+from swiftvr_trt.runtime.stream.plan import plan_memory, plan_stream
+from swiftvr_trt.runtime.stream.program import plan_buffers
 from swiftvr_trt.runtime.stream.session import Frame
 from swiftvr_trt.runtime.stream.trace import Trace
 from tests.cuda_emulator import emulated
@@ -168,6 +169,51 @@ def test_what_is_closed_in_another_thread_waits_for_whoever_uses_it(lab: Lab, wh
                 assert ended.is_set()
                 session.close()
                 del session
+
+
+@pytest.mark.parametrize("moment", ["before its memory is allocated", "while its stages warm up"])
+def test_a_device_that_another_thread_closes_first_finishes_opening_a_workspace(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    with emulated() as emulator:
+        library = FakeTensorRT(emulator)
+        with lab.opened(emulator, library) as restorer:
+            device = restorer._device
+            assert device is not None
+            closing = threading.Thread(target=device.close)
+
+            def begin_closing(*_: Any) -> None:
+                if closing.ident is None:
+                    closing.start()
+                    closing.join(0.2)
+                    assert closing.is_alive(), "the device was closed under the workspace that is being opened"
+
+            if moment == "before its memory is allocated":
+
+                def planning(*arguments: Any) -> Any:
+                    begin_closing()
+                    return plan_stream(*arguments)
+
+                monkeypatch.setattr(cuda, "plan_stream", planning)
+            else:
+                library.running = begin_closing
+            workspace = device.workspace(plan_buffers(lab.engines.manifest, 21, 27))
+            closing.join(10)
+            assert not closing.is_alive()
+            with pytest.raises(MisuseError, match="this stream is closed"):
+                workspace.record([])
+            del workspace
+
+
+def test_a_closed_device_opens_no_workspace(lab: Lab) -> None:
+    with emulated() as emulator:
+        library = FakeTensorRT(emulator)
+        with lab.opened(emulator, library) as restorer:
+            session = restorer.session()
+        assert not emulator.counts().leaks()
+        with pytest.raises(MisuseError, match=r"is closed; open it again with Restorer.open\(\)"):
+            session.feed(clip("long")[0])
+        assert library.calls["create_execution_context"] == 0
 
 
 def test_without_its_lock_two_streams_would_meet_on_the_arena(lab: Lab) -> None:
