@@ -24,8 +24,8 @@ import torch
 
 from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.engines.bundle.manifest import PRECISIONS, Recipe
-from swiftvr_trt.engines.bundle.targets import Target, target
+from swiftvr_trt.engines.bundle.manifest import Recipe
+from swiftvr_trt.engines.bundle.targets import PRECISIONS, Target, find_target
 from swiftvr_trt.engines.compile.parent import compiler_version
 from swiftvr_trt.errors import SwiftVRError
 from swiftvr_trt.export.build import tool_version
@@ -57,7 +57,7 @@ def main(
     keep: Path | None,
 ) -> None:
     """Compile plain and rewritten forms of a checkpoint and print what the difference is."""
-    chosen, size = target(target_name), Resolution.parse(resolution)
+    chosen, size = find_target(target_name), Resolution.parse(resolution)
     digest = BundleCache().checkpoint_digest(checkpoint)
     recipe = Recipe(digest, size.width, size.height, clip_len, precision, chosen.name)
     with ExitStack() as stack:

@@ -25,7 +25,8 @@ import torch
 from swiftvr_trt import Restorer
 from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.engines.bundle.manifest import QUANTISED, Recipe
+from swiftvr_trt.engines.bundle.manifest import Recipe
+from swiftvr_trt.engines.bundle.targets import QUANTISED
 from swiftvr_trt.export.build import build
 from swiftvr_trt.export.graph.dit_stage import DitStage
 from swiftvr_trt.export.graph.rewrites import ALL

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from swiftvr_trt.engines.bundle.manifest import QUANTISED
-from swiftvr_trt.engines.bundle.targets import TARGETS
+from swiftvr_trt.engines.bundle.targets import QUANTISED, TARGETS
 
 from . import console
 from .options import SECTIONS, SECTIONS_OF_ENGINES, recipe_options
@@ -56,9 +55,9 @@ def onnx(output: Path, resolution: str, cache: Path | None, **options: Any) -> N
     For use with tools of your own. For restoring on a CPU or GPU, build-engine makes and keeps what swiftvr-run finds.
     """
     from swiftvr_trt.engines.bundle.cache import BundleCache
-    from swiftvr_trt.engines.bundle.targets import check_executable
+    from swiftvr_trt.engines.bundle.targets import choose_target
 
-    check_executable(options["precision"])
+    choose_target("onnx", options["precision"])
     scales = _scales(options)
     recipe = _recipe(BundleCache(cache), scales, target="onnx", resolution=resolution, **options)
     with ExitStack() as stack:
@@ -116,11 +115,11 @@ def build_engine(
           --target rtx5090 --precision fp8 -o bundle-5090
     """
     from swiftvr_trt.engines.bundle.cache import BundleCache
-    from swiftvr_trt.engines.bundle.targets import check_buildable
+    from swiftvr_trt.engines.bundle.targets import choose_target, find_target
 
     if output is not None and len(set(resolutions)) > 1:
         raise click.UsageError(f"-o names one bundle, but {len(set(resolutions))} resolutions were asked for")
-    chosen = check_buildable(target, options["precision"])
+    chosen = choose_target(find_target(target, TARGETS).name, options["precision"])
     bundles = BundleCache(cache)
     report = _reporter(options["quiet"])
     scales = _scales(options)
@@ -325,22 +324,22 @@ class _Builder:
 
     def _check(self, recipe: Recipe, path: Path) -> None:
         """Refuse what cannot work, and say what to expect of the rest."""
-        from swiftvr_trt.engines.bundle.targets import target
+        from swiftvr_trt.engines.bundle.targets import find_target
         from swiftvr_trt.engines.compile.estimate import check_feasible, count_parameters, estimate
         from swiftvr_trt.engines.compile.parent import compiler_version
 
-        if recipe.target == "onnx" or not target(recipe.target).compiled:
+        if not find_target(recipe.target).compiled:
             return
-        compiler_version(target(recipe.target).compiler)
+        compiler_version(find_target(recipe.target).compiler)
         expected = estimate(count_parameters(self.checkpoint), recipe)
         check_feasible(expected, recipe, path)
         self.report(expected.describe())
 
     def _shared(self, recipe: Recipe, path: Path) -> Graphs | None:
-        from swiftvr_trt.engines.bundle.targets import target
+        from swiftvr_trt.engines.bundle.targets import find_target
         from swiftvr_trt.export.build import open_graphs
 
-        if recipe.target == "onnx" or not target(recipe.target).compiled:
+        if not find_target(recipe.target).compiled:
             return None
         if self._graphs is None:
             self._graphs = self._stack.enter_context(open_graphs(path, self._keep))

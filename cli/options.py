@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from swiftvr_trt.engines.bundle.manifest import PRECISIONS
+from swiftvr_trt.engines.bundle.targets import PRECISIONS
 
 SECTIONS = {
     "What to build": ("checkpoint", "resolution", "precision", "output"),

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from swiftvr_trt.engines.bundle.manifest import PRECISIONS
-from swiftvr_trt.engines.bundle.targets import TARGETS
+from swiftvr_trt.engines.bundle.targets import PRECISIONS, TARGETS
 
 from . import console
 

@@ -15,7 +15,7 @@ import torch
 
 from swiftvr_trt.engines.bundle.files import PARTIAL, Bundle, BundleWriter
 from swiftvr_trt.engines.bundle.manifest import Recipe, StageSpec
-from swiftvr_trt.engines.bundle.targets import Target, check_executable, target
+from swiftvr_trt.engines.bundle.targets import TORCH, Target, choose_target, find_target
 from swiftvr_trt.engines.compile.parent import MODULES, compiler_version
 from swiftvr_trt.engines.compile.stages import build_engines
 from swiftvr_trt.errors import MissingPackageError, MisuseError
@@ -67,17 +67,15 @@ def build(
     """
     if precision(recipe.precision).quantised and calibration is None:
         raise MisuseError(f"precision {recipe.precision} needs scales, expected a calibration; see export/scales.py")
-    compiled = recipe.target != "onnx" and target(recipe.target).compiled
-    if not compiled:
-        check_executable(recipe.precision)
-    compiler, version_of_it = _compiler(recipe)
+    chosen = choose_target(recipe.target, recipe.precision)
+    version_of_it = _compiler_version(chosen)
     with BundleWriter(path) as writer, ExitStack() as stack:
         loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
         report(f"checkpoint: {loaded.parameters / 1e6:,.1f} M parameters")
-        network = stages_of(loaded, recipe, calibration.largest if calibration else None, joint=compiled)
+        network = stages_of(loaded, recipe, calibration.largest if calibration else None, joint=chosen.compiled)
         if calibration is not None:
             (writer.directory / FILE).write_text(calibration.to_json(), encoding="utf-8")
-        if compiled:
+        if chosen.compiled:
             place = graphs or stack.enter_context(open_graphs(writer.path))
             specs = _engines(network, place, writer.directory, recipe, report)
         else:
@@ -85,10 +83,10 @@ def build(
         return writer.commit(
             recipe,
             tool=f"swiftvr-trt {tool_version()}",
-            compiler=compiler,
+            compiler=chosen.compiler,
             compiler_version=version_of_it,
             stages=specs,
-            **(_machine(target(recipe.target)) if compiled else {}),
+            **(_machine(chosen) if chosen.compiled else {}),
         )
 
 
@@ -111,7 +109,7 @@ def _engines(
     """Trace all stages, then compile them: the tracer's memory is free by then."""
     traced = _specs(trace_into(network, graphs.directory, graphs.store), report)
     gc.collect()  # the tracer leaves cycles that hold whole networks, and the compiler needs the memory
-    return build_engines(traced, graphs.directory, directory, target(recipe.target), recipe.resolution, report)
+    return build_engines(traced, graphs.directory, directory, find_target(recipe.target), recipe.resolution, report)
 
 
 def _specs(traced: Iterable[Traced], report: Report) -> tuple[StageSpec, ...]:
@@ -130,15 +128,14 @@ def tool_version() -> str:
         return "unknown"
 
 
-def _compiler(recipe: Recipe) -> tuple[str, str]:
-    """Name and version of what the bundle is for; raises if it is not installed."""
-    if recipe.target == "onnx":
-        return "torch.onnx", torch.__version__
-    chosen = target(recipe.target)
+def _compiler_version(chosen: Target) -> str:
+    """Version of what makes the bundle's stages, or is to run them; `MissingPackageError` if it is not installed."""
     if chosen.compiled:
-        return chosen.compiler, compiler_version(chosen.compiler)
+        return compiler_version(chosen.compiler)
+    if chosen.compiler == TORCH:
+        return torch.__version__
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingPackageError("onnxruntime", f"a bundle for target {recipe.target}", chosen.extra) from error
-    return chosen.compiler, onnxruntime.__version__
+        raise MissingPackageError("onnxruntime", f"a bundle for target {chosen.name}", chosen.extra) from error
+    return str(onnxruntime.__version__)

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from swiftvr_trt.engines.bundle.files import Bundle
 from swiftvr_trt.engines.bundle.manifest import Manifest, Recipe, Role, StageSpec
+from swiftvr_trt.engines.bundle.targets import find_target
 from swiftvr_trt.errors import MisuseError
 from swiftvr_trt.runtime.devices.gpu import gpu_index, require_driver
-from swiftvr_trt.runtime.restore.restorer import ORT_TARGETS, Restorer, open_device
+from swiftvr_trt.runtime.restore.restorer import Restorer, open_device
 from swiftvr_trt.runtime.stream.device import Workspace
 from swiftvr_trt.runtime.stream.program import BufferSpec, Download, Upload, View, plan_buffers, stage_program
 
@@ -104,7 +105,7 @@ def choose_device(recipe: Recipe, device: str | None) -> str:
 
     `MachineError` if that is a GPU and there is no driver: to be known before a checkpoint is read.
     """
-    chosen = device or ("cpu" if recipe.target in ORT_TARGETS else "cuda")
+    chosen = device or ("cpu" if find_target(recipe.target).runs_on_cpu else "cuda")
     if chosen != "cpu":
         gpu_index(chosen)
         require_driver()
@@ -120,7 +121,9 @@ def _buffers(manifest: Manifest) -> dict[str, BufferSpec]:
 def _input_size(recipe: Recipe) -> tuple[int, int]:
     """Height and width of incoming frames. Engines take none that are larger than those that go out."""
     height, width = _INPUT_SIZE
-    return (height, width) if recipe.target in ORT_TARGETS else (min(height, recipe.height), min(width, recipe.width))
+    if find_target(recipe.target).compiled:
+        return min(height, recipe.height), min(width, recipe.width)
+    return height, width
 
 
 def _compare_stage(workspace: Workspace, manifest: Manifest, stage: Stage) -> Iterator[Row]:

@@ -15,15 +15,11 @@ from swiftvr_trt.errors import BundleError, MisuseError
 
 from .fields import Fields
 from .geometry import FRAMES_PER_LATENT, Resolution, check_clip_len
+from .targets import PRECISIONS, find_target
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 STAGES = ("encode", "dit", "dit_edge", "decode")
-PRECISIONS = ("fp32", "bf16", "fp16", "fp8", "nvfp4")
-QUANTISED = ("fp8", "nvfp4")
-"""Precisions whose products have scales, found by calibration."""
-BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "nvfp4": 0.57}
-"""Bytes that one weight takes in an engine. NVFP4: 4 bits, and an FP8 scale for every 16 weights."""
 DTYPE_BYTES = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
 
 MAX_STREAM_BYTES = 1 << 36
@@ -121,12 +117,11 @@ class Recipe:
 
     def command(self, checkpoint: str = "DIR") -> str:
         """The command line that builds such a bundle."""
-        verb = "onnx" if self.target == "onnx" else f"build-engine --target {self.target}"
         extra = " --parity" if self.parity else ""
         extra += "".join(f" --no-rewrite {name}" for name in self.without)
         return (
-            f"swiftvr-export {verb} --checkpoint {checkpoint} --resolution {self.resolution} "
-            f"--precision {self.precision} --clip-len {self.clip_len}{extra}"
+            f"swiftvr-export {find_target(self.target).command} --checkpoint {checkpoint} "
+            f"--resolution {self.resolution} --precision {self.precision} --clip-len {self.clip_len}{extra}"
         )
 
 

@@ -1,22 +1,32 @@
-"""What can be built for what: the table of targets and precisions, and the refusals that need no build to be known."""
+"""What bundles are built for: precisions, targets, and which target takes which precision.
+
+`TARGETS` are those that `--target` offers. `ONNX` is the one more: graphs for tools of the user's own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swiftvr_trt.errors import MisuseError
 
-from .manifest import PRECISIONS
+PRECISIONS = ("fp32", "bf16", "fp16", "fp8", "nvfp4")
+QUANTISED = ("fp8", "nvfp4")
+"""Precisions whose products have scales, found by calibration."""
+BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "nvfp4": 0.57}
+"""Bytes that one weight takes in an engine. NVFP4: 4 bits, and an FP8 scale for every 16 weights."""
 
-ORT, RTX, TRT = "ONNX Runtime", "TensorRT-RTX", "TensorRT"
+TORCH, ORT, RTX, TRT = "torch.onnx", "ONNX Runtime", "TensorRT-RTX", "TensorRT"
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a bundle runs. `extra` is what must be installed to build and run it; `ready`: this version can.
+    """Where a bundle runs.
 
-    sm: the compute capability that the compiler is told, e.g. `SM120`; None where it is that of the machine, or of no
-    interest. also: other names under which people look for the target.
+    compiler: what makes the bundle's stages, or checks that it can run them. extra: the extra of this package that
+    brings it. precisions: those the target takes. ready: True if this version builds and runs it. sm: compute
+    capability that the compiler is told, e.g. `SM120`; None if it is the machine's own, or does not matter.
+    also: other names for the target.
     """
 
     name: str
@@ -30,24 +40,42 @@ class Target:
 
     @property
     def compute_capability(self) -> str | None:
-        """`SM120` -> `12.0`, as the driver words it."""
+        """In the driver's words: `SM120` is `12.0`."""
         return f"{self.sm[2:-1]}.{self.sm[-1]}" if self.sm else None
 
     @property
     def compiled(self) -> bool:
-        """True if its bundles hold engines, not graphs."""
-        return self.compiler != ORT
+        """True if its bundles hold engines, which run on a GPU only; False if they hold graphs."""
+        return self.compiler in (RTX, TRT)
+
+    @property
+    def runs_on_cpu(self) -> bool:
+        """True if its bundles run on a CPU: ONNX Runtime runs all graphs there, whatever they were built for."""
+        return not self.compiled
+
+    @property
+    def usual_device(self) -> str:
+        """The device that its bundles run on unless another is asked for: `cpu` or `cuda`."""
+        return "cpu" if self.name in ("onnx", "cpu") else "cuda"
+
+    @property
+    def command(self) -> str:
+        """The command of `swiftvr-export` that builds for it."""
+        return "onnx" if self.compiler == TORCH else f"build-engine --target {self.name}"
 
 
 def _series(*models: str) -> tuple[str, ...]:
     return tuple(f"rtx{model}" for model in models)
 
 
-# Seen with TensorRT-RTX 1.7.1: BF16 is refused for SM75, FP8 below SM89, FP4 below SM120; FP32 attention everywhere.
+# TensorRT-RTX 1.7.1 refuses BF16 for SM75, FP8 below SM89, FP4 below SM120, and FP32 attention everywhere.
 _HALF = ("bf16", "fp16")
 _BELOW_FP4 = (*_HALF, "fp8")
 _ALL = (*_BELOW_FP4, "nvfp4")
 
+_FOR_ORT = ("fp32", *_BELOW_FP4)
+
+ONNX = Target("onnx", "ONNX graphs, to be run by ONNX Runtime or other tools", TORCH, "export", _FOR_ORT, ready=True)
 TARGETS = (
     Target("cpu", "any machine, ONNX Runtime on the CPU", ORT, "cpu", ("fp32",), ready=True),
     Target("cuda", "any NVIDIA GPU, ONNX Runtime; slower than engines", ORT, "gpu", ("fp32", "fp16"), ready=True),
@@ -98,18 +126,21 @@ TARGETS = (
 )
 
 
-def target(name: str) -> Target:
-    """Look a target up by its name, by the name of a card of its series, or by its compute capability."""
-    for candidate in TARGETS:
+def find_target(name: str, among: Sequence[Target] | None = None) -> Target:
+    """The target of this name, card or compute capability (`rtx4090`, `rtx4070`, `sm89`); `MisuseError` if none is.
+
+    among: where to look; None means `ONNX` and all `TARGETS`.
+    """
+    for candidate in (ONNX, *TARGETS) if among is None else among:
         sm = candidate.sm.lower() if candidate.sm else ""
         if name.lower() in (candidate.name, sm, *candidate.also):
             return candidate
     raise MisuseError(f"target {name!r} is not known, expected one of {', '.join(t.name for t in TARGETS)}")
 
 
-def check_buildable(name: str, precision: str) -> Target:
-    """The target, or `MisuseError` in one line if this version cannot build it, or not with this precision."""
-    chosen = target(name)
+def choose_target(name: str, precision: str) -> Target:
+    """The target to build for. `MisuseError` if there is none, or it cannot be built, or not in this precision."""
+    chosen = find_target(name)
     if not chosen.ready:
         ready = ", ".join(t.name for t in TARGETS if t.ready)
         raise MisuseError(f"target {name} ({chosen.compiler}) cannot be built by this version yet; it builds: {ready}")
@@ -121,18 +152,10 @@ def check_buildable(name: str, precision: str) -> Target:
     return chosen
 
 
-def check_executable(precision: str) -> None:
-    """`MisuseError` in one line if ONNX Runtime cannot execute the graphs of this precision as they are."""
-    if precision == "nvfp4":
-        takes = ", ".join(name for name in PRECISIONS if name != precision)
-        raise MisuseError(
-            f"precision {precision} is not available as ONNX (an operator in its graphs is TensorRT's own); "
-            f"it takes: {takes}; for {precision} use build-engine --target rtx5090"
-        )
-
-
 def _why_not(chosen: Target, precision: str) -> str:
-    """The reason, where it is not plain."""
+    """The reason in brackets, if there is one worth telling."""
+    if precision == "nvfp4" and not chosen.compiled:
+        return " (its graphs hold an operator that only TensorRT has: use build-engine --target rtx5090)"
     if precision not in PRECISIONS or not chosen.compiled:
         return ""
     if precision == "fp32":

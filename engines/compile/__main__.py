@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from swiftvr_trt.engines.bundle.targets import RTX, target
+from swiftvr_trt.engines.bundle.targets import RTX, find_target
 from swiftvr_trt.errors import SwiftVRError
 
 from .log import ATTENTION, CONV, GEMM, KINDS, by_kind, by_precision
@@ -19,7 +19,7 @@ from .parent import Engine, Job, Profile, compile_engine
 def main(arguments: Sequence[str]) -> None:
     """Compile, print a summary or JSON, and keep engine and log if asked to."""
     options = _options().parse_args(arguments)
-    chosen = target(options.target)
+    chosen = find_target(options.target)
     engine_file = options.engine or options.onnx.with_suffix(".engine")
     profiles = tuple(_profile(text) for text in options.profile)
     sm = options.sm or (chosen.sm if chosen.compiler == RTX else None)  # TensorRT builds for the GPU that is there

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swiftvr_trt.engines.bundle.manifest import BYTES_PER_WEIGHT, Recipe
-from swiftvr_trt.engines.bundle.targets import RTX, target
+from swiftvr_trt.engines.bundle.manifest import Recipe
+from swiftvr_trt.engines.bundle.targets import BYTES_PER_WEIGHT, RTX, find_target
 from swiftvr_trt.errors import CheckpointError, MachineError, MisuseError, OutputError
 from swiftvr_trt.text import size as in_words
 
@@ -89,7 +89,7 @@ def check_feasible(
     free_disk: Callable[[Path], int | None] = _free_disk,
 ) -> None:
     """Raise, in one line, if the build or what it makes cannot fit. `place` is where the bundle will lie."""
-    card = _LARGEST_CARD[target(recipe.target).compiler == RTX]
+    card = _LARGEST_CARD[find_target(recipe.target).compiler == RTX]
     if expected.gpu_bytes > card:
         raise MisuseError(
             f"{recipe.resolution} in {recipe.clip_len}-frame chunks would need about {in_words(expected.gpu_bytes)} of "

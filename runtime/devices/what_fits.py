@@ -11,8 +11,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT, Resolution
-from swiftvr_trt.engines.bundle.manifest import BYTES_PER_WEIGHT, Manifest, Recipe, Role, StageSpec, TensorSpec
-from swiftvr_trt.engines.bundle.targets import TARGETS
+from swiftvr_trt.engines.bundle.manifest import Manifest, Recipe, Role, StageSpec, TensorSpec
+from swiftvr_trt.engines.bundle.targets import BYTES_PER_WEIGHT, TARGETS
 from swiftvr_trt.runtime.stream.plan import plan_memory
 from swiftvr_trt.text import size as in_words
 

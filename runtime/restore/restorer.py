@@ -11,13 +11,12 @@ from pathlib import Path
 
 from swiftvr_trt.engines.bundle.files import Bundle
 from swiftvr_trt.engines.bundle.manifest import Manifest
+from swiftvr_trt.engines.bundle.targets import find_target
 from swiftvr_trt.errors import BundleError, MisuseError
 from swiftvr_trt.runtime.devices.gpu import gpu_index
 from swiftvr_trt.runtime.stream.device import Device
 from swiftvr_trt.runtime.stream.session import Frame, Session
 from swiftvr_trt.runtime.stream.trace import Trace
-
-ORT_TARGETS = ("onnx", "cpu", "cuda")
 
 
 class Restorer:
@@ -86,15 +85,16 @@ def choose_device(target: str, device: str | None = None, *, ort_graphs: bool = 
 
     Raises `MisuseError` if that device does not run them, or not in this way.
     """
-    chosen = device or ("cpu" if target in ("onnx", "cpu") else "cuda")
+    known = find_target(target)
+    chosen = device or known.usual_device
     if chosen != "cpu":
         gpu_index(chosen)
-    if ort_graphs and (chosen == "cpu" or target not in ORT_TARGETS):
+    if ort_graphs and (chosen == "cpu" or known.compiled):
         raise MisuseError(
             f"--ort-graphs was given for a bundle for {target} on {chosen}, expected one of graphs on a GPU "
             "(--device cuda); engines are captured in any case"
         )
-    if chosen == "cpu" and target not in ORT_TARGETS:
+    if chosen == "cpu" and not known.runs_on_cpu:
         raise BundleError(
             f"the CPU was asked for, and the bundle holds engines for target {target}, which do not run on it; build "
             "one that does: swiftvr-export build-engine --target cpu --checkpoint DIR --resolution WxH"
@@ -117,7 +117,7 @@ def open_device(
         from swiftvr_trt.runtime.devices.cpu import OrtDevice
 
         return OrtDevice(bundle, threads=threads, trace=trace)
-    if target in ORT_TARGETS:
+    if not find_target(target).compiled:
         from swiftvr_trt.runtime.devices.ort_cuda import OrtCudaDevice
 
         return OrtCudaDevice(bundle, index=gpu_index(chosen), graphs=ort_graphs, trace=trace)

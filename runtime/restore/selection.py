@@ -12,7 +12,8 @@ from pathlib import Path
 from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.files import Bundle, read_manifest
 from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.engines.bundle.manifest import QUANTISED, Recipe
+from swiftvr_trt.engines.bundle.manifest import Recipe
+from swiftvr_trt.engines.bundle.targets import QUANTISED
 from swiftvr_trt.errors import MisuseError, StageError
 
 DEFAULT_UPSCALE = 2.0

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from swiftvr_trt.engines.bundle.manifest import Manifest, Role
+from swiftvr_trt.engines.bundle.targets import find_target
 
 from .program import BufferSpec, Copy, Run, Step, View, plan_buffers, stage_shape
 
@@ -108,7 +109,7 @@ def describe_stream(manifest: Manifest, height: int, width: int) -> StreamLayout
 
     On a GPU this is exactly what a device allocates. On the CPU every buffer is an array of its own.
     """
-    if manifest.recipe.target in ("onnx", "cpu"):
+    if find_target(manifest.recipe.target).usual_device == "cpu":
         arrays = plan_buffers(manifest, height, width)
         buffers = tuple(BufferPlace(name, spec.nbytes, None, None, None) for name, spec in arrays.items())
         nbytes = sum(buffer.nbytes for buffer in buffers)

@@ -16,7 +16,7 @@ from benchmarks.independent import Opinion, count_with_torch, read
 from benchmarks.plain_form import PlainDecode, PlainDit
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe
-from swiftvr_trt.engines.bundle.targets import target
+from swiftvr_trt.engines.bundle.targets import find_target
 from swiftvr_trt.engines.compile.log import ATTENTION
 from swiftvr_trt.engines.compile.report import KernelFacts, StageFacts
 from swiftvr_trt.export.graph.stages import stages_of
@@ -151,7 +151,7 @@ def test_a_compiled_transformer_is_counted_twice_with_one_result(mini_checkpoint
     recipe = Recipe("0" * 64, SIZE.width, SIZE.height, 4 * LATENTS, "fp16", "rtx5090")
     stages = stages_of(load_checkpoint(mini_checkpoint), recipe, joint=True)
     transformer = (stage for stage in stages if stage.name == "dit")
-    form = compile_stages(transformer, recipe, 4, DIT.layers, tmp_path / "dit", target("rtx5090"), again=True)
+    form = compile_stages(transformer, recipe, 4, DIT.layers, tmp_path / "dit", find_target("rtx5090"), again=True)
     for name, latents in (("dit", LATENTS), ("dit_edge", LATENTS + 1)):
         facts, opinion = form.facts[name], form.opinions[name]
         assert facts.total_flops == form.torch_flops[name] == dit_flops(latents)

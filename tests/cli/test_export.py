@@ -278,6 +278,7 @@ def test_doctor_describes_the_machine_as_text_and_as_json(cli: Call, tmp_path: P
     ("arguments", "said"),
     [
         (["--target", "tpu"], "target 'tpu' is not known, expected one of cpu, cuda"),
+        (["--target", "onnx"], "target 'onnx' is not known, expected one of cpu, cuda"),
         (["--target", "cuda", "--precision", "fp8"], "precision fp8 is not available for target cuda; it takes: fp32"),
         (["--target", "rtx3080", "--precision", "fp8"], "fp8 is not available for target rtx3090 (SM86 cannot"),
         (["--target", "rtx4090", "--precision", "nvfp4"], "nvfp4 is not available for target rtx4090 (SM89 cannot"),
@@ -322,8 +323,9 @@ def test_onnx_refuses_what_only_tensorrt_executes(cli: Call, tmp_path: Path, min
     place = tmp_path / "bundle"
     said = cli("onnx", "--checkpoint", mini_checkpoint, *SIZE, "--precision", "nvfp4", "-o", place)
     assert said.code == 2
-    assert said.error.startswith("precision nvfp4 is not available as ONNX")
-    assert said.error.endswith("use build-engine --target rtx5090")
+    assert said.error.startswith("precision nvfp4 is not available for target onnx (")
+    assert "use build-engine --target rtx5090" in said.error
+    assert said.error.endswith("it takes: fp32, bf16, fp16, fp8")
     assert len(said.err.splitlines()) == 1
     assert not place.exists()
 

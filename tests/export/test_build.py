@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swiftvr_trt.engines.bundle.targets import target
+from swiftvr_trt.engines.bundle.targets import find_target
 from swiftvr_trt.export import build
 from swiftvr_trt.runtime.devices.driver import Driver
 
@@ -23,5 +23,5 @@ def test_a_build_records_what_its_engines_are_for(
 ) -> None:
     monkeypatch.setattr(build, "find_driver", lambda: driver)
     monkeypatch.setattr(build, "package_cuda", lambda _module: "12")
-    recorded = build._machine(target(name))
+    recorded = build._machine(find_target(name))
     assert recorded == {"compute_capability": capability, "cuda": "12", "driver_cuda": offered}

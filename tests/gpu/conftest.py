@@ -17,7 +17,7 @@ import pytest
 
 from swiftvr_trt import Bundle, MisuseError
 from swiftvr_trt.cli.doctor import has_driver
-from swiftvr_trt.engines.bundle.targets import TARGETS, check_buildable
+from swiftvr_trt.engines.bundle.targets import TARGETS, choose_target
 from swiftvr_trt.runtime.stream.session import Frame
 from tests.conftest import CheckpointFactory
 
@@ -112,7 +112,7 @@ def route(request: pytest.FixtureRequest, builder: Builder, rehearsal: bool) -> 
         return Route(reference, "cpu", checkpoint, reference, _LEAST_PSNR[precision], 20)
     target = "cuda" if kind == "graphs" else _engine_target()
     try:
-        check_buildable(target, precision)
+        choose_target(target, precision)
     except MisuseError as error:
         pytest.skip(str(error))
     if kind == "graphs":

@@ -1,4 +1,4 @@
-"""What can be built for what is known before anything is built."""
+"""Targets, their precisions, and the reasons to refuse a build."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import pytest
 
 from swiftvr_trt import MisuseError
 from swiftvr_trt.engines.bundle import targets
-from swiftvr_trt.engines.bundle.manifest import PRECISIONS
-from swiftvr_trt.engines.bundle.targets import TARGETS, Target, check_buildable, target
+from swiftvr_trt.engines.bundle.targets import ONNX, PRECISIONS, TARGETS, Target, choose_target, find_target
 
 READY = [t for t in TARGETS if t.ready]
 
@@ -20,7 +19,7 @@ def test_the_names_are_those_of_the_contract() -> None:
 
 @pytest.mark.parametrize("known", TARGETS, ids=lambda t: t.name)
 def test_a_target_is_found_by_its_name_and_takes_known_precisions(known: Target) -> None:
-    found = target(known.name)
+    found = find_target(known.name)
     assert found is known
     assert set(found.precisions) <= set(PRECISIONS)
     assert found.precisions
@@ -30,7 +29,7 @@ def test_a_target_is_found_by_its_name_and_takes_known_precisions(known: Target)
     ("asked", "name"), [("rtx4070", "rtx4090"), ("RTX5090", "rtx5090"), ("sm86", "rtx3090"), ("a100", "sm80")]
 )
 def test_a_card_stands_for_its_series(asked: str, name: str) -> None:
-    assert target(asked).name == name
+    assert find_target(asked).name == name
 
 
 def test_what_a_card_cannot_compute_in_is_refused_with_the_reason() -> None:
@@ -42,7 +41,26 @@ def test_what_a_card_cannot_compute_in_is_refused_with_the_reason() -> None:
         ("rtx5090", "fp32", "no fused attention in FP32"),
     ):
         with pytest.raises(MisuseError, match=f"^precision {precision} .*{name} .*{why}.*; it takes: "):
-            check_buildable(name, precision)
+            choose_target(name, precision)
+
+
+@pytest.mark.parametrize("name", ["ONNX", "onnx"])
+def test_onnx_is_a_target_that_is_found_but_not_offered(name: str) -> None:
+    assert find_target(name) is ONNX
+    assert choose_target(name, "fp8") is ONNX
+    assert ONNX not in TARGETS
+    with pytest.raises(MisuseError, match="is not known"):
+        find_target(name, TARGETS)
+
+
+def test_graphs_run_on_any_cpu_and_engines_on_their_gpu_only() -> None:
+    assert {t.name for t in (ONNX, *TARGETS) if t.runs_on_cpu} == {"onnx", "cpu", "cuda"}
+    assert {t.name for t in (ONNX, *TARGETS) if t.usual_device == "cpu"} == {"onnx", "cpu"}
+    assert all(t.compiled is not t.runs_on_cpu for t in (ONNX, *TARGETS))
+
+
+def test_every_target_names_the_command_that_builds_for_it() -> None:
+    assert (ONNX.command, find_target("cpu").command) == ("onnx", "build-engine --target cpu")
 
 
 def test_the_compute_capability_is_worded_as_the_driver_words_it() -> None:
@@ -52,7 +70,7 @@ def test_the_compute_capability_is_worded_as_the_driver_words_it() -> None:
 
 def test_an_unknown_target_is_answered_with_the_known_ones() -> None:
     with pytest.raises(MisuseError, match=r"target 'tpu' is not known, expected one of cpu, .*local$"):
-        target("tpu")
+        find_target("tpu")
 
 
 def test_a_target_that_this_version_cannot_build_is_refused_with_those_that_it_can(
@@ -62,15 +80,15 @@ def test_a_target_that_this_version_cannot_build_is_refused_with_those_that_it_c
     monkeypatch.setattr(targets, "TARGETS", (*TARGETS, waiting))
     names = ", ".join(t.name for t in READY)
     with pytest.raises(MisuseError, match=f"^target {waiting.name} .* cannot be built .*; it builds: {names}$"):
-        check_buildable(waiting.name, "fp32")
+        choose_target(waiting.name, "fp32")
 
 
 @pytest.mark.parametrize("ready", READY, ids=lambda t: t.name)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_ready_target_is_built_in_its_precisions_and_no_other(ready: Target, precision: str) -> None:
-    chosen = target(ready.name)
+    chosen = find_target(ready.name)
     if precision in chosen.precisions:
-        assert check_buildable(chosen.name, precision) is chosen
+        assert choose_target(chosen.name, precision) is chosen
     else:
         with pytest.raises(MisuseError, match=f"precision {precision} .* takes: {', '.join(chosen.precisions)}$"):
-            check_buildable(chosen.name, precision)
+            choose_target(chosen.name, precision)

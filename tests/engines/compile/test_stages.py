@@ -11,7 +11,7 @@ import pytest
 
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import Role, StageSpec, TensorSpec
-from swiftvr_trt.engines.bundle.targets import target
+from swiftvr_trt.engines.bundle.targets import find_target
 from swiftvr_trt.engines.compile.log import GEMM
 from swiftvr_trt.engines.compile.report import FORMAT, read_facts
 from swiftvr_trt.engines.compile.stages import build_engines, job_for, profile
@@ -21,7 +21,7 @@ from tests.engines.graphs import graph, node, ones, save
 
 ENCODE, DIT, EDGE, DECODE = fake_stages()
 SIZE = RECIPE.resolution
-RTX5090 = target("rtx5090")
+RTX5090 = find_target("rtx5090")
 
 
 def test_frames_come_in_at_any_size_up_to_that_of_the_output() -> None:
@@ -44,7 +44,7 @@ def test_a_static_graph_of_one_stage_needs_no_profile(tmp_path: Path) -> None:
 
 def test_a_card_is_named_where_it_is_not_there(tmp_path: Path) -> None:
     assert job_for([DECODE], tmp_path, tmp_path, RTX5090, SIZE).sm == "SM120"
-    assert job_for([DECODE], tmp_path, tmp_path, target("h100"), SIZE).sm is None
+    assert job_for([DECODE], tmp_path, tmp_path, find_target("h100"), SIZE).sm is None
 
 
 def _stage(name: str, file: str, length: int) -> StageSpec:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from swiftvr_trt import MisuseError, Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe, Role, StageSpec
-from swiftvr_trt.engines.bundle.targets import check_executable, target
+from swiftvr_trt.engines.bundle.targets import ONNX, find_target
 from swiftvr_trt.engines.compile.counting import count_file
 from swiftvr_trt.engines.compile.log import GEMM, by_precision
 from swiftvr_trt.engines.compile.parent import compile_engine
@@ -235,22 +235,22 @@ def test_all_linears_of_the_blocks_are_counted_in_fp4_and_attention_in_fp8(
 def test_the_compiler_multiplies_in_fp4_for_sm120(joint: tuple[list[StageSpec], Path], tmp_path: Path) -> None:
     """qkv, out, query, and up and down for two parts of the chunk; in both profiles."""
     specs, graphs = joint
-    made = compile_engine(job_for(specs, graphs, tmp_path, target("rtx5090"), SIZE)).made
+    made = compile_engine(job_for(specs, graphs, tmp_path, find_target("rtx5090"), SIZE)).made
     for profile in (0, 1):
         kernels = made.of_profile(profile)
         assert by_precision(kernels, GEMM)["FP4"] == 3 + 2 * 2
 
 
 @pytest.mark.parametrize("place", ["onnx", "cpu"])
-def test_what_only_tensorrt_executes_is_not_built_for_onnx_runtime(
+def test_graphs_with_an_operator_of_tensorrt_are_not_built_for_onnx_runtime(
     mini_checkpoint: Path, tmp_path: Path, place: str
 ) -> None:
     recipe = Recipe("a" * 64, SIZE.width, SIZE.height, 12, "nvfp4", place)
-    with pytest.raises(MisuseError, match=r"^precision nvfp4 is not available as ONNX .*: fp32, bf16, fp16, fp8; .*$"):
+    expected = rf"^precision nvfp4 is not available for target {place} \(.* only TensorRT has: .*\); it takes: fp32"
+    with pytest.raises(MisuseError, match=expected):
         build(mini_checkpoint, recipe, tmp_path / "b", lambda _: None, calibration=Calibration("", "", 100.0, {}))
     assert not list(tmp_path.iterdir())
 
 
 def test_every_other_precision_is_executed_by_onnx_runtime() -> None:
-    for name in ("fp32", "bf16", "fp16", "fp8"):
-        check_executable(name)
+    assert ONNX.precisions == ("fp32", "bf16", "fp16", "fp8")
