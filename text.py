@@ -1,4 +1,4 @@
-"""Sizes, durations and versions as people read them."""
+"""Sizes, durations, versions and messages as people read them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ def duration(seconds: float) -> str:
 def size(count: float) -> str:
     """Bytes as MB or GB in powers of ten, as engine tools print them."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def first_line(text: str, limit: int = 300) -> str:
+    """The first line of a message from another library, at most `limit` characters; empty if there is none."""
+    lines = text.strip().splitlines()
+    return lines[0][:limit] if lines else ""
 
 
 def version(text: str) -> tuple[int, ...]:

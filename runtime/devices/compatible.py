@@ -8,11 +8,11 @@ from swiftvr_trt.engines.bundle.files import Bundle
 from swiftvr_trt.errors import BundleError, MachineError
 from swiftvr_trt.text import version
 
-from .driver import GET_DRIVER, first_driver
+from .driver import GET_DRIVER, oldest_driver
 
 
 @dataclass(frozen=True)
-class Machine:
+class Environment:
     """What engines meet here. None where the machine does not tell, which is then not held against them.
 
     driver_cuda: the CUDA version that the driver offers, e.g. `13.0`. library: name of the module that runs engines,
@@ -27,7 +27,7 @@ class Machine:
     library_cuda: str | None = None
 
 
-def check_machine(bundle: Bundle, here: Machine) -> None:
+def check_compatible(bundle: Bundle, here: Environment) -> None:
     """Raise in one line that names what differs, what is here, and what to do.
 
     `BundleError` if the engines are for something else than what is here; `MachineError` if the driver is too old for
@@ -38,7 +38,7 @@ def check_machine(bundle: Bundle, here: Machine) -> None:
     _check_driver(bundle, here)
 
 
-def _check_gpu(bundle: Bundle, here: Machine) -> None:
+def _check_gpu(bundle: Bundle, here: Environment) -> None:
     manifest = bundle.manifest
     if manifest.compute_capability not in (None, here.compute_capability):
         raise BundleError(
@@ -48,7 +48,7 @@ def _check_gpu(bundle: Bundle, here: Machine) -> None:
         )
 
 
-def _check_library(bundle: Bundle, here: Machine) -> None:
+def _check_library(bundle: Bundle, here: Environment) -> None:
     manifest = bundle.manifest
     if manifest.compiler_version != here.library_version:
         raise BundleError(
@@ -62,12 +62,12 @@ def _check_library(bundle: Bundle, here: Machine) -> None:
         )
 
 
-def _check_driver(bundle: Bundle, here: Machine) -> None:
+def _check_driver(bundle: Bundle, here: Environment) -> None:
     manifest, driver = bundle.manifest, here.driver_cuda
     if _newer(here.library_cuda, driver):
         raise MachineError(
             f"the NVIDIA driver is for CUDA {driver}, {_package(here, here.library_cuda)} needs a driver for CUDA "
-            f"{here.library_cuda}; update the driver to {first_driver(here.library_cuda or '')}: {GET_DRIVER}"
+            f"{here.library_cuda}; update the driver to {oldest_driver(here.library_cuda or '')}: {GET_DRIVER}"
         )
     if _newer(manifest.driver_cuda, driver):
         raise BundleError(
@@ -82,7 +82,7 @@ def _newer(wanted: str | None, there: str | None) -> bool:
     return wanted is not None and there is not None and version(wanted) > version(there)
 
 
-def _package(here: Machine, cuda: str | None) -> str:
+def _package(here: Environment, cuda: str | None) -> str:
     """The package of this library for a CUDA version, as pip knows it."""
     return f"{here.library.replace('_', '-')}-cu{cuda}"
 

@@ -28,7 +28,7 @@ _ERRORS_ONLY = 3
 _OLDEST = (1, 25)
 
 
-class OrtDevice:
+class CpuDevice:
     """All stages of a bundle in ONNX Runtime sessions on the CPU. Safe to share between threads."""
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None, trace: Trace | None = None) -> None:
@@ -39,12 +39,12 @@ class OrtDevice:
             self._sessions[stage] = load(bundle, stage, threads=threads)
             check_signature(bundle, bundle.manifest.stage(stage), self._sessions[stage])
 
-    def workspace(self, buffers: Mapping[str, BufferSpec]) -> OrtWorkspace:
+    def workspace(self, buffers: Mapping[str, BufferSpec]) -> CpuWorkspace:
         """Raises `MisuseError` if the device is closed."""
         sessions = dict(self._sessions)  # a copy: workspaces may outlive the device
         if not sessions:
             raise MisuseError("the bundle on the CPU is closed; open it again with Restorer.open()")
-        return OrtWorkspace(sessions, buffers, self._trace)
+        return CpuWorkspace(sessions, buffers, self._trace)
 
     def close(self) -> None:
         self._sessions.clear()
@@ -106,7 +106,7 @@ def _side(side: Any) -> int | None:
     return side if isinstance(side, int) else None
 
 
-class OrtWorkspace:
+class CpuWorkspace:
     """Buffers are NumPy arrays; the host sees the very memory that the stages use."""
 
     def __init__(

@@ -23,14 +23,14 @@ from swiftvr_trt.runtime.stream.plan import aligned, aligned_steps, arena_bytes,
 from swiftvr_trt.runtime.stream.program import BufferSpec, Step, stage_shape
 from swiftvr_trt.runtime.stream.trace import Trace, telling
 
-from .chunk import Clock, Context, Lanes, Recording, Tracing, handle
-from .compatible import Machine, check_machine
+from .compatible import Environment, check_compatible
+from .cuda_memory import OutOfGpuMemoryError, SessionMemory, Span, address, allocate, closing, detect_out_of_memory
+from .cuda_recording import ChunkStreams, Context, CudaRecording, GpuClock, GpuTracing, handle
 from .driver import package_cuda
-from .gpu import Gpu, naming
+from .gpu import Gpu, explain_cuda_errors
 from .kernel_cache import KernelCache
-from .memory import NoGpuMemory, Span, StreamMemory, address, allocate, closing, noticing_no_memory
-from .tensorrt import Engines, StageContext, import_tensorrt
-from .what_fits import no_memory
+from .tensorrt import TensorRTContext, TensorRTEngines, import_tensorrt
+from .what_fits import shortage_message
 
 
 class CudaDevice:
@@ -55,8 +55,9 @@ class CudaDevice:
         """
         library = library or import_tensorrt(bundle.manifest.compiler)
         self._begin(bundle.manifest, index, graphs, trace)
-        check_machine(bundle, self._machine(library))
-        with closing_if_it_fails(self._stack), naming(f"{bundle.path}: {self.gpu.name} cannot load it", MachineError):
+        check_compatible(bundle, self._machine(library))
+        unloadable = f"{bundle.path}: {self.gpu.name} cannot load it"
+        with close_on_error(self._stack), explain_cuda_errors(unloadable, MachineError):
             self._check_memory()
             self._load(bundle, library, kernels)
 
@@ -68,8 +69,8 @@ class CudaDevice:
         with self._opening:
             if self._closed:
                 raise MisuseError(f"the bundle on {self.gpu.name} is closed; open it again with Restorer.open()")
-            with naming(f"{self.gpu.name} cannot be used"):
-                self.gpu.enter()
+            with explain_cuda_errors(f"{self.gpu.name} cannot be used"):
+                self.gpu.make_current()
             workspace = CudaWorkspace(self, buffers)
             self._workspaces.add(workspace)
             return workspace
@@ -84,7 +85,7 @@ class CudaDevice:
             for workspace in list(self._workspaces):
                 workspace.close()
             with suppress(Exception):  # a GPU that is lost cannot be entered, and has nothing left to release
-                self.gpu.enter()
+                self.gpu.make_current()
             self._stack.close()
 
     def telling(self, name: str, **details: Any) -> AbstractContextManager[None]:
@@ -92,18 +93,18 @@ class CudaDevice:
         return telling(self.trace, "host", name, **details)
 
     @contextmanager
-    def saying_what_fits(self, height: int, width: int, held: int) -> Iterator[None]:
+    def suggest_what_fits(self, height: int, width: int, held: int) -> Iterator[None]:
         """Device memory is asked for in the block, for frames of this size; `held` bytes are there already."""
         try:
             yield
-        except NoGpuMemory as error:
+        except OutOfGpuMemoryError as error:
             free = self.gpu.free_bytes()
             room = None if free is None else free + held
-            raise MachineError(no_memory(self.manifest, height, width, room)) from error
+            raise MachineError(shortage_message(self.manifest, height, width, room)) from error
 
     def context(self, stage: StageSpec, shapes: Mapping[str, tuple[int, ...]]) -> Context:
         """What runs a stage for one stream. shapes: of every tensor, by name."""
-        return StageContext(self.engines, stage, shapes, self.arena)
+        return TensorRTContext(self.engines, stage, shapes, self.arena)
 
     def _begin(self, manifest: Manifest, index: int, graphs: bool, trace: Trace | None) -> None:
         """What comes before the stages."""
@@ -115,23 +116,25 @@ class CudaDevice:
         self._stack = ExitStack()
         self.gpu = Gpu(index)
 
-    def _machine(self, library: Any) -> Machine:
+    def _machine(self, library: Any) -> Environment:
         gpu, name = self.gpu, library.__name__
-        return Machine(
+        return Environment(
             gpu.name, gpu.compute_capability, gpu.driver_cuda(), name, library.__version__, package_cuda(name)
         )
 
     def _open_stream(self) -> None:
         self.stream = closing(self._stack, self.gpu.device.create_stream())
-        self._stack.callback(self.settle)
-        self.tracing = Tracing(self.trace, Clock.start(self.gpu, self.stream, self._stack)) if self.trace else None
+        self._stack.callback(self.finish_releases)
+        self.tracing = (
+            GpuTracing(self.trace, GpuClock.start(self.gpu, self.stream, self._stack)) if self.trace else None
+        )
 
     def _check_memory(self) -> None:
         """Engines that cannot fit are refused before gigabytes of them are read."""
         size, free = self.manifest.recipe.resolution, self.gpu.free_bytes()
         plan = plan_memory(self.manifest, size.height, size.width)
         if free is not None and plan.weight_bytes + plan.arena_bytes > free:
-            raise MachineError(no_memory(self.manifest, size.height, size.width, free))
+            raise MachineError(shortage_message(self.manifest, size.height, size.width, free))
 
     def _load(self, bundle: Bundle, library: Any, kernels: KernelCache | None) -> None:
         gpu, stack = self.gpu, self._stack
@@ -140,22 +143,22 @@ class CudaDevice:
         size, weights = self.manifest.recipe.resolution, weight_bytes(self.manifest)
         with (
             self.telling("load engines", nbytes=sum(entry.size for entry in self.manifest.files)),
-            self.saying_what_fits(size.height, size.width, held=0),
+            self.suggest_what_fits(size.height, size.width, held=0),
         ):
-            self.engines = Engines(library, bundle, cache.load())
+            self.engines = TensorRTEngines(library, bundle, cache.load())
         stack.callback(self.engines.close)
         stack.callback(self._keep_kernels, cache)
         needed = max(self.engines.arena_bytes(stage) for stage in self.manifest.stages)
         nbytes = max(aligned(needed), arena_bytes(self.manifest))
-        with self.telling("allocate arena", nbytes=nbytes), self.saying_what_fits(size.height, size.width, weights):
+        with self.telling("allocate arena", nbytes=nbytes), self.suggest_what_fits(size.height, size.width, weights):
             memory = allocate(gpu, "arena", nbytes, self.stream, stack)
         self.arena: Span = (address(memory), nbytes)
 
-    def settle(self) -> None:
+    def finish_releases(self) -> None:
         """Memory is released in the order of the stream; when this returns it is, for everybody."""
         with suppress(Exception):  # a GPU that is lost has nothing to release
             self.stream.sync()
-            self.gpu.give_back()
+            self.gpu.trim_memory_pool()
 
     def _keep_kernels(self, cache: KernelCache) -> None:
         kernels = self.engines.compiled_kernels()
@@ -169,13 +172,13 @@ class CudaWorkspace:
     def __init__(self, device: CudaDevice, buffers: Mapping[str, BufferSpec]) -> None:
         self._device, self._plan = device, plan_stream(device.manifest, buffers)
         self._cancelled = threading.Event()
-        self._recordings: dict[tuple[Step, ...], Recording] = {}
-        self._once: tuple[tuple[Step, ...], Recording, ExitStack] | None = None
+        self._recordings: dict[tuple[Step, ...], CudaRecording] = {}
+        self._once: tuple[tuple[Step, ...], CudaRecording, ExitStack] | None = None
         self._contexts: dict[str, Context] = {}
         self._stack = ExitStack()
         self._closed = False
         self._use = threading.Lock()
-        with closing_if_it_fails(self._stack), naming("the stages could not be made ready"):
+        with close_on_error(self._stack), explain_cuda_errors("the stages could not be made ready"):
             self._lanes = self._make_lanes()
             self._memory = self._allocate()
             self._stack.callback(self._contexts.clear)
@@ -188,7 +191,7 @@ class CudaWorkspace:
     def host(self, buffer: str) -> NDArray[Any]:
         return self._memory.arrays[buffer]
 
-    def record(self, steps: Sequence[Step], *, once: bool = False) -> Recording:
+    def record(self, steps: Sequence[Step], *, once: bool = False) -> CudaRecording:
         """Raises `StageError` if a stage cannot be captured. The same steps are recorded once.
 
         With `once` nothing is captured: enqueueing the stages is what a capture does, too, and it is for one use.
@@ -218,19 +221,19 @@ class CudaWorkspace:
     def _release(self) -> None:
         self._cancelled.set()  # recordings of a closed workspace must not touch its memory
         with suppress(Exception):  # a GPU that is lost cannot be entered
-            self._device.gpu.enter()
+            self._device.gpu.make_current()
         for stream in self._lanes.streams:
             with suppress(Exception):  # nor has it anything on its way
                 stream.sync()
         self._recordings.clear()
         self._stack.close()
-        self._device.settle()  # now another workspace may have it
+        self._device.finish_releases()  # now another workspace may have it
 
-    def _recording(self, lanes: Lanes, steps: tuple[Step, ...]) -> Recording:
-        with self._device.telling("record"), self._saying_what_fits(self._plan.gpu_bytes), noticing_no_memory():
-            return Recording(lanes, self._memory, self._contexts, aligned_steps(steps, self._plan.buffers))
+    def _recording(self, lanes: ChunkStreams, steps: tuple[Step, ...]) -> CudaRecording:
+        with self._device.telling("record"), self._suggest_what_fits(self._plan.gpu_bytes), detect_out_of_memory():
+            return CudaRecording(lanes, self._memory, self._contexts, aligned_steps(steps, self._plan.buffers))
 
-    def _record_once(self, steps: tuple[Step, ...]) -> Recording:
+    def _record_once(self, steps: tuple[Step, ...]) -> CudaRecording:
         """There is one such recording at a time, with a stack of its own for its events."""
         if self._once is None or self._once[0] != steps:
             self._forget()
@@ -246,10 +249,10 @@ class CudaWorkspace:
             self._once = None
             stack.close()
 
-    def _make_lanes(self) -> Lanes:
+    def _make_lanes(self) -> ChunkStreams:
         device, stack = self._device, self._stack
         uploads, downloads, captures = (closing(stack, device.gpu.device.create_stream()) for _ in range(3))
-        return Lanes(
+        return ChunkStreams(
             device.gpu,
             uploads,
             device.stream,
@@ -263,17 +266,17 @@ class CudaWorkspace:
             stack,
         )
 
-    def _allocate(self) -> StreamMemory:
+    def _allocate(self) -> SessionMemory:
         device, plan = self._device, self._plan
         with (
             device.telling("allocate stream", nbytes=plan.device.nbytes, pinned=plan.host.nbytes),
-            self._saying_what_fits(plan.weight_bytes + plan.arena_bytes),
+            self._suggest_what_fits(plan.weight_bytes + plan.arena_bytes),
         ):
-            return StreamMemory(device.gpu, plan, device.stream, self._stack)
+            return SessionMemory(device.gpu, plan, device.stream, self._stack)
 
-    def _saying_what_fits(self, held: int) -> AbstractContextManager[None]:
+    def _suggest_what_fits(self, held: int) -> AbstractContextManager[None]:
         height, width = self._plan.buffers["frames_in_0"].shape[1:3]
-        return self._device.saying_what_fits(height, width, held)
+        return self._device.suggest_what_fits(height, width, held)
 
     def _warm_up(self, stage: StageSpec) -> None:
         """Make the context of a stage and run it once, on memory that is cleared afterwards."""
@@ -284,9 +287,9 @@ class CudaWorkspace:
         stream = handle(device.stream)
         with (
             device.telling(f"warm up {stage.name}"),
-            self._saying_what_fits(plan.gpu_bytes),
-            noticing_no_memory(),
-            naming(f"stage {stage.name} failed when it ran first"),
+            self._suggest_what_fits(plan.gpu_bytes),
+            detect_out_of_memory(),
+            explain_cuda_errors(f"stage {stage.name} failed when it ran first"),
         ):
             context = device.context(stage, shapes)
             self._contexts[stage.name] = context
@@ -297,7 +300,7 @@ class CudaWorkspace:
 
 
 @contextmanager
-def closing_if_it_fails(stack: ExitStack) -> Iterator[None]:
+def close_on_error(stack: ExitStack) -> Iterator[None]:
     """Nothing half-made is left behind."""
     try:
         yield

@@ -17,7 +17,7 @@ from importlib import metadata
 from swiftvr_trt.text import version
 
 GET_DRIVER = "https://www.nvidia.com/drivers"
-DRIVERS = {"Windows": "nvcuda.dll", "Linux": "libcuda.so.1"}
+DRIVER_LIBRARIES = {"Windows": "nvcuda.dll", "Linux": "libcuda.so.1"}
 _PACKAGES_FOR = range(12, 20)
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 _FIRST_DRIVERS = {12: "525", 13: "580"}
@@ -37,13 +37,13 @@ class Driver:
 
 def find_driver() -> Driver | None:
     """The driver, asked without any package; None if there is none. Makes no context."""
-    library = load_library(DRIVERS)
+    library = load_library(DRIVER_LIBRARIES)
     return None if library is None else Driver(_cuda_version(library), _compute_capability(library))
 
 
 def has_driver() -> bool:
     """True if an NVIDIA driver can be loaded."""
-    return load_library(DRIVERS) is not None
+    return load_library(DRIVER_LIBRARIES) is not None
 
 
 def load_library(names: Mapping[str, str]) -> ctypes.CDLL | None:
@@ -66,7 +66,7 @@ def package_cuda(module: str) -> str | None:
     return None
 
 
-def first_driver(cuda: str) -> str:
+def oldest_driver(cuda: str) -> str:
     """The oldest driver for a CUDA version, in words: `12` -> version 525."""
     known = _FIRST_DRIVERS.get(version(cuda)[0])
     return f"version {known} or newer" if known else f"one for CUDA {cuda} or newer"
@@ -76,10 +76,10 @@ def _cuda_version(library: ctypes.CDLL) -> str | None:
     number = ctypes.c_int()
     if library.cuDriverGetVersion(ctypes.byref(number)):
         return None
-    return cuda_words(number.value)
+    return format_cuda_version(number.value)
 
 
-def cuda_words(number: int) -> str:
+def format_cuda_version(number: int) -> str:
     """A CUDA version as the driver gives it: 12080 -> `12.8`."""
     return f"{number // 1000}.{number % 1000 // 10}"
 

@@ -10,7 +10,7 @@ from typing import Any
 from swiftvr_trt.errors import MachineError, MissingPackageError, MisuseError, StageError, SwiftVRError
 from swiftvr_trt.text import version
 
-from .driver import GET_DRIVER, cuda_words, first_driver, has_driver
+from .driver import GET_DRIVER, format_cuda_version, has_driver, oldest_driver
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
 _LINE = 300
@@ -34,14 +34,14 @@ def require_driver() -> None:
 
 
 class Gpu:
-    """A GPU whose context is current in the thread that makes this object; `enter` does it for other threads."""
+    """A GPU whose context is current in the thread that makes this object; `make_current` does it for other threads."""
 
     def __init__(self, index: int) -> None:
         """Raises `MissingPackageError` or `MachineError` in one line that says what to install."""
         self.core = _import_core()
         self.index = index
         require_driver()
-        with naming(f"the GPU could not be opened{_driver_too_old()}", MachineError):
+        with explain_cuda_errors(f"the GPU could not be opened{_driver_too_old()}", MachineError):
             count = len(self.core.Device.get_all_devices())
             if index >= count:
                 raise MachineError(
@@ -54,7 +54,7 @@ class Gpu:
             capability = self.device.compute_capability
         self.compute_capability = f"{capability.major}.{capability.minor}"
 
-    def enter(self) -> None:
+    def make_current(self) -> None:
         """Make this GPU current in the calling thread. Cheap; every entry from outside begins with it."""
         self.core.Device(self.index).set_current()
 
@@ -69,7 +69,7 @@ class Gpu:
         """The CUDA version that the driver offers, e.g. `13.0`; None if it does not say."""
         return _driver_cuda()
 
-    def give_back(self) -> None:
+    def trim_memory_pool(self) -> None:
         """Let go of device memory that was released: cuda-core tells the driver's pool to keep it for its next user.
 
         Without this neither `free_bytes` nor another process would see it. Only what no stream uses any more goes.
@@ -89,7 +89,7 @@ class Gpu:
 
 
 @contextmanager
-def naming(what: str, kind: type[MachineError] = StageError) -> Iterator[None]:
+def explain_cuda_errors(what: str, kind: type[MachineError] = StageError) -> Iterator[None]:
     """Turn what the driver reports within the block into an error that begins with `what`."""
     try:
         yield
@@ -106,7 +106,7 @@ def is_cuda_error(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) or any(cls.__module__.startswith("cuda.") for cls in type(error).__mro__)
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """True if this error, or one that it was made from, says that no memory is left."""
     return "CUDA_ERROR_OUT_OF_MEMORY" in str(error)
 
@@ -121,7 +121,7 @@ def _driver_cuda() -> str | None:
     from cuda.bindings import driver
 
     error, number = driver.cuDriverGetVersion()
-    return cuda_words(int(number)) if not int(error) else None
+    return format_cuda_version(int(number)) if not int(error) else None
 
 
 def _driver_too_old() -> str:
@@ -133,7 +133,7 @@ def _driver_too_old() -> str:
         return ""
     return (
         f": the NVIDIA driver is for CUDA {found}, cuda-bindings is made for {wanted}; update the "
-        f"driver to {first_driver(wanted)}, {GET_DRIVER}"
+        f"driver to {oldest_driver(wanted)}, {GET_DRIVER}"
     )
 
 

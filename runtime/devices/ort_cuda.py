@@ -18,11 +18,11 @@ from swiftvr_trt.engines.bundle.manifest import STAGES, StageSpec
 from swiftvr_trt.errors import BundleError, MachineError, StageError
 from swiftvr_trt.runtime.stream.trace import Trace
 
-from .chunk import handle
 from .cpu import check_signature, import_onnxruntime, line, load
-from .cuda import CudaDevice, closing_if_it_fails
+from .cuda import CudaDevice, close_on_error
+from .cuda_recording import handle
 from .driver import GET_DRIVER
-from .gpu import naming
+from .gpu import explain_cuda_errors
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PROVIDER = "CUDAExecutionProvider"
 MEMORY = "cuda"
 """ONNX Runtime's name for a GPU's memory."""
-MOST_GRAPHS = 256
+MAX_GRAPHS_PER_STAGE = 256
 """Captured per stage. ONNX Runtime keeps them as long as the session, so streams that come and go must not add up."""
 _NO_MEMORY = re.compile(r"out of memory|failed to allocate memory", re.IGNORECASE)
 UNCAPTURED = -1
@@ -60,7 +60,7 @@ class OrtCudaDevice(CudaDevice):
                 "the onnxruntime that is installed is the one for the CPU, running graphs on a GPU needs the other: "
                 'pip uninstall onnxruntime, then pip install "swiftvr-trt[gpu,cuda]"'
             )
-        with closing_if_it_fails(self._stack), naming(f"{self.gpu.name} cannot be used", MachineError):
+        with close_on_error(self._stack), explain_cuda_errors(f"{self.gpu.name} cannot be used", MachineError):
             self._open_stream()
             # Should ONNX Runtime come with its own CUDA libraries, they are found before it looks for them.
             ort.preload_dlls()
@@ -68,8 +68,8 @@ class OrtCudaDevice(CudaDevice):
                 self._stages = {stage: self._load_stage(bundle, stage, graphs) for stage in STAGES}
         self._stack.callback(self._stages.clear)
 
-    def context(self, stage: StageSpec, shapes: Mapping[str, tuple[int, ...]]) -> OrtContext:
-        return OrtContext(self._stages[stage.name], stage, shapes, self.gpu.index)
+    def context(self, stage: StageSpec, shapes: Mapping[str, tuple[int, ...]]) -> OrtCudaContext:
+        return OrtCudaContext(self._stages[stage.name], stage, shapes, self.gpu.index)
 
     def _load_stage(self, bundle: Bundle, stage: str, graphs: bool) -> Stage:
         options = provider_options(self.gpu.index, handle(self.stream), graphs)
@@ -91,7 +91,8 @@ class OrtCudaDevice(CudaDevice):
                 f"update the driver: {GET_DRIVER}"
             )
         check_signature(bundle, bundle.manifest.stage(stage), session)
-        return Stage(session, itertools.chain(range(MOST_GRAPHS), itertools.repeat(UNCAPTURED)) if graphs else None)
+        numbers = itertools.chain(range(MAX_GRAPHS_PER_STAGE), itertools.repeat(UNCAPTURED))
+        return Stage(session, numbers if graphs else None)
 
 
 def provider_options(index: int, stream: int, graphs: bool) -> dict[str, str]:
@@ -113,7 +114,7 @@ class Call:
     options: ort.RunOptions
 
 
-class OrtContext:
+class OrtCudaContext:
     """One stage of one stream. Bindings are kept, so that a chunk like one before allocates nothing of ours.
 
     A captured graph holds the addresses that it was captured with, so each set of them has a graph of its own.

@@ -4,8 +4,8 @@ TensorRT 11 and TensorRT-RTX are two libraries with one API; a bundle says which
 can load it. What TensorRT-RTX alone has is looked for before it is used. Everything that TensorRT returns is checked:
 it reports failure by returning None or False, and gives the reason to its logger.
 
-Who owns what: `Engines` owns the runtime, the engines and the kernels compiled for this GPU; a `StageContext` refers
-to its engine and to memory that the device lends it. TensorRT allocates no activations: contexts are USER_MANAGED and
+`TensorRTEngines` owns the runtime, the engines and the kernels compiled for this GPU; a `TensorRTContext` refers to its
+engine and to memory that the device lends it. TensorRT allocates no activations: contexts are USER_MANAGED and
 run, one after another, on one arena.
 """
 
@@ -25,7 +25,7 @@ from swiftvr_trt.engines.bundle.manifest import Recipe, StageSpec, TensorSpec
 from swiftvr_trt.engines.bundle.targets import RTX, TRT
 from swiftvr_trt.errors import BundleError, MachineError, MissingPackageError, StageError
 
-from .memory import NoGpuMemory
+from .cuda_memory import OutOfGpuMemoryError
 
 if TYPE_CHECKING:
     import tensorrt_rtx as trt
@@ -50,7 +50,7 @@ def import_tensorrt(compiler: str) -> Any:
         raise MissingPackageError(name.replace("_", "-"), f"running engines of {compiler}", extra) from error
 
 
-class Engines:
+class TensorRTEngines:
     """All engine files of a bundle, each deserialised once. Close its contexts before it."""
 
     def __init__(self, library: Any, bundle: Bundle, compiled: bytes | None = None) -> None:
@@ -83,7 +83,7 @@ class Engines:
         if context is None:
             what = f"stage {stage.name}: TensorRT cannot create an execution context"
             if self._short_of_memory():
-                raise NoGpuMemory(f"{what}{self.reason()}")
+                raise OutOfGpuMemoryError(f"{what}{self.reason()}")
             raise StageError(f"{what}{self.reason()}")
         return context
 
@@ -128,7 +128,7 @@ class Engines:
         if engine is None:
             what = f"{path}: {self._library.__name__} {self._library.__version__} cannot load this engine"
             if self._short_of_memory():
-                raise NoGpuMemory(f"{what}{self.reason()}")
+                raise OutOfGpuMemoryError(f"{what}{self.reason()}")
             raise BundleError(f"{what}{self.reason()}; rebuild the bundle on this machine: {recipe.command()}")
         return engine
 
@@ -171,14 +171,16 @@ class Engines:
             raise MachineError(f"TensorRT-RTX does not take its own runtime cache{self.reason()}")
 
 
-class StageContext:
+class TensorRTContext:
     """One stage of one stream: an execution context whose profile, shapes and arena never change after it is made.
 
     So a graph that was captured from it stays valid. Addresses do change between runs: TensorRT bakes them into what
     it enqueues, and what was captured keeps those that were bound then.
     """
 
-    def __init__(self, engines: Engines, stage: StageSpec, shapes: Mapping[str, Shape], arena: tuple[int, int]) -> None:
+    def __init__(
+        self, engines: TensorRTEngines, stage: StageSpec, shapes: Mapping[str, Shape], arena: tuple[int, int]
+    ) -> None:
         """shapes: of every tensor, by name. arena: address and bytes, lent for as long as the context lives."""
         self.stage = stage
         self._engines = engines

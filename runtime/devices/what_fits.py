@@ -20,7 +20,7 @@ _SCALES = tuple(Fraction(*ratio) for ratio in ((5, 6), (3, 4), (2, 3), (1, 2), (
 _CLIPS = (20, 16, 12, 8, 4)
 
 
-def no_memory(manifest: Manifest, height: int, width: int, free: int | None) -> str:
+def shortage_message(manifest: Manifest, height: int, width: int, free: int | None) -> str:
     """The message for a pipeline that a GPU has no memory for.
 
     height, width: of the frames that come in. free: bytes for the whole pipeline, those that it

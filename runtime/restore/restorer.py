@@ -114,9 +114,9 @@ def open_device(
     target = bundle.manifest.recipe.target
     chosen = choose_device(target, device, ort_graphs=ort_graphs)
     if chosen == "cpu":
-        from swiftvr_trt.runtime.devices.cpu import OrtDevice
+        from swiftvr_trt.runtime.devices.cpu import CpuDevice
 
-        return OrtDevice(bundle, threads=threads, trace=trace)
+        return CpuDevice(bundle, threads=threads, trace=trace)
     if not find_target(target).compiled:
         from swiftvr_trt.runtime.devices.ort_cuda import OrtCudaDevice
 

@@ -11,11 +11,11 @@ from types import ModuleType
 
 from swiftvr_trt import Session, runtime
 
-_WAITS = ("wait", "sync", "_sync", "settle", "wait_uploaded")
-_MODULES = ("devices.chunk", "devices.cuda")
+_WAITS = ("wait", "sync", "_sync", "finish_releases", "wait_uploaded")
+_MODULES = ("devices.cuda_recording", "devices.cuda")
 _SESSION = "stream.session"
 _ALL = (*_MODULES, _SESSION)
-_ORDERS_NOTHING = {"Clock.start"}
+_ORDERS_NOTHING = {"GpuClock.start"}
 """Waits that are there to read a clock."""
 
 
@@ -78,9 +78,10 @@ def device_without(site: Site) -> type:
             _, statement = list(_waits(tree))[site.number]
             _remove(tree, statement)
         made[module] = _load(module, tree)
-        for name, value in vars(made["devices.chunk"]).items():  # what the second imports from the first
-            if module == "devices.cuda" and getattr(value, "__module__", None) == made["devices.chunk"].__name__:
-                setattr(made[module], name, value)
+        for earlier in list(made.values())[:-1]:  # what a later module imports from an earlier one
+            for name, value in vars(earlier).items():
+                if getattr(value, "__module__", None) == earlier.__name__ and name in vars(made[module]):
+                    setattr(made[module], name, value)
     device: type = made["devices.cuda"].CudaDevice
     return device
 

@@ -15,9 +15,9 @@ from swiftvr_trt.cli.doctor import has_driver
 from swiftvr_trt.engines.bundle.targets import RTX, TRT
 from swiftvr_trt.engines.compile.parent import Job, compile_engine
 from swiftvr_trt.runtime.devices import tensorrt as binding
-from swiftvr_trt.runtime.devices.compatible import Machine, check_machine
+from swiftvr_trt.runtime.devices.compatible import Environment, check_compatible
 from swiftvr_trt.runtime.devices.gpu import Gpu, gpu_index
-from swiftvr_trt.runtime.devices.tensorrt import Engines, import_tensorrt
+from swiftvr_trt.runtime.devices.tensorrt import TensorRTEngines, import_tensorrt
 from swiftvr_trt.runtime.stream.plan import plan_memory
 from tests.cli.test_run import write_clip
 from tests.conftest import BundleFactory
@@ -102,7 +102,7 @@ def _changed(bundle: Bundle, **fields: object) -> Bundle:
     return replace(bundle, manifest=replace(bundle.manifest, **fields))  # type: ignore[arg-type]
 
 
-HERE = Machine("RTX 5090", "12.0", "13.0", "tensorrt_rtx", VERSION, "13")
+HERE = Environment("RTX 5090", "12.0", "13.0", "tensorrt_rtx", VERSION, "13")
 
 
 @pytest.mark.parametrize(
@@ -118,9 +118,9 @@ HERE = Machine("RTX 5090", "12.0", "13.0", "tensorrt_rtx", VERSION, "13")
 def test_a_bundle_for_another_machine_names_what_differs_and_how_to_rebuild(
     engines: Bundle, change: dict[str, object], message: str
 ) -> None:
-    check_machine(engines, HERE)
+    check_compatible(engines, HERE)
     with pytest.raises(BundleError, match=message) as caught:
-        check_machine(_changed(engines, **change), HERE)
+        check_compatible(_changed(engines, **change), HERE)
     assert engines.manifest.recipe.command() in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -130,9 +130,10 @@ def test_a_bundle_for_another_machine_names_what_differs_and_how_to_rebuild(
     [("13", "12.9", "version 580 or newer"), ("12", "11.8", "version 525 or newer"), ("15", "14.9", "one for CUDA 15")],
 )
 def test_a_driver_that_is_too_old_for_the_library(engines: Bundle, library: str, driver: str, update: str) -> None:
-    check_machine(engines, replace(HERE, library_cuda=library, driver_cuda=f"{library}.0"))  # any minor version will do
+    any_minor_version = replace(HERE, library_cuda=library, driver_cuda=f"{library}.0")
+    check_compatible(engines, any_minor_version)
     with pytest.raises(MachineError, match=f"driver is for CUDA {driver}, tensorrt-rtx-cu{library} needs .*{update}"):
-        check_machine(engines, replace(HERE, library_cuda=library, driver_cuda=driver))
+        check_compatible(engines, replace(HERE, library_cuda=library, driver_cuda=driver))
 
 
 @pytest.mark.parametrize(
@@ -147,9 +148,9 @@ def test_a_driver_that_is_too_old_for_the_library(engines: Bundle, library: str,
     ids=["no capability", "an older format", "older versions", "the same versions", "a machine that does not tell"],
 )
 def test_what_is_not_known_or_not_newer_is_not_held_against_a_bundle(
-    engines: Bundle, change: dict[str, object], here: Machine
+    engines: Bundle, change: dict[str, object], here: Environment
 ) -> None:
-    check_machine(_changed(engines, **change), here)
+    check_compatible(_changed(engines, **change), here)
 
 
 @driverless
@@ -163,7 +164,7 @@ def test_a_real_engine_is_refused_by_the_real_library_with_the_command_that_rebu
     with pytest.raises(
         BundleError, match=r"encode.engine: not valid on this machine: .*; rebuild the bundle"
     ) as caught:
-        Engines(library, replace(engines, path=tmp_path))
+        TensorRTEngines(library, replace(engines, path=tmp_path))
     assert engines.manifest.recipe.command() in str(caught.value)
 
 

@@ -12,7 +12,7 @@ import pytest
 from swiftvr_trt.engines.bundle.targets import RTX
 from swiftvr_trt.engines.compile.parent import MODULES
 from swiftvr_trt.runtime.devices import driver as machine
-from swiftvr_trt.runtime.devices.driver import Driver, cuda_words, find_driver, package_cuda, version
+from swiftvr_trt.runtime.devices.driver import Driver, find_driver, format_cuda_version, package_cuda, version
 
 
 def play(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> None:
@@ -48,7 +48,7 @@ def test_a_driver_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("number", "words"), [(12080, "12.8"), (13000, "13.0"), (11040, "11.4"), (13010, "13.1")])
 def test_versions_in_words(number: int, words: str) -> None:
-    assert cuda_words(number) == words
+    assert format_cuda_version(number) == words
     assert version(words) == (number // 1000, number % 1000 // 10)
 
 

@@ -118,12 +118,12 @@ def test_frames_are_those_of_the_cpu(emulator: Emulator, mini_bundle: BundleFact
 
 @pytest.mark.cuda_emulator
 @pytest.mark.usefixtures("emulator")
-@pytest.mark.parametrize("most", [ort_cuda.MOST_GRAPHS, 5])
+@pytest.mark.parametrize("most", [ort_cuda.MAX_GRAPHS_PER_STAGE, 5])
 def test_every_place_of_a_stage_has_a_graph_of_its_own(
     mini_bundle: BundleFactory, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     bundle = mini_bundle()
-    monkeypatch.setattr(ort_cuda, "MOST_GRAPHS", most)
+    monkeypatch.setattr(ort_cuda, "MAX_GRAPHS_PER_STAGE", most)
     monkeypatch.setattr(CudaSession, "graphs", 0)
     with Restorer.open(bundle, threads=1) as cpu:
         expected = list(cpu.restore(CLIP))

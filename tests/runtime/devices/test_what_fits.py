@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from swiftvr_trt.engines.bundle.manifest import Manifest
-from swiftvr_trt.runtime.devices.what_fits import no_memory, what_fits
+from swiftvr_trt.runtime.devices.what_fits import shortage_message, what_fits
 from swiftvr_trt.runtime.stream.plan import plan_memory
 from tests.engines.fakes import RECIPE, fake_stages
 
@@ -69,7 +69,7 @@ def test_what_already_fits_is_still_not_suggested_as_it_is() -> None:
 )
 def test_the_message_says_what_was_needed_what_is_there_and_what_to_do(free: int | None, words: list[str]) -> None:
     full = manifest(arena=8 * GB)
-    message = no_memory(full, 540, 960, free)
+    message = shortage_message(full, 540, 960, free)
     assert f"needs {plan_memory(full, 540, 960).gpu_bytes / 1e9:.2f} GB" in message
     assert all(word in message for word in words), message
     assert "\n" not in message

@@ -16,7 +16,7 @@ import pytest
 from swiftvr_trt import Bundle, Cancelled, MachineError, MediaError, MisuseError, Restorer, Session, StageError
 from swiftvr_trt.engines.bundle.manifest import STAGES
 from swiftvr_trt.export.verify import picture
-from swiftvr_trt.runtime.devices.cpu import OrtDevice
+from swiftvr_trt.runtime.devices.cpu import CpuDevice
 from swiftvr_trt.runtime.stream.chunks import next_chunk
 from swiftvr_trt.runtime.stream.device import Device, Done, Recording, Workspace
 from swiftvr_trt.runtime.stream.program import (
@@ -315,15 +315,15 @@ class FailingAt:
 
 
 @pytest.fixture
-def device(mini_bundle: BundleFactory) -> Iterator[OrtDevice]:
-    opened = OrtDevice(mini_bundle(), threads=1)
+def device(mini_bundle: BundleFactory) -> Iterator[CpuDevice]:
+    opened = CpuDevice(mini_bundle(), threads=1)
     yield opened
     opened.close()
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
 def test_a_stream_whose_stage_failed_is_refused_until_reset(
-    device: OrtDevice, mini_bundle: BundleFactory, restorer: Restorer, chunk: int
+    device: CpuDevice, mini_bundle: BundleFactory, restorer: Restorer, chunk: int
 ) -> None:
     frames = clip(30)
     with Session(FailingAt(device, chunk), mini_bundle().manifest) as session:
@@ -337,7 +337,7 @@ def test_a_stream_whose_stage_failed_is_refused_until_reset(
 
 
 def test_no_memory_for_another_size_leaves_a_usable_session(
-    device: OrtDevice, mini_bundle: BundleFactory, restorer: Restorer
+    device: CpuDevice, mini_bundle: BundleFactory, restorer: Restorer
 ) -> None:
     failing = FailingAt(device, 0)
     with Session(failing, mini_bundle().manifest) as session:
@@ -350,7 +350,7 @@ def test_no_memory_for_another_size_leaves_a_usable_session(
 
 
 def test_a_running_stage_keeps_its_buffers_when_the_session_is_closed(
-    device: OrtDevice, mini_bundle: BundleFactory
+    device: CpuDevice, mini_bundle: BundleFactory
 ) -> None:
     manifest = mini_bundle().manifest
     workspace = device.workspace(plan_buffers(manifest, *LANDSCAPE))
@@ -378,7 +378,7 @@ def test_a_stream_beyond_all_memory_is_refused_before_anything_is_allocated(mini
         plan_buffers(mini_bundle(clip_len=24).manifest, 16384, 65536)
 
 
-def test_a_failing_stage_names_itself(device: OrtDevice) -> None:
+def test_a_failing_stage_names_itself(device: CpuDevice) -> None:
     buffers = {name: BufferSpec((1, 4), "float32") for name in ("in", "out")}
     wrong = Run("dit", (View("in", 0, 1),), (View("out", 0, 1),))
     with pytest.raises(StageError, match="stage dit failed in ONNX Runtime"):

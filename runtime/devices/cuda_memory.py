@@ -14,10 +14,10 @@ from swiftvr_trt.runtime.stream.plan import ALIGNMENT, MemoryPlan, aligned
 from swiftvr_trt.runtime.stream.program import BufferSpec, View
 from swiftvr_trt.text import size as in_words
 
-from .gpu import Gpu, naming, out_of_memory
+from .gpu import Gpu, explain_cuda_errors, is_out_of_memory
 
 
-class NoGpuMemory(MachineError):  # noqa: N818 (a MachineError like any other, for those who know what would fit)
+class OutOfGpuMemoryError(MachineError):
     """A piece of device memory could not be had."""
 
 
@@ -28,11 +28,11 @@ Span = tuple[int, int]
 def allocate(gpu: Gpu, what: str, nbytes: int, stream: Any, stack: ExitStack) -> Any:
     """A piece of device memory, usable by what comes later on `stream`; `stack` releases it there.
 
-    Raises `NoGpuMemory` if there is none, `MachineError` for whatever else may go wrong.
+    Raises `OutOfGpuMemoryError` if there is none, `MachineError` for whatever else may go wrong.
     """
     with (
-        noticing_no_memory(),
-        naming(f"{in_words(nbytes)} of GPU memory for the {what} could not be had", MachineError),
+        detect_out_of_memory(),
+        explain_cuda_errors(f"{in_words(nbytes)} of GPU memory for the {what} could not be had", MachineError),
     ):
         memory = gpu.device.allocate(nbytes, stream=stream)
     stack.callback(memory.close, stream)
@@ -42,13 +42,13 @@ def allocate(gpu: Gpu, what: str, nbytes: int, stream: Any, stack: ExitStack) ->
 
 
 @contextmanager
-def noticing_no_memory() -> Iterator[None]:
-    """Turn an error of the block that the driver had no memory for into `NoGpuMemory`."""
+def detect_out_of_memory() -> Iterator[None]:
+    """Turn an error of the block that the driver had no memory for into `OutOfGpuMemoryError`."""
     try:
         yield
     except MachineError as error:
-        if out_of_memory(error):
-            raise NoGpuMemory(str(error)) from error
+        if is_out_of_memory(error):
+            raise OutOfGpuMemoryError(str(error)) from error
         raise
 
 
@@ -57,7 +57,7 @@ def address(memory: Any) -> int:
     return int(memory.handle)
 
 
-class StreamMemory:
+class SessionMemory:
     """All buffers of a stream, laid out by its plan. `stack` releases them; their content is undefined before `clear`.
 
     Pinned memory stays as long as somebody holds an array in it: a caller that is late must not crash the process.
@@ -68,7 +68,7 @@ class StreamMemory:
         self._core, self._plan = gpu.core, plan
         self._device = allocate(gpu, "buffers of a stream", plan.device.nbytes, stream, stack)
         what = f"{in_words(plan.host.nbytes)} of pinned memory for frames could not be had; close other programs"
-        with naming(what, MachineError):
+        with explain_cuda_errors(what, MachineError):
             self._pinned = gpu.core.LegacyPinnedMemoryResource().allocate(plan.host.nbytes)
         self.arrays: dict[str, NDArray[Any]] = {
             name: np.asarray(_Pinned(self._pinned, offset, plan.buffers[name]))

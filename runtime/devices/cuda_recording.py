@@ -22,8 +22,8 @@ from swiftvr_trt.errors import Cancelled, MisuseError
 from swiftvr_trt.runtime.stream.program import Clear, Copy, Download, Run, Step, Upload
 from swiftvr_trt.runtime.stream.trace import Trace
 
-from .gpu import Gpu, naming
-from .memory import StreamMemory, closing
+from .cuda_memory import SessionMemory, closing
+from .gpu import Gpu, explain_cuda_errors
 
 CAPTURE_MODE = "thread_local"
 """What must not happen during a capture is an error in this thread; other threads go about their business."""
@@ -33,7 +33,7 @@ Call = Callable[[Any], None]
 
 
 class Context(Protocol):
-    """What runs one stage for one stream; see `trt.StageContext`."""
+    """What runs one stage for one stream; see `trt.TensorRTContext`."""
 
     def prepare(self, stream: int) -> None: ...
 
@@ -43,14 +43,14 @@ class Context(Protocol):
 
 
 @dataclass(frozen=True)
-class Clock:
+class GpuClock:
     """Where the GPU's time and the host's meet: an event, and when it happened in `time.perf_counter` seconds."""
 
     event: Any
     seconds: float
 
     @classmethod
-    def start(cls, gpu: Gpu, stream: Any, stack: ExitStack) -> Clock:
+    def start(cls, gpu: Gpu, stream: Any, stack: ExitStack) -> GpuClock:
         event = closing(stack, gpu.device.create_event(gpu.core.EventOptions(timing_enabled=True)))
         stream.record(event)
         event.sync()
@@ -62,15 +62,15 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Tracing:
+class GpuTracing:
     """Where spans go, and the clock for those of the GPU."""
 
     trace: Trace
-    clock: Clock
+    clock: GpuClock
 
 
 @dataclass(frozen=True)
-class Lanes:
+class ChunkStreams:
     """What the chunks of one stream run on.
 
     compute and lock are the device's: stages of all its streams run one after another, on one arena. captures: a
@@ -87,7 +87,7 @@ class Lanes:
     use: threading.Lock
     graphs: bool
     cancelled: threading.Event
-    tracing: Tracing | None
+    tracing: GpuTracing | None
     stack: ExitStack
 
     @property
@@ -99,17 +99,17 @@ class Lanes:
         """Make the GPU current in this thread, unless the stream has ended."""
         if self.cancelled.is_set():
             raise Cancelled
-        with naming(f"{self.gpu.name} cannot be used"):
-            self.gpu.enter()
+        with explain_cuda_errors(f"{self.gpu.name} cannot be used"):
+            self.gpu.make_current()
 
 
-class Recording:
+class CudaRecording:
     """Steps bound to the memory of a stream. Submitting it allocates nothing and waits for nothing."""
 
     def __init__(
         self,
-        lanes: Lanes,
-        memory: StreamMemory,
+        lanes: ChunkStreams,
+        memory: SessionMemory,
         contexts: Mapping[str, Context],
         steps: Sequence[Step],
     ) -> None:
@@ -118,7 +118,7 @@ class Recording:
         stages = list(dict.fromkeys(step.stage for step in steps if isinstance(step, Run)))
         self._what = f"a chunk ({', '.join(stages) or 'no stages'})"
         uploads, body, downloads = ([_call(memory, contexts, step) for step in part] for part in _three_parts(steps))
-        with naming(f"{self._what} could not be captured"):
+        with explain_cuda_errors(f"{self._what} could not be captured"):
             if lanes.graphs and body:
                 for stage in stages:
                     contexts[stage].check_capturable(handle(lanes.captures))
@@ -127,27 +127,27 @@ class Recording:
             self._compute = _Leg(lanes, "compute", lanes.compute, body)
             self._download = _Leg(lanes, "download", lanes.downloads, downloads)
 
-    def submit(self) -> Submission:
+    def submit(self) -> CudaSubmission:
         lanes = self._lanes
         with lanes.use:
             lanes.check()
-            with naming(f"{self._what} could not be submitted"):
+            with explain_cuda_errors(f"{self._what} could not be submitted"):
                 self._upload.enqueue()
                 with lanes.lock:  # without graphs, the launches of two streams would mix on the arena
                     lanes.compute.wait(self._upload.done)
                     self._compute.enqueue()
                 lanes.downloads.wait(self._compute.done)
                 self._download.enqueue()
-        return Submission(lanes, self._what, (self._upload, self._compute, self._download))
+        return CudaSubmission(lanes, self._what, (self._upload, self._compute, self._download))
 
     def replay(self) -> None:
         self.submit().wait()
 
 
-class Submission:
+class CudaSubmission:
     """A chunk on its way through the three streams. Events belong to its recording: one submission at a time."""
 
-    def __init__(self, lanes: Lanes, what: str, legs: tuple[_Leg, _Leg, _Leg]) -> None:
+    def __init__(self, lanes: ChunkStreams, what: str, legs: tuple[_Leg, _Leg, _Leg]) -> None:
         self._lanes, self._what, self._legs = lanes, what, legs
 
     def done(self) -> bool:
@@ -170,7 +170,7 @@ class Submission:
     def _sync(self, event: Any) -> None:
         with self._lanes.use:
             self._lanes.check()
-            with naming(f"{self._what} failed on the GPU"):
+            with explain_cuda_errors(f"{self._what} failed on the GPU"):
                 event.sync()
             self._lanes.check()
 
@@ -178,7 +178,7 @@ class Submission:
 class _Leg:
     """What one stream does for a chunk, and the event after it; the one before it is for the trace."""
 
-    def __init__(self, lanes: Lanes, name: str, stream: Any, calls: Sequence[Call]) -> None:
+    def __init__(self, lanes: ChunkStreams, name: str, stream: Any, calls: Sequence[Call]) -> None:
         timed = lanes.tracing is not None
         # Whoever waits sleeps: the cores are for decoding and encoding.
         options = lanes.gpu.core.EventOptions(blocking_sync=True, timing_enabled=timed)
@@ -193,7 +193,7 @@ class _Leg:
             call(self._stream)
         self._stream.record(self.done)
 
-    def tell(self, tracing: Tracing, what: str) -> None:
+    def tell(self, tracing: GpuTracing, what: str) -> None:
         if self._calls and self._began is not None:
             tracing.trace.span(self._name, what, tracing.clock.at(self._began), tracing.clock.at(self.done))
 
@@ -213,7 +213,7 @@ def _three_parts(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
     yield from (uploads, body, downloads)
 
 
-def _call(memory: StreamMemory, contexts: Mapping[str, Context], step: Step) -> Call:
+def _call(memory: SessionMemory, contexts: Mapping[str, Context], step: Step) -> Call:
     """How one step is enqueued."""
     if isinstance(step, Run):
         addresses = [memory.address(view) for view in (*step.inputs, *step.outputs)]
@@ -238,13 +238,13 @@ def _named(what: str, call: Call) -> Call:
     """A call whose failure says what it was."""
 
     def named(stream: Any) -> None:
-        with naming(f"{what} could not be submitted"):
+        with explain_cuda_errors(f"{what} could not be submitted"):
             call(stream)
 
     return named
 
 
-def _captured(lanes: Lanes, calls: Sequence[Call]) -> Call:
+def _captured(lanes: ChunkStreams, calls: Sequence[Call]) -> Call:
     """All calls as one graph, captured beside whatever runs."""
     with _building(lanes.captures) as builder:
         for call in calls:
