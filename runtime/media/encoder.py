@@ -18,6 +18,7 @@ from .timeline import scaled_aspect
 if TYPE_CHECKING:
     from av.codec import Codec
     from av.container import OutputContainer
+    from av.packet import Packet
     from av.video.stream import VideoStream
 
 _SHOWN = (
@@ -32,6 +33,10 @@ _FULL_ONLY = frozenset({"mjpeg", "ljpeg"})
 
 _EVEN_ONLY = frozenset({"libx264", "libx265"})
 """Known to refuse odd sizes in 4:2:0; asking x265 all the same would make it complain on stderr."""
+
+_TOO_SHORT_FOR_X265 = 2
+"""x265 needs a third picture to learn how much earlier packets are decoded than shown. Without one it subtracts
+uninitialised memory from the decoding times, and muxers may refuse the packets. So few pictures are never reordered."""
 
 _QUANTISED = frozenset({"mjpeg", "mpeg4", "mpeg2video", "mpeg1video", "msmpeg4", "msmpeg4v2", "h263p", "flv"})
 """Without a target these encode at 200 kbit/s. They get a constant quantiser instead."""
@@ -83,6 +88,14 @@ class Encoding:
     time_base: Fraction
     colour: Colour
     notes: tuple[str, ...]
+
+    def finish(self, pictures: int) -> list[Packet[Any]]:
+        """The packets that the encoder still holds after its last picture. `pictures`: how many it was given in all."""
+        packets = self.stream.encode(None)
+        if pictures <= _TOO_SHORT_FOR_X265 and self.stream.codec_context.name == "libx265":
+            for packet in packets:
+                packet.dts = packet.pts
+        return packets
 
 
 def open_encoder(

@@ -94,7 +94,7 @@ class VideoSink:
         encoding = self._encoding
         with self._busy:
             with self._translated():
-                encoding.container.mux(encoding.stream.encode(None))
+                encoding.container.mux(encoding.finish(self._count))
                 encoding.container.close()
             self._file.commit()
             self._committed = True

@@ -414,6 +414,20 @@ def test_ten_bit_output_on_request(tmp_path: Path) -> None:
         assert "hevc yuv420p10le" in result.info.description
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_clip_too_short_for_x265_keeps_its_times(tmp_path: Path, count: int) -> None:
+    """x265 left the decoding times of one or two pictures undefined; every second file was wrong, some were refused."""
+    pts = [900 + 3600 * i for i in range(count)]
+    make(tmp_path / "in.mp4", pts)
+    for _ in range(8):
+        options = SinkOptions(codec="libx265", preset="ultrafast", overwrite=True)
+        run(tmp_path / "in.mp4", tmp_path / "out.mp4", options=options)
+        with av.open(str(tmp_path / "out.mp4")) as container:
+            stamps = [(packet.pts, packet.dts) for packet in container.demux(video=0) if packet.size]
+        assert sorted(first for first, _ in stamps) == pts
+        assert count > 2 or [second for _, second in stamps] == pts
+
+
 def attach_font(container: Any, _: Any) -> None:
     container.add_attachment("a.ttf", "font/ttf", b"\0\1\0\0font")
 
