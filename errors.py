@@ -1,45 +1,55 @@
-"""Everything this package raises on purpose.
+"""Every error that this package raises on purpose.
 
     SwiftVRError                    exit code
-    ├── MisuseError (ValueError)        2   what was asked for cannot be done; asking differently helps
-    │   ├── CheckpointError                 a checkpoint directory that is not one
-    │   ├── BundleError                     a bundle that is damaged, foreign, or does not fit here
+    ├── MisuseError (ValueError)        2   the request cannot be met; a different request can
+    │   ├── CheckpointError                 a checkpoint directory that does not hold a checkpoint
+    │   ├── BundleError                     a bundle that is damaged, foreign, or does not fit this machine
     │   └── MediaError                      frames or a media file that cannot be used
     └── MachineError (RuntimeError)     1   the request was fine; the machine could not carry it out
         ├── MissingPackageError             a package that this task needs is not installed
         ├── OutputError                     the result cannot be written (disk full, no permission, ...)
-        └── StageError                      a stage of the pipeline failed while running
+        ├── BuildError                      a bundle could not be built
+        ├── InternalError                   an unexpected exception: a bug here or in a library
+        └── DeviceError                     the device failed; `moment` says when
+            │                                   BEGIN    while a stream was set up on it (out of memory, ...)
+            │                                   MIDDLE   while it worked on the stream
+            └── StageError                  a stage failed while it ran
 
-`Cancelled` stands apart: it ends a stream that its owner has cancelled, and reports no error.
+`DeviceError` says where the fault lies: neither in the frames nor in the output, so another device may do better. A
+device that cannot even open a bundle raises `BundleError`, `MissingPackageError` or `MachineError`.
 
-Every message is one line in three parts: what arrived, what was expected, what to do.
+`Cancelled` is not an error: it ends a stream that its owner has cancelled.
+
+A message is one line in three parts: what arrived, what was expected, what to do.
 """
 
 from __future__ import annotations
 
+from enum import Enum
+
 
 class SwiftVRError(Exception):
-    """Base of every error raised on purpose. `exit_code` is what the command line returns for it."""
+    """Base of every error raised on purpose. The command line exits with `exit_code`."""
 
     exit_code = 1
 
 
 class MisuseError(SwiftVRError, ValueError):
-    """What was asked for cannot be done; asking differently helps."""
+    """The request cannot be met; a different request can."""
 
     exit_code = 2
 
 
 class CheckpointError(MisuseError):
-    """A checkpoint directory lacks something, or holds something else than the published layout."""
+    """A checkpoint directory lacks something, or does not have the published layout."""
 
 
 class BundleError(MisuseError):
-    """A bundle is incomplete, damaged, made for something else, or from another version of the format."""
+    """A bundle is incomplete, damaged, made for another machine, or in another version of the format."""
 
 
 class MediaError(MisuseError):
-    """Frames or a media file that cannot be read, or cannot be written in the form that was asked for."""
+    """Frames or a media file cannot be read, or cannot be written in the requested form."""
 
 
 class MachineError(SwiftVRError, RuntimeError):
@@ -47,7 +57,7 @@ class MachineError(SwiftVRError, RuntimeError):
 
 
 class MissingPackageError(MachineError):
-    """A package that this task needs is not installed; the message names the extra that brings it."""
+    """A package that this task needs is not installed; the message names the extra that installs it."""
 
     def __init__(self, package: str, purpose: str, extra: str) -> None:
         super().__init__(
@@ -56,12 +66,42 @@ class MissingPackageError(MachineError):
 
 
 class OutputError(MachineError):
-    """The result cannot be written: disk full, no permission, or the place vanished."""
+    """The result cannot be written: the disk is full, permission is missing, or the directory has vanished."""
 
 
-class StageError(MachineError):
-    """A stage of the pipeline failed while it ran."""
+class BuildError(MachineError):
+    """A bundle could not be built: tracing or compiling a stage failed."""
+
+
+class InternalError(MachineError):
+    """An exception that nothing here expects: a bug in this package or in a library. Its cause is that exception."""
+
+
+class Moment(Enum):
+    """When a device failed."""
+
+    BEGIN = "begin"
+    """While a stream was set up on it: buffers, contexts, the first run of each stage."""
+    MIDDLE = "middle"
+    """While it worked on a stream."""
+
+
+class DeviceError(MachineError):
+    """The device failed. `moment` says when; the session that runs the stream sets it."""
+
+    moment = Moment.BEGIN
+
+
+class StageError(DeviceError):
+    """A stage failed while it ran."""
+
+    moment = Moment.MIDDLE
 
 
 class Cancelled(Exception):  # noqa: N818 (no error)
-    """The stream was cancelled by its owner."""
+    """The owner of the stream has cancelled it."""
+
+
+def message_of(error: BaseException) -> str:
+    """One line about any error: its own message if it was raised on purpose, otherwise `internal error: ...`."""
+    return str(error) if isinstance(error, SwiftVRError) else f"internal error: {type(error).__name__}: {error}"

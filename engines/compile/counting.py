@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swiftvr_trt.errors import MissingPackageError, StageError
+from swiftvr_trt.errors import BuildError, MissingPackageError
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -96,7 +96,7 @@ class _Graph:
         try:
             return self._shapes[name]
         except KeyError:
-            raise StageError(f"the shape of {name} is not known; no operations can be counted") from None
+            raise BuildError(f"the shape of {name} is not known; no operations can be counted") from None
 
     def precision(self, node: NodeProto) -> str:
         """Of the first two operands the narrower one, as it was before it was dequantized."""
@@ -231,7 +231,7 @@ def _attention(graph: _Graph, node: NodeProto) -> int:
 
 def _four(shape: Shape, node: NodeProto) -> Shape:
     if len(shape) != 4:
-        raise StageError(f"{node.name}: attention on {list(shape)}, expected [batch, heads, length, size]")
+        raise BuildError(f"{node.name}: attention on {list(shape)}, expected [batch, heads, length, size]")
     return shape
 
 
@@ -239,7 +239,7 @@ def _einsum(graph: _Graph, node: NodeProto) -> int:
     equation = _attribute(node, "equation", b"").decode().replace(" ", "")
     operands = equation.partition("->")[0].split(",")
     if "." in equation or len(operands) < 2:
-        raise StageError(f"{node.name}: the equation {equation!r} cannot be counted; name every index")
+        raise BuildError(f"{node.name}: the equation {equation!r} cannot be counted; name every index")
     sides: dict[str, int] = {}
     for letters, name in zip(operands, node.input, strict=True):
         sides.update(zip(letters, graph.shape(name), strict=True))

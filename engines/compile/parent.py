@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from swiftvr_trt.engines.bundle.targets import RTX, TRT
-from swiftvr_trt.errors import MachineError, MissingPackageError, StageError
+from swiftvr_trt.errors import BuildError, MachineError, MissingPackageError
 
 from .log import Compiled, parse_log
 
@@ -73,7 +73,7 @@ def compiler_version(compiler: str) -> str:
 
 
 def compile_engine(job: Job, report: Report = lambda _: None) -> Engine:
-    """Build the engine of `job`; `report` gets a line now and then. Raises `StageError`, and then leaves no engine."""
+    """Build the engine of `job`; `report` gets a line now and then. Raises `BuildError`, and then leaves no engine."""
     with tempfile.TemporaryDirectory(prefix="swiftvr-") as directory:
         place = Path(directory)
         try:
@@ -124,7 +124,7 @@ def _collect(job: Job, place: Path, code: int, errors: str) -> Engine:
     result = json.loads((place / "result.json").read_text(encoding="utf-8"))
     log = (place / "log").read_text(encoding="utf-8", errors="replace")
     if result["problem"]:
-        raise StageError(f"{name}: {job.compiler} cannot compile it; {result['problem']}{_reason(log, errors)}")
+        raise BuildError(f"{name}: {job.compiler} cannot compile it; {result['problem']}{_reason(log, errors)}")
     made = parse_log(log)
     return Engine(job.engine, made, result["version"], result["seconds"], result["peak_bytes"], log)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import StageSpec, TensorSpec
 from swiftvr_trt.engines.bundle.targets import RTX, Target
-from swiftvr_trt.errors import StageError
+from swiftvr_trt.errors import BuildError
 from swiftvr_trt.text import size as in_words
 
 from .counting import count_file
@@ -95,7 +95,7 @@ def _with_sides(tensor: TensorSpec, *sides: int) -> Shape:
 def _check(engine: Engine, sharing: Sequence[StageSpec]) -> None:
     """What is not in the compiler's log would be missing from everything that builds on it."""
     if len(engine.made.arena_bytes) != len(sharing) or not engine.made.kernels:
-        raise StageError(
+        raise BuildError(
             f"{engine.path.name}: the compiler's log tells of {len(engine.made.arena_bytes)} profiles with "
             f"{len(engine.made.kernels)} kernels, expected {len(sharing)}; this version of it writes another log"
         )

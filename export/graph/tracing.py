@@ -22,7 +22,7 @@ from onnx_ir import DataType, ExternalTensor, Model, SymbolicDim, save
 
 from swiftvr_trt.engines.bundle.geometry import MAX_SIDE
 from swiftvr_trt.engines.bundle.manifest import Role, StageSpec, TensorSpec
-from swiftvr_trt.errors import StageError
+from swiftvr_trt.errors import BuildError
 
 from . import nvfp4, quantize
 from .stages import Stage
@@ -142,7 +142,7 @@ def trace(stage: Stage) -> Model:
             verbose=False,
         )
     if exported is None:
-        raise StageError(f"stage {stage.name}: torch.onnx.export returned nothing")
+        raise BuildError(f"stage {stage.name}: torch.onnx.export returned nothing")
     model: Model = exported.model
     check_graph(model, stage)
     _tidy(model, ("latents",) if stage.lengths else _SIDES)
@@ -165,17 +165,17 @@ def write(model: Model, stage: Stage, directory: Path, store: WeightStore) -> St
 
 
 def check_graph(model: Model, stage: Stage) -> None:
-    """Raise `StageError` if the graph is not what the compilers need: dense, static, no mask."""
+    """Raise `BuildError` if the graph is not what the compilers need: dense, static, no mask."""
     allowed = {"Shape"} if stage.lengths else set()  # of the one free length, for the reshapes
     for node in model.graph:
         if node.op_type in FORBIDDEN - allowed:
-            raise StageError(f"stage {stage.name}: node {node.name} is a {node.op_type}, which no stage may contain")
+            raise BuildError(f"stage {stage.name}: node {node.name} is a {node.op_type}, which no stage may contain")
         if node.op_type == "Attention" and len(node.inputs) > 3 and any(node.inputs[3:]):
-            raise StageError(f"stage {stage.name}: {node.name} takes a mask; windows are to be dense")
+            raise BuildError(f"stage {stage.name}: {node.name} takes a mask; windows are to be dense")
         if node.op_type != "Cast" and DataType.UINT8 in {
             v.dtype for v in (*node.inputs, *node.outputs) if v is not None
         }:
-            raise StageError(
+            raise BuildError(
                 f"stage {stage.name}: {node.name} works on uint8, which only a cast at the boundary may do"
             )
     free = set(stage.free_size)
@@ -183,7 +183,7 @@ def check_graph(model: Model, stage: Stage) -> None:
         free |= {name for name, _ in (*stage.inputs, *stage.outputs)}
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.name not in free and any(not isinstance(side, int) for side in value.shape or ()):
-            raise StageError(f"stage {stage.name}: {value.name} has the shape {value.shape}, expected a static one")
+            raise BuildError(f"stage {stage.name}: {value.name} has the shape {value.shape}, expected a static one")
 
 
 def _tidy(model: Model, names: tuple[str, ...]) -> None:

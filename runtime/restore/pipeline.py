@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from swiftvr_trt.errors import Cancelled, StageError, SwiftVRError
+from swiftvr_trt.errors import Cancelled, InternalError, SwiftVRError
 from swiftvr_trt.runtime.media import Item, Picture, Sink, Source
 from swiftvr_trt.runtime.stream.session import Frame, Session
 
@@ -163,7 +163,7 @@ class _Run:
         except SwiftVRError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 (whatever it is, it must stop the other threads and be told)
-            wrapped = StageError(f"{name} failed: {type(error).__name__}: {error}")
+            wrapped = InternalError(f"{name} failed: {type(error).__name__}: {error}")
             wrapped.__cause__ = error
             self._fail(wrapped)
 

@@ -14,7 +14,7 @@ from swiftvr_trt.engines.bundle.files import Bundle, read_manifest
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe
 from swiftvr_trt.engines.bundle.targets import QUANTISED
-from swiftvr_trt.errors import MisuseError, StageError
+from swiftvr_trt.errors import BuildError, MisuseError
 
 DEFAULT_UPSCALE = 2.0
 _PATIENCE_S = 5.0
@@ -129,7 +129,7 @@ def _built(recipe: Recipe, request: BundleRequest, cache: BundleCache, report: C
     _run_builder(command, report)
     built = _find(cache, recipe)
     if built is None:
-        raise StageError(f"{cache.path(recipe)}: the bundle is not there although its build ended well; build it again")
+        raise BuildError(f"{cache.path(recipe)}: the bundle is not there although its build ended well; build it again")
     return built
 
 
@@ -157,7 +157,7 @@ def _run_builder(command: list[str], report: Callable[[str], None]) -> None:
         _end(build)
         raise
     if build.returncode:
-        failure = MisuseError if build.returncode == MisuseError.exit_code else StageError
+        failure = MisuseError if build.returncode == MisuseError.exit_code else BuildError
         raise failure(reason or f"the build of the bundle ended with exit code {build.returncode}")
 
 

@@ -31,10 +31,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.engines.bundle.manifest import Manifest
-from swiftvr_trt.errors import Cancelled, MisuseError, SwiftVRError
-from swiftvr_trt.runtime.stream.device import Device
-from swiftvr_trt.runtime.stream.session import Frame, Session
+from swiftvr_trt.errors import DeviceError, Moment, message_of
 
 from .job import Job, restore_job
 from .restorer import Restorer
@@ -47,49 +44,7 @@ class _UnfitError(Exception):
     """The device cannot run the bundle. The cause says why."""
 
 
-class _WatchedSession(Session):
-    """A stream that notes which verdict a failure of its device is.
-
-    Who is to blame cannot be seen from the kind of an error, since a full disk or a cut file is a `MachineError`, too.
-    But what is raised here, where only frames come in, is the device's, unless the frame or the owner of the stream is
-    named as the reason.
-    """
-
-    def __init__(self, device: Device, manifest: Manifest, note: Callable[[str], None]) -> None:
-        super().__init__(device, manifest)
-        self._note = note
-
-    def feed(self, frame: Frame) -> list[Frame]:
-        with self._watched():
-            return super().feed(frame)
-
-    def flush(self) -> list[Frame]:
-        with self._watched():
-            return super().flush()
-
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        try:
-            yield
-        except (Cancelled, MisuseError):
-            raise
-        except Exception:  # whatever it is: only noted here, and raised again
-            self._note("unbegun" if self._stream is None else "broken")  # there is none if it could not be made
-            raise
-
-
-class _WatchedRestorer(Restorer):
-    """trouble: what was noted about the device; None while all is well."""
-
-    trouble: str | None = None
-
-    def session(self) -> Session:
-        if self._device is None:
-            return super().session()  # which says so
-        return _WatchedSession(self._device, self.manifest, self._note)
-
-    def _note(self, verdict: str) -> None:
-        self.trouble = verdict
+_VERDICTS = {Moment.BEGIN: "unbegun", Moment.MIDDLE: "broken"}
 
 
 class Desk:
@@ -97,17 +52,18 @@ class Desk:
 
     def __init__(self) -> None:
         self._key: tuple[Any, ...] | None = None
-        self._restorer: _WatchedRestorer | None = None
+        self._restorer: Restorer | None = None
 
     def serve(self, order: dict[str, Any], answer: Answer) -> dict[str, str]:
         """Carry out one order; the verdict, which is yet to be answered. Whatever goes wrong is not raised."""
         try:
             return {"done": self._restore(order, answer)}
         except _UnfitError as error:
-            return {"unfit": _in_words(error.__cause__ or error)}
+            return {"unfit": message_of(error.__cause__ or error)}
+        except DeviceError as error:
+            return {_VERDICTS[error.moment]: str(error)}
         except Exception as error:  # noqa: BLE001 (it must not take the other files with it)
-            trouble = self._restorer and self._restorer.trouble
-            return {trouble or "failed": _in_words(error)}
+            return {"failed": message_of(error)}
 
     def close(self) -> None:
         """Release the bundle."""
@@ -140,16 +96,11 @@ class Desk:
         if self._restorer is None or key != self._key:
             self.close()
             try:
-                opened = _WatchedRestorer.open(bundle, device=device, **opening)
+                opened = Restorer.open(bundle, device=device, **opening)
             except Exception as error:
                 raise _UnfitError from error
-            assert isinstance(opened, _WatchedRestorer)
             self._restorer, self._key = opened, key
         return self._restorer
-
-
-def _in_words(error: BaseException) -> str:
-    return str(error) if isinstance(error, SwiftVRError) else f"internal error: {type(error).__name__}: {error}"
 
 
 class Inbox:

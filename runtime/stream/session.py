@@ -14,6 +14,8 @@ and `feed` returns it at the first call after it is done. At the latest it retur
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +23,16 @@ from numpy.typing import NDArray
 
 from swiftvr_trt.engines.bundle.geometry import MAX_SIDE
 from swiftvr_trt.engines.bundle.manifest import Manifest
-from swiftvr_trt.errors import Cancelled, MediaError, MisuseError
+from swiftvr_trt.errors import (
+    Cancelled,
+    DeviceError,
+    MediaError,
+    MisuseError,
+    Moment,
+    OutputError,
+    StageError,
+    message_of,
+)
 
 from .chunks import Chunk, Kind, next_chunk
 from .device import Device, Recording, Submission, Workspace
@@ -81,7 +92,8 @@ class Session:
     def feed(self, frame: Frame) -> list[Frame]:
         """Push one frame, uint8 [h, w, 3]; returns the frames that are now ready, uint8 [H, W, 3], yours to keep.
 
-        Raises `MediaError` for anything but a uint8 RGB frame of the size of the stream's first one.
+        Raises `MediaError` for anything but a uint8 RGB frame of the size of the stream's first one, and `DeviceError`
+        if the device fails.
         """
         stream = self._open(frame)
         stream.last = stream.frames_in[stream.phase.turn][stream.waiting]
@@ -89,17 +101,22 @@ class Session:
         stream.waiting += 1
         stream.owed += 1
         stream.count += 1
-        return self._advance(stream, ended=False)
+        with _device_fails(Moment.MIDDLE):
+            return self._advance(stream, ended=False)
 
     def flush(self) -> list[Frame]:
-        """End the stream: returns every frame still owed. The next `feed` starts a new stream."""
+        """End the stream: returns every frame still owed. The next `feed` starts a new stream.
+
+        Raises `DeviceError` if the device fails.
+        """
         self._check_open()
         stream = self._stream  # `close` in another thread may take it away at any moment
         if stream is None:
             return []
-        restored = self._advance(stream, ended=True)
-        while stream.running:
-            restored += self._collect(stream)
+        with _device_fails(Moment.MIDDLE):
+            restored = self._advance(stream, ended=True)
+            while stream.running:
+                restored += self._collect(stream)
         self.reset()
         return restored
 
@@ -108,7 +125,8 @@ class Session:
         stream = self._stream
         if stream is not None:
             stream.running.clear()  # nobody wants their frames, and what clears comes after them
-            stream.workspace.record(clear_program(self._manifest)).replay()
+            with _device_fails(Moment.MIDDLE):
+                stream.workspace.record(clear_program(self._manifest)).replay()
             stream.phase, stream.first = Phase(), True
             stream.waiting = stream.owed = stream.count = 0
             stream.last, stream.broken = _NO_FRAME, False
@@ -152,13 +170,15 @@ class Session:
                 f"frame {stream.count} is {frame.shape[1]}x{frame.shape[0]}, the stream began with "
                 f"{stream.shape[1]}x{stream.shape[0]}; end it with flush() before feeding another size"
             )
-        if stream is not None:
-            self._stream = None  # should there be no memory for the new buffers, the old ones are gone all the same
-            stream.workspace.close()
-        workspace = self._device.workspace(plan_buffers(self._manifest, frame.shape[0], frame.shape[1]))
-        frames_in, frames_out = (
-            (workspace.host(f"{name}_0"), workspace.host(f"{name}_1")) for name in ("frames_in", "frames_out")
-        )
+        buffers = plan_buffers(self._manifest, frame.shape[0], frame.shape[1])
+        with _device_fails(Moment.BEGIN):
+            if stream is not None:
+                self._stream = None  # should there be no memory for the new buffers, the old ones are gone all the same
+                stream.workspace.close()
+            workspace = self._device.workspace(buffers)
+            frames_in, frames_out = (
+                (workspace.host(f"{name}_0"), workspace.host(f"{name}_1")) for name in ("frames_in", "frames_out")
+            )
         opened = _Stream(workspace, frame.shape, frames_in, frames_out, {})
         self._stream = opened
         if self._cancelled:  # looked at after the stream can be seen, so that no `cancel` falls between
@@ -224,6 +244,24 @@ class Session:
             stream.broken = True
             raise
         return [frame.copy() for frame in running.frames]
+
+
+@contextmanager
+def _device_fails(moment: Moment) -> Iterator[None]:
+    """Turn what the device raises within the block into a `DeviceError` of this moment.
+
+    `Cancelled`, misuse, and an output that cannot be written (the trace) are not the device's doing and pass through.
+    """
+    try:
+        yield
+    except (Cancelled, MisuseError, OutputError):
+        raise
+    except DeviceError as error:
+        error.moment = moment
+        raise
+    except Exception as error:
+        kind = DeviceError if moment is Moment.BEGIN else StageError
+        raise kind(message_of(error)) from error
 
 
 def _check_frame(frame: Frame) -> None:

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 
 from swiftvr_trt.engines.compile.counting import Count, count, count_file, share_among
-from swiftvr_trt.errors import StageError
+from swiftvr_trt.errors import BuildError
 from tests.engines.graphs import FLOAT, HALF, graph, node, ones, save
 
 
@@ -87,7 +87,7 @@ def test_transposed_convolution_does_16_of_36_multiplications_of_upsampling_and_
 def test_a_free_side_is_what_the_caller_says() -> None:
     model = graph([node("MatMul", "x w", "y")], {"x": ("T", 3, 5)}, "y", {"w": ones(5, 7)})
     assert count(model, {"x": (4, 3, 5)}).flops == 2 * 4 * 3 * 5 * 7
-    with pytest.raises(StageError, match="shape of y is not known"):
+    with pytest.raises(BuildError, match="shape of y is not known"):
         count(model, {})
 
 
@@ -109,7 +109,7 @@ def test_a_table_cut_to_the_length_of_the_input_has_a_known_shape(frames: int) -
 
 def test_an_equation_with_unnamed_indices_is_refused() -> None:
     model = graph([node("Einsum", "x w", "y", equation="...j,jk->...k")], {"x": (2, 3, 5)}, "y", {"w": ones(5, 7)})
-    with pytest.raises(StageError, match=r"'\.\.\.j,jk->\.\.\.k' cannot be counted"):
+    with pytest.raises(BuildError, match=r"'\.\.\.j,jk->\.\.\.k' cannot be counted"):
         count(model, {})
 
 

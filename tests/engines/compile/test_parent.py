@@ -22,7 +22,7 @@ from swiftvr_trt.engines.compile import parent as compiler
 from swiftvr_trt.engines.compile.__main__ import main
 from swiftvr_trt.engines.compile.log import GEMM, by_kind
 from swiftvr_trt.engines.compile.parent import Job, compile_engine, compiler_version
-from swiftvr_trt.errors import MachineError, MissingPackageError, StageError
+from swiftvr_trt.errors import BuildError, MachineError, MissingPackageError
 from tests.engines.graphs import graph, node, ones, save
 
 real = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs TensorRT-RTX")
@@ -134,7 +134,7 @@ def test_a_graph_becomes_an_engine_with_a_profile_for_each_length(onnx_file: Pat
 def test_a_graph_that_the_compiler_cannot_compile_is_refused_with_its_reason(tmp_path: Path) -> None:
     shapes = dict.fromkeys(("q", "k", "v"), (1, 2, 64, 32))
     path = save(graph([node("Attention", "q k v", "y")], shapes, "y"), tmp_path / "attention.onnx")
-    with pytest.raises(StageError, match=r"cannot compile it; .*Attention operation was not supported"):
+    with pytest.raises(BuildError, match=r"cannot compile it; .*Attention operation was not supported"):
         compile_engine(Job(path, tmp_path / "a.engine", RTX, "SM120"))
     assert not (tmp_path / "a.engine").exists()
 
@@ -142,7 +142,7 @@ def test_a_graph_that_the_compiler_cannot_compile_is_refused_with_its_reason(tmp
 @real
 def test_a_file_that_is_no_graph_is_refused_with_the_parsers_words(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"no graph")
-    with pytest.raises(StageError, match=r"^m.onnx: TensorRT-RTX cannot compile it; the parser refused it"):
+    with pytest.raises(BuildError, match=r"^m.onnx: TensorRT-RTX cannot compile it; the parser refused it"):
         compile_engine(job(tmp_path / "m.onnx"))
 
 

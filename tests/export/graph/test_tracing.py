@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from swiftvr_trt import StageError
 from swiftvr_trt.engines.bundle.manifest import STAGES, Role
+from swiftvr_trt.errors import BuildError
 from swiftvr_trt.export.graph.stages import Stage
 from swiftvr_trt.export.graph.tracing import FORBIDDEN, OPSET, WEIGHTS, check_graph, trace
 from tests.conftest import BundleFactory
@@ -85,7 +85,7 @@ class _WorksOnBytes(nn.Module):
 )
 def test_a_graph_with_a_mask_or_a_scatter_or_inner_uint8_is_refused(module: nn.Module, culprit: str) -> None:
     stage = Stage("dit", module, (torch.zeros(2, 2, 4, 8),), (("x", Role.LATENTS),), (("y", Role.LATENTS),))
-    with pytest.raises(StageError, match=culprit):
+    with pytest.raises(BuildError, match=culprit):
         trace(stage)
 
 
@@ -93,5 +93,5 @@ def test_a_graph_with_a_symbolic_shape_is_refused() -> None:
     value = onnx_ir.val("x", dtype=onnx_ir.DataType.FLOAT, shape=[1, "batch"])
     model = onnx_ir.Model(onnx_ir.Graph([value], [value], nodes=[]), ir_version=10)
     stage = Stage("dit", nn.Identity(), (), (("x", Role.LATENTS),), (("x", Role.LATENTS),))
-    with pytest.raises(StageError, match="static"):
+    with pytest.raises(BuildError, match="static"):
         check_graph(model, stage)

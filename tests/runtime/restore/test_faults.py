@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from swiftvr_trt import OutputError, Restorer, StageError, SwiftVRError
+from swiftvr_trt.errors import InternalError
 from swiftvr_trt.runtime.devices import cpu as ort
 from swiftvr_trt.runtime.media import Item, Picture, Sink, Source, open_sink, open_source
 from swiftvr_trt.runtime.restore.pipeline import Progress, restore_media
@@ -130,10 +131,10 @@ def interrupt(_patch: pytest.MonkeyPatch, _source: Source, _sink: Sink, fault: F
 FAULTS: list[tuple[Break, BaseException, type[BaseException]]] = [
     (stage_in_the_third_chunk, StageError("stage dit failed"), StageError),
     (stage_in_the_third_chunk, RuntimeError("a bug"), StageError),
-    (reader, ValueError("a bug"), StageError),
-    (reader, MemoryError(), StageError),
+    (reader, ValueError("a bug"), InternalError),
+    (reader, MemoryError(), InternalError),
     (writer, OutputError("disk full"), OutputError),
-    (writer, OSError(28, "No space left on device"), StageError),
+    (writer, OSError(28, "No space left on device"), InternalError),
     (stalled_reader_and_failing_writer, OutputError("disk full"), OutputError),
     (last_moment, OutputError("disk full"), OutputError),
     (interrupt, KeyboardInterrupt(), KeyboardInterrupt),

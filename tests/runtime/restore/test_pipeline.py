@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from swiftvr_trt import MediaError, OutputError, Restorer, StageError
+from swiftvr_trt.errors import InternalError
 from swiftvr_trt.export.verify import picture
 from swiftvr_trt.runtime.media import Colour, Item, Passenger, Picture, SourceInfo, Stamp
 from swiftvr_trt.runtime.restore import pipeline
@@ -145,11 +146,11 @@ def test_a_session_may_restore_one_file_after_another(restorer: Restorer) -> Non
         (
             ListSource(99, fail_at=14, error=ValueError("odd")),
             ListSink(),
-            StageError,
+            InternalError,
             "reading failed: ValueError: odd",
         ),
         (ListSource(99), ListSink(fail_at=3, error=OutputError("disk full")), OutputError, "disk full"),
-        (ListSource(99), ListSink(fail_at=3, error=KeyError("x")), StageError, "writing failed: KeyError"),
+        (ListSource(99), ListSink(fail_at=3, error=KeyError("x")), InternalError, "writing failed: KeyError"),
         (ListSource(20), ListSink(fail_at=-2, error=OutputError("no trailer")), OutputError, "no trailer"),
         (ListSource(10**9), ListSink(fail_at=9, error=OutputError("full"), delay=0.01), OutputError, "full"),
     ],

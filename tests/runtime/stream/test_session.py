@@ -13,8 +13,19 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from swiftvr_trt import Bundle, Cancelled, MachineError, MediaError, MisuseError, Restorer, Session, StageError
+from swiftvr_trt import (
+    Bundle,
+    Cancelled,
+    MachineError,
+    MediaError,
+    MisuseError,
+    OutputError,
+    Restorer,
+    Session,
+    StageError,
+)
 from swiftvr_trt.engines.bundle.manifest import STAGES
+from swiftvr_trt.errors import DeviceError, Moment
 from swiftvr_trt.export.verify import picture
 from swiftvr_trt.runtime.devices.cpu import CpuDevice
 from swiftvr_trt.runtime.stream.chunks import next_chunk
@@ -347,6 +358,58 @@ def test_no_memory_for_another_size_leaves_a_usable_session(
             session.feed(picture(0, *PORTRAIT))
         failing.fail_allocation = False
         assert np.array_equal(feed_all(session, clip(13)) + session.flush(), list(restorer.restore(clip(13))))
+
+
+class Failing:
+    """A device that raises `error` at the given moment: when a workspace is made, or when steps are recorded."""
+
+    def __init__(self, device: Device, moment: Moment, error: Exception) -> None:
+        self.device, self.moment, self.error = device, moment, error
+
+    def workspace(self, buffers: Mapping[str, BufferSpec]) -> Workspace:
+        if self.moment is Moment.BEGIN:
+            raise self.error
+        workspace = self.device.workspace(buffers)
+        workspace.record = self._record  # type: ignore[method-assign]
+        return workspace
+
+    def _record(self, _steps: Sequence[Step], *, once: bool = False) -> Recording:  # noqa: ARG002
+        raise self.error
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MachineError("no memory"), "no memory"),
+        (StageError("stage dit failed"), "stage dit failed"),
+        (MemoryError(), "internal error: MemoryError: "),
+        (KeyError("x"), "internal error: KeyError: 'x'"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_device_raises_says_when_it_failed(
+    device: CpuDevice, mini_bundle: BundleFactory, moment: Moment, error: Exception, said: str
+) -> None:
+    with Session(Failing(device, moment, error), mini_bundle().manifest) as session:
+        with pytest.raises(DeviceError) as caught:
+            feed_all(session, clip(12))
+        assert (str(caught.value), caught.value.moment) == (said, moment)
+        assert caught.value is error or caught.value.__cause__ is error
+        assert isinstance(caught.value, StageError) is (isinstance(error, StageError) or moment is Moment.MIDDLE)
+
+
+@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("error", [Cancelled(), MediaError("too large"), OutputError("the trace cannot be written")])
+def test_what_is_not_the_devices_fault_passes_through(
+    device: CpuDevice, mini_bundle: BundleFactory, moment: Moment, error: Exception
+) -> None:
+    with Session(Failing(device, moment, error), mini_bundle().manifest) as session:
+        with pytest.raises(type(error)) as caught:
+            feed_all(session, clip(12))
+        assert caught.value is error
 
 
 def test_a_running_stage_keeps_its_buffers_when_the_session_is_closed(
