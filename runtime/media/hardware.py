@@ -6,39 +6,15 @@ What the GPU or this FFmpeg cannot do is done in software, and a note says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-
-from swiftvr_trt.errors import MisuseError
-from swiftvr_trt.runtime.devices.driver import has_driver
 
 if TYPE_CHECKING:
     from av.codec.codec import Codec
     from av.codec.hwaccel import HWAccel
 
-MODES = ("none", "auto", "cuda")
-"""In software; on the GPU if there is one; on the GPU, with a note if there is none."""
-
 _NVENC = {"libx264": "h264_nvenc", "libx265": "hevc_nvenc", "libsvtav1": "av1_nvenc"}
-
-
-def video_gpu(mode: str, device: str | None, tell: Callable[[str], None]) -> int | None:
-    """The number of the GPU whose video engines shall be used, the one that restores if it is one; None for software.
-
-    mode: one of `MODES`. device: as in `Restorer.open`. tell: gets the line that says that there is no GPU.
-    """
-    from swiftvr_trt.runtime.devices.gpu import gpu_index
-
-    if mode not in MODES:
-        raise MisuseError(f"hwaccel is {mode!r}, expected one of {', '.join(MODES)}")
-    if mode == "none":
-        return None
-    if not has_driver():
-        if mode == "cuda":
-            tell("video is decoded and encoded in software: no NVIDIA driver was found for --hwaccel cuda")
-        return None
-    return 0 if device in (None, "cpu") else gpu_index(str(device))
 
 
 def nvenc(encoder: str) -> Codec | None:

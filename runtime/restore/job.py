@@ -29,7 +29,7 @@ class Job:
     """An input, its output, and how they are read and written.
 
     output: as typed, since a slash at its end means a folder. rate: of a folder of images. hwaccel: one of
-    `hardware.MODES`. device: what restores, as in `Restorer.open`.
+    `hwaccel.MODES`. device: what restores, as in `Restorer.open`.
     """
 
     source: Path
@@ -68,8 +68,7 @@ def restore_job(
     size_for: the output size for an input of (width, height). open_restorer: called once, when it is known that the
     output can be written. Raises `MachineError` if the input was not complete; the output is there all the same.
     """
-    from swiftvr_trt.runtime.media.hardware import video_gpu
-
+    from .hwaccel import video_gpu
     from .pipeline import restore_media
 
     gpu = video_gpu(job.hwaccel, job.device, tell)

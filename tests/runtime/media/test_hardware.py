@@ -10,12 +10,11 @@ import av
 import numpy as np
 import pytest
 
-from swiftvr_trt import Bundle, MediaError, MisuseError
+from swiftvr_trt.errors import MediaError
 from swiftvr_trt.runtime.devices.driver import has_driver
-from swiftvr_trt.runtime.media import Picture, SinkOptions, hardware, open_sink, open_source
-from swiftvr_trt.runtime.media.hardware import nvdec, nvenc, overheard, reason, video_gpu
-from tests.cli.test_run import run, write_clip
-from tests.conftest import BundleFactory
+from swiftvr_trt.runtime.media import Picture, SinkOptions, open_sink, open_source
+from swiftvr_trt.runtime.media.hardware import nvdec, nvenc, overheard, reason
+from tests.cli.test_run import write_clip
 
 without_driver = pytest.mark.skipif(has_driver(), reason="this machine has a driver")
 
@@ -25,39 +24,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(tmp_path_factory.mktemp("clip") / "in.mp4")
 
 
-@pytest.fixture(scope="module")
-def bundle(mini_bundle: BundleFactory) -> Bundle:
-    return mini_bundle()
-
-
 def pixels(path: Path, gpu: int | None) -> list[np.ndarray]:
     with open_source(path, gpu=gpu) as source:
         return [item.pixels for item in source if isinstance(item, Picture)]
-
-
-@pytest.mark.parametrize(
-    ("mode", "device", "driver", "gpu", "lines"),
-    [
-        ("none", "cuda:1", True, None, 0),
-        ("auto", None, True, 0, 0),
-        ("auto", "cpu", True, 0, 0),
-        ("cuda", "cuda:3", True, 3, 0),
-        ("auto", "cuda:3", False, None, 0),
-        ("cuda", None, False, None, 1),
-    ],
-)
-def test_the_gpu_that_restores_does_the_video_too(
-    monkeypatch: pytest.MonkeyPatch, mode: str, device: str | None, driver: bool, gpu: int | None, lines: int
-) -> None:
-    monkeypatch.setattr(hardware, "has_driver", lambda: driver)
-    said: list[str] = []
-    assert video_gpu(mode, device, said.append) == gpu
-    assert len(said) == lines
-
-
-def test_an_unknown_mode_is_refused() -> None:
-    with pytest.raises(MisuseError, match="expected one of none, auto, cuda"):
-        video_gpu("quick", None, print)
 
 
 def test_each_software_encoder_has_its_counterpart() -> None:
@@ -134,17 +103,6 @@ def test_reasons_are_one_line_in_the_words_of_ffmpeg() -> None:
     with overheard() as said:
         pass
     assert (said, av.logging.get_level()) == ([], before)
-
-
-@without_driver
-def test_the_command_falls_back_with_one_line_and_the_same_output(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
-    for mode, lines in (("none", 0), ("auto", 0), ("cuda", 1)):
-        outcome = run(clip, tmp_path / f"{mode}.mp4", "--bundle", bundle.path, "--hwaccel", mode, "--crf", 0)
-        assert outcome.returncode == 0, outcome.stderr
-        assert len([line for line in outcome.stderr.splitlines() if "--hwaccel" in line]) == lines
-    none, auto, cuda = (pixels(tmp_path / f"{mode}.mp4", None) for mode in ("none", "auto", "cuda"))
-    assert np.array_equal(none, auto)
-    assert np.array_equal(none, cuda)
 
 
 def test_nothing_of_it_is_imported_before_it_is_wanted() -> None:
