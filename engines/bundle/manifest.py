@@ -7,6 +7,8 @@ the resolution and the clip length imply, and the memory that all buffers take i
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
@@ -26,6 +28,11 @@ MAX_STREAM_BYTES = 1 << 36
 """More than any stream of this model family needs: a bundle that asks for more is refused."""
 _MAX_STATES = 64
 _MAX_PROFILES = 8
+
+
+def tensor_bytes(shape: Sequence[int], dtype: str) -> int:
+    """Bytes of a dense tensor. dtype: a key of `DTYPE_BYTES`."""
+    return math.prod(shape) * DTYPE_BYTES[dtype]
 
 
 class Role(str, Enum):
@@ -49,10 +56,7 @@ class TensorSpec:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensor, free sides counted as 1."""
-        total = DTYPE_BYTES[self.dtype]
-        for side in self.shape:
-            total *= side or 1
-        return total
+        return tensor_bytes([side or 1 for side in self.shape], self.dtype)
 
 
 @dataclass(frozen=True)

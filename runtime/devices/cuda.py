@@ -17,7 +17,7 @@ from weakref import WeakSet
 from numpy.typing import NDArray
 
 from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.engines.bundle.manifest import Manifest, StageSpec
+from swiftvr_trt.engines.bundle.manifest import Manifest, StageSpec, tensor_bytes
 from swiftvr_trt.errors import MachineError, MisuseError
 from swiftvr_trt.runtime.stream.plan import aligned, aligned_steps, arena_bytes, plan_memory, plan_stream, weight_bytes
 from swiftvr_trt.runtime.stream.program import BufferSpec, Step, stage_shape
@@ -283,7 +283,7 @@ class CudaWorkspace:
         device, plan = self._device, self._plan
         tensors = (*stage.inputs, *stage.outputs)
         shapes = {tensor.name: stage_shape(tensor, plan.buffers) for tensor in tensors}
-        sizes = [BufferSpec(shapes[tensor.name], tensor.dtype).nbytes for tensor in tensors]
+        sizes = [tensor_bytes(shapes[tensor.name], tensor.dtype) for tensor in tensors]
         stream = handle(device.stream)
         with (
             device.telling(f"warm up {stage.name}"),

@@ -1,15 +1,15 @@
-"""The memory plan: who owns which bytes of a GPU, and where they lie. A pure function of the manifest.
+"""The memory plan: which bytes of a GPU belong to what, and where they lie. A pure function of the manifest.
 
-    weights      the engines' own: each file once, shared by all streams
-    arena        what stages need while they run; they run one after another, in all streams, so the largest need serves
-    one stream   one piece of device memory with every buffer in it, and one piece of pinned host memory with the
-                 frames that go in and come out
+    weights      of each engine file once, shared by all streams
+    arena        working memory of the stages. They run one after another, in all streams, so the largest need suffices.
+    one stream   one block of device memory that holds every buffer, and one block of pinned host memory for the frames
+                 that go in and come out
 
-    staging      in the stream's memory: where slots of a buffer do not begin at an aligned address (sizes that are no
-                 multiple of something), a stage reads and writes these instead, and slots are copied to and fro
+    staging      Part of the stream's block, where the slots of a buffer do not all begin at an aligned address (odd
+                 frame sizes). A stage then reads and writes a staging buffer, and slots are copied to or from it.
 
-`plan_memory` is what `inspect` prints; a device allocates exactly it. Nothing else is allocated by this package; what
-the driver, TensorRT's contexts and the CUDA graphs take besides is not known before they are made.
+`inspect` prints this plan, and a device allocates exactly what it says. This package allocates nothing else on the GPU.
+What the driver, TensorRT's contexts and CUDA graphs take on top is only known once they exist.
 """
 
 from __future__ import annotations
@@ -17,18 +17,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from swiftvr_trt.engines.bundle.manifest import Manifest, Role
+from swiftvr_trt.engines.bundle.manifest import Manifest, Role, StageSpec
 from swiftvr_trt.engines.bundle.targets import find_target
 
-from .program import BufferSpec, Copy, Run, Step, View, plan_buffers, stage_shape
+from .program import BufferKind, BufferSpec, Copy, Run, Step, View, plan_buffers, stage_shape
 
 ALIGNMENT = 256
-"""Every buffer begins at a multiple of this many bytes, as TensorRT and coalesced access want it."""
+"""Every buffer begins at a multiple of this many bytes, as TensorRT and coalesced access require."""
+
+_OWNERS = {
+    BufferKind.FRAMES_IN: "frames",
+    BufferKind.FRAMES_OUT: "frames",
+    BufferKind.LATENTS: "latents",
+    BufferKind.RESTORED: "latents",
+    BufferKind.STATE: "state",
+    BufferKind.STAGING_IN: "staging",
+    BufferKind.STAGING_OUT: "staging",
+}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each buffer begins in one piece of memory of `nbytes` bytes."""
+    """Where each buffer begins in one block of `nbytes` bytes."""
 
     offsets: Mapping[str, int]
     nbytes: int
@@ -36,10 +46,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """All bytes of one stream and of what it shares with other streams.
+    """All bytes of one stream, and of what it shares with other streams.
 
-    device: the layout of the stream's device memory. host: the layout of its pinned host memory. weight_bytes and
-    arena_bytes are there once however many streams run.
+    device: layout of the stream's device memory. host: layout of its pinned host memory. weight_bytes and arena_bytes
+    exist once, however many streams run.
     """
 
     buffers: Mapping[str, BufferSpec]
@@ -55,12 +65,12 @@ class MemoryPlan:
 
     def owners(self) -> dict[str, int]:
         """GPU bytes by what they are for; they add up to `gpu_bytes`."""
-        kinds = {"weights": self.weight_bytes, "arena": self.arena_bytes}
-        kinds |= {"frames": 0, "latents": 0, "state": 0, "staging": 0}
+        owners = {"weights": self.weight_bytes, "arena": self.arena_bytes}
+        owners |= {"frames": 0, "latents": 0, "state": 0, "staging": 0}
         for name, nbytes in _places(self.buffers).items():
-            kinds[_kind(name)] += nbytes
-        padding = self.gpu_bytes - sum(kinds.values())
-        return {**kinds, "padding": padding}
+            owners[_OWNERS[self.buffers[name].kind]] += nbytes
+        padding = self.gpu_bytes - sum(owners.values())
+        return {**owners, "padding": padding}
 
 
 @dataclass(frozen=True)
@@ -88,12 +98,12 @@ class StreamLayout:
 
 
 def plan_memory(manifest: Manifest, height: int, width: int) -> MemoryPlan:
-    """The plan for one stream whose frames come in as `height x width` pixels."""
+    """The plan for one stream whose input frames are `height x width` pixels."""
     return plan_stream(manifest, plan_buffers(manifest, height, width))
 
 
 def plan_stream(manifest: Manifest, buffers: Mapping[str, BufferSpec]) -> MemoryPlan:
-    """The plan for one stream with these buffers, to which those for staging are added."""
+    """The plan for one stream with these buffers, to which staging buffers are added."""
     buffers = {**buffers, **staging(manifest, buffers)}
     return MemoryPlan(
         buffers,
@@ -124,7 +134,7 @@ def describe_stream(manifest: Manifest, height: int, width: int) -> StreamLayout
 
 
 def weight_bytes(manifest: Manifest) -> int:
-    """The weights of all engines; stages that share a file share them."""
+    """Weights of all engines; stages that share a file share them."""
     weights = {stage.file: 0 for stage in manifest.stages}
     for stage in manifest.stages:
         weights[stage.file] = max(weights[stage.file], stage.weight_bytes)
@@ -137,7 +147,7 @@ def arena_bytes(manifest: Manifest) -> int:
 
 
 def device_layout(buffers: Mapping[str, BufferSpec]) -> Layout:
-    """Buffers one after another, except for those that lie over another one and share its place."""
+    """Buffers one after another, except those that share another one's place."""
     places = _one_after_another(_places(buffers).items())
     offsets = {name: places.offsets[spec.over or name] for name, spec in buffers.items()}
     return Layout(offsets, places.nbytes)
@@ -149,28 +159,30 @@ def host_layout(buffers: Mapping[str, BufferSpec]) -> Layout:
 
 
 def staging(manifest: Manifest, buffers: Mapping[str, BufferSpec]) -> dict[str, BufferSpec]:
-    """Aligned places for what a stage reads and writes in buffers whose slots are not aligned; mostly none.
+    """Aligned buffers for the stages that use slots which are not aligned; usually none.
 
-    Stages run one after another, so all inputs share one place, and all outputs another.
+    Stages run one after another, so all staged inputs share one place, and all staged outputs another.
     """
     added: dict[str, BufferSpec] = {}
-    for kind in ("input", "output"):
-        largest: BufferSpec | None = None
-        for stage in manifest.stages:
-            tensor = (stage.inputs if kind == "input" else stage.outputs)[0]
-            spec = BufferSpec(stage_shape(tensor, buffers), tensor.dtype)
-            stride = spec.nbytes if tensor.role is Role.FRAMES else spec.slot_bytes  # frames go by whole latents
-            if stride % ALIGNMENT and stage.name != "dit_edge":  # which begins at slot 0
-                added[_staged(stage.name, kind)] = spec
-                largest = max(largest or spec, spec, key=lambda s: s.nbytes)
-        owner = next((name for name, spec in added.items() if spec is largest), None)
-        for name in [name for name in added if name.endswith(kind) and name != owner]:
-            added[name] = replace(added[name], over=owner)
+    for kind in (BufferKind.STAGING_IN, BufferKind.STAGING_OUT):
+        staged = {_staged(kind, stage.name): _staging_spec(kind, stage, buffers) for stage in manifest.stages}
+        needed = {name: spec for name, spec in staged.items() if spec is not None}
+        owner = max(needed, key=lambda name: needed[name].nbytes, default=None)
+        added |= {name: spec if name == owner else replace(spec, over=owner) for name, spec in needed.items()}
     return added
 
 
+def _staging_spec(kind: BufferKind, stage: StageSpec, buffers: Mapping[str, BufferSpec]) -> BufferSpec | None:
+    """The staging buffer that a stage needs, if any. Only first tensors have slots; a state is one slot."""
+    tensor = (stage.inputs if kind is BufferKind.STAGING_IN else stage.outputs)[0]
+    spec = BufferSpec(kind, stage_shape(tensor, buffers), tensor.dtype)
+    stride = spec.nbytes if tensor.role is Role.FRAMES else spec.slot_bytes  # frames advance by whole latents
+    starts_at_0 = stage.name == "dit_edge"
+    return None if starts_at_0 or stride % ALIGNMENT == 0 else spec
+
+
 def aligned_steps(steps: Sequence[Step], buffers: Mapping[str, BufferSpec]) -> tuple[Step, ...]:
-    """The same steps, but stages touch aligned addresses only: a slot that is not goes through its staging buffer."""
+    """The same steps, with stages that touch aligned addresses only: other slots go through their staging buffer."""
     return tuple(
         part for step in steps for part in (_stage_through(step, buffers) if isinstance(step, Run) else [step])
     )
@@ -178,9 +190,9 @@ def aligned_steps(steps: Sequence[Step], buffers: Mapping[str, BufferSpec]) -> t
 
 def _stage_through(run: Run, buffers: Mapping[str, BufferSpec]) -> Iterator[Step]:
     inputs, outputs = list(run.inputs), list(run.outputs)
-    for kind, views in (("input", inputs), ("output", outputs)):
+    for kind, views in ((BufferKind.STAGING_IN, inputs), (BufferKind.STAGING_OUT, outputs)):
         if not _is_aligned(views[0], buffers):
-            views[0] = View(_staged(run.stage, kind), 0, views[0].count)
+            views[0] = View(_staged(kind, run.stage), 0, views[0].count)
     if inputs[0] != run.inputs[0]:
         yield Copy(run.inputs[0], inputs[0])
     yield Run(run.stage, tuple(inputs), tuple(outputs))
@@ -192,8 +204,8 @@ def _is_aligned(view: View, buffers: Mapping[str, BufferSpec]) -> bool:
     return view.start * buffers[view.buffer].slot_bytes % ALIGNMENT == 0
 
 
-def _staged(stage: str, kind: str) -> str:
-    return f"staging_{stage}_{kind}"
+def _staged(kind: BufferKind, stage: str) -> str:
+    return f"{kind.value}_{stage}"
 
 
 def aligned(nbytes: int) -> int:
@@ -202,7 +214,7 @@ def aligned(nbytes: int) -> int:
 
 
 def _places(buffers: Mapping[str, BufferSpec]) -> dict[str, int]:
-    """Bytes of each place, under the name of the buffer that owns it: the most that one of its users needs."""
+    """Bytes of each place, named after the buffer that owns it: the most that any of its buffers needs."""
     sizes: dict[str, int] = {}
     for name, spec in buffers.items():
         owner = spec.over or name
@@ -216,10 +228,3 @@ def _one_after_another(sizes: Iterable[tuple[str, int]]) -> Layout:
         offsets[name] = end
         end += aligned(nbytes)
     return Layout(offsets, end)
-
-
-def _kind(buffer: str) -> str:
-    for kind in ("frames", "staging"):
-        if buffer.startswith(f"{kind}_"):
-            return kind
-    return "latents" if buffer.startswith("latents_") else "state"

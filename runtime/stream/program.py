@@ -1,41 +1,58 @@
-"""What one chunk does, as data: which buffers a stream needs, and which steps run over them in which order.
+"""What one chunk does, as data: the buffers of a stream, and the steps that run over them in order.
 
-Both are pure functions of the manifest and of the chunk, so that a device can allocate once, record a program once
-(bindings on the CPU, a captured graph on a GPU) and replay it for every later chunk of the same shape. Nothing here
-executes anything.
+Both are pure functions of the manifest and the chunk. A device allocates the buffers once, records the steps of a chunk
+once (bindings on the CPU, a captured graph on a GPU), and replays them for every later chunk of the same shape. Nothing
+here executes anything.
 
-    frames_in_s   uint8 [c + 4, h, w, 3]    frames of the chunk as they came; the host writes it
-    latents_s     [n + 1, C, H/16, W/16]    what the transformer sees; the other one is the previous chunk's
-    restored      the same                  what it returns; there is one, since only this chunk reads it
-    frames_out_s  uint8 [c + 4, H, W, 3]    all decoded frames; the host reads it
-    encode_k_s, decode_k_s                  state k of each stage: one is read while the other is written
+    frames_in_s   uint8 [c + 4, h, w, 3]    input frames of the chunk; written by the host
+    latents_s     [n + 1, C, H/16, W/16]    input of the transformer; the other side holds the previous chunk's
+    restored      same shape                output of the transformer; one suffices, as only this chunk reads it
+    frames_out_s  uint8 [c + 4, H, W, 3]    all decoded frames; read by the host
+    encode_k_s, decode_k_s                  state k of each stage: one side is read while the other is written
 
-There are two of the others, s = 0 and 1. Chunks take turns, so that the host may fill the frames of the next chunk and
-read those of the last one while a chunk runs. Slots of a buffer are selected along its first axis, so a stage reads and
-writes its slot in place: nothing is copied between stages.
+`c` is the clip length in frames, `n = c / 4` the latents of a MIDDLE chunk, and `s` the side, 0 or 1. Chunks alternate
+between the sides, so that the host can fill the next chunk's frames and read the last chunk's while a chunk runs. A
+stage reads and writes slots (steps along a buffer's first axis) in place, so nothing is copied between stages.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT
-from swiftvr_trt.engines.bundle.manifest import DTYPE_BYTES, MAX_STREAM_BYTES, Manifest, Role, StageSpec, TensorSpec
+from swiftvr_trt.engines.bundle.manifest import MAX_STREAM_BYTES, Manifest, Role, StageSpec, TensorSpec, tensor_bytes
 from swiftvr_trt.errors import MisuseError
 
 from .chunks import Chunk
 
 
+class BufferKind(Enum):
+    """What a buffer holds. The value begins the names of such buffers, but for a state's."""
+
+    FRAMES_IN = "frames_in"
+    LATENTS = "latents"
+    RESTORED = "restored"
+    FRAMES_OUT = "frames_out"
+    STATE = "state"
+    STAGING_IN = "staging_in"
+    STAGING_OUT = "staging_out"
+
+
+RESTORED = BufferKind.RESTORED.value
+"""Name of the one buffer of its kind."""
+
+
 @dataclass(frozen=True)
 class BufferSpec:
-    """Shape and dtype (a NumPy name) of one buffer.
+    """One buffer of a stream: what it holds, its shape, and its dtype (a NumPy name).
 
-    host: the caller reads or writes it between programs. over: a buffer whose device memory this one may use, because
-    no program needs the content of both at a time; a device for which host and device memory are one must not.
+    host: the caller reads or writes it between programs. over: name of a buffer whose device memory this one may share,
+    because no program needs the contents of both at once. A device whose host and device memory are one must not share.
     """
 
+    kind: BufferKind
     shape: tuple[int, ...]
     dtype: str
     host: bool = False
@@ -43,7 +60,7 @@ class BufferSpec:
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+        return tensor_bytes(self.shape, self.dtype)
 
     @property
     def slot_bytes(self) -> int:
@@ -103,50 +120,62 @@ Step = Run | Copy | Clear | Upload | Download
 
 @dataclass(frozen=True)
 class Phase:
-    """Which of each pair of buffers is current: holds the state to read, or is the turn's (frames and latents)."""
+    """The current side, 0 or 1, of each pair of buffers.
+
+    encoder, decoder: the side that holds the state to read. turn: the side of the chunk's frames and latents.
+    """
 
     encoder: int = 0
     decoder: int = 0
     turn: int = 0
 
 
+def paired(kind: BufferKind, side: int) -> str:
+    """Name of the buffer of a kind that has two sides (frames and latents)."""
+    return f"{kind.value}_{side}"
+
+
 def plan_buffers(manifest: Manifest, height: int, width: int) -> dict[str, BufferSpec]:
-    """Every buffer of one stream whose frames come in as `height x width` pixels."""
+    """Every buffer of one stream whose input frames are `height x width` pixels.
+
+    Raises `MisuseError` if they would take more than `MAX_STREAM_BYTES`.
+    """
     recipe = manifest.recipe
-    slots = recipe.latents + 1
-    latent = _of_role(manifest.stage("dit_edge"), Role.LATENTS)
-    frames = slots * FRAMES_PER_LATENT
+    latent = _latents(manifest.stage("dit_edge"))
+    frames = (recipe.latents + 1) * FRAMES_PER_LATENT
     buffers: dict[str, BufferSpec] = {}
     for side in (0, 1):
-        buffers[f"frames_in_{side}"] = BufferSpec((frames, height, width, 3), "uint8", host=True)
-        buffers[f"latents_{side}"] = BufferSpec(latent.shape, latent.dtype)
-        # Decoding begins when all frames of the chunk are encoded, and nobody fills a side again before its last
-        # chunk has been downloaded.
+        place = paired(BufferKind.FRAMES_IN, side)
+        buffers[place] = BufferSpec(BufferKind.FRAMES_IN, (frames, height, width, 3), "uint8", host=True)
+        buffers[paired(BufferKind.LATENTS, side)] = BufferSpec(BufferKind.LATENTS, _static(latent.shape), latent.dtype)
+        # Output may lie over input: decoding starts after all frames of the chunk are encoded, and a side is not
+        # filled again before its last chunk has been downloaded.
         shape = (frames, recipe.height, recipe.width, 3)
-        buffers[f"frames_out_{side}"] = BufferSpec(shape, "uint8", host=True, over=f"frames_in_{side}")
-    buffers["restored"] = BufferSpec(latent.shape, latent.dtype)
+        spec = BufferSpec(BufferKind.FRAMES_OUT, shape, "uint8", host=True, over=place)
+        buffers[paired(BufferKind.FRAMES_OUT, side)] = spec
+    buffers[RESTORED] = BufferSpec(BufferKind.RESTORED, _static(latent.shape), latent.dtype)
     for stage in ("encode", "decode"):
-        states = [spec for spec in manifest.stage(stage).inputs if spec.role is Role.STATE_IN]
-        for k, spec in enumerate(states):
+        states = [tensor for tensor in manifest.stage(stage).inputs if tensor.role is Role.STATE_IN]
+        for k, tensor in enumerate(states):
             for side in (0, 1):
-                buffers[_state(stage, k, side)] = BufferSpec(_static(spec.shape), spec.dtype)
+                buffers[_state(stage, k, side)] = BufferSpec(BufferKind.STATE, _static(tensor.shape), tensor.dtype)
     total = sum(spec.nbytes for spec in buffers.values())
     if total > MAX_STREAM_BYTES:
         raise MisuseError(
             f"a stream of {width}x{height} frames through {recipe.describe()} needs {total / 1e9:.0f} GB of buffers, "
-            f"the limit is {MAX_STREAM_BYTES / 1e9:.0f} GB; take a smaller resolution or a shorter clip length"
+            f"the limit is {MAX_STREAM_BYTES / 1e9:.0f} GB; choose a smaller resolution or a shorter clip length"
         )
     return buffers
 
 
 def stage_shape(tensor: TensorSpec, buffers: Mapping[str, BufferSpec]) -> tuple[int, ...]:
-    """The shape of a stage's tensor in a stream: free sides are those of the frames that come in."""
-    frames = buffers["frames_in_0"].shape
+    """The shape of a stage's tensor in a stream: free sides are those of the input frames."""
+    frames = buffers[paired(BufferKind.FRAMES_IN, 0)].shape
     return tuple(frames[axis] if side is None else side for axis, side in enumerate(tensor.shape))
 
 
 def clear_program(manifest: Manifest) -> tuple[Step, ...]:
-    """Steps that put a stream back to its beginning; the phase after it is `Phase()`."""
+    """Steps that reset a stream to its beginning. The phase after them is `Phase()`."""
     return tuple(
         Clear(View(_state(stage, k, 0), 0, 1))
         for stage in ("encode", "decode")
@@ -155,12 +184,12 @@ def clear_program(manifest: Manifest) -> tuple[Step, ...]:
 
 
 def chunk_program(manifest: Manifest, chunk: Chunk, phase: Phase, *, first: bool) -> tuple[tuple[Step, ...], Phase]:
-    """The steps of one chunk and the phase that they leave behind. `first`: no chunk of the stream came before."""
-    turn = phase.turn
-    frames_in, latents, frames_out = (f"{name}_{turn}" for name in ("frames_in", "latents", "frames_out"))
-    previous = f"latents_{1 - turn}"
-    # Latents end at the last slot in every kind of chunk, so that the next one finds the most recent at the end.
-    base = manifest.recipe.latents + 1 - chunk.window
+    """The steps of one chunk, and the phase after them. first: it is the first chunk of its stream."""
+    turn, slots = phase.turn, manifest.recipe.latents + 1
+    frames_in, latents = paired(BufferKind.FRAMES_IN, turn), paired(BufferKind.LATENTS, turn)
+    frames_out, previous = paired(BufferKind.FRAMES_OUT, turn), paired(BufferKind.LATENTS, 1 - turn)
+    # Latents of every kind of chunk end at the last slot, where the next chunk looks for the most recent ones.
+    base = slots - chunk.window
     new = base + chunk.context
     encode, decode = manifest.stage("encode"), manifest.stage("decode")
     encoder, decoder = phase.encoder, phase.decoder
@@ -169,40 +198,41 @@ def chunk_program(manifest: Manifest, chunk: Chunk, phase: Phase, *, first: bool
         front = View(latents, base, chunk.context)
         steps.append(Clear(front) if first else Copy(View(previous, base + chunk.latents, chunk.context), front))
     for k in range(chunk.latents):
-        steps.append(_advance(encode, _four(frames_in, k), View(latents, new + k, 1), encoder))
+        steps.append(_advance(encode, _frames_of(frames_in, k), View(latents, new + k, 1), encoder))
         encoder = 1 - encoder
     stage = "dit" if chunk.window == manifest.recipe.latents else "dit_edge"
-    steps.append(Run(stage, (View(latents, base, chunk.window),), (View("restored", base, chunk.window),)))
+    steps.append(Run(stage, (View(latents, base, chunk.window),), (View(RESTORED, base, chunk.window),)))
     for k in range(chunk.latents):
-        steps.append(_advance(decode, View("restored", new + k, 1), _four(frames_out, k), decoder))
+        steps.append(_advance(decode, View(RESTORED, new + k, 1), _frames_of(frames_out, k), decoder))
         decoder = 1 - decoder
     steps.append(Download(View(frames_out, chunk.skip, chunk.emit)))
     return tuple(steps), Phase(encoder, decoder, 1 - turn)
 
 
 def stage_program(manifest: Manifest, name: str) -> tuple[Step, ...]:
-    """One run of a stage by itself, over the first slots of what it uses in a chunk; for trying stages one by one.
+    """One run of a single stage, for trying stages one by one; it uses the first slots of the stage's buffers.
 
-    All it reads is uploaded before, and all it writes is downloaded after it, so those buffers must be the host's.
+    Uploads every input before the run and downloads every output after it, so all these buffers must be `host` buffers.
     """
     stage = manifest.stage(name)
+    latents = paired(BufferKind.LATENTS, 0)
     if name == "encode":
-        run = _advance(stage, _four("frames_in_0", 0), View("latents_0", 0, 1), 0)
+        run = _advance(stage, _frames_of(paired(BufferKind.FRAMES_IN, 0), 0), View(latents, 0, 1), 0)
     elif name == "decode":
-        run = _advance(stage, View("restored", 0, 1), _four("frames_out_0", 0), 0)
+        run = _advance(stage, View(RESTORED, 0, 1), _frames_of(paired(BufferKind.FRAMES_OUT, 0), 0), 0)
     else:
         count = manifest.recipe.latents + (name == "dit_edge")
-        run = Run(name, (View("latents_0", 0, count),), (View("restored", 0, count),))
+        run = Run(name, (View(latents, 0, count),), (View(RESTORED, 0, count),))
     return (*map(Upload, run.inputs), run, *map(Download, run.outputs))
 
 
-def _four(buffer: str, k: int) -> View:
-    """The frames of latent number `k`."""
+def _frames_of(buffer: str, k: int) -> View:
+    """The frames of latent `k`."""
     return View(buffer, k * FRAMES_PER_LATENT, FRAMES_PER_LATENT)
 
 
 def _advance(stage: StageSpec, source: View, target: View, side: int) -> Run:
-    """One step of a stateful stage: state is read on `side` and written on the other."""
+    """One step of a stage with state, which is read on `side` and written on the other."""
     count = _states(stage)
     before = tuple(View(_state(stage.name, k, side), 0, 1) for k in range(count))
     after = tuple(View(_state(stage.name, k, 1 - side), 0, 1) for k in range(count))
@@ -217,9 +247,8 @@ def _state(stage: str, k: int, side: int) -> str:
     return f"{stage}_{k}_{side}"
 
 
-def _of_role(stage: StageSpec, role: Role) -> BufferSpec:
-    spec = next(spec for spec in stage.inputs if spec.role is role)
-    return BufferSpec(_static(spec.shape), spec.dtype)
+def _latents(stage: StageSpec) -> TensorSpec:
+    return next(tensor for tensor in stage.inputs if tensor.role is Role.LATENTS)
 
 
 def _static(shape: tuple[int | None, ...]) -> tuple[int, ...]:

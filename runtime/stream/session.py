@@ -36,7 +36,7 @@ from swiftvr_trt.errors import (
 
 from .chunks import Chunk, Kind, next_chunk
 from .device import Device, Recording, Submission, Workspace
-from .program import Phase, chunk_program, clear_program, plan_buffers
+from .program import BufferKind, Phase, chunk_program, clear_program, paired, plan_buffers
 
 Frame = NDArray[np.uint8]
 _Pair = tuple[Frame, Frame]
@@ -177,7 +177,8 @@ class Session:
                 stream.workspace.close()
             workspace = self._device.workspace(buffers)
             frames_in, frames_out = (
-                (workspace.host(f"{name}_0"), workspace.host(f"{name}_1")) for name in ("frames_in", "frames_out")
+                (workspace.host(paired(kind, 0)), workspace.host(paired(kind, 1)))
+                for kind in (BufferKind.FRAMES_IN, BufferKind.FRAMES_OUT)
             )
         opened = _Stream(workspace, frame.shape, frames_in, frames_out, {})
         self._stream = opened

@@ -14,7 +14,7 @@ from swiftvr_trt.export import verify as module
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
 from swiftvr_trt.export.verify import Row, choose_device, verify
 from swiftvr_trt.runtime.devices.cuda import CudaDevice
-from swiftvr_trt.runtime.stream.program import BufferSpec, Download, Upload, View
+from swiftvr_trt.runtime.stream.program import BufferKind, BufferSpec, Download, Upload, View
 from tests.conftest import BundleFactory
 from tests.cuda_emulator import emulated
 from tests.engines.fakes import RECIPE
@@ -71,7 +71,7 @@ def test_engines_of_other_weights_are_found_out(
 def test_buffers_in_bfloat16_are_bytes_to_the_host(mini_bundle: BundleFactory, tmp_path: Path) -> None:
     """Engines in bf16 have states in it; NumPy knows of such memory only that an element has two bytes."""
     engines = write_engine_bundle(tmp_path / "engines", mini_bundle(*SIZES[0], 8))
-    states = BufferSpec((2, 3, 4), "bfloat16", host=True)
+    states = BufferSpec(BufferKind.STATE, (2, 3, 4), "bfloat16", host=True)
     with emulated() as emulator, Restorer(_device(engines, FakeTensorRT(emulator)), engines.manifest) as restorer:
         assert restorer._device is not None
         workspace = restorer._device.workspace({**module._buffers(engines.manifest), "states": states})

@@ -10,7 +10,7 @@ import pytest
 from swiftvr_trt.engines.bundle.manifest import Manifest
 from swiftvr_trt.runtime.stream.chunks import next_chunk
 from swiftvr_trt.runtime.stream.plan import ALIGNMENT, MemoryPlan, aligned, aligned_steps, plan_memory
-from swiftvr_trt.runtime.stream.program import Copy, Phase, Run, Step, View, chunk_program
+from swiftvr_trt.runtime.stream.program import BufferKind, Copy, Phase, Run, Step, View, chunk_program
 from tests.engines.fakes import fake_manifest
 
 
@@ -65,6 +65,8 @@ def test_owners_add_up(plan: MemoryPlan) -> None:
     owners = plan.owners()
     assert sum(owners.values()) == plan.gpu_bytes == plan.weight_bytes + plan.arena_bytes + plan.device.nbytes
     assert 0 <= owners["padding"] < ALIGNMENT * len(plan.buffers)
+    latents = [spec.nbytes for spec in plan.buffers.values() if spec.kind in (BufferKind.LATENTS, BufferKind.RESTORED)]
+    assert owners["latents"] == sum(latents) == 3 * latents[0]
 
 
 def test_restored_frames_lie_over_those_that_are_encoded_by_then() -> None:
@@ -112,9 +114,9 @@ def test_what_goes_through_staging_arrives_where_it_would_have_been(plan: Memory
         origin: dict[View, View] = {}
         rebuilt: list[Step] = []
         for step in through:
-            if isinstance(step, Copy) and step.target.buffer.startswith("staging_"):
+            if isinstance(step, Copy) and plan.buffers[step.target.buffer].kind is BufferKind.STAGING_IN:
                 origin[step.target] = step.source
-            elif isinstance(step, Copy) and step.source.buffer.startswith("staging_"):
+            elif isinstance(step, Copy) and plan.buffers[step.source.buffer].kind is BufferKind.STAGING_OUT:
                 run = rebuilt.pop()
                 assert isinstance(run, Run)
                 assert run.outputs[0] == step.source
@@ -129,5 +131,5 @@ def test_what_goes_through_staging_arrives_where_it_would_have_been(plan: Memory
 def test_sizes_whose_slots_are_aligned_need_no_staging() -> None:
     recipe = replace(fake_manifest().recipe, width=1920, height=1080)
     plan = plan_memory(fake_manifest(recipe), 540, 960)
-    assert not [name for name in plan.buffers if name.startswith("staging_")]
+    assert not {spec.kind for spec in plan.buffers.values()} & {BufferKind.STAGING_IN, BufferKind.STAGING_OUT}
     assert plan.owners()["staging"] == 0

@@ -7,6 +7,7 @@ import pytest
 from swiftvr_trt.engines.bundle.manifest import Manifest
 from swiftvr_trt.runtime.stream.chunks import next_chunk
 from swiftvr_trt.runtime.stream.program import (
+    BufferKind,
     Clear,
     Copy,
     Download,
@@ -100,4 +101,4 @@ def test_buffers_are_those_of_the_manifest(manifest: Manifest) -> None:
     assert buffers["frames_in_0"].shape == (12, 33, 57, 3)
     assert buffers["frames_out_1"].shape == (12, 132, 100, 3)
     assert buffers["latents_0"].shape == (3, 12, 10, 8)
-    assert sum(name.startswith("encode_") for name in buffers) == 2 * 9
+    assert sum(spec.kind is BufferKind.STATE for spec in buffers.values()) == 2 * 9 + 2 * 9

@@ -31,6 +31,7 @@ from swiftvr_trt.runtime.devices.cpu import CpuDevice
 from swiftvr_trt.runtime.stream.chunks import next_chunk
 from swiftvr_trt.runtime.stream.device import Device, Done, Recording, Workspace
 from swiftvr_trt.runtime.stream.program import (
+    BufferKind,
     BufferSpec,
     Clear,
     Copy,
@@ -442,7 +443,7 @@ def test_a_stream_beyond_all_memory_is_refused_before_anything_is_allocated(mini
 
 
 def test_a_failing_stage_names_itself(device: CpuDevice) -> None:
-    buffers = {name: BufferSpec((1, 4), "float32") for name in ("in", "out")}
+    buffers = {name: BufferSpec(BufferKind.LATENTS, (1, 4), "float32") for name in ("in", "out")}
     wrong = Run("dit", (View("in", 0, 1),), (View("out", 0, 1),))
     with pytest.raises(StageError, match="stage dit failed in ONNX Runtime"):
         device.workspace(buffers).record([wrong]).replay()
