@@ -345,7 +345,7 @@ def measure(bundle: Path, work: Work, limit: float) -> Figure:
 def speed(path: Path, out: Path, seconds: float) -> None:
     """Measure the core, then a whole file; OUT is written after either."""
     from swiftvr_trt import Bundle, Restorer
-    from tests.gpu.clips import moving
+    from tests.clips import moving
 
     bundle = Bundle.open(path)
     recipe = bundle.manifest.recipe
@@ -394,7 +394,7 @@ def file_speed(restorer: Restorer, frames: list[Frame], count: int, place: Path)
     """Frames per second from a file into a file, both coded in software, with what begins and ends a stream."""
     from swiftvr_trt.runtime.media import open_sink, open_source
     from swiftvr_trt.runtime.restore.pipeline import restore_media
-    from tests.gpu.clips import write_video
+    from tests.clips import write_video
 
     size = restorer.manifest.recipe.resolution
     place.mkdir()

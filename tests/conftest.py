@@ -54,7 +54,7 @@ def oracle_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFac
     @cache
     def make(config: str = "tiny", seed: int = 0, prompt_len: int = 1) -> Path:
         out = tmp_path_factory.mktemp("oracle") / f"{config}-{seed}-{prompt_len}"
-        command = [sys.executable, ORACLE / "make_checkpoint.py", config, out]
+        command: list[str | Path] = [sys.executable, ORACLE / "make_checkpoint.py", config, out]
         subprocess.run([*command, "--seed", str(seed), "--prompt-len", str(prompt_len)], check=True)
         return out
 

@@ -39,7 +39,8 @@ class Golden:
 
     def chunk(self, kind: str, number: int) -> NDArray[np.float32]:
         """Latents `z` or `d` of a chunk, [T, C, h, w]."""
-        return self.arrays[f"{kind}{number}"][0].astype(np.float32)
+        latents: NDArray[np.float32] = self.arrays[f"{kind}{number}"][0].astype(np.float32)
+        return latents
 
     @property
     def pixels(self) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from benchmarks import gpu_test
 from benchmarks.gpu_test import Part, Report, Work, measure_all, run_part
-from swiftvr_trt.cli.doctor import has_driver
+from swiftvr_trt.runtime.devices.driver import has_driver
 from tests.gpu.conftest import run_build
 from tests.gpu.machine import MOST_GROWTH_PER_CHUNK, growth_per_chunk, need_video, no_encoder
 from tests.gpu.process import run
@@ -51,7 +51,7 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 def test_without_a_gpu_it_ends_at_once_in_one_line(tmp_path: Path) -> None:
     """-I -S: it is run with whatever Python there is, before anything is installed."""
     began = time.monotonic()
-    command = [sys.executable, "-I", "-S", SCRIPT, "--output", tmp_path / "out.json"]
+    command: list[str | Path] = [sys.executable, "-I", "-S", SCRIPT, "--output", tmp_path / "out.json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert time.monotonic() - began < 5
     assert done.returncode == 1
@@ -402,7 +402,7 @@ def test_a_gpu_without_an_encoder_is_told_from_an_encoder_that_fails(
 def test_the_rehearsal_writes_what_a_gpu_would(tmp_path: Path) -> None:
     """The tests of the GPU themselves, and the way from them to the file, with the CPU in the GPU's place."""
     out = tmp_path / "out.json"
-    command = [sys.executable, "-m", "benchmarks.gpu_test", "--rehearse", "--output", out]
+    command: list[str | Path] = [sys.executable, "-m", "benchmarks.gpu_test", "--rehearse", "--output", out]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout
     report = json.loads(out.read_text(encoding="utf-8"))

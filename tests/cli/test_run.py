@@ -22,6 +22,7 @@ from swiftvr_trt import Bundle
 from swiftvr_trt.cli import run as cli
 from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.export.verify import picture
+from tests.clips import video_pts, write_clip
 from tests.conftest import BundleFactory
 from tests.engines.fakes import RECIPE, write_fake_bundle
 
@@ -32,28 +33,6 @@ RUN = [sys.executable, "-m", "swiftvr_trt.cli.run"]
 def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     command = [*RUN, *(str(argument) for argument in arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)  # type: ignore[call-overload,no-any-return]
-
-
-def write_clip(path: Path, frames: int = 30, width: int = 56, height: int = 34, rate: int = 25) -> Path:
-    with av.open(path, "w") as container:
-        video = container.add_stream("libx264", rate=rate)
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        audio = container.add_stream("aac", rate=48000, layout="mono")
-        for index in range(frames):
-            frame = av.VideoFrame.from_ndarray(picture(index, height, width), format="rgb24")
-            container.mux(video.encode(frame))
-        for index in range(frames * 48000 // rate // 1024):
-            sound = av.AudioFrame.from_ndarray(np.full((1, 1024), 0.1 * (index % 7), np.float32), "fltp", "mono")
-            sound.sample_rate, sound.pts = 48000, index * 1024
-            container.mux(audio.encode(sound))
-        container.mux(video.encode(None))
-        container.mux(audio.encode(None))
-    return path
-
-
-def video_pts(path: Path) -> list[Fraction]:
-    with av.open(path) as container:
-        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +117,7 @@ def test_the_cached_bundle_of_the_right_size_is_found(mini_checkpoint: Path, cli
 def test_a_cached_bundle_of_another_kind_is_not_taken(clip: Path, tmp_path: Path) -> None:
     for checkpoint, changes in (("a", {"clip_len": 8}), ("b", {"parity": True}), ("c", {"target": "h100"})):
         recipe = replace(RECIPE, checkpoint=checkpoint * 64, width=112, height=68, clip_len=24, target="cpu")
-        recipe = replace(recipe, **changes)  # type: ignore[arg-type]
+        recipe = replace(recipe, **changes)
         write_fake_bundle(BundleCache(tmp_path / "cache").path(recipe), recipe)
     outcome = run(clip, tmp_path / "out.mp4", "--cache", tmp_path / "cache")
     assert_one_error_line(outcome, 2, "112x68, fp32, 24-frame chunks, target cpu")
@@ -166,7 +145,7 @@ def test_what_cannot_be_written_is_said_before_a_bundle_is_built(
 
 def test_an_interrupt_during_a_build_ends_the_build(mini_checkpoint: Path, clip: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    command = [*RUN, clip, tmp_path / "out.mp4", "--checkpoint", mini_checkpoint, "--cache", cache]
+    command: list[str | Path] = [*RUN, clip, tmp_path / "out.mp4", "--checkpoint", mini_checkpoint, "--cache", cache]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
@@ -292,7 +271,7 @@ def test_an_interrupted_run_leaves_nothing_and_says_so(bundle: Bundle, tmp_path:
     source = write_clip(tmp_path / "in.mkv", frames=600)
     out = tmp_path / "out"
     out.mkdir()
-    command = [*RUN, source, out / "o.mp4", "--bundle", bundle.path, "--threads", "1"]
+    command: list[str | Path] = [*RUN, source, out / "o.mp4", "--bundle", bundle.path, "--threads", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not list(out.iterdir()):
         assert process.poll() is None

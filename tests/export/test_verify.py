@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from swiftvr_trt import Bundle, MachineError, MisuseError, Restorer
-from swiftvr_trt.cli.doctor import has_driver
 from swiftvr_trt.export import verify as module
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
 from swiftvr_trt.export.verify import Row, choose_device, verify
 from swiftvr_trt.runtime.devices.cuda import CudaDevice
+from swiftvr_trt.runtime.devices.driver import has_driver
 from swiftvr_trt.runtime.stream.program import BufferKind, BufferSpec, Download, Upload, View
 from tests.conftest import BundleFactory
 from tests.cuda_emulator import emulated

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from swiftvr_trt import Bundle, MisuseError
-from swiftvr_trt.cli.doctor import has_driver
 from swiftvr_trt.engines.bundle.targets import TARGETS, choose_target
+from swiftvr_trt.runtime.devices.driver import has_driver
 from swiftvr_trt.runtime.stream.session import Frame
 from tests.conftest import CheckpointFactory
 

@@ -9,8 +9,8 @@ import pytest
 from swiftvr_trt.export.verify import picture
 from swiftvr_trt.runtime.media import Picture, SinkOptions, open_sink, open_source
 from swiftvr_trt.runtime.stream.session import Frame
+from tests.clips import write_video
 
-from .clips import write_video
 from .conftest import Record, psnr
 from .machine import need_video, no_encoder
 

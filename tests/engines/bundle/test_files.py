@@ -105,7 +105,7 @@ def test_what_ends_the_check_ends_it_soon(tmp_path: Path, monkeypatch: pytest.Mo
             raise KeyboardInterrupt
 
     bundle = write_fake_bundle(tmp_path / "bundle", content=bytes(pieces << 20))
-    monkeypatch.setattr(module.hashlib, "sha256", Slow)
+    monkeypatch.setattr("hashlib.sha256", Slow)
     with pytest.raises(KeyboardInterrupt):
         Bundle.open(bundle.path)
     assert 0 < digested < pieces / 2
@@ -268,7 +268,7 @@ def test_a_directory_that_cannot_make_way_is_refused_before_the_work(
     def busy(*_: object) -> None:
         raise OSError(errno.EBUSY, "Device or resource busy")
 
-    monkeypatch.setattr(module.os, "replace", busy)
+    monkeypatch.setattr("os.replace", busy)
     with pytest.raises(MisuseError, match=r"disk: .*cannot be replaced .*name one in it"):
         BundleWriter(tmp_path / "disk").__enter__()
     assert [path.name for path in tmp_path.iterdir()] == ["disk"]

@@ -103,7 +103,7 @@ def test_a_build_ends_when_nobody_waits_for_it_any_more(
 
 
 def test_a_compiler_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler.metadata, "packages_distributions", dict)
+    monkeypatch.setattr("importlib.metadata.packages_distributions", dict)
     with pytest.raises(MissingPackageError, match=r"TensorRT-RTX needs .* pip install \"swiftvr-trt\[rtx\]\"$"):
         compiler_version(RTX)
     with pytest.raises(MissingPackageError, match=r"building with TensorRT needs .*swiftvr-trt\[tensorrt\]"):

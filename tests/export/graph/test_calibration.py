@@ -7,6 +7,7 @@ import json
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from swiftvr_trt.export.graph.dit_stage import BlockStage
 from swiftvr_trt.export.graph.scales import SAMPLE, Scales
 from swiftvr_trt.export.graph.stages import stages_of
 from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
+from swiftvr_trt.export.network.dit import Block, Dit, without_blocks
 from swiftvr_trt.export.network.reference import Reference
 from swiftvr_trt.export.verify import picture
 from swiftvr_trt.runtime.stream.session import Frame
@@ -82,7 +84,7 @@ def test_what_is_found_is_what_the_plain_network_sees(
 
     hooks = []
     for layer, block in enumerate(checkpoint.dit.blocks):
-        last = block.ffn.linears()[1]
+        last = cast("Block", block).ffn.linears()[1]
         hooks.append(last.register_forward_pre_hook(lambda _m, inputs, layer=layer: watch(layer, inputs)))
     list(Reference(checkpoint, calibration_size(60, 40), clip_len=RECIPE.clip_len).trace(frames))
     for hook in hooks:
@@ -110,8 +112,8 @@ def test_blocks_are_widened_one_at_a_time(
     assert max(most) <= 2  # the one being made, and the one before it
 
 
-def _with_blocks(checkpoint: Checkpoint, count: int) -> nn.Module:
-    dit = calibrating.without_blocks(checkpoint.dit)
+def _with_blocks(checkpoint: Checkpoint, count: int) -> Dit:
+    dit = without_blocks(checkpoint.dit)
     dit._modules["blocks"] = nn.ModuleList([checkpoint.dit.blocks[0]] * count)
     return dit
 
@@ -130,6 +132,7 @@ def test_percentiles_without_sense_are_refused(checkpoint: Checkpoint, frames: l
 
 def test_a_damaged_checkpoint_is_named(checkpoint: Checkpoint, frames: list[Frame]) -> None:
     dit = copy.deepcopy(checkpoint.dit)
+    assert dit.patch_embedding.bias is not None
     torch.nn.init.constant_(dit.patch_embedding.bias, float("nan"))
     damaged = replace(checkpoint, dit=dit)
     with pytest.raises(CheckpointError, match="not finite"):

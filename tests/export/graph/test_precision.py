@@ -6,6 +6,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ from swiftvr_trt.export.graph.lowering import Lowering
 from swiftvr_trt.export.graph.precision import precision
 from swiftvr_trt.export.graph.rewrites import ALL
 from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
-from swiftvr_trt.export.network.dit import Dit
+from swiftvr_trt.export.network.dit import Block, Dit
 from swiftvr_trt.export.verify import picture, verify
 
 SIZE = Resolution(45, 37)
@@ -103,9 +104,12 @@ def test_fp16_is_no_worse_than_a_plain_cast(checkpoint: Checkpoint) -> None:
 def test_a_stream_beyond_the_range_of_float16_stays_finite(checkpoint: Checkpoint) -> None:
     """What makes published models of this family show black frames when they are cast."""
     dit: Dit = copy.deepcopy(checkpoint.dit)
+    assert dit.patch_embedding.bias is not None
     dit.patch_embedding.bias.fill_(0.0)
     for block in dit.blocks:
-        block.ffn.linears()[1].bias[0] = 6e4
+        last = cast("Block", block).ffn.linears()[1]
+        assert isinstance(last, torch.nn.Linear)
+        last.bias[0] = 6e4
     latents = torch.randn(1, 12, SIZE.latent_height, SIZE.latent_width, generator=torch.Generator().manual_seed(1))
     wide = dit(latents, checkpoint.prompt)
     ours = DitStage(dit, checkpoint.prompt, SIZE, 1, ALL, Lowering(precision("fp16")))(latents)

@@ -117,7 +117,7 @@ def test_memblocks_may_be_narrower_inside(tmp_path: Path) -> None:
     root = write_mini_checkpoint(tmp_path / "checkpoint", reae_config=NARROW)
     loaded = load_checkpoint(root)
     assert loaded.reae.config == NARROW
-    assert loaded.reae.encoder[4].conv[0].weight.shape == (4, 16, 3, 3)
+    assert dict(loaded.reae.named_parameters())["encoder.4.conv.0.weight"].shape == (4, 16, 3, 3)
     rewrite(root / REAE, "encoder.5.conv.2.weight", torch.ones(8, 8, 3, 3))
     refusal(root, REAE, "encoder.5.conv.2.weight has shape [8, 8, 3, 3], expected [5, 5, 3, 3]")
 

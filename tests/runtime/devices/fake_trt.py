@@ -115,7 +115,7 @@ class FakeTensorRT:
         def lookup(this: Any, name: str) -> Any:
             if name in hidden:
                 raise AttributeError(name)
-            return super(cls, this).__getattribute__(name)
+            return object.__getattribute__(this, name)
 
         return type(cls.__name__, (cls,), {"_library": self, "__getattribute__": lookup})
 
@@ -279,7 +279,8 @@ class ICudaEngine(_Bound):
         return len(self.profiles)
 
     def get_tensor_name(self, index: int) -> str:
-        return list(self.profiles[0].types)[index]
+        names: list[str] = list(self.profiles[0].types)
+        return names[index]
 
     def get_tensor_mode(self, name: str) -> TensorIOMode:
         return TensorIOMode.INPUT if name in self.profiles[0].inputs else TensorIOMode.OUTPUT

@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 
 from swiftvr_trt import Bundle, BundleError, MachineError, MissingPackageError, MisuseError, Restorer
-from swiftvr_trt.cli.doctor import has_driver
 from swiftvr_trt.engines.bundle.targets import RTX, TRT
 from swiftvr_trt.engines.compile.parent import Job, compile_engine
-from swiftvr_trt.runtime.devices import tensorrt as binding
 from swiftvr_trt.runtime.devices.compatible import Environment, check_compatible
+from swiftvr_trt.runtime.devices.driver import has_driver
 from swiftvr_trt.runtime.devices.gpu import Gpu, gpu_index
 from swiftvr_trt.runtime.devices.tensorrt import TensorRTEngines, import_tensorrt
 from swiftvr_trt.runtime.stream.plan import plan_memory
-from tests.cli.test_run import write_clip
+from tests.clips import write_clip
 from tests.conftest import BundleFactory
 from tests.engines.graphs import graph, node, ones, save
 
@@ -44,7 +43,17 @@ def test_engines_without_a_driver(engines: Bundle, device: str | None) -> None:
 @pytest.mark.parametrize("device", [[], ["--device", "cuda:0"]])
 def test_the_command_line_says_it_in_one_line(engines: Bundle, tmp_path: Path, device: list[str]) -> None:
     clip, output = write_clip(tmp_path / "in.mp4", frames=5), tmp_path / "out.mp4"
-    command = [sys.executable, "-m", "swiftvr_trt.cli.run", clip, output, "--bundle", engines.path, "-q", *device]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "swiftvr_trt.cli.run",
+        clip,
+        output,
+        "--bundle",
+        engines.path,
+        "-q",
+        *device,
+    ]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
@@ -78,7 +87,7 @@ def test_devices_have_numbers() -> None:
     ],
 )
 def test_a_missing_library(monkeypatch: pytest.MonkeyPatch, compiler: str, message: str) -> None:
-    monkeypatch.setattr(binding.importlib, "import_module", _refuse)
+    monkeypatch.setattr("importlib.import_module", _refuse)
     with pytest.raises(MissingPackageError, match=message):
         import_tensorrt(compiler)
 

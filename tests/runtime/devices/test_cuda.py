@@ -141,7 +141,8 @@ def test_a_session_may_be_closed_with_chunks_on_their_way(lab: Lab) -> None:
             session = restorer.session()
             for frame in clip("long"):
                 session.feed(frame)
-            kept = session._stream.frames_in if session._stream else ()
+            assert session._stream is not None
+            kept = session._stream.frames_in
             session.close()
             assert all(frame.any() for frame in kept[0])  # memory that somebody still looks at stays
             del kept
@@ -225,7 +226,7 @@ def test_without_its_lock_two_streams_would_meet_on_the_arena(lab: Lab) -> None:
             device.lock = nullcontext()  # type: ignore[assignment]
             with Restorer(device, lab.engines.manifest) as restorer:
                 threads = [
-                    threading.Thread(target=lambda name=name: list(restorer.restore(clip(name))))  # type: ignore[misc]
+                    threading.Thread(target=lambda name=name: list(restorer.restore(clip(name))))
                     for name in ("long", "even")
                 ]
                 for thread in threads:
@@ -381,7 +382,7 @@ def test_the_trace_shows_copies_beside_computing_and_no_late_allocation(lab: Lab
 def test_what_does_not_fit_the_driver_is_known_before_engines_are_read(
     lab: Lab,
     monkeypatch: pytest.MonkeyPatch,
-    change: dict[str, str],
+    change: dict[str, Any],
     package: str,
     kind: type[Exception],
     words: str,

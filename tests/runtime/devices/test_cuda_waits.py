@@ -91,7 +91,11 @@ def _first_run(lab: Lab, kind: Any, seed: int) -> str | None:
     """A kernel that fails when it runs first is one of a stage that has a name."""
     with emulated(seed, clean=False) as emulator:
         library = FakeTensorRT(emulator)
-        library.running = lambda _stage: emulator.touch(16, 1, write=True)
+
+        def touch(_stage: str) -> None:
+            emulator.touch(16, 1, write=True)
+
+        library.running = touch
         with lab.opened(emulator, library, kind=kind) as restorer:
             try:
                 restorer.session().feed(clip("long")[0])

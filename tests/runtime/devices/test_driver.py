@@ -12,7 +12,8 @@ import pytest
 from swiftvr_trt.engines.bundle.targets import RTX
 from swiftvr_trt.engines.compile.parent import MODULES
 from swiftvr_trt.runtime.devices import driver as machine
-from swiftvr_trt.runtime.devices.driver import Driver, find_driver, format_cuda_version, package_cuda, version
+from swiftvr_trt.runtime.devices.driver import Driver, find_driver, format_cuda_version, package_cuda
+from swiftvr_trt.text import version
 
 
 def play(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> None:

@@ -79,7 +79,7 @@ def test_a_directory_that_cannot_be_written_leaves_it_to_the_users(
             raise PermissionError(13, "Permission denied")
         replace(source, target)
 
-    monkeypatch.setattr(kernel_cache.os, "replace", refusing)
+    monkeypatch.setattr(os, "replace", refusing)
     path = cache(bundle, tmp_path).store(KERNELS)
     assert path is not None
     assert path.parent == tmp_path / "user" / "kernels"
@@ -91,7 +91,7 @@ def test_nowhere_to_write_is_no_error(bundle: Bundle, tmp_path: Path, monkeypatc
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kernel_cache.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     assert cache(bundle, tmp_path).store(KERNELS) is None
     assert names_in(bundle.path.parent) == ["bundle"]
 
@@ -100,7 +100,7 @@ def test_an_interrupted_write_leaves_nothing(bundle: Bundle, tmp_path: Path, mon
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(kernel_cache.os, "replace", interrupted)
+    monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         cache(bundle, tmp_path).store(KERNELS)
     assert names_in(bundle.path.parent) == ["bundle"]

@@ -50,7 +50,7 @@ class CudaSession:
     def __init__(self, emulator: Emulator, cpu: Any, options: dict[str, str]) -> None:
         self._emulator, self._cpu, self._stream = emulator, cpu, int(options["user_compute_stream"])
         self._captures = options["enable_cuda_graph"] == "1"
-        self._graphs: dict[str, list[tuple[Any, ...]]] = {}
+        self._graphs: dict[str, list[list[tuple[Any, ...]]]] = {}
         assert options["device_id"] == "0"
 
     def get_providers(self) -> list[str]:

@@ -143,6 +143,7 @@ class Uses(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         if ast.unparse(node.func) == "hasattr" and isinstance(node.args[0], ast.Name):
             assert isinstance(node.args[1], ast.Constant)
+            assert isinstance(node.args[1].value, str)
             self.found.append(Use(self.locals[node.args[0].id], node.args[1].value, None, node.lineno))
         self.generic_visit(node)
 
@@ -225,11 +226,13 @@ RTX_ONLY_BUILDING = {
 def building_uses() -> list[Use]:
     """Names of TensorRT that building engines takes."""
     tree = ast.parse((SOURCE.parents[1] / "engines" / "compile" / "child.py").read_text(encoding="utf-8"))
-    calls = {n.func: n for n in ast.walk(tree) if isinstance(n, ast.Call)}
+    calls: dict[ast.AST, ast.Call] = {n.func: n for n in ast.walk(tree) if isinstance(n, ast.Call)}
     inner = {n.value for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
     found = []
     for node in ast.walk(tree):
-        match = re.fullmatch(r"(\w+)\.([\w.]+)", ast.unparse(node)) if isinstance(node, ast.Attribute) else None
+        if not isinstance(node, ast.Attribute):
+            continue
+        match = re.fullmatch(r"(\w+)\.([\w.]+)", ast.unparse(node))
         owner = {"trt": "module", **BUILDING}.get(match[1]) if match else None
         if match and owner and node not in inner:
             call = calls.get(node)

@@ -48,7 +48,7 @@ def test_yuv_becomes_the_rgb_of_its_matrix_and_range(matrix: int, full: bool) ->
 def test_rgb_becomes_the_yuv_of_its_matrix_and_range(matrix: int, full: bool) -> None:
     for rgb in COLOURS:
         frame = from_rgb(solid(rgb), Colour(matrix, full=full), "yuv420p", VideoReformatter())
-        found = [np.frombuffer(plane, np.uint8)[plane.line_size * 5 + 5] for plane in frame.planes]
+        found = [np.frombuffer(bytes(plane), np.uint8)[plane.line_size * 5 + 5] for plane in frame.planes]
         assert np.abs(np.subtract(found, yuv(rgb, matrix, full))).max() <= 1.5
         assert frame.color_range == (2 if full else 1)
         assert frame.colorspace == (6 if matrix == 5 else matrix)  # 5 and 6 are two names of one matrix

@@ -25,6 +25,7 @@ from swiftvr_trt.runtime.media import (
     open_sink,
     open_source,
 )
+from swiftvr_trt.runtime.media.files import PartFile
 
 ROOT = os.name == "posix" and os.geteuid() == 0
 
@@ -320,8 +321,8 @@ def test_a_write_that_fails_anywhere_is_an_output_error(
     monkeypatch.setattr("swiftvr_trt.runtime.media.files._BUFFER", 64)
     written = 0
 
-    def counted(write: Callable[[object, bytes], int]) -> Callable[[object, bytes], int]:
-        def limited(self: object, data: bytes) -> int:
+    def counted(write: Callable[[PartFile, bytes], int]) -> Callable[[PartFile, bytes], int]:
+        def limited(self: PartFile, data: bytes) -> int:
             nonlocal written
             written += len(data)
             if written > room:
@@ -329,8 +330,6 @@ def test_a_write_that_fails_anywhere_is_an_output_error(
             return write(self, data)
 
         return limited
-
-    from swiftvr_trt.runtime.media.files import PartFile
 
     monkeypatch.setattr(PartFile, "_store", counted(PartFile._store))
     with open_source(clip) as source, pytest.raises(OutputError, match="no space left on device"):

@@ -14,7 +14,7 @@ from swiftvr_trt.errors import MediaError
 from swiftvr_trt.runtime.devices.driver import has_driver
 from swiftvr_trt.runtime.media import Picture, SinkOptions, open_sink, open_source
 from swiftvr_trt.runtime.media.hardware import nvdec, nvenc, overheard, reason
-from tests.cli.test_run import write_clip
+from tests.clips import write_clip
 
 without_driver = pytest.mark.skipif(has_driver(), reason="this machine has a driver")
 

@@ -75,7 +75,12 @@ def test_other_files_are_ignored(tmp_path: Path) -> None:
 def test_images_have_a_rate_and_a_count(tmp_path: Path) -> None:
     path = folder(tmp_path / "in", ["1.png", "2.png"])
     with open_source(path) as source:
-        assert (source.info.frames, source.info.rate, source.info.width, source.info.height) == (2, 25, 24, 16)
+        assert (source.info.frames, source.info.rate, source.info.width, source.info.height) == (
+            2,
+            Fraction(25),
+            24,
+            16,
+        )
     with open_source(path, rate=Fraction(30000, 1001)) as source:
         assert source.info.rate == Fraction(30000, 1001)
     assert [p.stamp.pts * p.stamp.time_base for p in pictures(path, Fraction(10))] == [0, Fraction(1, 10)]
@@ -117,7 +122,7 @@ def test_many_images_do_not_fit_into_one(tmp_path: Path) -> None:
 
 def test_sixteen_bit_images_and_transparency_are_noted(tmp_path: Path) -> None:
     context = av.CodecContext.create("png", "w")
-    context.width, context.height, context.pix_fmt, context.framerate = 24, 16, "rgba64be", 1
+    context.width, context.height, context.pix_fmt, context.framerate = 24, 16, "rgba64be", Fraction(1)
     frame = av.VideoFrame.from_ndarray(np.full((16, 24, 4), 0x8080, np.uint16), "rgba64be")
     (tmp_path / "a.png").write_bytes(b"".join(bytes(p) for p in [*context.encode(frame), *context.encode(None)]))
     with open_source(tmp_path) as source:

@@ -15,6 +15,7 @@ from av.stream import Disposition
 
 from swiftvr_trt.errors import MediaError
 from swiftvr_trt.runtime.media import Item, Passenger, Picture, SinkOptions, SourceInfo, open_sink, open_source
+from tests.clips import seconds
 
 CLIP = Path(__file__).resolve().parents[4] / "shared" / "media" / "bigbuckbunny_720p.mp4"
 UNEVEN = [900 + 3600 * i + (i % 3) * 77 for i in range(30)]
@@ -81,13 +82,13 @@ def enlarged(item: Item, scale: int) -> Item:
 
 def times(path: Path) -> list[Fraction]:
     with av.open(str(path)) as container:
-        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+        return [seconds(frame) for frame in container.decode(video=0)]
 
 
 def packets(path: Path, kind: str) -> list[tuple[bytes, Fraction]]:
     with av.open(str(path)) as container:
         stream = next(stream for stream in container.streams if stream.type == kind)
-        return [(bytes(p), p.pts * p.time_base) for p in container.demux(stream) if p.size]
+        return [(bytes(p), seconds(p)) for p in container.demux(stream) if p.size]
 
 
 def add_tone(container: Any, codec: str = "aac") -> Any:
@@ -124,7 +125,7 @@ def test_matroska_keeps_its_milliseconds(tmp_path: Path) -> None:
 def test_pictures_and_stamps_arrive_in_order_with_b_frames(tmp_path: Path) -> None:
     path = make(tmp_path / "in.mp4", UNEVEN, bf="3", preset="medium")
     with av.open(str(path)) as container:
-        order = [packet.pts for packet in container.demux(video=0) if packet.size]
+        order = [seconds(packet) for packet in container.demux(video=0) if packet.size]
     assert order != sorted(order)
     with open_source(path) as source:
         found = [item for item in source if isinstance(item, Picture)]
@@ -136,7 +137,7 @@ def test_pictures_and_stamps_arrive_in_order_with_b_frames(tmp_path: Path) -> No
 def test_what_is_known_before_decoding_is_right(tmp_path: Path) -> None:
     with open_source(make(tmp_path / "in.mp4", [3600 * i for i in range(30)])) as source:
         info = source.info
-    assert (info.width, info.height, info.frames, info.rate, info.time_base) == (64, 48, 30, 25, CLOCK)
+    assert (info.width, info.height, info.frames, info.rate, info.time_base) == (64, 48, 30, Fraction(25), CLOCK)
     assert info.description == "h264 yuv420p 64x48, 25 fps, untagged limited"
     assert info.notes == ()
 
@@ -437,7 +438,7 @@ def test_attached_fonts_are_kept_where_they_can_be(tmp_path: Path) -> None:
     _, kept = run(tmp_path / "in.mkv", tmp_path / "out.mkv")
     _, lost = run(tmp_path / "in.mkv", tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mkv")) as container:
-        (font,) = (stream for stream in container.streams if stream.type == "attachment")
+        (font,) = container.streams.attachments
         assert (font.name, font.mimetype, font.data[:8]) == ("a.ttf", "font/ttf", b"\0\1\0\0font")
     assert kept == ()
     assert any("attachment" in note for note in lost)

@@ -64,13 +64,13 @@ def stage_that_raises() -> None:
 
     run, chunks = _StageCall.__call__, 0
 
-    def failing(call: _StageCall) -> None:
+    def failing(self: _StageCall) -> None:
         nonlocal chunks
-        chunks += call.stage.startswith("dit")
+        chunks += self.stage.startswith("dit")
         if chunks == 3:
             tell()
             bug()
-        run(call)
+        run(self)
 
     _StageCall.__call__ = failing  # type: ignore[method-assign]
 

@@ -24,7 +24,8 @@ from swiftvr_trt.errors import InternalError
 from swiftvr_trt.runtime.devices import cpu as ort
 from swiftvr_trt.runtime.media import Item, Picture, Sink, Source, open_sink, open_source
 from swiftvr_trt.runtime.restore.pipeline import Progress, restore_media
-from tests.cli.test_run import SECOND, write_clip
+from tests.cli.test_run import SECOND
+from tests.clips import write_clip
 from tests.conftest import BundleFactory
 
 from .faulty import ROOT, TRIES
@@ -213,7 +214,7 @@ def test_a_process_with_a_fault_is_gone_within_a_second_and_leaves_nothing(
 ) -> None:
     """What raises ends the process by itself, with code 1; from what hangs Ctrl-C frees, with code 130."""
     out = tmp_path / "out.mp4"
-    command = [sys.executable, "-m", "tests.runtime.restore.faulty", fault, long_clip, out]
+    command: list[str | Path] = [sys.executable, "-m", "tests.runtime.restore.faulty", fault, long_clip, out]
     command += ["--bundle", mini_bundle().path, "--threads", "1"]
     took: list[float] = []
     while not took or (took[-1] >= SECOND and len(took) < TRIES):

@@ -27,7 +27,8 @@ from swiftvr_trt.runtime.restore.fleet import Failure, Task, parse_devices, run_
 from swiftvr_trt.runtime.restore.job import Job
 from swiftvr_trt.runtime.restore.selection import BundleRequest
 from swiftvr_trt.runtime.stream.plan import plan_memory
-from tests.cli.test_run import RUN, SECOND, assert_one_error_line, run, video_pts, write_clip
+from tests.cli.test_run import RUN, SECOND, assert_one_error_line, run
+from tests.clips import video_pts, write_clip
 from tests.conftest import BundleFactory
 from tests.cuda_emulator import build
 from tests.runtime.devices.fake_trt import write_engine_bundle
@@ -205,7 +206,8 @@ def test_two_processes_restore_everything_as_one_does(bundle: Bundle, clips: lis
         assert board.open == set()
         assert names(tmp_path / folder) == [clip.name for clip in clips]
     for clip in clips:
-        assert np.array_equal(*(frames_of(tmp_path / folder / clip.name) for folder in ("one", "two")))
+        one, two = (frames_of(tmp_path / folder / clip.name) for folder in ("one", "two"))
+        assert np.array_equal(one, two)
         assert video_pts(tmp_path / "two" / clip.name) == video_pts(clip)
     assert workers() == []
 
@@ -598,7 +600,17 @@ def test_an_interrupted_command_ends_all_within_a_second_and_leaves_nothing(
     fault: str | None,
 ) -> None:
     out = tmp_path / "out"
-    command = [*RUN, *long_clips, out, "--bundle", bundle.path, "--devices", "cpu,cpu", "--threads", "1"]
+    command: list[str | Path] = [
+        *RUN,
+        *long_clips,
+        out,
+        "--bundle",
+        bundle.path,
+        "--devices",
+        "cpu,cpu",
+        "--threads",
+        "1",
+    ]
     took: list[float] = []
     while not took or (took[-1] >= SECOND and len(took) < TRIES):
         process = subprocess.Popen(
@@ -636,7 +648,17 @@ def _faulty_workers(place: Path, fault: str | None) -> dict[str, str]:
 @pytest.mark.skipif(os.name != "posix", reason="kills without notice")
 def test_workers_end_when_their_parent_is_killed(bundle: Bundle, long_clips: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [*RUN, *long_clips, out, "--bundle", bundle.path, "--devices", "cpu,cpu", "--threads", "1"]
+    command: list[str | Path] = [
+        *RUN,
+        *long_clips,
+        out,
+        "--bundle",
+        bundle.path,
+        "--devices",
+        "cpu,cpu",
+        "--threads",
+        "1",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while len(list(out.glob("*") if out.exists() else ())) < 2:
         assert process.poll() is None

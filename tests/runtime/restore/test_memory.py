@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from swiftvr_trt import Bundle
-from tests.cli.test_run import write_clip
+from tests.clips import write_clip
 from tests.conftest import BundleFactory
 
 PEAK = """
@@ -21,7 +21,18 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def peak_kib(bundle: Bundle, clip: Path, out: Path) -> int:
-    command = [sys.executable, "-c", PEAK, clip, out, "--bundle", bundle.path, "--threads", "1", "--quiet"]
+    command: list[str | Path] = [
+        sys.executable,
+        "-c",
+        PEAK,
+        clip,
+        out,
+        "--bundle",
+        bundle.path,
+        "--threads",
+        "1",
+        "--quiet",
+    ]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

@@ -28,6 +28,7 @@ class ListSource:
     """Pictures and passengers from a list; `fail_at` raises there, `stall_at` waits there until released."""
 
     notes: tuple[str, ...] = ()
+    shortfall: str | None = None
 
     def __init__(self, frames: int, *, fail_at: int = -1, error: Exception | None = None, stall_at: int = -1) -> None:
         self.info = SourceInfo(

@@ -7,7 +7,7 @@ import gc
 import itertools
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnxruntime
@@ -228,6 +228,7 @@ def test_an_endless_source_is_taken_one_chunk_at_a_time(restorer: Restorer) -> N
     stream = restorer.restore(endless())
     next(stream)
     assert taken == 12
+    assert isinstance(stream, Generator)
     stream.close()
 
 

@@ -48,9 +48,12 @@ def test_what_comes_after_the_end_is_dropped(tmp_path: Path) -> None:
 
 def test_threads_do_not_mix_their_events(tmp_path: Path) -> None:
     with Trace(tmp_path / "trace.json") as trace:
-        threads = [
-            threading.Thread(target=lambda: [trace.span("host", "x" * 500, 0, 1) for _ in range(200)]) for _ in "ab"
-        ]
+
+        def write() -> None:
+            for _ in range(200):
+                trace.span("host", "x" * 500, 0, 1)
+
+        threads = [threading.Thread(target=write) for _ in "ab"]
         for thread in threads:
             thread.start()
         for thread in threads:
