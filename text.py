@@ -1,6 +1,11 @@
-"""Sizes, durations, versions and messages as people read them."""
+"""Sizes, durations, versions and messages as people read them. Every room may use this module."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+LineCallback = Callable[[str], None]
+"""Receives one line of progress at a time, without a line break."""
 
 
 def duration(seconds: float) -> str:

@@ -13,9 +13,9 @@ from torch import nn
 from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT
 from swiftvr_trt.engines.bundle.manifest import Manifest, Recipe, StageSpec
 from swiftvr_trt.engines.bundle.targets import Target
+from swiftvr_trt.engines.compile.engines import build_engines, job_for
 from swiftvr_trt.engines.compile.log import GEMM
-from swiftvr_trt.engines.compile.report import SUFFIX, KernelFacts, StageFacts, read_facts
-from swiftvr_trt.engines.compile.stages import build_engines, job_for
+from swiftvr_trt.engines.compile.report import SUFFIX, CompiledKernel, CompiledStage, read_report
 from swiftvr_trt.export.graph.stages import Stage, stages_of
 from swiftvr_trt.export.graph.tracing import open_store, trace_into
 from swiftvr_trt.export.network.checkpoint import Checkpoint
@@ -53,7 +53,7 @@ class Form:
     frames: int
     layers: int
     block_bytes: int
-    facts: Mapping[str, StageFacts]
+    facts: Mapping[str, CompiledStage]
     specs: tuple[StageSpec, ...]
     opinions: Mapping[str, Opinion] = field(default_factory=dict)
     torch_flops: Mapping[str, int] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class Form:
         manifest = Manifest(self.recipe, "benchmark", "", "", None, specs, ())
         return plan_memory(manifest, self.recipe.height, self.recipe.width)
 
-    def block_gemms(self) -> list[KernelFacts]:
+    def block_gemms(self) -> list[CompiledKernel]:
         """The matrix products of all blocks: those of the transformer less those that it has without blocks."""
         rest = Counter(_signature(kernel) for kernel in self.bare.facts["dit"].kernels) if self.bare else Counter()
         found = []
@@ -87,7 +87,7 @@ class Form:
         return found
 
 
-def _signature(kernel: KernelFacts) -> tuple[object, ...]:
+def _signature(kernel: CompiledKernel) -> tuple[object, ...]:
     return kernel.kind, kernel.constants, kernel.outputs, kernel.precision
 
 
@@ -137,7 +137,7 @@ def compile_stages(
     with open_store(place) as store:
         specs = tuple(traced.spec for traced in trace_into(watched, place, store))
     built = build_engines(specs, place, place, chosen, recipe.resolution, _say, WORKSPACE_BYTES)
-    facts = [stage for path in sorted(place.glob(f"*{SUFFIX}")) for stage in read_facts(path).stages]
+    facts = [stage for path in sorted(place.glob(f"*{SUFFIX}")) for stage in read_report(path).stages]
     opinions = _opinions(specs, place, chosen, recipe) if again else {}
     return Form(
         recipe,

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from swiftvr_trt.engines.bundle.cache import BundleCache
     from swiftvr_trt.engines.bundle.files import Bundle
     from swiftvr_trt.engines.bundle.manifest import Recipe
-    from swiftvr_trt.export.build import Graphs, Report
+    from swiftvr_trt.export.build import Graphs
     from swiftvr_trt.export.graph.calibration import Calibration
     from swiftvr_trt.export.graph.scales import Scales
+    from swiftvr_trt.text import LineCallback
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -203,7 +204,7 @@ def inspect(
     """
     from swiftvr_trt.engines.bundle.files import Bundle
     from swiftvr_trt.engines.bundle.geometry import Resolution
-    from swiftvr_trt.engines.report.inspect import engine_facts, inspect_bundle
+    from swiftvr_trt.engines.report.inspect import engine_reports, inspect_bundle
     from swiftvr_trt.runtime.stream.plan import describe_stream
 
     from .tables import print_buffers, print_kernels, print_report, write_picture
@@ -221,7 +222,7 @@ def inspect(
     if buffers:
         print_buffers(stream.buffers)
     if kernels:
-        facts = engine_facts(opened)
+        facts = engine_reports(opened)
         if not facts:
             target = opened.manifest.recipe.target
             console.say(f"{bundle}: a bundle for target {target} holds graphs, which have no kernels yet")
@@ -301,7 +302,7 @@ class _Builder:
     """Builds the bundles of one call; the graphs that engines are made of share their weights."""
 
     def __init__(
-        self, checkpoint: Path, scales: Scales | None, report: Report, stack: ExitStack, keep: Path | None = None
+        self, checkpoint: Path, scales: Scales | None, report: LineCallback, stack: ExitStack, keep: Path | None = None
     ) -> None:
         self.checkpoint, self.scales, self.report = checkpoint, scales, report
         self._stack, self._keep = stack, keep
@@ -357,7 +358,7 @@ def _needs_export_packages(purpose: str) -> Iterator[None]:
         raise MissingPackageError(error.name or "torch", purpose, "export") from error
 
 
-def _reporter(quiet: bool) -> Report:
+def _reporter(quiet: bool) -> LineCallback:
     """Lines with the seconds since the start."""
     began = time.monotonic()
 

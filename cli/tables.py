@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from swiftvr_trt.engines.compile.report import EngineFacts
-from swiftvr_trt.engines.report.inspect import BundleReport, Engines
+from swiftvr_trt.engines.compile.report import EngineReport
+from swiftvr_trt.engines.report.inspect import BundleReport, EnginesSummary
 from swiftvr_trt.errors import MisuseError, OutputError
 from swiftvr_trt.text import size as in_words
 
@@ -94,7 +94,7 @@ def write_picture(report: BundleReport, path: Path) -> None:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def print_engines(engines: Engines) -> None:
+def print_engines(engines: EnginesSummary) -> None:
     """What the compiler made: one table of stages, one of memory, one of projected speed."""
     out = Console()
     table = Table("stage", "kernels", "products", "attention", "weights", "activations", "GFLOP", "moved")
@@ -141,7 +141,7 @@ def print_buffers(buffers: Iterable[BufferPlace]) -> None:
     Console().print(table)
 
 
-def print_kernels(facts: Iterable[EngineFacts]) -> None:
+def print_kernels(facts: Iterable[EngineReport]) -> None:
     """Every kernel, in the order of execution."""
     for engine in facts:
         for stage in engine.stages:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -16,18 +16,17 @@ import torch
 from swiftvr_trt.engines.bundle.files import PARTIAL, Bundle, BundleWriter
 from swiftvr_trt.engines.bundle.manifest import Recipe, StageSpec
 from swiftvr_trt.engines.bundle.targets import TORCH, Target, choose_target, find_target
+from swiftvr_trt.engines.compile.engines import build_engines
 from swiftvr_trt.engines.compile.parent import MODULES, compiler_version
-from swiftvr_trt.engines.compile.stages import build_engines
 from swiftvr_trt.errors import MissingPackageError, MisuseError
 from swiftvr_trt.runtime.devices.driver import find_driver, package_cuda
+from swiftvr_trt.text import LineCallback
 
 from .graph.calibration import FILE, Calibration
 from .graph.precision import precision
 from .graph.stages import Stage, stages_of
 from .graph.tracing import Traced, WeightStore, open_store, trace_all, trace_into
 from .network.checkpoint import Checkpoint, load_checkpoint
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def build(
     checkpoint: str | Path | Checkpoint,
     recipe: Recipe,
     path: str | Path,
-    report: Report,
+    report: LineCallback,
     graphs: Graphs | None = None,
     calibration: Calibration | None = None,
 ) -> Bundle:
@@ -104,7 +103,7 @@ def _machine(chosen: Target) -> dict[str, str | None]:
 
 
 def _engines(
-    network: Iterable[Stage], graphs: Graphs, directory: Path, recipe: Recipe, report: Report
+    network: Iterable[Stage], graphs: Graphs, directory: Path, recipe: Recipe, report: LineCallback
 ) -> tuple[StageSpec, ...]:
     """Trace all stages, then compile them: the tracer's memory is free by then."""
     traced = _specs(trace_into(network, graphs.directory, graphs.store), report)
@@ -112,7 +111,7 @@ def _engines(
     return build_engines(traced, graphs.directory, directory, find_target(recipe.target), recipe.resolution, report)
 
 
-def _specs(traced: Iterable[Traced], report: Report) -> tuple[StageSpec, ...]:
+def _specs(traced: Iterable[Traced], report: LineCallback) -> tuple[StageSpec, ...]:
     specs = []
     for stage in traced:
         report(f"traced {stage.spec.name}: {stage.nodes} nodes")

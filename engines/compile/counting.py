@@ -1,6 +1,6 @@
 """Floating-point operations of an ONNX graph, node by node, from its shapes alone.
 
-Counted are the operators that multiply matrices, a multiplication and an addition as two operations:
+GraphCount are the operators that multiply matrices, a multiplication and an addition as two operations:
 
     MatMul, Gemm            2 M N K per product
     Conv                    2 x outputs x (input channels / groups) x kernel positions
@@ -33,7 +33,7 @@ _THROUGH = frozenset({"Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Q
 
 
 @dataclass(frozen=True)
-class Count:
+class NodeCount:
     """Operations of one node, and the precision in which it multiplies."""
 
     node: str
@@ -43,10 +43,10 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Counted:
+class GraphCount:
     """A graph's counts, and how many attention computations it holds, as an operator or spelled out."""
 
-    nodes: tuple[Count, ...]
+    nodes: tuple[NodeCount, ...]
     attentions: int
 
     @property
@@ -60,8 +60,8 @@ class Counted:
         return dict(sorted(totals.items()))
 
 
-def count_file(path: Path, shapes: Mapping[str, Shape] | None = None) -> Counted:
-    """Count the graph in a file; its weights are not read. `shapes` fixes inputs whose sides are free."""
+def count_file(path: Path, shapes: Mapping[str, Shape] | None = None) -> GraphCount:
+    """NodeCount the graph in a file; its weights are not read. `shapes` fixes inputs whose sides are free."""
     try:
         import onnx
     except ImportError as error:
@@ -69,15 +69,15 @@ def count_file(path: Path, shapes: Mapping[str, Shape] | None = None) -> Counted
     return count(onnx.load(path, load_external_data=False), shapes or {})
 
 
-def count(model: ModelProto, shapes: Mapping[str, Shape]) -> Counted:
-    """Count a graph in memory."""
+def count(model: ModelProto, shapes: Mapping[str, Shape]) -> GraphCount:
+    """NodeCount a graph in memory."""
     graph = _Graph(model, shapes)
     counts = []
     for node in model.graph.node:
         rule = _RULES.get(node.op_type)
         if rule is not None:
-            counts.append(Count(node.name, node.op_type, graph.precision(node), rule(graph, node)))
-    return Counted(tuple(counts), sum(graph.is_attention(node) for node in model.graph.node))
+            counts.append(NodeCount(node.name, node.op_type, graph.precision(node), rule(graph, node)))
+    return GraphCount(tuple(counts), sum(graph.is_attention(node) for node in model.graph.node))
 
 
 class _Graph:
@@ -263,7 +263,7 @@ _RULES: Mapping[str, Callable[[_Graph, Any], int]] = {
 }
 
 
-def share_among(counts: Sequence[Count], cited: Mapping[str, Sequence[tuple[int, int]]]) -> dict[int, int]:
+def share_among(counts: Sequence[NodeCount], cited: Mapping[str, Sequence[tuple[int, int]]]) -> dict[int, int]:
     """Distribute every node's operations over the kernels that execute it.
 
     cited: for each node the kernels that name it, as (kernel index, size of its output): a node that was split is

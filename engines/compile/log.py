@@ -103,7 +103,7 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Compiled:
+class BuildLog:
     """All that the log tells. `arena_bytes` is the activation memory of each optimization profile."""
 
     kernels: tuple[Kernel, ...]
@@ -114,10 +114,10 @@ class Compiled:
         return tuple(kernel for kernel in self.kernels if kernel.profile == profile)
 
 
-def parse_log(text: str) -> Compiled:
+def parse_log(text: str) -> BuildLog:
     """Read the log of one finished build."""
     weights = _WEIGHTS.findall(text)
-    return Compiled(
+    return BuildLog(
         tuple(_with_profiles(list(_KERNEL.finditer(text)))),
         tuple(int(size) for size in _ACTIVATIONS.findall(text)),
         int(weights[-1]) if weights else 0,

@@ -12,17 +12,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from swiftvr_trt.engines.bundle.targets import RTX, TRT
 from swiftvr_trt.errors import BuildError, MachineError, MissingPackageError
+from swiftvr_trt.text import LineCallback
 
-from .log import Compiled, parse_log
+from .log import BuildLog, parse_log
 
-Report = Callable[[str], None]
 Shape = tuple[int, ...]
 Profile = Mapping[str, tuple[Shape, Shape, Shape]]
 """Input name -> its smallest, its usual and its largest shape. Inputs of one static shape need not be in it."""
@@ -53,7 +53,7 @@ class Engine:
     """A compiled engine: what is in it, and what it took to make it. `log` is all that the compiler wrote."""
 
     path: Path
-    made: Compiled
+    made: BuildLog
     compiler_version: str
     seconds: float
     peak_bytes: int | None
@@ -72,7 +72,7 @@ def compiler_version(compiler: str) -> str:
     raise MissingPackageError(module.replace("_", "-"), f"building with {compiler}", _EXTRAS[compiler])
 
 
-def compile_engine(job: Job, report: Report = lambda _: None) -> Engine:
+def compile_engine(job: Job, report: LineCallback = lambda _: None) -> Engine:
     """Build the engine of `job`; `report` gets a line now and then. Raises `BuildError`, and then leaves no engine."""
     with tempfile.TemporaryDirectory(prefix="swiftvr-") as directory:
         place = Path(directory)
@@ -100,7 +100,7 @@ def _write_job(job: Job, place: Path) -> Path:
     return path
 
 
-def _run(job_file: Path, place: Path, report: Report) -> tuple[int, str]:
+def _run(job_file: Path, place: Path, report: LineCallback) -> tuple[int, str]:
     """Exit code and standard error of the child. Whatever ends the wait ends the child, too."""
     command = [sys.executable, "-P", "-m", "swiftvr_trt.engines.compile.child", str(job_file)]
     with (place / "stderr").open("w+", encoding="utf-8", errors="replace") as errors:

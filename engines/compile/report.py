@@ -1,7 +1,7 @@
-"""`<stage>.report.json`: what the compiler made of one engine file, kept beside it for `inspect`.
+"""`<stage>.report.json`: what the compiler made of one engine file, stored beside it for `inspect`.
 
-The log that it comes from has megabytes and the graph whose operations were counted is gone with the build, so this is
-all that remains: every kernel with its tensors, memory, and the operations of each stage.
+It lists every kernel with its tensors, the memory of the engine, and the operations of each stage. Nothing else of the
+build is kept: the log takes megabytes, and the graph whose operations were counted is deleted after the build.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from swiftvr_trt.errors import BundleError
 
-from .counting import Counted, share_among
+from .counting import GraphCount, share_among
 from .log import ATTENTION, CONV, GEMM, Kernel, Tensor
 from .parent import Engine
 
@@ -30,8 +30,8 @@ _TENSOR = re.compile(r"(\w{1,32}) ((?:\d{1,12}x)*\d{1,12}|scalar)")
 
 
 @dataclass(frozen=True)
-class KernelFacts:
-    """One kernel: operations of the graph's nodes that it executes, and the bytes that it reads and writes at least."""
+class CompiledKernel:
+    """One kernel. flops: operations of the graph nodes it executes. nbytes: the least it reads and writes."""
 
     name: str
     kind: str
@@ -45,14 +45,14 @@ class KernelFacts:
 
 
 @dataclass(frozen=True)
-class StageFacts:
-    """One stage of an engine file; an engine has one per optimization profile."""
+class CompiledStage:
+    """One stage of an engine file, which has one per optimization profile."""
 
     name: str
     arena_bytes: int
     attentions: int
     flops: Mapping[str, int]
-    kernels: tuple[KernelFacts, ...]
+    kernels: tuple[CompiledKernel, ...]
 
     @property
     def total_flops(self) -> int:
@@ -60,7 +60,7 @@ class StageFacts:
 
     @property
     def fused(self) -> int:
-        """Attention calls that became one kernel."""
+        """Attention computations that became one kernel."""
         return sum(kernel.kind == ATTENTION for kernel in self.kernels)
 
     @property
@@ -70,8 +70,8 @@ class StageFacts:
 
 
 @dataclass(frozen=True)
-class EngineFacts:
-    """One engine file. seconds, peak_bytes: what its build took."""
+class EngineReport:
+    """One engine file. seconds, peak_bytes: time and memory of its build; None where the memory is unknown."""
 
     compiler: str
     sm: str | None
@@ -79,16 +79,16 @@ class EngineFacts:
     weight_bytes: int
     seconds: float
     peak_bytes: int | None
-    stages: tuple[StageFacts, ...]
+    stages: tuple[CompiledStage, ...]
 
     def to_json(self) -> str:
         """Compact JSON: one line per kernel."""
-        return json.dumps({"format": FORMAT, **_plain(self)}, separators=(",", ":")).replace('{"name"', '\n{"name"')
+        return json.dumps({"format": FORMAT, **_as_json(self)}, separators=(",", ":")).replace('{"name"', '\n{"name"')
 
 
-def engine_facts(engine: Engine, compiler: str, sm: str | None, stages: Sequence[StageFacts]) -> EngineFacts:
-    """The facts of an engine and of its stages, in the order of its optimization profiles."""
-    return EngineFacts(
+def engine_report(engine: Engine, compiler: str, sm: str | None, stages: Sequence[CompiledStage]) -> EngineReport:
+    """The report of an engine. stages: in the order of its optimization profiles."""
+    return EngineReport(
         f"{compiler} {engine.compiler_version}",
         sm,
         engine.nbytes,
@@ -99,20 +99,20 @@ def engine_facts(engine: Engine, compiler: str, sm: str | None, stages: Sequence
     )
 
 
-def stage_facts(name: str, arena_bytes: int, counted: Counted, kernels: Sequence[Kernel]) -> StageFacts:
-    """Join what was counted in the graph with what was compiled from it."""
+def compiled_stage(name: str, arena_bytes: int, counted: GraphCount, kernels: Sequence[Kernel]) -> CompiledStage:
+    """Join the operations counted in the graph with the kernels compiled from it."""
     flops = share_among(counted.nodes, _cited(kernels))
-    return StageFacts(
+    return CompiledStage(
         name,
         arena_bytes,
         counted.attentions,
         counted.by_precision(),
-        tuple(_kernel_facts(kernel, flops.get(index, 0)) for index, kernel in enumerate(kernels)),
+        tuple(_compiled_kernel(kernel, flops.get(index, 0)) for index, kernel in enumerate(kernels)),
     )
 
 
 def _cited(kernels: Sequence[Kernel]) -> dict[str, list[tuple[int, int]]]:
-    """For each graph node the kernels that multiply matrices on its behalf, and how much each writes."""
+    """For each graph node, the matrix kernels that execute it, as (index, elements written)."""
     cited: dict[str, list[tuple[int, int]]] = {}
     for index, kernel in enumerate(kernels):
         if kernel.kind in (GEMM, CONV, ATTENTION):
@@ -122,38 +122,38 @@ def _cited(kernels: Sequence[Kernel]) -> dict[str, list[tuple[int, int]]]:
     return cited
 
 
-def _kernel_facts(kernel: Kernel, flops: int) -> KernelFacts:
-    return KernelFacts(
+def _compiled_kernel(kernel: Kernel, flops: int) -> CompiledKernel:
+    return CompiledKernel(
         kernel.name[:_TEXT],
         kernel.kind,
         kernel.precision,
         flops,
         sum(nbytes(tensor) for tensor in (*kernel.inputs, *kernel.constants, *kernel.outputs)),
-        _words(kernel.inputs),
-        _words(kernel.constants),
-        _words(kernel.outputs),
+        _tensor_words(kernel.inputs),
+        _tensor_words(kernel.constants),
+        _tensor_words(kernel.outputs),
         tuple(source[:_TEXT] for source in kernel.sources[:_SOURCES]),
     )
 
 
 def nbytes(tensor: Tensor) -> int:
-    """Bytes of a tensor; types that are not known count as 32 bits."""
+    """Bytes of a tensor; unknown types count as 32 bits."""
     return math.prod(tensor.shape) * _DTYPE_BITS.get(tensor.dtype, 32) // 8
 
 
-def _words(tensors: Iterable[Tensor]) -> tuple[str, ...]:
+def _tensor_words(tensors: Iterable[Tensor]) -> tuple[str, ...]:
     return tuple(f"{t.dtype} {'x'.join(map(str, t.shape)) or 'scalar'}" for t in tensors)
 
 
-def _plain(facts: Any) -> Any:
+def _as_json(value: Any) -> Any:
     """Dataclasses as dictionaries, without the copies that `asdict` makes."""
-    if hasattr(facts, "__dataclass_fields__"):
-        return {name: _plain(getattr(facts, name)) for name in facts.__dataclass_fields__}
-    return [_plain(item) for item in facts] if isinstance(facts, tuple) else facts
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _as_json(getattr(value, name)) for name in value.__dataclass_fields__}
+    return [_as_json(item) for item in value] if isinstance(value, tuple) else value
 
 
-def read_facts(path: Path) -> EngineFacts:
-    """Read a report back. It is as trustworthy as its bundle, whose digests were checked; its form is checked here."""
+def read_report(path: Path) -> EngineReport:
+    """Read a report back; raises `BundleError` if it is malformed. Its digest was checked with the bundle's."""
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
@@ -161,18 +161,18 @@ def read_facts(path: Path) -> EngineFacts:
             raise ValueError(f"larger than {_MAX_BYTES} bytes")
         raw = json.loads(data)
         if raw.pop("format") != FORMAT:
-            raise ValueError("of another version")
-        return EngineFacts(**{**raw, "stages": tuple(_stage(stage) for stage in raw["stages"])})
+            raise ValueError("another version of the format")
+        return EngineReport(**{**raw, "stages": tuple(_read_stage(stage) for stage in raw["stages"])})
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path}: cannot be read as a report ({error}); rebuild the bundle") from error
 
 
-def _stage(raw: dict[str, Any]) -> StageFacts:
-    return StageFacts(**{**raw, "kernels": tuple(_kernel(kernel) for kernel in raw["kernels"])})
+def _read_stage(raw: dict[str, Any]) -> CompiledStage:
+    return CompiledStage(**{**raw, "kernels": tuple(_read_kernel(kernel) for kernel in raw["kernels"])})
 
 
-def _kernel(raw: dict[str, Any]) -> KernelFacts:
+def _read_kernel(raw: dict[str, Any]) -> CompiledKernel:
     lists = {name: tuple(map(str, raw[name])) for name in ("inputs", "constants", "outputs", "sources")}
     if not all(_TENSOR.fullmatch(word) for name in ("inputs", "constants", "outputs") for word in lists[name]):
-        raise ValueError(f"kernel {str(raw['name'])[:60]!r} has a tensor that is none")
-    return KernelFacts(**{**raw, **lists, "flops": int(raw["flops"]), "nbytes": int(raw["nbytes"])})
+        raise ValueError(f"kernel {str(raw['name'])[:60]!r} has a malformed tensor")
+    return CompiledKernel(**{**raw, **lists, "flops": int(raw["flops"]), "nbytes": int(raw["nbytes"])})

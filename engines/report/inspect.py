@@ -1,4 +1,4 @@
-"""What a bundle is made of, as data: for `swiftvr-export inspect`, as tables, as JSON, or as a picture."""
+"""What a bundle consists of, as data. `swiftvr-export inspect` shows it as tables, as JSON, or as a picture."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from swiftvr_trt.engines.bundle.files import Bundle
 from swiftvr_trt.engines.bundle.manifest import Manifest, StageSpec
 from swiftvr_trt.engines.compile.log import GEMM, KINDS
-from swiftvr_trt.engines.compile.report import SUFFIX, EngineFacts, StageFacts, read_facts
+from swiftvr_trt.engines.compile.report import SUFFIX, CompiledStage, EngineReport, read_report
 
-from .roofline import Projection, chunk_runs, gpus_for, project
+from .roofline import Projection, cards_for, chunk_runs, project
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -21,7 +21,7 @@ _PRECISION_WORDS = {"Float": "FP32", "Half": "FP16", "BFloat16": "BF16"}
 
 @dataclass(frozen=True)
 class StageReport:
-    """One stage: its file, the shapes that go through it, and the bytes of its state."""
+    """One stage: its file, the types and shapes of its first input and output, and the bytes of its state."""
 
     name: str
     file: str
@@ -32,10 +32,10 @@ class StageReport:
 
 
 @dataclass(frozen=True)
-class Compiled:
-    """What the compiler made of one stage. Operations and bytes are those of one run of it.
+class StageSummary:
+    """What the compiler made of one stage. Operations and bytes are those of one run.
 
-    unattributed_flops: operations of graph nodes that no kernel names; the projection lacks them.
+    unattributed_flops: operations of graph nodes that no kernel names; they are missing from the projection.
     """
 
     stage: str
@@ -51,14 +51,14 @@ class Compiled:
 
 
 @dataclass(frozen=True)
-class Engines:
-    """What the compiler made of a bundle, and what that implies.
+class EnginesSummary:
+    """What the compiler made of a bundle, and what follows from it.
 
-    memory: GPU bytes of the whole pipeline with one stream, by owner; their sum is what a card needs, besides what the
-    driver takes. chunk_flops, chunk_bytes: of a MIDDLE chunk.
+    memory: GPU bytes of the whole pipeline with one stream, by owner. gpu_bytes: their sum, which is what a card needs
+    besides the driver's share. chunk_flops, chunk_bytes: of a MIDDLE chunk.
     """
 
-    stages: tuple[Compiled, ...]
+    stages: tuple[StageSummary, ...]
     memory: Mapping[str, int]
     gpu_bytes: int
     chunk_flops: Mapping[str, int]
@@ -87,10 +87,10 @@ class PlannedStream(Protocol):
 
 @dataclass(frozen=True)
 class BundleReport:
-    """All of it. `stream_bytes` is what the chunk loop allocates for one stream of the size named beside it.
+    """Everything `inspect` says about a bundle.
 
-    It is exact for the buffers of the loop; what a runtime needs inside a stage comes on top and is not counted here.
-    engines: None for a bundle of graphs.
+    stream_bytes: what the chunk loop allocates for one stream of `stream_input` frames. Exact for the loop's own
+    buffers; working memory inside a stage is not included. engines: None for a bundle of graphs.
     """
 
     recipe: Mapping[str, Any]
@@ -103,23 +103,23 @@ class BundleReport:
     stream_input: str
     stream_bytes: int
     buffers: tuple[DataclassInstance, ...]
-    engines: Engines | None = None
+    engines: EnginesSummary | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def inspect_bundle(bundle: Bundle, *, stream_input: tuple[int, int], stream: PlannedStream) -> BundleReport:
-    """Describe a bundle whose files were checked. stream_input: size for which `stream` was planned."""
+    """Describe an opened bundle. stream_input: width and height of the frames that `stream` was planned for."""
     report = inspect_manifest(bundle.manifest, stream_input=stream_input, stream=stream)
-    facts = engine_facts(bundle)
-    return replace(report, engines=describe_engines(bundle.manifest, facts, stream)) if facts else report
+    engines = engine_reports(bundle)
+    return replace(report, engines=describe_engines(bundle.manifest, engines, stream)) if engines else report
 
 
-def engine_facts(bundle: Bundle) -> tuple[EngineFacts, ...]:
-    """The compiler's facts that lie beside the engines; none if the bundle holds graphs."""
+def engine_reports(bundle: Bundle) -> tuple[EngineReport, ...]:
+    """The reports stored beside the engines; none if the bundle holds graphs."""
     names = sorted(entry.name for entry in bundle.manifest.files if entry.name.endswith(SUFFIX))
-    return tuple(read_facts(bundle.path / name) for name in names)
+    return tuple(read_report(bundle.path / name) for name in names)
 
 
 def inspect_manifest(manifest: Manifest, *, stream_input: tuple[int, int], stream: PlannedStream) -> BundleReport:
@@ -139,9 +139,9 @@ def inspect_manifest(manifest: Manifest, *, stream_input: tuple[int, int], strea
     )
 
 
-def describe_engines(manifest: Manifest, facts: Iterable[EngineFacts], stream: PlannedStream) -> Engines:
-    """Join the facts of all engines with the manifest."""
-    engines = tuple(facts)
+def describe_engines(manifest: Manifest, reports: Iterable[EngineReport], stream: PlannedStream) -> EnginesSummary:
+    """Join the reports of all engines with the manifest."""
+    engines = tuple(reports)
     made = {stage.name: (stage, engine) for engine in engines for stage in engine.stages}
     ordered = [made[spec.name] for spec in manifest.stages if spec.name in made]
     memory = _memory(manifest, stream)
@@ -149,8 +149,8 @@ def describe_engines(manifest: Manifest, facts: Iterable[EngineFacts], stream: P
     runs = chunk_runs(recipe.latents)
     stages = [stage for stage, _ in ordered]
     peaks = [engine.peak_bytes for engine in engines if engine.peak_bytes is not None]
-    return Engines(
-        stages=tuple(_compiled(stage, engine) for stage, engine in ordered),
+    return EnginesSummary(
+        stages=tuple(_stage_summary(stage, engine) for stage, engine in ordered),
         memory=memory,
         gpu_bytes=sum(memory.values()),
         chunk_flops=_sum((stage.flops, runs.get(stage.name, 0)) for stage in stages),
@@ -159,15 +159,15 @@ def describe_engines(manifest: Manifest, facts: Iterable[EngineFacts], stream: P
         build_peak_bytes=max(peaks, default=None),
         projected=tuple(
             project(stages, recipe.latents, recipe.clip_len, gpu)
-            for gpu in gpus_for(engines[0].sm if engines else None)
+            for gpu in cards_for(engines[0].sm if engines else None)
         ),
     )
 
 
-def _compiled(stage: StageFacts, engine: EngineFacts) -> Compiled:
+def _stage_summary(stage: CompiledStage, engine: EngineReport) -> StageSummary:
     gemms = [_PRECISION_WORDS.get(k.precision, k.precision) for k in stage.kernels if k.kind == GEMM]
     kinds = [kernel.kind for kernel in stage.kernels]
-    return Compiled(
+    return StageSummary(
         stage.name,
         {kind: kinds.count(kind) for kind in KINDS if kind in kinds},
         {precision: gemms.count(precision) for precision in sorted(set(gemms))},
@@ -182,7 +182,7 @@ def _compiled(stage: StageFacts, engine: EngineFacts) -> Compiled:
 
 
 def _memory(manifest: Manifest, stream: PlannedStream) -> dict[str, int]:
-    """Weights of each engine once, one arena that all stages take turns in, and the buffers of one stream."""
+    """Weights of each engine file once, the arena that all stages share, and the buffers of one stream."""
     weights: dict[str, int] = {}
     for stage in manifest.stages:
         name = f"weights of {stage.file}"
@@ -210,7 +210,7 @@ def _stage(stage: StageSpec, file_bytes: int) -> StageReport:
 
 
 def _cuda(manifest: Manifest) -> str:
-    """What engines need besides the compiler's version, where it was recorded."""
+    """The CUDA versions of the compiler's package and of the driver, as far as they were recorded."""
     driver = f", driver for CUDA {manifest.driver_cuda}" if manifest.driver_cuda else ""
     return f" (CUDA {manifest.cuda}{driver})" if manifest.cuda else ""
 

@@ -1,4 +1,4 @@
-"""The picture of a bundle as SVG: GPU memory by owner, and projected time of a chunk by stage and by kind of kernel."""
+"""A bundle drawn as SVG: GPU memory by owner, and the projected time of a chunk by stage and by kind of kernel."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from html import escape
 
 from swiftvr_trt.text import size as in_words
 
-from .inspect import BundleReport, Engines
+from .inspect import BundleReport, EnginesSummary
 
 _WIDTH, _LEFT, _BAR, _ROW = 860, 230, 500, 26
 _COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb", "#999933", "#882255")
 
 
-def draw(report: BundleReport, engines: Engines) -> str:
-    """One SVG document; every bar says its number, so that nothing depends on colours."""
+def draw(report: BundleReport, engines: EnginesSummary) -> str:
+    """One SVG document. Every bar carries its number, so nothing depends on colour alone."""
     recipe = report.recipe
     title = f"{recipe['width']}x{recipe['height']}, {recipe['precision']}, target {recipe['target']}"
     parts: list[str] = [_text(20, 34, f"SwiftVR engines: {title}", 18, bold=True)]
@@ -40,7 +40,7 @@ def draw(report: BundleReport, engines: Engines) -> str:
 
 
 def _panel(parts: list[str], y: int, heading: str, values: Mapping[str, float], word: Callable[[float], str]) -> int:
-    """Horizontal bars below a heading; returns where the panel ends."""
+    """Append a heading with horizontal bars below it; returns the y at which the panel ends."""
     parts.append(_text(20, y, heading, 14, bold=True))
     largest = max(values.values(), default=0.0) or 1.0
     for number, (name, value) in enumerate(values.items()):

@@ -4,9 +4,9 @@
     time of a stage  = sum over its kernels
     time of a chunk  = n encode + 1 dit + n decode, n = clip length / 4
 
-Peak rates are dense (no sparsity) with accumulation in FP32, as published; sources are in docs/roofline.md. Real
-kernels reach a part of it, launches are free here, and caches are not modelled: a MIDDLE chunk cannot be faster than
-this on that card unless a cache saves it trips to memory.
+Peak rates are the published dense ones (no sparsity), with accumulation in FP32; docs/roofline.md lists the sources.
+Real kernels reach only part of them. Launches count as free and caches are not modelled, so a MIDDLE chunk cannot be
+faster than this on that card, unless a cache saves trips to memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from swiftvr_trt.engines.compile.log import KINDS
-from swiftvr_trt.engines.compile.report import KernelFacts, StageFacts
+from swiftvr_trt.engines.compile.report import CompiledKernel, CompiledStage
 
 
 def chunk_runs(latents: int) -> dict[str, int]:
@@ -24,8 +24,11 @@ def chunk_runs(latents: int) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """Peak rates in operations and bytes per second; `sm` is what an engine must have been built for."""
+class Card:
+    """A graphics card on paper: peak rates in operations per second, bandwidth in bytes per second.
+
+    sm: compute capability that its engines are built for, e.g. `SM120`.
+    """
 
     name: str
     sm: str
@@ -36,27 +39,27 @@ class Gpu:
     bandwidth: float
 
     def rate(self, precision: str) -> float:
-        """Of the compiler's word for a precision; what the card has no faster unit for runs at the next wider one."""
+        """Peak rate of a precision, named as the compiler names it. Unknown ones count as FP32."""
         return {"FP4": self.fp4, "FP8": self.fp8, "Half": self.fp16, "BFloat16": self.fp16}.get(precision, self.fp32)
 
 
-def _gpu(name: str, sm: str, fp32: float, fp16: float, fp8: float, fp4: float, gigabytes: float) -> Gpu:
-    return Gpu(name, sm, fp32 * 1e12, fp16 * 1e12, fp8 * 1e12, fp4 * 1e12, gigabytes * 1e9)
+def _card(name: str, sm: str, fp32: float, fp16: float, fp8: float, fp4: float, gigabytes: float) -> Card:
+    return Card(name, sm, fp32 * 1e12, fp16 * 1e12, fp8 * 1e12, fp4 * 1e12, gigabytes * 1e9)
 
 
-GPUS = (
-    _gpu("RTX 5090", "SM120", 104.8, 209.5, 419.0, 1676.0, 1792),
-    _gpu("RTX 5080", "SM120", 56.3, 112.6, 225.1, 900.4, 960),
-    _gpu("RTX 5070", "SM120", 30.9, 61.7, 123.5, 493.9, 672),
-    _gpu("RTX 4090", "SM89", 82.6, 165.2, 330.3, 330.3, 1008),
-    _gpu("RTX 3090", "SM86", 35.6, 71.2, 71.2, 71.2, 936),
-    _gpu("H100 SXM", "SM90", 66.9, 989.4, 1978.9, 1978.9, 3350),
+CARDS = (
+    _card("RTX 5090", "SM120", 104.8, 209.5, 419.0, 1676.0, 1792),
+    _card("RTX 5080", "SM120", 56.3, 112.6, 225.1, 900.4, 960),
+    _card("RTX 5070", "SM120", 30.9, 61.7, 123.5, 493.9, 672),
+    _card("RTX 4090", "SM89", 82.6, 165.2, 330.3, 330.3, 1008),
+    _card("RTX 3090", "SM86", 35.6, 71.2, 71.2, 71.2, 936),
+    _card("H100 SXM", "SM90", 66.9, 989.4, 1978.9, 1978.9, 3350),
 )
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Seconds that a MIDDLE chunk takes at least, by stage and by kind of kernel."""
+    """The least time of a MIDDLE chunk, in seconds, by stage and by kind of kernel."""
 
     gpu: str
     stages: Mapping[str, float]
@@ -68,29 +71,29 @@ class Projection:
         return sum(self.stages.values())
 
 
-def gpus_for(sm: str | None) -> tuple[Gpu, ...]:
+def cards_for(sm: str | None) -> tuple[Card, ...]:
     """Cards that run engines of this compute capability."""
-    return tuple(gpu for gpu in GPUS if gpu.sm == sm)
+    return tuple(card for card in CARDS if card.sm == sm)
 
 
-def project(facts: Sequence[StageFacts], latents: int, frames: int, gpu: Gpu) -> Projection:
-    """For a MIDDLE chunk of `latents` latents and `frames` frames."""
+def project(stages: Sequence[CompiledStage], latents: int, frames: int, card: Card) -> Projection:
+    """The projection for a MIDDLE chunk of `latents` latents and `frames` frames."""
     runs = chunk_runs(latents)
-    stages, kinds = dict.fromkeys(runs, 0.0), dict.fromkeys(KINDS, 0.0)
-    for stage in facts:
+    by_stage, by_kind = dict.fromkeys(runs, 0.0), dict.fromkeys(KINDS, 0.0)
+    for stage in stages:
         for kernel in stage.kernels if stage.name in runs else ():
-            seconds = kernel_seconds(kernel, gpu) * runs[stage.name]
-            stages[stage.name] += seconds
-            kinds[kernel.kind] += seconds
-    total = sum(stages.values())
+            seconds = kernel_seconds(kernel, card) * runs[stage.name]
+            by_stage[stage.name] += seconds
+            by_kind[kernel.kind] += seconds
+    total = sum(by_stage.values())
     return Projection(
-        gpu.name,
-        stages,
-        {kind: seconds for kind, seconds in kinds.items() if seconds},
+        card.name,
+        by_stage,
+        {kind: seconds for kind, seconds in by_kind.items() if seconds},
         frames / total if total else 0.0,
     )
 
 
-def kernel_seconds(kernel: KernelFacts, gpu: Gpu) -> float:
+def kernel_seconds(kernel: CompiledKernel, card: Card) -> float:
     """The roofline of one kernel."""
-    return max(kernel.flops / gpu.rate(kernel.precision), kernel.nbytes / gpu.bandwidth)
+    return max(kernel.flops / card.rate(kernel.precision), kernel.nbytes / card.bandwidth)

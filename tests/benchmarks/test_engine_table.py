@@ -18,7 +18,7 @@ from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe
 from swiftvr_trt.engines.bundle.targets import find_target
 from swiftvr_trt.engines.compile.log import ATTENTION
-from swiftvr_trt.engines.compile.report import KernelFacts, StageFacts
+from swiftvr_trt.engines.compile.report import CompiledKernel, CompiledStage
 from swiftvr_trt.export.graph.stages import stages_of
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
 from tests.engines.fakes import RECIPE, fake_stages
@@ -67,13 +67,13 @@ def test_torch_counts_what_arithmetic_says() -> None:
     assert count_with_torch(_Attention(), qkv) == 2 * 2 * 3 * 10 * 12 * (16 + 16)
 
 
-def _kernel(kind: str, precision: str, constants: str, outputs: str) -> KernelFacts:
-    return KernelFacts("k", kind, precision, 0, 0, (), (constants,), (outputs,), ())
+def _kernel(kind: str, precision: str, constants: str, outputs: str) -> CompiledKernel:
+    return CompiledKernel("k", kind, precision, 0, 0, (), (constants,), (outputs,), ())
 
 
-def _form(kernels: tuple[KernelFacts, ...], layers: int, bare: Form | None = None) -> Form:
+def _form(kernels: tuple[CompiledKernel, ...], layers: int, bare: Form | None = None) -> Form:
     sizes = {"encode": 8_000_000, "dit": 16_000_000, "dit_edge": 32_000_000, "decode": 64_000_000}
-    facts = {name: StageFacts(name, arena, 0, {"fp16": 2 * arena}, kernels) for name, arena in sizes.items()}
+    facts = {name: CompiledStage(name, arena, 0, {"fp16": 2 * arena}, kernels) for name, arena in sizes.items()}
     specs = tuple(replace(spec, arena_bytes=1000, weight_bytes=5000) for spec in fake_stages())
     return Form(RECIPE, 4, layers, 300, facts, specs, bare=bare)
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from swiftvr_trt.engines.compile.counting import Count, count, count_file, share_among
+from swiftvr_trt.engines.compile.counting import NodeCount, count, count_file, share_among
 from swiftvr_trt.errors import BuildError
 from tests.engines.graphs import FLOAT, HALF, graph, node, ones, save
 
@@ -201,7 +201,11 @@ def test_a_file_is_counted_without_its_weights(tmp_path: Path) -> None:
 
 
 def test_a_split_node_is_divided_over_its_kernels_and_nothing_is_lost() -> None:
-    counts = [Count("qkv", "MatMul", "fp8", 300), Count("out", "MatMul", "fp8", 50), Count("lost", "MatMul", "fp8", 7)]
+    counts = [
+        NodeCount("qkv", "MatMul", "fp8", 300),
+        NodeCount("out", "MatMul", "fp8", 50),
+        NodeCount("lost", "MatMul", "fp8", 7),
+    ]
     cited = {"qkv": [(0, 10), (2, 20)], "out": [(2, 5)]}
     assert share_among(counts, cited) == {0: 100, 2: 250, -1: 7}
 

@@ -19,7 +19,7 @@ from swiftvr_trt.engines.compile.log import (
     MOVE,
     QUANTIZE,
     RESIZE,
-    Compiled,
+    BuildLog,
     Kernel,
     Tensor,
     by_kind,
@@ -30,7 +30,7 @@ from swiftvr_trt.engines.compile.log import (
 LOGS = Path(__file__).parent / "logs"
 
 
-def read(name: str) -> Compiled:
+def read(name: str) -> BuildLog:
     return parse_log((LOGS / f"{name}.log").read_text(encoding="utf-8"))
 
 
@@ -125,4 +125,4 @@ def test_a_kernel_is_counted_as_what_it_does(made: Kernel, kind: str) -> None:
 
 
 def test_a_log_without_kernels_tells_nothing() -> None:
-    assert parse_log("[I] hello\n") == Compiled((), (), 0)
+    assert parse_log("[I] hello\n") == BuildLog((), (), 0)

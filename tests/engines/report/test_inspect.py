@@ -12,7 +12,7 @@ import pytest
 from swiftvr_trt.engines.bundle.files import Bundle, BundleWriter
 from swiftvr_trt.engines.bundle.manifest import StageSpec
 from swiftvr_trt.engines.compile.log import ATTENTION, CONV, GEMM
-from swiftvr_trt.engines.compile.report import SUFFIX, EngineFacts, KernelFacts, StageFacts
+from swiftvr_trt.engines.compile.report import SUFFIX, CompiledKernel, CompiledStage, EngineReport
 from swiftvr_trt.engines.report.inspect import describe_engines, inspect_bundle, inspect_manifest
 from swiftvr_trt.engines.report.picture import draw
 from swiftvr_trt.runtime.stream.plan import StreamLayout
@@ -23,16 +23,16 @@ REPORT = inspect_manifest(fake_manifest(), stream_input=(64, 48), stream=replace
 COMPILED = replace(RECIPE, target="rtx5090", precision="fp8")
 
 
-def kernel(kind: str, precision: str, flops: int = 0, nbytes: int = 0) -> KernelFacts:
-    return KernelFacts(f"{kind} <&>", kind, precision, flops, nbytes, ("Half 2x3",), (), ("Half scalar",), ("node",))
+def kernel(kind: str, precision: str, flops: int = 0, nbytes: int = 0) -> CompiledKernel:
+    return CompiledKernel(f"{kind} <&>", kind, precision, flops, nbytes, ("Half 2x3",), (), ("Half scalar",), ("node",))
 
 
-def stage(name: str, attentions: int, flops: dict[str, int], *kernels: KernelFacts) -> StageFacts:
-    return StageFacts(name, 1000, attentions, flops, kernels)
+def stage(name: str, attentions: int, flops: dict[str, int], *kernels: CompiledKernel) -> CompiledStage:
+    return CompiledStage(name, 1000, attentions, flops, kernels)
 
 
-def engine(weights: int, *stages: StageFacts) -> EngineFacts:
-    return EngineFacts("TensorRT-RTX 1.7", "SM120", 5, weights, 2.5, 700, stages)
+def engine(weights: int, *stages: CompiledStage) -> EngineReport:
+    return EngineReport("TensorRT-RTX 1.7", "SM120", 5, weights, 2.5, 700, stages)
 
 
 FACTS = {

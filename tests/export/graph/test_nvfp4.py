@@ -23,9 +23,9 @@ from swiftvr_trt import MisuseError, Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe, Role, StageSpec
 from swiftvr_trt.engines.bundle.targets import ONNX, find_target
 from swiftvr_trt.engines.compile.counting import count_file
+from swiftvr_trt.engines.compile.engines import job_for
 from swiftvr_trt.engines.compile.log import GEMM, by_precision
 from swiftvr_trt.engines.compile.parent import compile_engine
-from swiftvr_trt.engines.compile.stages import job_for
 from swiftvr_trt.export.build import build
 from swiftvr_trt.export.graph.calibration import Calibration
 from swiftvr_trt.export.graph.dit_stage import _cuts

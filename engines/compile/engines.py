@@ -1,4 +1,4 @@
-"""Stages as graphs become stages as engines: one compilation per graph file, with a profile for each stage in it."""
+"""The engines of a bundle: each graph file is compiled once, with one optimization profile per stage that uses it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import StageSpec, TensorSpec
 from swiftvr_trt.engines.bundle.targets import RTX, Target
 from swiftvr_trt.errors import BuildError
+from swiftvr_trt.text import LineCallback
 from swiftvr_trt.text import size as in_words
 
 from .counting import count_file
-from .parent import WORKSPACE_BYTES, Engine, Job, Profile, Report, Shape, compile_engine
-from .report import SUFFIX, EngineFacts, engine_facts, stage_facts
+from .parent import WORKSPACE_BYTES, Engine, Job, Profile, Shape, compile_engine
+from .report import SUFFIX, EngineReport, compiled_stage, engine_report
 
 SMALLEST_SIDE = 16
-"""Frames that come in may not be smaller than this, in pixels, nor larger than those that go out."""
+"""Least side of input frames in pixels; they may not be larger than the output frames either."""
 
 
 def build_engines(
@@ -27,13 +28,13 @@ def build_engines(
     directory: Path,
     target: Target,
     size: Resolution,
-    report: Report,
+    report: LineCallback,
     workspace_bytes: int = WORKSPACE_BYTES,
 ) -> tuple[StageSpec, ...]:
-    """Compile the graph files in `graphs` that `stages` name into `directory`.
+    """Compile the graph files of `stages`, which lie in `graphs`, and write the engines into `directory`.
 
-    Returns the stages as they are in the bundle. Those that share a graph file share an engine, whose optimization
-    profile k is that of the k-th of them.
+    Returns the stages as the bundle lists them. Stages that share a graph file share an engine: the k-th of them uses
+    its optimization profile k. Raises `BuildError` if the compiler fails, or writes a log that cannot be read.
     """
     finished: dict[str, StageSpec] = {}
     for file in dict.fromkeys(stage.file for stage in stages):
@@ -42,20 +43,20 @@ def build_engines(
         report(f"compiling {' and '.join(stage.name for stage in sharing)} for {target.sm or 'this GPU'}")
         job = replace(job_for(sharing, graphs, directory, target, size), workspace_bytes=workspace_bytes)
         engine = compile_engine(job, partial(_indented, report))
-        _check(engine, sharing)
-        facts = _facts(sharing, graphs, engine, target, size)
-        (directory / f"{name}{SUFFIX}").write_text(facts.to_json(), encoding="utf-8")
-        report(_summary(name, facts))
+        _check_log(engine, sharing)
+        compiled = _report(sharing, graphs, engine, target, size)
+        (directory / f"{name}{SUFFIX}").write_text(compiled.to_json(), encoding="utf-8")
+        report(_one_line(name, compiled))
         finished |= {stage.name: stage for stage in _finished(sharing, engine)}
     return tuple(finished[stage.name] for stage in stages)
 
 
-def _indented(report: Report, line: str) -> None:
+def _indented(report: LineCallback, line: str) -> None:
     report(f"    {line}")
 
 
 def job_for(sharing: Sequence[StageSpec], graphs: Path, directory: Path, target: Target, size: Resolution) -> Job:
-    """The build of the engine that the stages of one graph file share."""
+    """The job that compiles the graph file of these stages."""
     free = any(None in tensor.shape for stage in sharing for tensor in stage.inputs)
     profiles = tuple(profile(stage, size) for stage in sharing) if free or len(sharing) > 1 else ()
     return Job(
@@ -68,12 +69,12 @@ def job_for(sharing: Sequence[StageSpec], graphs: Path, directory: Path, target:
 
 
 def profile(stage: StageSpec, size: Resolution) -> Profile:
-    """Smallest, usual and largest shape of each input; they differ only in the frames that come in at any size."""
+    """Smallest, usual and largest shape of each input. They differ only for input frames, whose size is free."""
     return {tensor.name: (_small(tensor), _usual(tensor, size), largest(tensor, size)) for tensor in stage.inputs}
 
 
 def largest(tensor: TensorSpec, size: Resolution) -> Shape:
-    """The shape at which a stage needs most memory: frames as large as those that go out."""
+    """The shape at which a stage needs the most memory: input frames as large as the output frames."""
     return _with_sides(tensor, size.height, size.width)
 
 
@@ -82,33 +83,36 @@ def _small(tensor: TensorSpec) -> Shape:
 
 
 def _usual(tensor: TensorSpec, size: Resolution) -> Shape:
-    """Most restorations double the size."""
+    """Half the output size: most restorations double the size."""
     return _with_sides(tensor, max(size.height // 2, SMALLEST_SIDE), max(size.width // 2, SMALLEST_SIDE))
 
 
 def _with_sides(tensor: TensorSpec, *sides: int) -> Shape:
-    """Free sides, which are height and width, in the order in which they stand."""
+    """The shape with its free sides, which are height and width in this order, filled in."""
     left = iter(sides)
     return tuple(next(left) if side is None else side for side in tensor.shape)
 
 
-def _check(engine: Engine, sharing: Sequence[StageSpec]) -> None:
-    """What is not in the compiler's log would be missing from everything that builds on it."""
+def _check_log(engine: Engine, sharing: Sequence[StageSpec]) -> None:
+    """Raise `BuildError` unless the log lists every profile and some kernels; the report relies on both."""
     if len(engine.made.arena_bytes) != len(sharing) or not engine.made.kernels:
         raise BuildError(
-            f"{engine.path.name}: the compiler's log tells of {len(engine.made.arena_bytes)} profiles with "
-            f"{len(engine.made.kernels)} kernels, expected {len(sharing)}; this version of it writes another log"
+            f"{engine.path.name}: the compiler's log lists {len(engine.made.arena_bytes)} profiles with "
+            f"{len(engine.made.kernels)} kernels, expected {len(sharing)} profiles with kernels; "
+            "this version of the compiler is not supported, install another one"
         )
 
 
-def _facts(sharing: Sequence[StageSpec], graphs: Path, engine: Engine, target: Target, size: Resolution) -> EngineFacts:
-    """Operations and bytes are those of the largest input."""
+def _report(
+    sharing: Sequence[StageSpec], graphs: Path, engine: Engine, target: Target, size: Resolution
+) -> EngineReport:
+    """The report of one engine. Operations and bytes are those of the largest input."""
     stages = []
     for number, stage in enumerate(sharing):
         counted = count_file(graphs / stage.file, {tensor.name: largest(tensor, size) for tensor in stage.inputs})
         kernels = [kernel.with_sides(size.height, size.width) for kernel in engine.made.of_profile(number)]
-        stages.append(stage_facts(stage.name, engine.made.arena_bytes[number], counted, kernels))
-    return engine_facts(engine, target.compiler, target.sm, stages)
+        stages.append(compiled_stage(stage.name, engine.made.arena_bytes[number], counted, kernels))
+    return engine_report(engine, target.compiler, target.sm, stages)
 
 
 def _finished(sharing: Sequence[StageSpec], engine: Engine) -> list[StageSpec]:
@@ -124,14 +128,15 @@ def _finished(sharing: Sequence[StageSpec], engine: Engine) -> list[StageSpec]:
     ]
 
 
-def _summary(name: str, facts: EngineFacts) -> str:
-    kernels = len(facts.stages[0].kernels)
-    arena = max(stage.arena_bytes for stage in facts.stages)
-    peak = f", {in_words(facts.peak_bytes)} of memory" if facts.peak_bytes else ""
+def _one_line(name: str, compiled: EngineReport) -> str:
+    """What was compiled, for the user to watch."""
+    kernels = len(compiled.stages[0].kernels)
+    arena = max(stage.arena_bytes for stage in compiled.stages)
+    peak = f", {in_words(compiled.peak_bytes)} of memory" if compiled.peak_bytes else ""
     fused = "".join(
-        f", attention fused {stage.fused} of {stage.attentions}" for stage in facts.stages[:1] if stage.attentions
+        f", attention fused {stage.fused} of {stage.attentions}" for stage in compiled.stages[:1] if stage.attentions
     )
     return (
-        f"compiled {name}: {kernels} kernels{fused}, weights {in_words(facts.weight_bytes)}, activations "
-        f"{in_words(arena)} (took {facts.seconds:.0f} s{peak})"
+        f"compiled {name}: {kernels} kernels{fused}, weights {in_words(compiled.weight_bytes)}, activations "
+        f"{in_words(arena)} (took {compiled.seconds:.0f} s{peak})"
     )

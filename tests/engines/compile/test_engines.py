@@ -12,9 +12,9 @@ import pytest
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import Role, StageSpec, TensorSpec
 from swiftvr_trt.engines.bundle.targets import find_target
+from swiftvr_trt.engines.compile.engines import build_engines, job_for, profile
 from swiftvr_trt.engines.compile.log import GEMM
-from swiftvr_trt.engines.compile.report import FORMAT, read_facts
-from swiftvr_trt.engines.compile.stages import build_engines, job_for, profile
+from swiftvr_trt.engines.compile.report import FORMAT, read_report
 from swiftvr_trt.errors import BundleError
 from tests.engines.fakes import RECIPE, fake_stages
 from tests.engines.graphs import graph, node, ones, save
@@ -73,7 +73,7 @@ def test_stages_that_share_a_graph_share_an_engine(tmp_path: Path) -> None:
         "dit.engine",
         "dit.report.json",
     ]
-    facts = read_facts(bundle / "dit.report.json")
+    facts = read_report(bundle / "dit.report.json")
     assert [stage.name for stage in facts.stages] == ["dit", "dit_edge"]
     assert [stage.total_flops for stage in facts.stages] == [2 * 6 * 16 * 8, 2 * 7 * 16 * 8]
     assert [[k.flops for k in stage.kernels if k.kind == GEMM] for stage in facts.stages] == [[1536], [1792]]
@@ -95,4 +95,4 @@ def test_stages_that_share_a_graph_share_an_engine(tmp_path: Path) -> None:
 def test_a_report_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "dit.report.json").write_text(text)
     with pytest.raises(BundleError, match=r"cannot be read as a report .*; rebuild the bundle"):
-        read_facts(tmp_path / "dit.report.json")
+        read_report(tmp_path / "dit.report.json")
