@@ -17,7 +17,7 @@ from swiftvr_trt.engines.compile.engines import build_engines, job_for
 from swiftvr_trt.engines.compile.log import GEMM
 from swiftvr_trt.engines.compile.report import SUFFIX, CompiledKernel, CompiledStage, read_report
 from swiftvr_trt.export.graph.stages import Stage, stages_of
-from swiftvr_trt.export.graph.tracing import open_store, trace_into
+from swiftvr_trt.export.graph.to_onnx import open_weights, write_stages
 from swiftvr_trt.export.network.checkpoint import Checkpoint
 from swiftvr_trt.export.network.dit import without_blocks
 from swiftvr_trt.runtime.stream.plan import MemoryPlan, plan_memory
@@ -134,8 +134,8 @@ def compile_stages(
     block_bytes: dict[str, int] = {}
     flops: dict[str, int] = {}
     watched = _watched(stages, block_bytes, flops if again else None)
-    with open_store(place) as store:
-        specs = tuple(traced.spec for traced in trace_into(watched, place, store))
+    with open_weights(place) as store:
+        specs = tuple(traced.spec for traced in write_stages(watched, place, store))
     built = build_engines(specs, place, place, chosen, recipe.resolution, _say, WORKSPACE_BYTES)
     facts = [stage for path in sorted(place.glob(f"*{SUFFIX}")) for stage in read_report(path).stages]
     opinions = _opinions(specs, place, chosen, recipe) if again else {}

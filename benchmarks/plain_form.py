@@ -19,7 +19,7 @@ from swiftvr_trt.engines.bundle.manifest import Recipe, Role
 from swiftvr_trt.export.graph.stages import Stage
 from swiftvr_trt.export.network.checkpoint import Checkpoint
 from swiftvr_trt.export.network.dit import Dit, embed, rope_tables, unpatch
-from swiftvr_trt.export.network.pixels import frames_in, frames_out
+from swiftvr_trt.export.network.pixels import frames_to_pixels, pixels_to_frames
 from swiftvr_trt.export.network.reae import Decoder, Encoder, State, TGrow
 from swiftvr_trt.export.network.windows import plan_windows
 
@@ -83,7 +83,7 @@ class PlainEncode(nn.Module):
         self.encoder, self.size, self.dtype = copy.deepcopy(encoder).to(dtype), size, dtype
 
     def forward(self, frames: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        latents, after = self.encoder(frames_in(frames, self.size, parity=False).to(self.dtype), state)
+        latents, after = self.encoder(frames_to_pixels(frames, self.size, parity=False).to(self.dtype), state)
         return (latents.float(), *after)
 
 
@@ -112,7 +112,7 @@ class PlainDecode(nn.Module):
 
     def forward(self, restored: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         x, after = self.decoder(restored.to(self.dtype), state)
-        return (frames_out(x.float(), self.size), *after)
+        return (pixels_to_frames(x.float(), self.size), *after)
 
 
 class PlainDit(nn.Module):

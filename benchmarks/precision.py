@@ -28,11 +28,11 @@ from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe
 from swiftvr_trt.engines.bundle.targets import QUANTISED
 from swiftvr_trt.export.build import build
+from swiftvr_trt.export.graph.calibration import SAMPLE_CLIP, CalibrationSource
 from swiftvr_trt.export.graph.dit_stage import DitStage
 from swiftvr_trt.export.graph.rewrites import ALL
-from swiftvr_trt.export.graph.scales import SAMPLE, Scales
 from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
-from swiftvr_trt.export.network.pixels import frames_out
+from swiftvr_trt.export.network.pixels import pixels_to_frames
 from swiftvr_trt.export.network.reference import Reference
 from swiftvr_trt.runtime.media import Picture, open_source
 from swiftvr_trt.runtime.stream.session import Frame
@@ -50,7 +50,7 @@ def psnr(ours: list[Frame], theirs: list[Frame]) -> float:
 
 def restored(checkpoint: Checkpoint, recipe: Recipe, place: Path, frames: list[Frame]) -> list[Frame]:
     """The clip through a bundle."""
-    scales = Scales().find(checkpoint, recipe, click.echo) if recipe.precision in QUANTISED else None
+    scales = CalibrationSource().obtain(checkpoint, recipe, click.echo) if recipe.precision in QUANTISED else None
     bundle = build(checkpoint, recipe, place / recipe.precision, lambda _line: None, calibration=scales)
     with Restorer.open(bundle) as restorer:
         return list(restorer.restore(frames))
@@ -75,12 +75,12 @@ def plain_cast(checkpoint: Checkpoint, size: Resolution, clip_len: int, frames: 
     for chunk, seen in reference.encode(frames):
         out = cast(seen.half()).float()[chunk.context :]
         pixels, state = checkpoint.reae.decoder(out, state)
-        yield from frames_out(pixels[chunk.skip : chunk.skip + chunk.emit], size).numpy()
+        yield from pixels_to_frames(pixels[chunk.skip : chunk.skip + chunk.emit], size).numpy()
 
 
 @click.command()
 @click.option("--checkpoint", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--clip", type=click.Path(exists=True, path_type=Path), default=SAMPLE, show_default=True)
+@click.option("--clip", type=click.Path(exists=True, path_type=Path), default=SAMPLE_CLIP, show_default=True)
 @click.option("--frames", default=40, show_default=True)
 @click.option("--clip-len", default=24, show_default=True)
 @click.option("--upscale", default=2.0, show_default=True)

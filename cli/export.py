@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from swiftvr_trt.engines.bundle.files import Bundle
     from swiftvr_trt.engines.bundle.manifest import Recipe
     from swiftvr_trt.export.build import Graphs
-    from swiftvr_trt.export.graph.calibration import Calibration
-    from swiftvr_trt.export.graph.scales import Scales
+    from swiftvr_trt.export.graph.calibration import Calibration, CalibrationSource
     from swiftvr_trt.text import LineCallback
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -170,14 +169,13 @@ def verify(bundle: Path, checkpoint: Path, device: str | None, cache: Path | Non
 
     with _needs_export_packages("verifying a bundle"):
         from swiftvr_trt.export.network.checkpoint import load_checkpoint
-        from swiftvr_trt.export.verify import choose_device
-        from swiftvr_trt.export.verify import verify as compare
+        from swiftvr_trt.export.verify import verification_device, verify_bundle
 
     opened = Bundle.open(bundle)
-    options["device"] = choose_device(opened.manifest.recipe, device)
+    options["device"] = verification_device(opened.manifest.recipe, device)
     digest = BundleCache(cache).checkpoint_digest(checkpoint)
     rows = []
-    for row in compare(opened, load_checkpoint(checkpoint), digest, **options):
+    for row in verify_bundle(opened, load_checkpoint(checkpoint), digest, **options):
         rows.append(row)
         console.say(f"compared {row.subject}, {row.unit}")
     print_rows(rows)
@@ -247,7 +245,7 @@ def doctor(as_json: bool, cache: Path | None) -> None:
         print_diagnosis(diagnosis)
 
 
-def _scales(options: dict[str, Any]) -> Scales | None:
+def _scales(options: dict[str, Any]) -> CalibrationSource | None:
     """Where scales come from, if the precision has any."""
     names = {"scales_file": "--calibration", "clip": "--calibration-clip", "percentile": "--calibration-percentile"}
     given = [option for name, option in names.items() if options[name] is not None]
@@ -256,13 +254,15 @@ def _scales(options: dict[str, Any]) -> Scales | None:
             raise click.UsageError(f"precision {options['precision']} has no scales: leave {given[0]} out")
         return None
     with _needs_export_packages("calibrating"):
-        from swiftvr_trt.export.graph.scales import PERCENTILE, Scales
+        from swiftvr_trt.export.graph.calibration import DEFAULT_PERCENTILE, CalibrationSource
 
-    percentile = PERCENTILE if options["percentile"] is None else options["percentile"]
-    return Scales(options["scales_file"], options["clip"], percentile)
+    percentile = DEFAULT_PERCENTILE if options["percentile"] is None else options["percentile"]
+    return CalibrationSource(options["scales_file"], options["clip"], percentile)
 
 
-def _recipe(cache: BundleCache, scales: Scales | None, *, target: str, resolution: str, **options: Any) -> Recipe:
+def _recipe(
+    cache: BundleCache, scales: CalibrationSource | None, *, target: str, resolution: str, **options: Any
+) -> Recipe:
     from swiftvr_trt.engines.bundle.geometry import Resolution, check_clip_len
     from swiftvr_trt.engines.bundle.manifest import Recipe
 
@@ -302,7 +302,12 @@ class _Builder:
     """Builds the bundles of one call; the graphs that engines are made of share their weights."""
 
     def __init__(
-        self, checkpoint: Path, scales: Scales | None, report: LineCallback, stack: ExitStack, keep: Path | None = None
+        self,
+        checkpoint: Path,
+        scales: CalibrationSource | None,
+        report: LineCallback,
+        stack: ExitStack,
+        keep: Path | None = None,
     ) -> None:
         self.checkpoint, self.scales, self.report = checkpoint, scales, report
         self._stack, self._keep = stack, keep
@@ -320,7 +325,7 @@ class _Builder:
         self.report(f"building {recipe.describe()}")
         loaded = load_checkpoint(self.checkpoint)
         if self.scales is not None and self._calibration is None:
-            self._calibration = self.scales.find(loaded, recipe, self.report)
+            self._calibration = self.scales.obtain(loaded, recipe, self.report)
         return build(loaded, recipe, path, self.report, self._shared(recipe, path), self._calibration)
 
     def _check(self, recipe: Recipe, path: Path) -> None:

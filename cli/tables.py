@@ -19,11 +19,11 @@ from swiftvr_trt.text import size as in_words
 from .doctor import Diagnosis
 
 if TYPE_CHECKING:
-    from swiftvr_trt.export.verify import Row
+    from swiftvr_trt.export.verify import Comparison
     from swiftvr_trt.runtime.stream.plan import BufferPlace
 
 
-def print_rows(rows: list[Row]) -> None:
+def print_rows(rows: list[Comparison]) -> None:
     """A comparison, row by row."""
     table = Table("stage", "of", "largest", "mean", "signal to noise", "expected", "")
     for row in rows:

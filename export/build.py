@@ -22,10 +22,10 @@ from swiftvr_trt.errors import MissingPackageError, MisuseError
 from swiftvr_trt.runtime.devices.driver import find_driver, package_cuda
 from swiftvr_trt.text import LineCallback
 
-from .graph.calibration import FILE, Calibration
-from .graph.precision import precision
+from .graph.calibration import CALIBRATION_FILE, Calibration
+from .graph.precision import Precision
 from .graph.stages import Stage, stages_of
-from .graph.tracing import Traced, WeightStore, open_store, trace_all, trace_into
+from .graph.to_onnx import WeightStore, WrittenStage, open_weights, write_stages
 from .network.checkpoint import Checkpoint, load_checkpoint
 
 
@@ -43,7 +43,7 @@ def open_graphs(bundle: Path, keep: Path | None = None) -> Iterator[Graphs]:
     directory = keep or bundle.with_name(f"{bundle.name}{PARTIAL}{uuid4().hex[:8]}")
     directory.mkdir(parents=True, exist_ok=keep is not None)
     try:
-        with open_store(directory) as store:
+        with open_weights(directory) as store:
             yield Graphs(directory, store)
     finally:
         if keep is None:
@@ -64,8 +64,10 @@ def build(
     calibration: the scales of a quantised precision, which are kept in the bundle; others have no use for it.
     Whatever fails, nothing is left at `path` that was not there before.
     """
-    if precision(recipe.precision).quantised and calibration is None:
-        raise MisuseError(f"precision {recipe.precision} needs scales, expected a calibration; see export/scales.py")
+    if Precision.named(recipe.precision).quantised and calibration is None:
+        raise MisuseError(
+            f"precision {recipe.precision} needs scales, expected a calibration; see export/graph/calibration.py"
+        )
     chosen = choose_target(recipe.target, recipe.precision)
     version_of_it = _compiler_version(chosen)
     with BundleWriter(path) as writer, ExitStack() as stack:
@@ -73,12 +75,12 @@ def build(
         report(f"checkpoint: {loaded.parameters / 1e6:,.1f} M parameters")
         network = stages_of(loaded, recipe, calibration.largest if calibration else None, joint=chosen.compiled)
         if calibration is not None:
-            (writer.directory / FILE).write_text(calibration.to_json(), encoding="utf-8")
+            (writer.directory / CALIBRATION_FILE).write_text(calibration.to_json(), encoding="utf-8")
         if chosen.compiled:
             place = graphs or stack.enter_context(open_graphs(writer.path))
             specs = _engines(network, place, writer.directory, recipe, report)
         else:
-            specs = _specs(trace_all(network, writer.directory), report)
+            specs = _specs(write_stages(network, writer.directory), report)
         return writer.commit(
             recipe,
             tool=f"swiftvr-trt {tool_version()}",
@@ -106,12 +108,12 @@ def _engines(
     network: Iterable[Stage], graphs: Graphs, directory: Path, recipe: Recipe, report: LineCallback
 ) -> tuple[StageSpec, ...]:
     """Trace all stages, then compile them: the tracer's memory is free by then."""
-    traced = _specs(trace_into(network, graphs.directory, graphs.store), report)
+    traced = _specs(write_stages(network, graphs.directory, graphs.store), report)
     gc.collect()  # the tracer leaves cycles that hold whole networks, and the compiler needs the memory
     return build_engines(traced, graphs.directory, directory, find_target(recipe.target), recipe.resolution, report)
 
 
-def _specs(traced: Iterable[Traced], report: LineCallback) -> tuple[StageSpec, ...]:
+def _specs(traced: Iterable[WrittenStage], report: LineCallback) -> tuple[StageSpec, ...]:
     specs = []
     for stage in traced:
         report(f"traced {stage.spec.name}: {stage.nodes} nodes")

@@ -43,7 +43,7 @@ Array = NDArray[np.generic]
 
 
 @dataclass(frozen=True)
-class Row:
+class Comparison:
     """One comparison. `unit` says what the differences count; `finite` is False if a NaN or infinity came out.
 
     decibels: by how much the signal exceeds the noise, infinity if there is none. precision: of the bundle.
@@ -69,7 +69,7 @@ class Row:
         return self.finite and (self.largest <= TOLERANCE[self.unit] if floor is None else self.decibels >= floor)
 
 
-def verify(
+def verify_bundle(
     bundle: Bundle,
     checkpoint: Checkpoint,
     digest: str,
@@ -77,11 +77,11 @@ def verify(
     device: str | None = None,
     frames: int | None = None,
     threads: int | None = None,
-) -> Iterator[Row]:
+) -> Iterator[Comparison]:
     """Compare; yields rows as they are known. `digest`: that of the checkpoint, to be the one the bundle was made from.
 
-    device: as for `choose_device`. frames: length of the stream for the loop; None takes one that has a FIRST, a MIDDLE
-    and a LAST chunk.
+    device: as for `verification_device`. frames: length of the stream for the loop; None takes one that has a FIRST, a
+    MIDDLE and a LAST chunk.
     """
     recipe = bundle.manifest.recipe
     if recipe.checkpoint != digest:
@@ -89,7 +89,7 @@ def verify(
             f"{bundle.path} was made from checkpoint {recipe.checkpoint[:16]}, {checkpoint.path} is {digest[:16]}; "
             "verify it against its own"
         )
-    opened = open_device(bundle, choose_device(recipe, device), threads)
+    opened = open_device(bundle, verification_device(recipe, device), threads)
     with Restorer(opened, bundle.manifest) as restorer:
         workspace = opened.workspace(_buffers(bundle.manifest))
         try:
@@ -100,7 +100,7 @@ def verify(
         yield _compare_loop(restorer, checkpoint, frames)
 
 
-def choose_device(recipe: Recipe, device: str | None) -> str:
+def verification_device(recipe: Recipe, device: str | None) -> str:
     """What runs a bundle: as in `Restorer.open`, but None takes the CPU for graphs, whatever they were built for.
 
     `MachineError` if that is a GPU and there is no driver: to be known before a checkpoint is read.
@@ -126,7 +126,7 @@ def _input_size(recipe: Recipe) -> tuple[int, int]:
     return height, width
 
 
-def _compare_stage(workspace: Workspace, manifest: Manifest, stage: Stage) -> Iterator[Row]:
+def _compare_stage(workspace: Workspace, manifest: Manifest, stage: Stage) -> Iterator[Comparison]:
     spec = manifest.stage(stage.name)
     inputs = _stage_inputs(spec, *_input_size(manifest.recipe))
     ours = run_stage(workspace, manifest, spec, inputs)
@@ -169,7 +169,7 @@ def _stage_inputs(spec: StageSpec, height: int, width: int) -> list[Array]:
     arrays: list[Array] = []
     for tensor in spec.inputs:
         if tensor.role is Role.FRAMES:
-            arrays.append(np.stack([picture(index, height, width) for index in range(tensor.shape[0] or 1)]))
+            arrays.append(np.stack([synthetic_frame(index, height, width) for index in range(tensor.shape[0] or 1)]))
         else:
             shape = tuple(side or 1 for side in tensor.shape)
             values = random.standard_normal(shape, dtype=np.float32)
@@ -178,16 +178,16 @@ def _stage_inputs(spec: StageSpec, height: int, width: int) -> list[Array]:
     return arrays
 
 
-def _compare_loop(restorer: Restorer, checkpoint: Checkpoint, frames: int | None) -> Row:
+def _compare_loop(restorer: Restorer, checkpoint: Checkpoint, frames: int | None) -> Comparison:
     recipe = restorer.manifest.recipe
     count = frames or 2 * recipe.clip_len + 9
-    clip = [picture(index, *_input_size(recipe)) for index in range(count)]
+    clip = [synthetic_frame(index, *_input_size(recipe)) for index in range(count)]
     reference = Reference(checkpoint, recipe.resolution, clip_len=recipe.clip_len, parity=recipe.parity)
     pairs: list[tuple[Array, Array]] = list(zip(restorer.restore(clip), reference.restore(clip), strict=True))
     return _row(f"whole loop, {count} frames", "levels", pairs, recipe.precision)
 
 
-def _row(subject: str, unit: str, pairs: list[tuple[Array, Array]], precision: str) -> Row:
+def _row(subject: str, unit: str, pairs: list[tuple[Array, Array]], precision: str) -> Comparison:
     largest, total, noise, signal, count, finite = 0.0, 0.0, 0.0, 0.0, 0, True
     for ours, theirs in pairs:
         wide = theirs.astype(np.float64)
@@ -199,10 +199,10 @@ def _row(subject: str, unit: str, pairs: list[tuple[Array, Array]], precision: s
     if unit == "levels":
         signal = _WHITE**2 * count
     decibels = 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else math.inf
-    return Row(subject, unit, largest, total / count, decibels, precision, finite)
+    return Comparison(subject, unit, largest, total / count, decibels, precision, finite)
 
 
-def picture(index: int, height: int, width: int) -> NDArray[np.uint8]:
+def synthetic_frame(index: int, height: int, width: int) -> NDArray[np.uint8]:
     """Frame `index` of a moving test picture, uint8 [height, width, 3]: edges, gradients and texture of all scales."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     u, v = x + 1.7 * index, y + 0.6 * index

@@ -41,14 +41,14 @@ def write_clip(path: Path, frames: int = 30, width: int = 56, height: int = 34, 
     """An H.264 video with a mono AAC track of about the same length; every frame differs."""
     import av
 
-    from swiftvr_trt.export.verify import picture
+    from swiftvr_trt.export.verify import synthetic_frame
 
     with av.open(path, "w") as container:
         video = container.add_stream("libx264", rate=rate)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         audio = container.add_stream("aac", rate=48000, layout="mono")
         for index in range(frames):
-            frame = av.VideoFrame.from_ndarray(picture(index, height, width), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(synthetic_frame(index, height, width), format="rgb24")
             container.mux(video.encode(frame))
         for index in range(frames * 48000 // rate // 1024):
             sound = av.AudioFrame.from_ndarray(np.full((1, 1024), 0.1 * (index % 7), np.float32), "fltp", "mono")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.export.network.pixels import frames_in
+from swiftvr_trt.export.network.pixels import frames_to_pixels
 
 from . import data, degrade
 
@@ -89,7 +89,7 @@ class Sampler:
         clean, halved = (part(clip) for clip in (hr, mr))
         damaged = torch.from_numpy(degrade.noise_alone(halved.numpy(), rng)) if noise else part(lr)
         clean, halved = (clip.permute(0, 3, 1, 2).float() / 255 for clip in (clean, halved))
-        return halved, frames_in(damaged, Resolution(width, height), parity=False), clean
+        return halved, frames_to_pixels(damaged, Resolution(width, height), parity=False), clean
 
 
 def _chunks(rng: np.random.Generator, latents: int) -> list[int]:

@@ -92,7 +92,7 @@ class Recipe:
 
     checkpoint: sha256 over the checkpoint's files. target: `onnx` (as exported) or a build target, e.g. `cpu`.
     without: names of the rewrites that were switched off, sorted. calibration: sha256 of what the scales of a quantised
-    precision follow from (`export/scales.py`); None for the others.
+    precision follow from (`export/graph/calibration.py`); None for the others.
     """
 
     checkpoint: str

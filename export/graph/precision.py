@@ -1,8 +1,8 @@
 """Precisions: which number formats a stage computes in, and where.
 
-Engines are strongly typed, so a precision is a property of the graph, not a wish to the compiler. Every precision keeps
-the transformer's residual stream and norms in float32: the stream of this model family leaves the range of float16
-(others saw black frames), and the additions fuse with the norms that follow, so the width costs no kernel.
+Engines are strongly typed, so the graph decides the precision, not the compiler. Every precision keeps the
+transformer's residual stream and norms in float32. In float16 the stream of this model family overflows, which shows as
+black frames; in float32 it costs no extra kernel, because the additions fuse with the norms that follow.
 
     fp32    everything in float32
     bf16    products, attention and convolutions in bfloat16
@@ -27,13 +27,13 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Precision:
-    """compute: dtype of products and convolutions, stream: of the residual stream and the norms; None leaves the
-    dtype of the weights alone (float32 from a checkpoint, float64 in the proofs). linears, attention: how the blocks'
-    products are quantised, if they are.
+    """compute: dtype of products and convolutions. stream: dtype of the residual stream and the norms. None leaves the
+    dtype of the weights as it is (float32 from a checkpoint, float64 in the proofs). linears, attention: how the
+    blocks' products are quantised; None if they are not.
 
-    The last two choose between equal forms by what the compiler makes of them (docs/engines.md). joint_inputs: q, k
-    and v from one product; products of one input are merged by the compiler only if they are not quantised. ffn_parts:
-    the feed-forward part takes the chunk's latents in so many parts, since its hidden state is the largest tensor.
+    The last two choose between equivalent forms by what the compiler makes of them (docs/engines.md). joint_inputs: q,
+    k and v come from one product; the compiler merges products of one input only if they are not quantised. ffn_parts:
+    number of parts in which the feed-forward part takes a chunk; its hidden state is the largest tensor.
     """
 
     name: str
@@ -43,6 +43,14 @@ class Precision:
     attention: str | None = None
     joint_inputs: bool = False
     ffn_parts: int = 1
+
+    @classmethod
+    def named(cls, name: str) -> Precision:
+        """Raises `MisuseError` for an unknown name."""
+        for candidate in _ALL:
+            if candidate.name == name:
+                return candidate
+        raise MisuseError(f"precision {name!r} is not known, expected one of {', '.join(p.name for p in _ALL)}")
 
     @property
     def quantised(self) -> bool:
@@ -57,7 +65,7 @@ class Precision:
         return x if self.stream is None else x.to(self.stream)
 
     def converted(self, module: Module) -> Module:
-        """The module, or a copy of it whose parameters have the dtype of products."""
+        """The module, or a copy whose parameters have the dtype of products."""
         return module if self.compute is None else copy.deepcopy(module).to(self.compute)
 
 
@@ -69,11 +77,3 @@ _ALL = (
     Precision("fp8", torch.float16, torch.float32, linears="fp8", attention="fp8", joint_inputs=True, ffn_parts=2),
     Precision("nvfp4", torch.float16, torch.float32, linears="nvfp4", attention="fp8", joint_inputs=True, ffn_parts=2),
 )
-
-
-def precision(name: str) -> Precision:
-    """Look a precision up by name."""
-    for candidate in _ALL:
-        if candidate.name == name:
-            return candidate
-    raise MisuseError(f"precision {name!r} is not known, expected one of {', '.join(p.name for p in _ALL)}")

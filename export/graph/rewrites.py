@@ -1,5 +1,7 @@
-"""Exact rewrites: the same function, cheaper. Each is a small pure function of weights, with a proof in
-`docs/rewrites.md` and a float64 test; `stages.py` applies them, `Rewrites` switches each on or off.
+"""Exact rewrites: the same function, cheaper.
+
+Each is a small pure function of weights, with a proof in `docs/rewrites.md` and a float64 test. `Rewrites` switches
+each on or off; the stages apply them.
 """
 
 from __future__ import annotations
@@ -13,41 +15,41 @@ from torch import Tensor, nn
 from swiftvr_trt.errors import MisuseError
 from swiftvr_trt.export.network.reae import Decoder, Encoder, TGrow, TPool
 
-# Row t holds, for tap t of a transposed convolution (kernel 4, stride 2, padding 1), the taps of a 3-tap convolution
-# that reach the same input pixel when they are applied after nearest upsampling by 2.
+# Row t: which taps of a 3-tap convolution after nearest upsampling x2 read the same input pixel as tap t of a
+# transposed convolution (kernel 4, stride 2, padding 1).
 _NEAREST_X2 = ((0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0))
 
 
 @dataclass(frozen=True)
 class Rewrites:
-    """Which rewrites to apply; the numbers are those of `docs/rewrites.md`. All by default."""
+    """Which rewrites to apply: all by default. Numbers are those of `docs/rewrites.md`."""
 
     modulation: bool = True
-    """3: shifts, scales, gates and the affine parts of norms go into the linears beside them."""
+    """3: shifts, scales, gates and the affine parts of norms fold into adjacent linears."""
     prompt: bool = True
-    """4: cross-attention sees each distinct prompt row once, and its values are already projected."""
+    """4: cross-attention sees each distinct prompt row once, with values already projected."""
     halves: bool = True
-    """5: rotary pairs are the two halves of a head instead of neighbours."""
+    """5: RoPE pairs are the two halves of a head instead of neighbours."""
     growth: bool = True
     """6: upsampling, growth and convolution are one transposed convolution."""
     pooling: bool = True
-    """13: merging frames and the strided convolution behind it are one convolution per frame, added up."""
+    """13: TPool and the strided convolution after it are one convolution per frame, summed."""
     owned: bool = True
-    """8: a window asks only for the tokens whose results it keeps."""
+    """8: a window computes only the tokens whose results it keeps."""
     order: bool = True
-    """9: tokens are stored in the order in which even layers attend to them."""
+    """9: tokens are stored in the order in which even layers use them."""
     logits: bool = True
-    """10: cross-attention's logits come straight from the normed input (with `prompt` only)."""
+    """10: the logits of cross-attention come straight from the normed input (needs `prompt`)."""
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
         return tuple(field.name for field in fields(cls))
 
     def without(self, names: Iterable[str]) -> Rewrites:
-        """These rewrites less some, by name."""
+        """These rewrites with some switched off. Raises `MisuseError` for an unknown name."""
         for name in names:
             if name not in self.names():
-                raise MisuseError(f"there is no rewrite {name!r}, expected one of {', '.join(self.names())}")
+                raise MisuseError(f"unknown rewrite {name!r}, expected one of {', '.join(self.names())}")
         return replace(self, **dict.fromkeys(names, False))
 
 
@@ -63,28 +65,29 @@ class Affine:
 
     @classmethod
     def of(cls, linear: nn.Module) -> Affine:
+        """Raises `TypeError` for any other module."""
         if not isinstance(linear, nn.Linear):
             raise TypeError(f"expected a linear, got {type(linear).__name__}")
         return cls(linear.weight, linear.bias)
 
     def after(self, gain: Tensor, shift: Tensor) -> Affine:
-        """This applied to `x * gain + shift` (rewrite 3)."""
+        """This map applied to `x * gain + shift`, as one map of x (rewrite 3)."""
         return Affine(self.weight * gain, self.bias + self.weight @ shift)
 
     def gated(self, gate: Tensor) -> Affine:
-        """This times `gate` (rewrite 3)."""
+        """This map times `gate` (rewrite 3)."""
         return Affine(self.weight * gate[:, None], self.bias * gate)
 
     def rows(self, order: Tensor) -> Affine:
-        """Outputs in another order."""
+        """The outputs in another order."""
         return Affine(self.weight[order], self.bias[order])
 
     def beside(self, other: Affine) -> Affine:
-        """Both applied to one input, outputs one after the other."""
+        """Both maps of one input, with their outputs concatenated."""
         return Affine(torch.cat([self.weight, other.weight]), torch.cat([self.bias, other.bias]))
 
     def parts(self, rows: int) -> tuple[Affine, Affine]:
-        """The first `rows` outputs, and the others."""
+        """The first `rows` outputs, and the rest."""
         return Affine(self.weight[:rows], self.bias[:rows]), Affine(self.weight[rows:], self.bias[rows:])
 
     def module(self) -> nn.Linear:
@@ -95,29 +98,29 @@ class Affine:
 
 
 def halves(heads: int, head_dim: int) -> Tensor:
-    """Order of a projection's rows that turns each head's interleaved pairs into two halves (rewrite 5)."""
+    """Order of a projection's rows that turns a head's interleaved pairs into two halves: int64 [dim] (rewrite 5)."""
     one = torch.cat([torch.arange(0, head_dim, 2), torch.arange(1, head_dim, 2)])
     return (torch.arange(heads)[:, None] * head_dim + one).flatten()
 
 
 def distinct_rows(prompt: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct rows of prompt [L, d] and the logarithm of how often each occurs (rewrite 4)."""
+    """The distinct rows of prompt [L, d] as [u, d], and the logarithm of each one's count: [u] (rewrite 4)."""
     rows, counts = torch.unique(prompt, dim=0, return_counts=True)
     return rows, counts.to(prompt.dtype).log()
 
 
 def projected_values(values: Tensor, output: Affine) -> Tensor:
-    """values [heads, u, head_dim] through the output projection: [heads * u, dim], bias left out (rewrite 4)."""
+    """values [heads, u, head_dim] through the output projection, without its bias: [heads * u, dim] (rewrite 4)."""
     heads, _, head_dim = values.shape
     weight = output.weight.reshape(-1, heads, head_dim)
     return torch.einsum("hud,ohd->huo", values, weight).flatten(0, 1)
 
 
 def value_differences(values: Tensor, output: Affine) -> Affine:
-    """Softmax weights of all prompt rows but the last -> what cross-attention adds (rewrites 4 and 12).
+    """The map from softmax weights [heads * (u - 1)] to the result of cross-attention [dim] (rewrites 4 and 12).
 
-    The weights p of a head sum to 1, so sum p_i V_i = V_last + sum p_i (V_i - V_last), and the last term needs one
-    row fewer. values: [heads, u, head_dim]; the result takes [heads * (u - 1)].
+    The weights p of a head sum to 1, so sum p_i V_i = V_last + sum p_i (V_i - V_last): the last row needs no weight.
+    values: [heads, u, head_dim]. output: the output projection.
     """
     last = values[:, -1:]
     bias = projected_values(last, output).sum(0) + output.bias
@@ -125,9 +128,9 @@ def value_differences(values: Tensor, output: Affine) -> Affine:
 
 
 def prompt_logits(query: Affine, norm: Tensor, keys: Tensor) -> Affine:
-    """x -> logits [heads * u] before the division by q's root mean square (rewrite 10).
+    """The map from the normed input to logits [heads * u], not yet divided by q's root mean square (rewrite 10).
 
-    query: the q projection; norm [dim]: the weight of its RMSNorm; keys [heads, u, head_dim].
+    query: the q projection. norm: weight of its RMSNorm, [dim]. keys: [heads, u, head_dim].
     """
     heads, count, head_dim = keys.shape
     scaled = (keys * head_dim**-0.5).unsqueeze(2) * norm.view(heads, 1, 1, head_dim)
@@ -139,8 +142,8 @@ def prompt_logits(query: Affine, norm: Tensor, keys: Tensor) -> Affine:
 def grow_kernels(grow: Sequence[Tensor], convolution: Tensor) -> list[Tensor]:
     """Nearest upsampling x2, TGrow, and a 3x3 convolution as transposed convolutions (rewrite 6).
 
-    grow: TGrow's 1x1 kernels [M, C, 1, 1], one per frame that comes out. convolution: [O, M, 3, 3].
-    Returns for each of these frames the kernel [C, O, 4, 4] of a transposed convolution with stride 2 and padding 1.
+    grow: TGrow's 1x1 kernels [M, C, 1, 1], one per output frame. convolution: [O, M, 3, 3].
+    Returns one kernel [C, O, 4, 4] per output frame, for a transposed convolution with stride 2 and padding 1.
     """
     spread = convolution.new_tensor(_NEAREST_X2)
     return [torch.einsum("omyx,mc,ty,ux->cotu", convolution, tap[:, :, 0, 0], spread, spread) for tap in grow]
@@ -149,8 +152,7 @@ def grow_kernels(grow: Sequence[Tensor], convolution: Tensor) -> list[Tensor]:
 class Grow(nn.Module):
     """One level's upsampling: x [T, C, h, w] -> [frames * T, O, 2h, 2w].
 
-    Frames are made one by one, each in its own memory; `after` is what happens to each before it is laid beside the
-    others.
+    Frames are made one by one, each in its own memory. `after` is applied to each before they are concatenated.
     """
 
     @torch.no_grad()
@@ -164,7 +166,7 @@ class Grow(nn.Module):
         return torch.cat(frames) if len(frames) > 1 else frames[0]
 
     def frame(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """x [1, C, h, w] -> one of the frames that it becomes."""
+        """x [1, C, h, w] -> one of its output frames."""
         y: Tensor = self.after(nn.functional.conv_transpose2d(x, kernel, stride=2, padding=1))
         return y
 
@@ -172,7 +174,7 @@ class Grow(nn.Module):
 def fold_growth(decoder: Decoder) -> nn.ModuleList:
     """The decoder's layers with every {upsample, TGrow, convolution} replaced by one `Grow`.
 
-    The last also takes in the layers behind it: they work on the largest tensors, so one frame at a time.
+    The last one includes the layers behind it. They work on the largest tensors, so they run one frame at a time.
     """
     layers, folded = list(decoder), nn.ModuleList()
     while layers:
@@ -180,7 +182,7 @@ def fold_growth(decoder: Decoder) -> nn.ModuleList:
         if isinstance(layer, nn.Upsample):
             grow, convolution = layers.pop(0), layers.pop(0)
             if not (isinstance(grow, TGrow) and isinstance(convolution, nn.Conv2d)):
-                raise TypeError("an upsampling is not followed by TGrow and a convolution")
+                raise TypeError("expected TGrow and a convolution after an upsampling")
             last = not any(isinstance(other, TGrow) for other in layers)
             layer = Grow(grow, convolution, nn.Sequential(*layers) if last else None)
             layers = [] if last else layers
@@ -191,9 +193,8 @@ def fold_growth(decoder: Decoder) -> nn.ModuleList:
 class Pool(nn.Module):
     """One level's merging of frames: x [stride * T, C, h, w] -> [T, O, h / 2, w / 2] (rewrite 13).
 
-    A 1x1 convolution of frames side by side is the sum of one 1x1 convolution per frame, and a 1x1 convolution before
-    a 3x3 one is a 3x3 one. Frames are taken one by one, so that they need not be laid side by side first; `before` is
-    what happens to each frame until then.
+    A 1x1 convolution of concatenated frames is the sum of one 1x1 convolution per frame, and a 1x1 convolution before a
+    3x3 one is again 3x3. Frames are taken one by one, so they need not be concatenated. `before` is applied to each.
     """
 
     @torch.no_grad()
@@ -208,7 +209,7 @@ class Pool(nn.Module):
         return torch.cat(merged) if len(merged) > 1 else merged[0]
 
     def merge(self, frames: Sequence[Tensor]) -> Tensor:
-        """As many frames [1, C, h, w] as are merged into one."""
+        """`stride` frames [1, C, h, w] -> the one frame [1, O, h / 2, w / 2] they become."""
         parts = zip(frames, self.kernels, strict=True)
         first, *others = (nn.functional.conv2d(self.before(f), kernel, stride=2, padding=1) for f, kernel in parts)
         return sum(others, start=first)
@@ -221,7 +222,7 @@ def _constants(tensors: Iterable[Tensor]) -> nn.ParameterList:
 def fold_pooling(encoder: Encoder) -> nn.ModuleList:
     """The encoder's layers with every {TPool, strided convolution} replaced by one `Pool`.
 
-    The first also takes in the layers before it: they work on the largest tensors, so one frame at a time.
+    The first one includes the layers before it. They work on the largest tensors, so they run one frame at a time.
     """
     layers, folded = list(encoder), nn.ModuleList()
     while layers:
@@ -229,7 +230,7 @@ def fold_pooling(encoder: Encoder) -> nn.ModuleList:
         if isinstance(layer, TPool):
             convolution = layers.pop(0)
             if not isinstance(convolution, nn.Conv2d):
-                raise TypeError("TPool is not followed by a convolution")
+                raise TypeError("expected a convolution after TPool")
             first = not any(isinstance(other, Pool) for other in folded)
             layer = Pool(layer, convolution, nn.Sequential(*folded) if first else nn.Sequential())
             folded = nn.ModuleList() if first else folded

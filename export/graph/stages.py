@@ -1,13 +1,13 @@
-"""The three stages of a bundle as torch modules, in the form in which they are traced.
+"""The stages of a bundle as torch modules, in the form in which they are traced.
 
-    encode     4 frames, any size -> 1 latent, with the encoder's state in and out
-    dit        the latents of a MIDDLE chunk (n) -> their restored form
-    dit_edge   the same for FIRST and LAST (n + 1 latents)
+    encode     4 frames of any size -> 1 latent, with the encoder's state in and out
+    dit        the n latents of a MIDDLE chunk -> the same restored
+    dit_edge   the n + 1 latents of a FIRST or LAST chunk -> the same restored
     decode     1 restored latent -> 4 frames, with the decoder's state in and out
 
-The autoencoder advances one latent at a time: its memory then does not grow with the clip length, and since state is
-carried anyway, the result is the same to the last bit of the arithmetic (docs/rewrites.md, rewrite 7). Everything that
-does not depend on a frame is computed here, once, and enters the graph as a constant (rewrites 1 and 2).
+The autoencoder advances one latent at a time, so its memory does not grow with the clip length. It carries its state in
+any case, so the result is that of a whole chunk (rewrite 7). What does not depend on a frame is computed here once and
+enters the graph as constants (rewrites 1 and 2). docs/rewrites.md numbers the rewrites.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from torch.nn.functional import pixel_unshuffle
 from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT, Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe, Role
 from swiftvr_trt.export.network.checkpoint import Checkpoint
-from swiftvr_trt.export.network.pixels import frames_in, frames_out
-from swiftvr_trt.export.network.reae import UNSHUFFLE, Encoder, Reae, State, pixels, walk
+from swiftvr_trt.export.network.pixels import frames_to_pixels, pixels_to_frames
+from swiftvr_trt.export.network.reae import UNSHUFFLE, Encoder, Reae, State, decoded_pixels, walk
 
 from .dit_stage import DitStage
-from .lowering import PLAIN, Lowering
-from .precision import Precision, precision
+from .layers import LayerFactory
+from .precision import Precision
 from .rewrites import ALL, Rewrites, fold_growth, fold_pooling
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A module to trace, example inputs in order, and the name and role of everything that goes in and out.
+    """A module to trace.
 
-    `free_size` names inputs whose height and width (axes 1 and 2) stay symbolic. `lengths`: the graph serves several
-    stages that differ in the number of latents only; the example has the most.
+    example: its inputs, in order. inputs, outputs: name and role of each tensor that goes in or comes out. free_size:
+    inputs whose height and width (axes 1 and 2) stay symbolic. lengths: for a graph that serves several stages, the
+    number of latents by stage name; the example has the most.
     """
 
     name: str
@@ -48,46 +49,26 @@ class Stage:
     lengths: Mapping[str, int] = field(default_factory=dict)
 
 
-def stages(
-    checkpoint: Checkpoint,
-    resolution: Resolution,
-    *,
-    clip_len: int,
-    parity: bool,
-    rewrites: Rewrites = ALL,
-    lowering: Lowering = PLAIN,
-    joint: bool = False,
-) -> Iterator[Stage]:
-    """All stages for one output resolution and clip length, one by one: each holds weights of its own.
-
-    joint: one graph for both lengths of the transformer, as engines have it, instead of two static ones.
-    """
-    latents = clip_len // FRAMES_PER_LATENT
-    lengths = {"dit": latents, "dit_edge": latents + 1}
-    reae, dit, prompt = checkpoint.reae, checkpoint.dit, checkpoint.prompt
-    yield _encode_stage(reae.encoder, resolution, rewrites, lowering.precision, parity=parity)
-    if joint:
-        module = DitStage(dit, prompt, resolution, latents + 1, rewrites, lowering)
-        yield _dit_stage("dit", module, resolution, latents + 1, lengths)
-    else:
-        for name, count in lengths.items():
-            yield _dit_stage(name, DitStage(dit, prompt, resolution, count, rewrites, lowering), resolution, count)
-    yield _decode_stage(reae, resolution, rewrites, lowering.precision)
-
-
 def stages_of(
     checkpoint: Checkpoint, recipe: Recipe, largest: Mapping[str, float] | None = None, *, joint: bool = False
 ) -> Iterator[Stage]:
-    """The stages that a recipe asks for. largest: what calibration found, for the precisions that are quantised."""
-    return stages(
-        checkpoint,
-        recipe.resolution,
-        clip_len=recipe.clip_len,
-        parity=recipe.parity,
-        rewrites=ALL.without(recipe.without),
-        lowering=Lowering(precision(recipe.precision), {} if largest is None else largest),
-        joint=joint,
-    )
+    """The stages that a recipe asks for, one at a time: each holds weights of its own.
+
+    largest: what calibration found, for quantised precisions. joint: one graph for both lengths of the transformer, as
+    in engines, instead of two static ones.
+    """
+    size, rewrites = recipe.resolution, ALL.without(recipe.without)
+    factory = LayerFactory(Precision.named(recipe.precision), {} if largest is None else largest)
+    lengths = {"dit": recipe.latents, "dit_edge": recipe.latents + 1}
+    reae, dit, prompt = checkpoint.reae, checkpoint.dit, checkpoint.prompt
+    yield _encode_stage(reae.encoder, size, rewrites, factory.precision, parity=recipe.parity)
+    if joint:
+        most = max(lengths.values())
+        yield _dit_stage("dit", DitStage(dit, prompt, size, most, rewrites, factory), size, most, lengths)
+    else:
+        for name, latents in lengths.items():
+            yield _dit_stage(name, DitStage(dit, prompt, size, latents, rewrites, factory), size, latents)
+    yield _decode_stage(reae, size, rewrites, factory.precision)
 
 
 def _encode_stage(
@@ -95,7 +76,7 @@ def _encode_stage(
 ) -> Stage:
     layers = precision.converted(fold_pooling(encoder) if rewrites.pooling else encoder)
     state = precision.converted(encoder).initial_state(size.latent_height, size.latent_width)
-    # An odd example size keeps the tracer from taking a coincidence of sizes for a rule.
+    # An odd size, so that the tracer does not take equal sizes for a rule.
     frames = torch.zeros(FRAMES_PER_LATENT, 67, 93, 3, dtype=torch.uint8)
     return Stage(
         "encode",
@@ -141,7 +122,7 @@ class EncodeStage(nn.Module):
         self.layers, self.size, self.precision, self.parity = layers, size, precision, parity
 
     def forward(self, frames: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        x = self.precision.narrow(frames_in(frames, self.size, parity=self.parity))
+        x = self.precision.narrow(frames_to_pixels(frames, self.size, parity=self.parity))
         latent, after = walk(self.layers, pixel_unshuffle(x, UNSHUFFLE), state)
         return (self.precision.widen(latent), *after)
 
@@ -155,4 +136,4 @@ class DecodeStage(nn.Module):
 
     def forward(self, restored: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         x, after = walk(self.layers, self.precision.narrow(restored), state)
-        return (frames_out(self.precision.widen(pixels(x)), self.size), *after)
+        return (pixels_to_frames(self.precision.widen(decoded_pixels(x)), self.size), *after)

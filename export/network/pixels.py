@@ -19,7 +19,7 @@ from torch import Tensor
 from swiftvr_trt.engines.bundle.geometry import Resolution
 
 
-def frames_in(frames: Tensor, size: Resolution, *, parity: bool) -> Tensor:
+def frames_to_pixels(frames: Tensor, size: Resolution, *, parity: bool) -> Tensor:
     """uint8 [T, h, w, 3] -> float32 [T, 3, H32, W32] in [0, 1]."""
     x = frames.float().permute(0, 3, 1, 2)  # TensorRT takes uint8 at the boundary only: the cast comes first
     x = F.interpolate(x, (size.height, size.width), mode="bilinear", align_corners=False, antialias=False) / 255
@@ -33,7 +33,7 @@ def frames_in(frames: Tensor, size: Resolution, *, parity: bool) -> Tensor:
     return x
 
 
-def frames_out(x: Tensor, size: Resolution) -> Tensor:
+def pixels_to_frames(x: Tensor, size: Resolution) -> Tensor:
     """float32 [T, 3, H32, W32] in [0, 1] -> uint8 [T, H, W, 3], rounded to the nearest."""
     x = x[:, :, : size.height, : size.width].permute(0, 2, 3, 1)
     return torch.round(x * 255).to(torch.uint8)

@@ -143,7 +143,7 @@ def walk(layers: Iterable[nn.Module], x: Tensor, state: Sequence[Tensor]) -> tup
     return x, tuple(after)
 
 
-def pixels(x: Tensor) -> Tensor:
+def decoded_pixels(x: Tensor) -> Tensor:
     """What the decoder's last convolution gives [T, 12, H/2, W/2] as frames [T, 3, H, W] in [0, 1]."""
     return F.pixel_shuffle(x.clamp(0, 1), UNSHUFFLE)
 
@@ -204,7 +204,7 @@ class Decoder(_Stateful):
         The first three frames of a stream precede its first input frame; the chunk loop drops them.
         """
         x, after = walk(self, latents, state)
-        return pixels(x), after
+        return decoded_pixels(x), after
 
     def initial_state(self, latent_height: int, latent_width: int) -> State:
         """Zeros, for a stream whose latents are `latent_height x latent_width`."""

@@ -22,7 +22,7 @@ from swiftvr_trt.runtime.stream.chunks import Chunk, next_chunk
 from swiftvr_trt.runtime.stream.session import Frame
 
 from .checkpoint import Checkpoint
-from .pixels import frames_in, frames_out
+from .pixels import frames_to_pixels, pixels_to_frames
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Reference:
     def restore(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """uint8 [h, w, 3] frames in, as many uint8 [H, W, 3] frames out."""
         for turn in self.trace(frames):
-            yield from frames_out(turn.pixels, self.resolution).numpy()
+            yield from pixels_to_frames(turn.pixels, self.resolution).numpy()
 
     @torch.no_grad()
     def trace(self, frames: Iterable[Frame]) -> Iterator[ChunkTrace]:
@@ -68,7 +68,7 @@ class Reference:
         state = encoder.initial_state(size.latent_height, size.latent_width)
         previous = None
         for chunk, taken in self._chunks(frames):
-            pixels = frames_in(torch.from_numpy(taken), size, parity=self.parity)
+            pixels = frames_to_pixels(torch.from_numpy(taken), size, parity=self.parity)
             latents, state = encoder(pixels, state)
             previous = _with_context(latents, previous, chunk.context)
             yield chunk, previous

@@ -21,8 +21,8 @@ from swiftvr_trt.cli import console
 from swiftvr_trt.cli.export import command
 from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.manifest import MANIFEST
-from swiftvr_trt.export.graph.tracing import WEIGHTS
-from swiftvr_trt.export.verify import picture
+from swiftvr_trt.export.graph.to_onnx import WEIGHTS
+from swiftvr_trt.export.verify import synthetic_frame
 from tests.mini import other_weights
 
 SIZE = ("--resolution", "45x37", "--clip-len", "4")
@@ -157,7 +157,7 @@ def test_onnx_writes_a_bundle_that_runs_and_says_only_where(exports: Exports) ->
     assert (said.code, said.out) == (0, f"{exports.bundle}\n")
     assert "traced dit_edge" in said.err
     with Restorer.open(exports.bundle) as restorer:
-        assert [frame.shape for frame in restorer.restore([picture(0, 20, 30)])] == [(37, 45, 3)]
+        assert [frame.shape for frame in restorer.restore([synthetic_frame(0, 20, 30)])] == [(37, 45, 3)]
 
 
 def test_build_engine_keeps_what_it_built_and_finds_it_without_torch(

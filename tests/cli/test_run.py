@@ -21,7 +21,7 @@ import pytest
 from swiftvr_trt import Bundle
 from swiftvr_trt.cli import run as cli
 from swiftvr_trt.engines.bundle.cache import BundleCache
-from swiftvr_trt.export.verify import picture
+from swiftvr_trt.export.verify import synthetic_frame
 from tests.clips import video_pts, write_clip
 from tests.conftest import BundleFactory
 from tests.engines.fakes import RECIPE, write_fake_bundle
@@ -76,7 +76,7 @@ def test_a_folder_of_images_becomes_a_folder_of_images(bundle: Bundle, tmp_path:
         with av.open(source / f"shot{index}.png", "w", format="image2") as container:
             stream = container.add_stream("png", rate=1)
             stream.width, stream.height, stream.pix_fmt = 40, 20, "rgb24"
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index, 20, 40), format="rgb24")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(synthetic_frame(index, 20, 40), format="rgb24")))
             container.mux(stream.encode(None))
     outcome = run(source, tmp_path / "out", "--bundle", bundle.path, "--quiet")
     assert (outcome.returncode, outcome.stderr) == (0, "")

@@ -11,7 +11,7 @@ import pytest
 from swiftvr_trt import Bundle, MachineError, MisuseError, Restorer
 from swiftvr_trt.export import verify as module
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
-from swiftvr_trt.export.verify import Row, choose_device, verify
+from swiftvr_trt.export.verify import Comparison, verification_device, verify_bundle
 from swiftvr_trt.runtime.devices.cuda import CudaDevice
 from swiftvr_trt.runtime.devices.driver import has_driver
 from swiftvr_trt.runtime.stream.program import BufferKind, BufferSpec, Download, Upload, View
@@ -25,7 +25,7 @@ from tests.runtime.devices.fake_trt import FakeTensorRT, write_engine_bundle
 SIZES = [(48, 32), (45, 37)]
 """Slots of buffers are aligned, and are not."""
 STAGES = ["encode", "dit", "dit_edge", "decode"]
-Verify = Callable[[Bundle, Path], list[Row]]
+Verify = Callable[[Bundle, Path], list[Comparison]]
 
 
 @pytest.fixture
@@ -38,8 +38,10 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Verify]:
             assert (device, threads) == ("cuda", None)
             return _device(bundle, library)
 
-        def run(bundle: Bundle, checkpoint: Path) -> list[Row]:
-            rows = list(verify(bundle, load_checkpoint(checkpoint), bundle.manifest.recipe.checkpoint, frames=19))
+        def run(bundle: Bundle, checkpoint: Path) -> list[Comparison]:
+            rows = list(
+                verify_bundle(bundle, load_checkpoint(checkpoint), bundle.manifest.recipe.checkpoint, frames=19)
+            )
             assert emulator.calls("cuGraphLaunch") > 0
             assert library.problems == []
             return rows
@@ -96,15 +98,15 @@ def _device(bundle: Bundle, library: FakeTensorRT) -> CudaDevice:
 )
 def test_what_runs_a_bundle(monkeypatch: pytest.MonkeyPatch, target: str, device: str | None, chosen: str) -> None:
     monkeypatch.setattr(module, "require_driver", lambda: None)
-    assert choose_device(replace(RECIPE, target=target), device) == chosen
+    assert verification_device(replace(RECIPE, target=target), device) == chosen
 
 
 def test_a_device_that_is_none_is_refused() -> None:
     with pytest.raises(MisuseError, match="expected cpu, cuda, or cuda:N"):
-        choose_device(RECIPE, "tpu")
+        verification_device(RECIPE, "tpu")
 
 
 @pytest.mark.skipif(has_driver(), reason="this machine has an NVIDIA driver")
 def test_engines_without_a_driver_are_refused_before_a_checkpoint_is_read() -> None:
     with pytest.raises(MachineError, match="no NVIDIA driver was found"):
-        choose_device(replace(RECIPE, target="rtx5090"), None)
+        verification_device(replace(RECIPE, target="rtx5090"), None)

@@ -13,7 +13,7 @@ import pytest
 
 from swiftvr_trt import Cancelled, Restorer, Session
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
-from swiftvr_trt.export.verify import picture, verify
+from swiftvr_trt.export.verify import synthetic_frame, verify_bundle
 from swiftvr_trt.runtime.stream.session import Frame
 
 from .conftest import CLIP_LEN, FRAME, Record, Route, psnr
@@ -29,7 +29,7 @@ READINGS = 10
 
 
 def clip(count: int = SAMPLE_FRAMES, start: int = 0) -> list[Frame]:
-    return [picture(start + index, *FRAME) for index in range(count)]
+    return [synthetic_frame(start + index, *FRAME) for index in range(count)]
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_frames_are_those_of_the_cpu(route: Route, restorer: Restorer, record_pr
 def test_every_stage_does_what_the_network_does(route: Route, record_property: Record) -> None:
     """As `swiftvr-export verify` compares it; what differs is then known by the name of its stage."""
     checkpoint, digest = load_checkpoint(route.checkpoint), route.bundle.manifest.recipe.checkpoint
-    rows = list(verify(route.bundle, checkpoint, digest, device=route.device, frames=SAMPLE_FRAMES))
+    rows = list(verify_bundle(route.bundle, checkpoint, digest, device=route.device, frames=SAMPLE_FRAMES))
     for row in rows:
         record_property(f"{row.subject}, {row.unit}, dB", round(min(row.decibels, 200.0), 1))
     assert all(row.finite for row in rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swiftvr_trt.export.verify import picture
+from swiftvr_trt.export.verify import synthetic_frame
 from swiftvr_trt.runtime.media import Picture, SinkOptions, open_sink, open_source
 from swiftvr_trt.runtime.stream.session import Frame
 from tests.clips import write_video
@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 320, 180
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
     path = tmp_path / "in.mp4"
-    write_video(path, (picture(index, HEIGHT, WIDTH) for index in range(25)), crf="10")
+    write_video(path, (synthetic_frame(index, HEIGHT, WIDTH) for index in range(25)), crf="10")
     return path
 
 

@@ -18,14 +18,21 @@ from swiftvr_trt import MisuseError, Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe
 from swiftvr_trt.errors import CheckpointError
 from swiftvr_trt.export.graph import calibration as calibrating
-from swiftvr_trt.export.graph.calibration import Calibration, calibrate, calibration_size, magnitude, read_calibration
+from swiftvr_trt.export.graph.calibration import (
+    SAMPLE_CLIP,
+    Calibration,
+    CalibrationSource,
+    calibrate,
+    calibration_size,
+    magnitude,
+    read_calibration,
+)
 from swiftvr_trt.export.graph.dit_stage import BlockStage
-from swiftvr_trt.export.graph.scales import SAMPLE, Scales
 from swiftvr_trt.export.graph.stages import stages_of
 from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
 from swiftvr_trt.export.network.dit import Block, Dit, without_blocks
 from swiftvr_trt.export.network.reference import Reference
-from swiftvr_trt.export.verify import picture
+from swiftvr_trt.export.verify import synthetic_frame
 from swiftvr_trt.runtime.stream.session import Frame
 
 RECIPE = Recipe("a" * 64, 45, 37, 4, "fp8", "rtx5090")
@@ -38,7 +45,7 @@ def checkpoint(mini_checkpoint: Path) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def frames() -> list[Frame]:
-    return [picture(index, 40, 60) for index in range(10)]
+    return [synthetic_frame(index, 40, 60) for index in range(10)]
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +174,12 @@ def test_files_that_are_none_are_refused(tmp_path: Path, found: Calibration, cha
 
 def test_scales_are_told_apart_by_what_they_follow_from(tmp_path: Path) -> None:
     other = tmp_path / "other.mp4"
-    other.write_bytes(SAMPLE.read_bytes() + b"\0")
-    scales = [Scales(), Scales(percentile=99.9), Scales(clip=other), Scales(file=other)]
+    other.write_bytes(SAMPLE_CLIP.read_bytes() + b"\0")
+    scales = [
+        CalibrationSource(),
+        CalibrationSource(percentile=99.9),
+        CalibrationSource(clip=other),
+        CalibrationSource(file=other),
+    ]
     assert len({choice.identity for choice in scales}) == len(scales)
-    assert Scales(clip=SAMPLE).identity == Scales().identity
+    assert CalibrationSource(clip=SAMPLE_CLIP).identity == CalibrationSource().identity

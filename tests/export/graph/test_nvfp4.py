@@ -28,13 +28,22 @@ from swiftvr_trt.engines.compile.log import GEMM, by_precision
 from swiftvr_trt.engines.compile.parent import compile_engine
 from swiftvr_trt.export.build import build
 from swiftvr_trt.export.graph.calibration import Calibration
-from swiftvr_trt.export.graph.dit_stage import _cuts
-from swiftvr_trt.export.graph.lowering import Fp8Linear, Lowering, Nvfp4Linear
-from swiftvr_trt.export.graph.nvfp4 import E2M1, dequantize, pack, quantized, round_trip, tensor_scale, to_e2m1, unpack
-from swiftvr_trt.export.graph.precision import Precision, precision
+from swiftvr_trt.export.graph.dit_stage import cut_chunk
+from swiftvr_trt.export.graph.layers import Fp8Linear, LayerFactory, Nvfp4Linear
+from swiftvr_trt.export.graph.nvfp4 import (
+    E2M1,
+    dequantize_nvfp4,
+    fake_quantize_nvfp4,
+    nvfp4_scale,
+    pack_e2m1,
+    quantize_nvfp4,
+    round_to_e2m1,
+    unpack_e2m1,
+)
+from swiftvr_trt.export.graph.precision import Precision
 from swiftvr_trt.export.graph.rewrites import Affine
-from swiftvr_trt.export.graph.stages import Stage, stages
-from swiftvr_trt.export.graph.tracing import WEIGHTS, trace_all
+from swiftvr_trt.export.graph.stages import Stage, stages_of
+from swiftvr_trt.export.graph.to_onnx import WEIGHTS, write_stages
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
 
 Array = np.ndarray[Any, Any]
@@ -63,17 +72,17 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     ],
 )
 def test_values_round_to_the_nearest_of_eight_magnitudes(value: float, nearest: float) -> None:
-    both = to_e2m1(torch.tensor([value, -value]))
+    both = round_to_e2m1(torch.tensor([value, -value]))
     assert both.tolist() == [nearest, -nearest]
 
 
 def test_rounding_agrees_with_an_independent_implementation() -> None:
     x = torch.cat([normal(5000) * 3, torch.arange(-26, 27) / 4])
-    assert np.array_equal(to_e2m1(x).numpy(), x.numpy().astype(ml_dtypes.float4_e2m1fn).astype(np.float32))
+    assert np.array_equal(round_to_e2m1(x).numpy(), x.numpy().astype(ml_dtypes.float4_e2m1fn).astype(np.float32))
 
 
 def test_two_values_share_a_byte_the_first_in_the_low_bits() -> None:
-    packed = pack(torch.tensor([[0.5, -6.0, 1.0, 3.0]]))
+    packed = pack_e2m1(torch.tensor([[0.5, -6.0, 1.0, 3.0]]))
     assert packed.dtype == E2M1
     assert packed.view(torch.uint8).tolist() == [[0xF1, 0x52]]
 
@@ -81,25 +90,25 @@ def test_two_values_share_a_byte_the_first_in_the_low_bits() -> None:
 def test_every_code_means_what_it_means_elsewhere() -> None:
     codes = np.arange(16, dtype=np.uint8)
     values = torch.from_numpy(codes.view(ml_dtypes.float4_e2m1fn).astype(np.float32))
-    packed = pack(values)
+    packed = pack_e2m1(values)
     assert packed.view(torch.uint8).tolist() == [low | high << 4 for low, high in codes.reshape(-1, 2).tolist()]
-    assert torch.equal(unpack(packed), values)
+    assert torch.equal(unpack_e2m1(packed), values)
 
 
 def test_what_the_format_can_represent_comes_back_exactly() -> None:
     """Values of the grid, block scales that E4M3 has, and a largest block scale of 448: a tensor scale of 1/8."""
     grid = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.5, -1, -1.5, -2, -3, -4, -6, 6])
     x = torch.cat([grid * 448, grid * 1.25, torch.zeros(16), grid / 64])[None] / 8
-    assert torch.equal(round_trip(x, tensor_scale(6 * 448 / 8)), x)
-    packed, scales, scale = quantized(x)
+    assert torch.equal(fake_quantize_nvfp4(x, nvfp4_scale(6 * 448 / 8)), x)
+    packed, scales, scale = quantize_nvfp4(x)
     assert (packed.shape, scales.tolist(), scale.item()) == ((1, 32), [[448, 1.25, 0, 1 / 64]], 1 / 8)
-    assert torch.equal(dequantize(packed, scales, scale), x)
+    assert torch.equal(dequantize_nvfp4(packed, scales, scale), x)
 
 
 def test_zeros_stay_zeros() -> None:
     x = torch.zeros(2, 32)
-    assert torch.equal(round_trip(x, tensor_scale(0.0)), x)
-    assert torch.equal(dequantize(*quantized(x)), x)
+    assert torch.equal(fake_quantize_nvfp4(x, nvfp4_scale(0.0)), x)
+    assert torch.equal(dequantize_nvfp4(*quantize_nvfp4(x)), x)
 
 
 @pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])
@@ -109,15 +118,15 @@ def test_the_error_is_bounded_by_a_sixth_of_the_largest_of_the_block(spread: flo
     """
     x = normal(64, 256) * (normal(64, 256, seed=1) * spread).exp()
     largest = x.unflatten(-1, (-1, 16)).abs().amax(-1, keepdim=True)
-    scale = tensor_scale(float(x.abs().max()))
+    scale = nvfp4_scale(float(x.abs().max()))
     bound = torch.maximum(largest / 6 * 17 / 16, scale * 2**-9 * 6)  # the least block scale, for tiny blocks
-    for back in (round_trip(x, scale), dequantize(*quantized(x))):
+    for back in (fake_quantize_nvfp4(x, scale), dequantize_nvfp4(*quantize_nvfp4(x))):
         assert bool(((back - x).unflatten(-1, (-1, 16)).abs() <= bound * (1 + 1e-6)).all())
 
 
 def test_an_input_beyond_what_calibration_saw_saturates() -> None:
     x = torch.full((1, 16), 100.0)
-    assert torch.allclose(round_trip(x, tensor_scale(10.0)), torch.full((1, 16), 10.0))
+    assert torch.allclose(fake_quantize_nvfp4(x, nvfp4_scale(10.0)), torch.full((1, 16), 10.0))
 
 
 def affine(outputs: int, inputs: int) -> Affine:
@@ -136,7 +145,9 @@ def simulated(x: Array, scale: np.float32) -> Array:
     return restored
 
 
-@pytest.mark.parametrize(("form", "tolerance"), [(WIDE, 1e-5), (precision("nvfp4"), 2e-3)], ids=["float32", "float16"])
+@pytest.mark.parametrize(
+    ("form", "tolerance"), [(WIDE, 1e-5), (Precision.named("nvfp4"), 2e-3)], ids=["float32", "float16"]
+)
 def test_a_linear_computes_what_an_independent_simulation_says(form: Precision, tolerance: float) -> None:
     given, x = affine(40, 96), normal(2, 5, 96)
     x = x if form.compute is None else x.to(form.compute)
@@ -159,9 +170,9 @@ def test_a_linear_is_off_by_what_two_operands_of_four_bits_cost() -> None:
 
 
 def test_inputs_that_do_not_divide_into_blocks_stay_in_fp8() -> None:
-    lowering = Lowering(precision("nvfp4"), {"even": 1.0, "odd": 1.0})
-    assert isinstance(lowering.linear(affine(8, 48), "even"), Nvfp4Linear)
-    assert isinstance(lowering.linear(affine(8, 24), "odd"), Fp8Linear)
+    factory = LayerFactory(Precision.named("nvfp4"), {"even": 1.0, "odd": 1.0})
+    assert isinstance(factory.linear(affine(8, 48), "even"), Nvfp4Linear)
+    assert isinstance(factory.linear(affine(8, 24), "odd"), Fp8Linear)
 
 
 class _Linear(nn.Module):
@@ -177,7 +188,7 @@ class _Linear(nn.Module):
 def test_the_graph_holds_packed_weights_and_the_operators_that_the_compiler_knows(tmp_path: Path) -> None:
     linear = Nvfp4Linear(affine(40, 96), 3.0, WIDE)
     ports = ((("x", Role.LATENTS),), (("y", Role.LATENTS),))
-    [traced] = trace_all([Stage("linear", _Linear(linear), (torch.zeros(2, 5, 96),), *ports)], tmp_path)
+    [traced] = write_stages([Stage("linear", _Linear(linear), (torch.zeros(2, 5, 96),), *ports)], tmp_path)
     path = tmp_path / traced.spec.file
     onnx.checker.check_model(path)
     model = onnx.load(path, load_external_data=False)
@@ -200,7 +211,7 @@ SIZE = Resolution(45, 37)
 @pytest.mark.parametrize("latents", range(1, 15))
 def test_the_last_part_of_a_chunk_is_never_a_single_latent(latents: int) -> None:
     """Its length is the free one of the two; the tracer takes a length of one for a constant, and refuses."""
-    starts = (0, *_cuts(latents, 2))
+    starts = (0, *cut_chunk(latents, 2))
     assert latents < 5 or len(starts) == 2
     assert len(starts) == 1 or latents - 1 - starts[-1] > 1
 
@@ -211,13 +222,13 @@ def joint(mini_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     attention = [f"attention.{part}" for part in ("qkv", "q", "k", "v", "out")]
     parts = [*attention, "cross.query", "up", "down"]
     largest = {f"blocks.0.{part}": 8.0 for part in parts}
-    lowering = Lowering(precision("nvfp4"), largest)
     checkpoint = load_checkpoint(mini_checkpoint)
     checkpoint.dit.blocks = checkpoint.dit.blocks[:1]
-    made = stages(checkpoint, SIZE, clip_len=16, parity=False, lowering=lowering, joint=True)
+    recipe = Recipe("a" * 64, SIZE.width, SIZE.height, 16, "nvfp4", "rtx5090")
+    made = stages_of(checkpoint, recipe, largest, joint=True)
     graphs = tmp_path_factory.mktemp("nvfp4")
     [stage] = [stage for stage in made if stage.name == "dit"]
-    return [traced.spec for traced in trace_all([stage], graphs)], graphs
+    return [traced.spec for traced in write_stages([stage], graphs)], graphs
 
 
 def test_all_linears_of_the_blocks_are_counted_in_fp4_and_attention_in_fp8(

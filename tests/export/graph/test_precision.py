@@ -18,17 +18,17 @@ from torch import Tensor
 from swiftvr_trt import Bundle, MisuseError, Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe
 from swiftvr_trt.export.build import build
-from swiftvr_trt.export.graph.calibration import FILE, calibrate
+from swiftvr_trt.export.graph.calibration import CALIBRATION_FILE, calibrate
 from swiftvr_trt.export.graph.dit_stage import DitStage
-from swiftvr_trt.export.graph.lowering import Lowering
-from swiftvr_trt.export.graph.precision import precision
+from swiftvr_trt.export.graph.layers import LayerFactory
+from swiftvr_trt.export.graph.precision import Precision
 from swiftvr_trt.export.graph.rewrites import ALL
 from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
 from swiftvr_trt.export.network.dit import Block, Dit
-from swiftvr_trt.export.verify import picture, verify
+from swiftvr_trt.export.verify import synthetic_frame, verify_bundle
 
 SIZE = Resolution(45, 37)
-FRAMES = [picture(index, 40, 60) for index in range(6)]
+FRAMES = [synthetic_frame(index, 40, 60) for index in range(6)]
 
 
 @pytest.fixture(autouse=True)
@@ -51,13 +51,13 @@ def bundle(request: pytest.FixtureRequest, checkpoint: Checkpoint, tmp_path_fact
 
 
 def test_a_bundle_is_close_to_the_float32_network(bundle: Bundle, checkpoint: Checkpoint) -> None:
-    rows = list(verify(bundle, checkpoint, "a" * 64))
+    rows = list(verify_bundle(bundle, checkpoint, "a" * 64))
     assert {row.subject.split(",")[0] for row in rows} == {"encode", "dit", "dit_edge", "decode", "whole loop"}
     assert all(row.passed for row in rows), rows
 
 
 def test_scales_are_kept_in_the_bundle(bundle: Bundle) -> None:
-    assert (bundle.path / FILE).exists() == (bundle.manifest.recipe.precision == "fp8")
+    assert (bundle.path / CALIBRATION_FILE).exists() == (bundle.manifest.recipe.precision == "fp8")
 
 
 def test_the_stream_and_the_norms_are_wide_and_products_narrow(bundle: Bundle) -> None:
@@ -97,7 +97,7 @@ def test_fp16_is_no_worse_than_a_plain_cast(checkpoint: Checkpoint) -> None:
     dit = copy.deepcopy(checkpoint.dit)  # a stage may share tensors with it, and the cast happens in place
     cast = DitStage(dit, checkpoint.prompt, SIZE, 2, ALL.without(ALL.names())).half()
     plain = cast(latents.half())
-    ours = DitStage(checkpoint.dit, checkpoint.prompt, SIZE, 2, ALL, Lowering(precision("fp16")))(latents)
+    ours = DitStage(checkpoint.dit, checkpoint.prompt, SIZE, 2, ALL, LayerFactory(Precision.named("fp16")))(latents)
     assert signal_to_noise(ours, wide) >= signal_to_noise(plain, wide)
 
 
@@ -112,7 +112,7 @@ def test_a_stream_beyond_the_range_of_float16_stays_finite(checkpoint: Checkpoin
         last.bias[0] = 6e4
     latents = torch.randn(1, 12, SIZE.latent_height, SIZE.latent_width, generator=torch.Generator().manual_seed(1))
     wide = dit(latents, checkpoint.prompt)
-    ours = DitStage(dit, checkpoint.prompt, SIZE, 1, ALL, Lowering(precision("fp16")))(latents)
+    ours = DitStage(dit, checkpoint.prompt, SIZE, 1, ALL, LayerFactory(Precision.named("fp16")))(latents)
     assert bool(torch.isfinite(ours).all())
     assert signal_to_noise(ours, wide) > 40
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from swiftvr_trt import Resolution
-from swiftvr_trt.export.network.pixels import frames_in, frames_out, mirror
+from swiftvr_trt.export.network.pixels import frames_to_pixels, mirror, pixels_to_frames
 
 
 def noise(height: int, width: int) -> torch.Tensor:
@@ -61,7 +61,7 @@ def test_the_visible_part_is_the_frame_resized_bilinearly(
     source: tuple[int, int], target: tuple[int, int], parity: bool
 ) -> None:
     frames, (height, width) = noise(*source), target
-    x = frames_in(frames, Resolution(width, height), parity=parity)
+    x = frames_to_pixels(frames, Resolution(width, height), parity=parity)
     visible = x[:, :, :height, :width].permute(0, 2, 3, 1).double() * 255
     np.testing.assert_allclose(visible, slow_resize(frames.numpy(), height, width), rtol=0, atol=2e-3)
 
@@ -72,7 +72,7 @@ def test_the_rest_is_the_mirrored_picture_or_black(height: int, width: int, pari
     frames, size = noise(height, width), Resolution(width, height)
     rest = ((0, 0), (0, size.padded_height - height), (0, size.padded_width - width), (0, 0))
     expected = np.pad(frames.numpy(), rest, "constant" if parity else "reflect").transpose(0, 3, 1, 2)
-    x = frames_in(frames, size, parity=parity)
+    x = frames_to_pixels(frames, size, parity=parity)
     assert x.dtype == torch.float32
     np.testing.assert_allclose(x * 255, expected, rtol=0, atol=1e-3)
 
@@ -80,16 +80,16 @@ def test_the_rest_is_the_mirrored_picture_or_black(height: int, width: int, pari
 def test_all_levels_come_back_as_they_went_in() -> None:
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
     size = Resolution(16, 16)
-    np.testing.assert_array_equal(frames_out(frames_in(levels, size, parity=False), size), levels)
+    np.testing.assert_array_equal(pixels_to_frames(frames_to_pixels(levels, size, parity=False), size), levels)
 
 
 @pytest.mark.parametrize(("value", "level"), [(0.0, 0), (0.49, 0), (0.51, 1), (99.6, 100), (254.4, 254), (255.0, 255)])
 def test_pixels_are_rounded_not_truncated(value: float, level: int) -> None:
-    out = frames_out(torch.full((1, 3, 32, 32), value / 255), Resolution(2, 3))
+    out = pixels_to_frames(torch.full((1, 3, 32, 32), value / 255), Resolution(2, 3))
     assert (out.dtype, out.shape) == (torch.uint8, (1, 3, 2, 3))
     assert set(out.flatten().tolist()) == {level}
 
 
 def test_the_top_left_of_the_padded_picture_comes_out() -> None:
     x = torch.arange(32.0).expand(1, 3, 32, 32) / 255  # a column's level is its number
-    assert frames_out(x, Resolution(5, 1))[0, 0, :, 0].tolist() == [0, 1, 2, 3, 4]
+    assert pixels_to_frames(x, Resolution(5, 1))[0, 0, :, 0].tolist() == [0, 1, 2, 3, 4]

@@ -9,11 +9,11 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from swiftvr_trt import Bundle, Resolution, Restorer
+from swiftvr_trt import Bundle, Restorer
 from swiftvr_trt.engines.bundle.manifest import Recipe
 from swiftvr_trt.export.build import build
-from swiftvr_trt.export.graph.stages import stages
-from swiftvr_trt.export.graph.tracing import trace_all
+from swiftvr_trt.export.graph.stages import stages_of
+from swiftvr_trt.export.graph.to_onnx import write_stages
 from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
 from swiftvr_trt.export.network.reference import Reference
 from tests.conftest import CheckpointFactory
@@ -60,8 +60,8 @@ def test_onnx_dit_agrees_with_the_published_one(
     checkpoint = load_checkpoint(oracle_checkpoint(*dit_golden.checkpoint))
     # `dit` sees n latents and `dit_edge` n + 1: the odd grid is run as an edge, the large one as a middle.
     name, clip_len = ("dit_edge", 4 * (count - 1)) if count == 3 else ("dit", 4 * count)
-    network = stages(checkpoint, Resolution(width * 16, height * 16), clip_len=clip_len, parity=True)
-    list(trace_all([stage for stage in network if stage.name == name], tmp_path))
+    network = stages_of(checkpoint, Recipe("0" * 64, width * 16, height * 16, clip_len, "fp32", "onnx", True))
+    list(write_stages([stage for stage in network if stage.name == name], tmp_path))
     session = ort.InferenceSession(tmp_path / f"{name}.onnx", providers=["CPUExecutionProvider"])
     (restored,) = session.run(None, {"latents": latents})
     assert largest(restored, dit_golden.chunk("d", 0)) <= LATENT_TOLERANCE

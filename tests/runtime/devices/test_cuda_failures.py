@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from swiftvr_trt import BundleError, MachineError, MediaError, OutputError, StageError, SwiftVRError
-from swiftvr_trt.export.verify import picture
+from swiftvr_trt.export.verify import synthetic_frame
 from swiftvr_trt.runtime.restore.pipeline import Progress, restore_media
 from swiftvr_trt.runtime.stream.plan import plan_memory
 from swiftvr_trt.runtime.stream.session import Frame
@@ -247,7 +247,7 @@ def _pipeline_ends(
     with emulated() as emulator:
         library = FakeTensorRT(emulator)
         with lab.opened(emulator, library) as restorer, restorer.session() as session:
-            session.feed(picture(0, 33, 57))  # memory and warm-up
+            session.feed(synthetic_frame(0, 33, 57))  # memory and warm-up
             session.reset()
             begin(emulator, library)
             with noting_stops() as stopped:

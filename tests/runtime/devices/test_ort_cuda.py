@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from swiftvr_trt import BundleError, MachineError, MissingPackageError, MisuseError, Restorer, StageError
-from swiftvr_trt.export.verify import picture
+from swiftvr_trt.export.verify import synthetic_frame
 from swiftvr_trt.runtime.devices import gpu, ort_cuda
 from tests.conftest import BundleFactory
 from tests.cuda_emulator import Emulator, emulated
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("cuda.core")
-CLIP = [picture(index, 33, 57) for index in range(37)]
+CLIP = [synthetic_frame(index, 33, 57) for index in range(37)]
 
 
 class Binding:

@@ -15,7 +15,7 @@ import pytest
 
 from swiftvr_trt import MediaError, OutputError, Restorer, StageError
 from swiftvr_trt.errors import InternalError
-from swiftvr_trt.export.verify import picture
+from swiftvr_trt.export.verify import synthetic_frame
 from swiftvr_trt.runtime.media import Colour, Item, Passenger, Picture, SourceInfo, Stamp
 from swiftvr_trt.runtime.restore import pipeline
 from swiftvr_trt.runtime.restore.pipeline import Progress, restore_media
@@ -44,7 +44,7 @@ class ListSource:
             if index == self.stall_at:
                 self.released.wait(30)
             yield Passenger(1, f"sound {index}")
-            yield Picture(picture(index, 33, 57), Stamp(index, index * 40, 40, Fraction(1, 1000)))
+            yield Picture(synthetic_frame(index, 33, 57), Stamp(index, index * 40, 40, Fraction(1, 1000)))
 
     def close(self) -> None: ...
 
@@ -120,7 +120,7 @@ def test_pictures_keep_their_stamps_and_passengers_their_place(restorer: Restore
     sink, seen = ListSink(), list[Progress]()
     with restorer.session() as session:
         done = restore_media(session, ListSource(31), sink, seen.append)
-    expected = list(restorer.restore([picture(index, 33, 57) for index in range(31)]))
+    expected = list(restorer.restore([synthetic_frame(index, 33, 57) for index in range(31)]))
     pictures = [item for item in sink.items if isinstance(item, Picture)]
     assert [item.stamp.pts for item in pictures] == [index * 40 for index in range(31)]
     assert all(np.array_equal(item.pixels, frame) for item, frame in zip(pictures, expected, strict=True))

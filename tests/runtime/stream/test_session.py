@@ -26,7 +26,7 @@ from swiftvr_trt import (
 )
 from swiftvr_trt.engines.bundle.manifest import STAGES
 from swiftvr_trt.errors import DeviceError, Moment
-from swiftvr_trt.export.verify import picture
+from swiftvr_trt.export.verify import synthetic_frame
 from swiftvr_trt.runtime.devices.cpu import CpuDevice
 from swiftvr_trt.runtime.stream.chunks import next_chunk
 from swiftvr_trt.runtime.stream.device import Device, Done, Recording, Workspace
@@ -50,7 +50,7 @@ PORTRAIT = (57, 33)
 
 
 def clip(frames: int, size: tuple[int, int] = LANDSCAPE, begin: int = 0) -> list[Frame]:
-    return [picture(begin + index, *size) for index in range(frames)]
+    return [synthetic_frame(begin + index, *size) for index in range(frames)]
 
 
 def feed_all(session: Session, frames: list[Frame]) -> list[Frame]:
@@ -223,7 +223,7 @@ def test_an_endless_source_is_taken_one_chunk_at_a_time(restorer: Restorer) -> N
         nonlocal taken
         for index in itertools.count():
             taken += 1
-            yield picture(index, *LANDSCAPE)
+            yield synthetic_frame(index, *LANDSCAPE)
 
     stream = restorer.restore(endless())
     next(stream)
@@ -265,7 +265,7 @@ def test_a_frame_of_another_size_is_refused_and_the_stream_goes_on(restorer: Res
     with restorer.session() as session:
         out = [o for frame in frames[:3] for o in session.feed(frame)]
         with pytest.raises(MediaError, match="frame 3 is 33x57, the stream began with 57x33"):
-            session.feed(picture(0, *PORTRAIT))
+            session.feed(synthetic_frame(0, *PORTRAIT))
         out += [o for frame in frames[3:] for o in session.feed(frame)] + session.flush()
     assert np.array_equal(out, list(restorer.restore(frames)))
 
@@ -290,7 +290,7 @@ def test_cancel_from_another_thread_ends_a_running_feed(restorer: Restorer) -> N
         def run() -> None:
             try:
                 for index in itertools.count():
-                    session.feed(picture(index % 40, *LANDSCAPE))
+                    session.feed(synthetic_frame(index % 40, *LANDSCAPE))
             except Cancelled as error:
                 outcome.append(type(error))
 
@@ -357,7 +357,7 @@ def test_no_memory_for_another_size_leaves_a_usable_session(
         assert len(feed_all(session, clip(13)) + session.flush()) == 13
         failing.fail_allocation = True
         with pytest.raises(MachineError, match="no memory"):
-            session.feed(picture(0, *PORTRAIT))
+            session.feed(synthetic_frame(0, *PORTRAIT))
         failing.fail_allocation = False
         assert np.array_equal(feed_all(session, clip(13)) + session.flush(), list(restorer.restore(clip(13))))
 

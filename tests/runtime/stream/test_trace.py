@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from swiftvr_trt import OutputError, Restorer
-from swiftvr_trt.export.verify import picture
+from swiftvr_trt.export.verify import synthetic_frame
 from swiftvr_trt.runtime.stream.trace import LANES, Trace
 from tests.conftest import BundleFactory
 
@@ -70,7 +70,7 @@ def test_on_the_cpu_a_chunk_is_its_stages_and_only_the_first_of_a_kind_prepares_
     tmp_path: Path, mini_bundle: BundleFactory
 ) -> None:
     path = tmp_path / "trace.json"
-    frames = [picture(index, 33, 57) for index in range(12 + 4 * 8)]
+    frames = [synthetic_frame(index, 33, 57) for index in range(12 + 4 * 8)]
     with (
         Trace(path) as trace,
         Restorer.open(mini_bundle(), device="cpu", threads=1, trace=trace) as restorer,

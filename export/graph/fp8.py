@@ -1,7 +1,7 @@
-"""Quantisation as torch operators with an exact meaning on the CPU and one ONNX operator each in the graph.
+"""FP8 as two torch operators, each exact on the CPU and one ONNX operator in the graph.
 
-    quantize(x, scale)        round x / scale to E4M3, saturating at +-448         QuantizeLinear
-    dequantize(x, scale)      x * scale in the scale's dtype                       DequantizeLinear
+    quantize_fp8(x, scale)      round x / scale to E4M3, saturating at +-448    QuantizeLinear
+    dequantize_fp8(x, scale)    x * scale in the dtype of the scale             DequantizeLinear
 
 A scale is one number per tensor. With a scale per channel, TensorRT-RTX 1.7.1 applies it after the product, and the
 float16 product may already have overflowed. E4M3 is the OCP 8-bit format (OFP8, revision 1.0): no infinities, largest
@@ -23,48 +23,48 @@ _ONNX_E4M3 = 17
 
 
 @torch.library.custom_op("swiftvr::quantize", mutates_args=())
-def quantize(x: Tensor, scale: Tensor) -> Tensor:
-    """x in any float dtype, scale a scalar of the same dtype -> E4M3, of the shape of x."""
+def quantize_fp8(x: Tensor, scale: Tensor) -> Tensor:
+    """x in any float dtype, scale a scalar of that dtype -> E4M3 in the shape of x."""
     return (x.float() / scale.float()).clamp(-E4M3_MAX, E4M3_MAX).to(E4M3)
 
 
-@quantize.register_fake
+@quantize_fp8.register_fake
 def _(x: Tensor, scale: Tensor) -> Tensor:  # noqa: ARG001
     return torch.empty_like(x, dtype=E4M3)
 
 
 @torch.library.custom_op("swiftvr::dequantize", mutates_args=())
-def dequantize(x: Tensor, scale: Tensor) -> Tensor:
-    """x in E4M3, scale a scalar -> the dtype of the scale."""
+def dequantize_fp8(x: Tensor, scale: Tensor) -> Tensor:
+    """x in E4M3, scale a scalar -> x * scale, in the dtype of the scale."""
     return (x.float() * scale.float()).to(scale.dtype)
 
 
-@dequantize.register_fake
+@dequantize_fp8.register_fake
 def _(x: Tensor, scale: Tensor) -> Tensor:
     return torch.empty_like(x, dtype=scale.dtype)
 
 
-def _onnx_quantize(x: Any, scale: Any) -> Any:
+def _onnx_quantize_fp8(x: Any, scale: Any) -> Any:
     return op.QuantizeLinear(x, scale, output_dtype=_ONNX_E4M3)
 
 
-def _onnx_dequantize(x: Any, scale: Any) -> Any:
+def _onnx_dequantize_fp8(x: Any, scale: Any) -> Any:
     return op.DequantizeLinear(x, scale)
 
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.ops.swiftvr.quantize.default: _onnx_quantize,
-    torch.ops.swiftvr.dequantize.default: _onnx_dequantize,
+    torch.ops.swiftvr.quantize.default: _onnx_quantize_fp8,
+    torch.ops.swiftvr.dequantize.default: _onnx_dequantize_fp8,
 }
-"""For `torch.onnx.export(custom_translation_table=...)`."""
+"""What `torch.onnx.export` writes for the operators above (`custom_translation_table`)."""
 
 
 def fp8_scale(largest: float, dtype: torch.dtype) -> Tensor:
-    """The scale that maps `largest` to the end of E4M3's range; 1 for a tensor of zeros."""
+    """The scale that maps magnitude `largest` to 448; 1 for a tensor of zeros."""
     return torch.tensor(largest / E4M3_MAX if largest > 0 else 1.0, dtype=dtype)
 
 
-def fake_quantize(x: Tensor, scale: Tensor) -> Tensor:
-    """x as it comes back from E4M3, in the dtype of the scale."""
-    restored: Tensor = dequantize(quantize(x, scale), scale)
+def fake_quantize_fp8(x: Tensor, scale: Tensor) -> Tensor:
+    """x rounded to E4M3 and back, in the dtype of the scale."""
+    restored: Tensor = dequantize_fp8(quantize_fp8(x, scale), scale)
     return restored

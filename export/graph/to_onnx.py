@@ -1,8 +1,8 @@
-"""Trace stages into ONNX: one small graph file per stage, and the weights of all stages once in `weights.bin`.
+"""Trace stages into ONNX: one small graph file per stage, and one `weights.bin` for all of them.
 
-Graphs are static except for the size of the incoming frame. Weights lie outside the graphs as ONNX external data:
-there is no 2 GB limit, the two transformer stages share theirs, and a tensor that several stages contain is stored
-once. The tensors are written one by one, so a trace needs no second copy of the checkpoint.
+Graphs are static except for the size of incoming frames. Weights are ONNX external data, so the 2 GB limit does not
+apply, and a tensor that several stages contain (the two transformer stages share nearly all) is stored once. Tensors
+are written one by one, so tracing needs no second copy of the checkpoint.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -24,15 +24,15 @@ from swiftvr_trt.engines.bundle.geometry import MAX_SIDE
 from swiftvr_trt.engines.bundle.manifest import Role, StageSpec, TensorSpec
 from swiftvr_trt.errors import BuildError
 
-from . import nvfp4, quantize
+from . import fp8, nvfp4
 from .stages import Stage
 
 OPSET = 23
-"""The newest opset that torch exports, ONNX Runtime executes and TensorRT-RTX parses (1.32 and 1.7 when written)."""
+"""The newest that torch exports, ONNX Runtime 1.32 executes and TensorRT-RTX 1.7 parses."""
 
 WEIGHTS = "weights.bin"
 FORBIDDEN = frozenset({"NonZero", "ScatterND", "ScatterElements", "Scatter", "If", "Loop", "Scan", "Shape"})
-"""Operators that would make a shape depend on data, or that a dense windowed attention has no use for."""
+"""Operators that make shapes depend on data, or that dense windowed attention does not need."""
 
 _ALIGNMENT = 256
 _INLINE_BYTES = 1024
@@ -46,7 +46,7 @@ _DTYPES = {
 
 
 class WeightStore:
-    """An append-only file of tensors, each content once; hands out ONNX references into it."""
+    """An append-only file that stores each distinct tensor once."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.path = path
@@ -54,10 +54,11 @@ class WeightStore:
         self._offsets: dict[bytes, int] = {}
 
     def flush(self) -> None:
-        """Whoever reads the file now finds all that was put into it."""
+        """Make everything that was put visible to readers of the file."""
         self._file.flush()
 
     def put(self, tensor: Any) -> ExternalTensor:
+        """Store an ONNX tensor unless its bytes are there already; returns the reference that replaces it."""
         data = tensor.tobytes()
         key = hashlib.sha256(data).digest()
         if key not in self._offsets:
@@ -76,38 +77,37 @@ class WeightStore:
 
 
 @dataclass(frozen=True)
-class Traced:
-    """A stage on disk."""
+class WrittenStage:
+    """A stage on disk: its entry for the manifest, and the number of nodes in its graph."""
 
     spec: StageSpec
     nodes: int
 
 
-def trace_all(stages: Iterable[Stage], directory: Path) -> Iterator[Traced]:
-    """Trace each stage into `directory` as `<stage>.onnx` beside `weights.bin`; yields as each is done."""
-    with open_store(directory) as store:
-        yield from trace_into(stages, directory, store)
-
-
 @contextmanager
-def open_store(directory: Path) -> Iterator[WeightStore]:
-    """A new `weights.bin` in `directory`, for one trace or for several that share it."""
+def open_weights(directory: Path) -> Iterator[WeightStore]:
+    """A new `weights.bin` in `directory`."""
     with (directory / WEIGHTS).open("wb") as file:
         yield WeightStore(directory / WEIGHTS, file)
 
 
-def trace_into(stages: Iterable[Stage], directory: Path, store: WeightStore) -> Iterator[Traced]:
-    """Trace each stage into `directory`, whose weight file is `store`; an earlier graph of its name is replaced."""
-    for stage in stages:
-        model = trace(stage)
-        spec = write(model, stage, directory, store)
-        store.flush()
-        for served in _served(spec, stage.lengths):
-            yield Traced(served, model.graph.num_nodes())
+def write_stages(stages: Iterable[Stage], directory: Path, store: WeightStore | None = None) -> Iterator[WrittenStage]:
+    """Trace each stage into `directory` as `<stage>.onnx`; yields as each is done. An older graph is replaced.
+
+    store: the `weights.bin` of `directory`, for several calls to share; None begins a new one.
+    """
+    with ExitStack() as stack:
+        store = store or stack.enter_context(open_weights(directory))
+        for stage in stages:
+            model = stage_to_onnx(stage)
+            spec = _save(model, stage, directory, store)
+            store.flush()
+            for served in _served(spec, stage.lengths):
+                yield WrittenStage(served, model.graph.num_nodes())
 
 
 def _served(spec: StageSpec, lengths: Mapping[str, int]) -> Iterator[StageSpec]:
-    """The stages that one graph serves: itself, or one for each length that axis 0 of its tensors may have."""
+    """The stages that one graph serves: itself, or one per length that axis 0 of its tensors may have."""
     if not lengths:
         yield spec
     for name, length in lengths.items():
@@ -118,10 +118,10 @@ def _served(spec: StageSpec, lengths: Mapping[str, int]) -> Iterator[StageSpec]:
         yield replace(spec, name=name, inputs=inputs, outputs=outputs)
 
 
-def trace(stage: Stage) -> Model:
-    """The stage as an ONNX model in memory, checked to be static and free of masks and scatters."""
+def stage_to_onnx(stage: Stage) -> Model:
+    """Trace a stage into an ONNX model in memory. Raises `BuildError` if `check_graph` rejects it."""
     names = [name for name, _ in stage.inputs]
-    free = {name: {1: _side("height"), 2: _side("width")} for name in stage.free_size}
+    free = {name: {1: _free_side("height"), 2: _free_side("width")} for name in stage.free_size}
     if stage.lengths:
         free[names[0]] = {
             0: torch.export.Dim("latents", min=min(stage.lengths.values()), max=max(stage.lengths.values()))
@@ -135,7 +135,7 @@ def trace(stage: Stage) -> Model:
         exported = torch.onnx.export(
             program,
             dynamo=True,
-            custom_translation_table={**quantize.TRANSLATIONS, **nvfp4.TRANSLATIONS},
+            custom_translation_table={**fp8.TRANSLATIONS, **nvfp4.TRANSLATIONS},
             opset_version=OPSET,
             input_names=names,
             output_names=[name for name, _ in stage.outputs],
@@ -149,7 +149,7 @@ def trace(stage: Stage) -> Model:
     return model
 
 
-def write(model: Model, stage: Stage, directory: Path, store: WeightStore) -> StageSpec:
+def _save(model: Model, stage: Stage, directory: Path, store: WeightStore) -> StageSpec:
     """Move the weights into `store`, save the graph, and describe it for the manifest."""
     for value in model.graph.initializers.values():
         if value.const_value is not None and value.const_value.nbytes >= _INLINE_BYTES:
@@ -165,29 +165,29 @@ def write(model: Model, stage: Stage, directory: Path, store: WeightStore) -> St
 
 
 def check_graph(model: Model, stage: Stage) -> None:
-    """Raise `BuildError` if the graph is not what the compilers need: dense, static, no mask."""
-    allowed = {"Shape"} if stage.lengths else set()  # of the one free length, for the reshapes
+    """Raise `BuildError` unless the graph is what compilers need: dense, without masks, static where it should be."""
+    allowed = {"Shape"} if stage.lengths else set()  # reshapes need the one free length
     for node in model.graph:
         if node.op_type in FORBIDDEN - allowed:
-            raise BuildError(f"stage {stage.name}: node {node.name} is a {node.op_type}, which no stage may contain")
+            raise BuildError(
+                f"stage {stage.name}: node {node.name} is a {node.op_type}, which compilers cannot plan for"
+            )
         if node.op_type == "Attention" and len(node.inputs) > 3 and any(node.inputs[3:]):
-            raise BuildError(f"stage {stage.name}: {node.name} takes a mask; windows are to be dense")
+            raise BuildError(f"stage {stage.name}: {node.name} takes a mask; expected dense windows")
         if node.op_type != "Cast" and DataType.UINT8 in {
             v.dtype for v in (*node.inputs, *node.outputs) if v is not None
         }:
-            raise BuildError(
-                f"stage {stage.name}: {node.name} works on uint8, which only a cast at the boundary may do"
-            )
+            raise BuildError(f"stage {stage.name}: {node.name} works on uint8; only a Cast at the boundary may")
     free = set(stage.free_size)
     if stage.lengths:
         free |= {name for name, _ in (*stage.inputs, *stage.outputs)}
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.name not in free and any(not isinstance(side, int) for side in value.shape or ()):
-            raise BuildError(f"stage {stage.name}: {value.name} has the shape {value.shape}, expected a static one")
+            raise BuildError(f"stage {stage.name}: {value.name} has shape {value.shape}, expected a static one")
 
 
 def _tidy(model: Model, names: tuple[str, ...]) -> None:
-    """Drop what tells of the tracing machine (stack traces, paths) and name the free sides for people."""
+    """Drop traces of this machine (stack traces, paths), and give free sides readable names."""
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
     values = [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]
@@ -204,11 +204,11 @@ def _tidy(model: Model, names: tuple[str, ...]) -> None:
 
 
 def _dynamic_shapes(sides: list[Any]) -> tuple[Any, ...]:
-    """Stages take one tensor and then any number of states; torch wants the latter as one nested tuple."""
+    """Stages take one tensor, then any number of states, which torch wants as one nested tuple."""
     return (sides[0], tuple(sides[1:])) if len(sides) > 1 else (sides[0],)
 
 
-def _side(name: str) -> Any:
+def _free_side(name: str) -> Any:
     return torch.export.Dim(name, min=1, max=MAX_SIDE)
 
 
@@ -219,7 +219,7 @@ def _spec(value: Any, role: Role) -> TensorSpec:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the tracer's notes about itself (missing torchvision, its own deprecations) from the user."""
+    """Silence the tracer's notes about itself, such as missing torchvision and its own deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Traced graphs are dense and static, and share their weights."""
+"""WrittenStage graphs are dense and static, and share their weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from swiftvr_trt.engines.bundle.manifest import STAGES, Role
 from swiftvr_trt.errors import BuildError
 from swiftvr_trt.export.graph.stages import Stage
-from swiftvr_trt.export.graph.tracing import FORBIDDEN, OPSET, WEIGHTS, check_graph, trace
+from swiftvr_trt.export.graph.to_onnx import FORBIDDEN, OPSET, WEIGHTS, check_graph, stage_to_onnx
 from tests.conftest import BundleFactory
 
 
@@ -86,7 +86,7 @@ class _WorksOnBytes(nn.Module):
 def test_a_graph_with_a_mask_or_a_scatter_or_inner_uint8_is_refused(module: nn.Module, culprit: str) -> None:
     stage = Stage("dit", module, (torch.zeros(2, 2, 4, 8),), (("x", Role.LATENTS),), (("y", Role.LATENTS),))
     with pytest.raises(BuildError, match=culprit):
-        trace(stage)
+        stage_to_onnx(stage)
 
 
 def test_a_graph_with_a_symbolic_shape_is_refused() -> None:

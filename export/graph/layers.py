@@ -1,7 +1,8 @@
-"""How the parts of a transformer block become modules of one precision.
+"""The layers of a transformer block in each precision: linears and attention.
 
-A `Lowering` is handed down to whoever builds a part. It knows the precision, the name of the part, such as
-`blocks.3.attention`, and for quantised precisions what calibration found for each name, or who wants to find it.
+fp32, bf16, fp16    plain modules in that dtype
+fp8                 `Fp8Linear`, `Fp8Attention`
+nvfp4               `Nvfp4Linear` (`Fp8Linear` where inputs do not divide by 16), `Fp8Attention`
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import nvfp4
+from .fp8 import E4M3_MAX, dequantize_fp8, fake_quantize_fp8, fp8_scale, quantize_fp8
 from .precision import FP32, Precision
-from .quantize import E4M3_MAX, dequantize, fake_quantize, fp8_scale, quantize
 from .rewrites import Affine
 
 Observe = Callable[[str, Tensor], None]
 
 
 @dataclass(frozen=True)
-class Lowering:
-    """largest: by name of a product's input, the largest magnitude to represent (see `calibrate.py`). observe: gets
-    every tensor that would be quantised, and nothing is.
+class LayerFactory:
+    """Makes the layers of one part of the network, in one precision.
+
+    name: of the part, e.g. `blocks.3.attention`. largest: by name of a product's input, the largest magnitude to
+    represent, as calibration found it; needed if the precision is quantised. observe: called with the name and value of
+    each tensor that would be quantised; nothing is quantised then.
     """
 
     precision: Precision
@@ -32,12 +36,12 @@ class Lowering:
     name: str = ""
     observe: Observe | None = None
 
-    def inside(self, part: str) -> Lowering:
-        """For a part of this part."""
+    def inside(self, part: str) -> LayerFactory:
+        """The factory of a part of this part."""
         return replace(self, name=self._named(part))
 
     def plain(self, affine: Affine) -> nn.Module:
-        """A linear that is not quantised in any precision."""
+        """A linear that no precision quantises."""
         return self.precision.converted(affine.module())
 
     def linear(self, affine: Affine, part: str) -> nn.Module:
@@ -52,7 +56,7 @@ class Lowering:
         return Fp8Linear(affine, largest, self.precision)
 
     def attention(self) -> nn.Module:
-        """softmax(q k^T) v, q already scaled."""
+        """softmax(q k^T) v for a q that is already scaled."""
         if self.precision.attention is None:
             return DenseAttention()
         names = [self._named(part) for part in ("q", "k", "v")]
@@ -65,13 +69,14 @@ class Lowering:
         return f"{self.name}.{part}" if self.name else part
 
 
-PLAIN = Lowering(FP32)
+FLOAT32 = LayerFactory(FP32)
 
 
 class Observed(nn.Module):
-    """A module whose inputs somebody wants to see."""
+    """A module that shows its inputs to `observe` before it computes."""
 
     def __init__(self, module: nn.Module, names: Sequence[str], observe: Observe) -> None:
+        """names: one per input."""
         super().__init__()
         self.module, self.names, self.observe = module, names, observe
 
@@ -90,52 +95,68 @@ class DenseAttention(nn.Module):
 
 
 class Fp8Linear(nn.Module):
-    """x W^T + b with x and W in E4M3, one scale each; the weight is stored quantised and transposed, [in, out]."""
+    """x W^T + b with x and W in E4M3, one scale each. The weight is stored quantised and transposed: [in, out]."""
 
     def __init__(self, affine: Affine, largest: float, precision: Precision) -> None:
         super().__init__()
         dtype = precision.compute or torch.float32
         weight = affine.weight.T.contiguous()
         self.weight_scale = nn.Buffer(fp8_scale(float(weight.abs().max()), dtype))
-        self.weight = nn.Buffer(quantize(weight.to(dtype), self.weight_scale))
+        self.weight = nn.Buffer(quantize_fp8(weight.to(dtype), self.weight_scale))
         self.input_scale = nn.Buffer(fp8_scale(largest, dtype))
         self.bias = nn.Buffer(affine.bias.to(dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight: Tensor = dequantize(self.weight, self.weight_scale)
-        return fake_quantize(x, self.input_scale) @ weight + self.bias
+        """x [.., in] -> [.., out]."""
+        weight: Tensor = dequantize_fp8(self.weight, self.weight_scale)
+        return fake_quantize_fp8(x, self.input_scale) @ weight + self.bias
 
 
 class Nvfp4Linear(nn.Module):
-    """x W^T + b with x and W in NVFP4; the weight is stored quantised, [out, in / 2] bytes."""
+    """x W^T + b with x and W in NVFP4. The weight is stored quantised, two values a byte: [out, in / 2]."""
 
     def __init__(self, affine: Affine, largest: float, precision: Precision) -> None:
         super().__init__()
         self.dtype = precision.compute or torch.float32
-        self.weight, self.scales, self.scale = map(nn.Buffer, nvfp4.quantized(affine.weight.float()))
-        self.input_scale = nn.Buffer(nvfp4.tensor_scale(largest))
+        self.weight, self.scales, self.scale = map(nn.Buffer, nvfp4.quantize_nvfp4(affine.weight.float()))
+        self.input_scale = nn.Buffer(nvfp4.nvfp4_scale(largest))
         self.bias = nn.Buffer(affine.bias.to(self.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens lie on one axis: with two of them the compiler leaves the bias out of what follows the product."""
-        rows = nvfp4.round_trip(x.flatten(0, -2), self.input_scale).to(self.dtype)
-        weight = nvfp4.dequantize(self.weight, self.scales, self.scale).to(self.dtype)
+        """x [.., in] -> [.., out]. Tokens go on one axis: with two, the compiler gives the bias its own kernel."""
+        rows = nvfp4.fake_quantize_nvfp4(x.flatten(0, -2), self.input_scale).to(self.dtype)
+        weight = nvfp4.dequantize_nvfp4(self.weight, self.scales, self.scale).to(self.dtype)
         out: Tensor = (rows @ weight.T + self.bias).unflatten(0, x.shape[:-1])
         return out
 
 
 class Fp8Attention(nn.Module):
-    """softmax(q k^T) v in E4M3, in the one form that TensorRT turns into a single kernel: products and softmax written
-    out, every operand of a product quantised, the softmax too (it lies in [0, 1], so its scale is 1/448).
+    """softmax(q k^T) v in E4M3, in the one form that TensorRT fuses into a single kernel.
+
+    Products and softmax are written out, and every operand of a product is quantised. So is the softmax, which lies in
+    [0, 1]: its scale is 1/448.
     """
 
     def __init__(self, q: float, k: float, v: float, precision: Precision) -> None:
+        """q, k, v: the largest magnitude of each."""
         super().__init__()
         dtype = precision.compute or torch.float32
         self.q, self.k, self.v = (nn.Buffer(fp8_scale(largest, dtype)) for largest in (q, k, v))
         self.chosen = nn.Buffer(torch.tensor(1 / E4M3_MAX, dtype=dtype))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        scores = fake_quantize(q, self.q) @ fake_quantize(k, self.k).transpose(-1, -2)
-        chosen = fake_quantize(torch.softmax(scores, dim=-1), self.chosen)
-        return chosen @ fake_quantize(v, self.v)
+        scores = fake_quantize_fp8(q, self.q) @ fake_quantize_fp8(k, self.k).transpose(-1, -2)
+        chosen = fake_quantize_fp8(torch.softmax(scores, dim=-1), self.chosen)
+        return chosen @ fake_quantize_fp8(v, self.v)
+
+
+def rms_factor(x: Tensor, eps: float) -> Tensor:
+    """What an RMSNorm multiplies x [.., dim] by: [.., 1]."""
+    return torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+
+
+def fixed_eps(norm: nn.RMSNorm) -> float:
+    """The norm's epsilon. Raises `TypeError` if it is left to torch, which would take that of the dtype."""
+    if norm.eps is None:
+        raise TypeError("expected an RMSNorm with a fixed epsilon, got one without")
+    return norm.eps
