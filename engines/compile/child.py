@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from .memory import peak_memory
+from .memory import PeakMemory
 
 _TICK_S = 20.0
 _DEEPEST_PHASE = 2
@@ -28,13 +28,14 @@ def main(job_file: str) -> None:
     began = time.monotonic()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     phase = ["loading the compiler"]
-    threading.Thread(target=_tick, args=(began, phase), daemon=True).start()
+    memory = PeakMemory()
+    threading.Thread(target=_tick, args=(began, phase, memory), daemon=True).start()
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     trt = importlib.import_module(job["module"])
     with Path(job["log"]).open("w", encoding="utf-8", errors="replace") as log:
         logger = _logger(trt, log)
         problem = _build(trt, logger, job, phase)
-    result = {"problem": problem, "seconds": time.monotonic() - began, "peak_bytes": peak_memory()}
+    result = {"problem": problem, "seconds": time.monotonic() - began, "peak_bytes": memory.nbytes}
     Path(job["result"]).write_text(json.dumps({**result, "version": trt.__version__}), encoding="utf-8")
 
 
@@ -44,12 +45,12 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _tick(began: float, phase: list[str]) -> None:
+def _tick(began: float, phase: list[str], memory: PeakMemory) -> None:
     """Tell now and then that it goes on."""
     while True:
         time.sleep(_TICK_S)
-        memory = f", {peak / 1e9:.1f} GB of memory" if (peak := peak_memory()) else ""
-        print(f"{phase[0]}, {time.monotonic() - began:.0f} s{memory}", flush=True)
+        peak = f", {memory.nbytes / 1e9:.1f} GB of memory" if memory.nbytes else ""
+        print(f"{phase[0]}, {time.monotonic() - began:.0f} s{peak}", flush=True)
 
 
 def _build(trt: Any, logger: Any, job: dict[str, Any], phase: list[str]) -> str | None:

@@ -1,71 +1,57 @@
-"""Memory of this process and of this machine, as far as the system tells. None where it does not."""
+"""Memory of this process and of this machine, as psutil reports it. None without psutil (extra `export`)."""
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from pathlib import Path
+import threading
+import time
+from typing import Any
+
+_INTERVAL_S = 0.1
 
 
-def peak_memory() -> int | None:
-    """The most memory, in bytes, that this process has had resident so far."""
-    if sys.platform == "win32":
-        return _windows_peak()
-    return _field(Path("/proc/self/status"), "VmHWM")
+class PeakMemory:
+    """The most resident memory that this process has had since the object was made.
+
+    Windows records the peak. Elsewhere a thread samples the resident memory ten times a second: `getrusage` would not
+    do, since on Linux its figure for a child process begins with the parent's peak.
+    """
+
+    def __init__(self) -> None:
+        self._process = _this_process()
+        self._largest = 0
+        if self._process is not None:
+            threading.Thread(target=self._watch, name="swiftvr-memory", daemon=True).start()
+
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes; None if unknown."""
+        if self._process is None:
+            return None
+        self._sample()
+        return self._largest
+
+    def _watch(self) -> None:
+        while True:
+            self._sample()
+            time.sleep(_INTERVAL_S)
+
+    def _sample(self) -> None:
+        memory = self._process.memory_info()
+        self._largest = max(self._largest, getattr(memory, "peak_wset", memory.rss))
 
 
 def available_memory() -> int | None:
-    """Bytes of memory that a new process may take without pushing another one out."""
-    if sys.platform == "win32":
-        return _windows_available()
-    return _field(Path("/proc/meminfo"), "MemAvailable")
-
-
-def _field(path: Path, name: str) -> int | None:
-    """The value of a line such as `VmHWM:  1234 kB`, in bytes."""
+    """Bytes that a new process may take without pushing another one out of memory; None if unknown."""
     try:
-        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
+        import psutil
+    except ImportError:
         return None
-    for line in lines:
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    return None
+    return int(psutil.virtual_memory().available)
 
 
-class _MemoryStatus(ctypes.Structure):
-    """MEMORYSTATUSEX."""
-
-    _fields_ = [
-        ("length", ctypes.c_uint32),
-        ("load", ctypes.c_uint32),
-        *(
-            (name, ctypes.c_uint64)
-            for name in ("total", "available", "total_page", "available_page", "total_virtual", "virtual", "extended")
-        ),
-    ]
-
-
-class _ProcessMemory(ctypes.Structure):
-    """PROCESS_MEMORY_COUNTERS."""
-
-    _fields_ = [
-        ("length", ctypes.c_uint32),
-        ("faults", ctypes.c_uint32),
-        *((name, ctypes.c_size_t) for name in ("peak_resident", "resident", "a", "b", "c", "d", "page", "peak_page")),
-    ]
-
-
-def _windows_available() -> int | None:
-    status = _MemoryStatus(ctypes.sizeof(_MemoryStatus))
-    known = ctypes.WinDLL("kernel32").GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined,unused-ignore]
-    return int(status.available) if known else None
-
-
-def _windows_peak() -> int | None:
-    counters = _ProcessMemory(ctypes.sizeof(_ProcessMemory))
-    kernel = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined,unused-ignore]
-    kernel.GetCurrentProcess.restype = ctypes.c_void_p
-    handle = ctypes.c_void_p(kernel.GetCurrentProcess())
-    known = kernel.K32GetProcessMemoryInfo(handle, ctypes.byref(counters), counters.length)
-    return int(counters.peak_resident) if known else None
+def _this_process() -> Any:
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return psutil.Process()
