@@ -11,6 +11,7 @@ from .base import Sink, SinkOptions, Source, SourceInfo
 from .files import check_parent
 from .images_in import ImageSource, is_image
 from .images_out import ImageSink
+from .probe import open_video
 from .video_in import VideoSource
 from .video_out import VideoSink
 
@@ -27,7 +28,7 @@ def source(path: Path, rate: Fraction | None, threads: int, gpu: int | None) -> 
         return ImageSource(path, rate)
     if rate is not None:
         raise MisuseError(f"{path} is a video and has its own rate: leave out the rate, it is for images only")
-    return VideoSource(path, threads, gpu)
+    return VideoSource(open_video(path, threads, gpu))
 
 
 def sink(path: Path, info: SourceInfo, width: int, height: int, options: SinkOptions, *, folder: bool) -> Sink:

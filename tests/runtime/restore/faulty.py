@@ -82,9 +82,9 @@ def stage_that_hangs() -> None:
 
 
 def reader_that_raises() -> None:
-    from swiftvr_trt.runtime.media.video_in import VideoSource
+    from swiftvr_trt.runtime.media.decoder import VideoDecoder
 
-    at(40, VideoSource, "_decode", bug)
+    at(40, VideoDecoder, "_decode", bug)
 
 
 def reader_that_stalls() -> None:

@@ -77,7 +77,8 @@ def stage_in_the_third_chunk(patch: pytest.MonkeyPatch, _source: Source, _sink: 
 
 
 def reader(patch: pytest.MonkeyPatch, source: Source, _sink: Sink, fault: Fault) -> None:
-    decode, calls = source._decode, 0  # type: ignore[attr-defined]
+    decoder, calls = source._decoder, 0  # type: ignore[attr-defined]
+    decode = decoder._decode
 
     def failing(packet: object) -> object:
         nonlocal calls
@@ -86,7 +87,7 @@ def reader(patch: pytest.MonkeyPatch, source: Source, _sink: Sink, fault: Fault)
             fault.strike()
         return decode(packet)
 
-    patch.setattr(source, "_decode", failing)
+    patch.setattr(decoder, "_decode", failing)
 
 
 def writer(patch: pytest.MonkeyPatch, _source: Source, sink: Sink, fault: Fault) -> None:
