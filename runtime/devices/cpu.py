@@ -19,7 +19,7 @@ from swiftvr_trt.engines.bundle.manifest import STAGES, StageSpec
 from swiftvr_trt.errors import BundleError, Cancelled, MachineError, MissingPackageError, MisuseError, StageError
 from swiftvr_trt.runtime.stream.device import DONE, Done
 from swiftvr_trt.runtime.stream.program import BufferSpec, Clear, Copy, Download, Run, Step, Upload, View
-from swiftvr_trt.runtime.stream.trace import Trace, telling
+from swiftvr_trt.runtime.stream.trace import Trace, timed
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -119,7 +119,7 @@ class CpuWorkspace:
         self._sessions, self._trace = sessions, trace
         nbytes = sum(spec.nbytes for spec in buffers.values())
         try:
-            with telling(trace, "host", "allocate stream", nbytes=nbytes):
+            with timed(trace, "host", "allocate stream", nbytes=nbytes):
                 self._arrays = {name: np.zeros(spec.shape, spec.dtype) for name, spec in buffers.items()}
         except MemoryError as error:
             raise MachineError(f"not enough memory for the buffers of one stream ({error})") from error
@@ -130,7 +130,7 @@ class CpuWorkspace:
         return self._arrays[buffer]
 
     def record(self, steps: Sequence[Step], *, once: bool = False) -> _Recording:  # noqa: ARG002 (it costs nothing)
-        with telling(self._trace, "host", "record"):
+        with timed(self._trace, "host", "record"):
             return _Recording(tuple(call for call in map(self._call, steps) if call is not None), self._cancelled)
 
     def cancel(self) -> None:
@@ -190,7 +190,7 @@ class _StageCall:
 
 def _traced(trace: Trace, call: _StageCall) -> Callable[[], None]:
     def traced() -> None:
-        with trace.around("compute", call.stage):
+        with trace.timed("compute", call.stage):
             call()
 
     return traced

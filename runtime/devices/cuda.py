@@ -21,7 +21,7 @@ from swiftvr_trt.engines.bundle.manifest import Manifest, StageSpec, tensor_byte
 from swiftvr_trt.errors import MachineError, MisuseError
 from swiftvr_trt.runtime.stream.plan import aligned, aligned_steps, arena_bytes, plan_memory, plan_stream, weight_bytes
 from swiftvr_trt.runtime.stream.program import BufferSpec, Step, stage_shape
-from swiftvr_trt.runtime.stream.trace import Trace, telling
+from swiftvr_trt.runtime.stream.trace import Trace, timed
 
 from .compatible import Environment, check_compatible
 from .cuda_memory import OutOfGpuMemoryError, SessionMemory, Span, address, allocate, closing, detect_out_of_memory
@@ -88,9 +88,9 @@ class CudaDevice:
                 self.gpu.make_current()
             self._stack.close()
 
-    def telling(self, name: str, **details: Any) -> AbstractContextManager[None]:
+    def timed(self, name: str, **details: Any) -> AbstractContextManager[None]:
         """Something that takes time on the host, for the trace if there is one."""
-        return telling(self.trace, "host", name, **details)
+        return timed(self.trace, "host", name, **details)
 
     @contextmanager
     def suggest_what_fits(self, height: int, width: int, held: int) -> Iterator[None]:
@@ -142,7 +142,7 @@ class CudaDevice:
         cache = kernels or KernelCache.of(bundle, gpu.name, gpu.driver_version(), library.__version__)
         size, weights = self.manifest.recipe.resolution, weight_bytes(self.manifest)
         with (
-            self.telling("load engines", nbytes=sum(entry.size for entry in self.manifest.files)),
+            self.timed("load engines", nbytes=sum(entry.size for entry in self.manifest.files)),
             self.suggest_what_fits(size.height, size.width, held=0),
         ):
             self.engines = TensorRTEngines(library, bundle, cache.load())
@@ -150,7 +150,7 @@ class CudaDevice:
         stack.callback(self._keep_kernels, cache)
         needed = max(self.engines.arena_bytes(stage) for stage in self.manifest.stages)
         nbytes = max(aligned(needed), arena_bytes(self.manifest))
-        with self.telling("allocate arena", nbytes=nbytes), self.suggest_what_fits(size.height, size.width, weights):
+        with self.timed("allocate arena", nbytes=nbytes), self.suggest_what_fits(size.height, size.width, weights):
             memory = allocate(gpu, "arena", nbytes, self.stream, stack)
         self.arena: Span = (address(memory), nbytes)
 
@@ -230,7 +230,7 @@ class CudaWorkspace:
         self._device.finish_releases()  # now another workspace may have it
 
     def _recording(self, lanes: ChunkStreams, steps: tuple[Step, ...]) -> CudaRecording:
-        with self._device.telling("record"), self._suggest_what_fits(self._plan.gpu_bytes), detect_out_of_memory():
+        with self._device.timed("record"), self._suggest_what_fits(self._plan.gpu_bytes), detect_out_of_memory():
             return CudaRecording(lanes, self._memory, self._contexts, aligned_steps(steps, self._plan.buffers))
 
     def _record_once(self, steps: tuple[Step, ...]) -> CudaRecording:
@@ -269,7 +269,7 @@ class CudaWorkspace:
     def _allocate(self) -> SessionMemory:
         device, plan = self._device, self._plan
         with (
-            device.telling("allocate stream", nbytes=plan.device.nbytes, pinned=plan.host.nbytes),
+            device.timed("allocate stream", nbytes=plan.device.nbytes, pinned=plan.host.nbytes),
             self._suggest_what_fits(plan.weight_bytes + plan.arena_bytes),
         ):
             return SessionMemory(device.gpu, plan, device.stream, self._stack)
@@ -286,7 +286,7 @@ class CudaWorkspace:
         sizes = [tensor_bytes(shapes[tensor.name], tensor.dtype) for tensor in tensors]
         stream = handle(device.stream)
         with (
-            device.telling(f"warm up {stage.name}"),
+            device.timed(f"warm up {stage.name}"),
             self._suggest_what_fits(plan.gpu_bytes),
             detect_out_of_memory(),
             explain_cuda_errors(f"stage {stage.name} failed when it ran first"),

@@ -64,7 +64,7 @@ class OrtCudaDevice(CudaDevice):
             self._open_stream()
             # Should ONNX Runtime come with its own CUDA libraries, they are found before it looks for them.
             ort.preload_dlls()
-            with self.telling("load graphs", nbytes=sum(entry.size for entry in bundle.manifest.files)):
+            with self.timed("load graphs", nbytes=sum(entry.size for entry in bundle.manifest.files)):
                 self._stages = {stage: self._load_stage(bundle, stage, graphs) for stage in STAGES}
         self._stack.callback(self._stages.clear)
 

@@ -1,7 +1,7 @@
-"""A trace of a run in Chrome's format, to be opened in https://ui.perfetto.dev or chrome://tracing.
+"""A trace of a run in Chrome's format, for https://ui.perfetto.dev or chrome://tracing.
 
-One row per lane (upload, compute, download, host), one bar per thing that took time. Written as it comes, so that a
-long run does not collect it in memory; a file that was cut short by a crash can still be opened.
+Each lane (upload, compute, download, host) is a row, and each span of time a bar in it. Spans are written as they end,
+so a long run does not collect them in memory, and a file cut short by a crash can still be opened.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ LANES = ("upload", "compute", "download", "host")
 
 
 class Trace:
-    """Collects spans; from any thread. Times are `time.perf_counter` seconds."""
+    """Writes spans to a file, from any thread. Times are seconds of `time.perf_counter`.
+
+    Raises `OutputError` if the file cannot be written.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self._path = path
@@ -34,13 +37,13 @@ class Trace:
             self._write({"name": "thread_name", "ph": "M", "pid": 0, "tid": number, "args": {"name": lane}})
 
     def span(self, lane: str, name: str, begin: float, end: float, **details: Any) -> None:
-        """Something that took from `begin` to `end`."""
+        """Record what took from `begin` to `end`."""
         times = {"ts": _microseconds(begin - self._began), "dur": _microseconds(end - begin)}
         self._write({"name": name, "ph": "X", "pid": 0, "tid": LANES.index(lane), **times, "args": details})
 
     @contextmanager
-    def around(self, lane: str, name: str, **details: Any) -> Iterator[None]:
-        """The time that the block takes."""
+    def timed(self, lane: str, name: str, **details: Any) -> Iterator[None]:
+        """Record the time that the block takes."""
         begin = time.perf_counter()
         try:
             yield
@@ -48,7 +51,7 @@ class Trace:
             self.span(lane, name, begin, time.perf_counter(), **details)
 
     def close(self) -> None:
-        """End the file. A second call does nothing; what comes later is dropped."""
+        """End the file. A second call does nothing; later spans are dropped."""
         with self._lock:
             if not self._file.closed:
                 with self._writing():
@@ -74,13 +77,14 @@ class Trace:
             yield
         except OSError as error:
             raise OutputError(
-                f"{self._path}: the trace cannot be written ({error.strerror or error}); the output does not need it"
+                f"{self._path}: the trace cannot be written ({error.strerror or error}); "
+                "choose another file, or leave --trace out"
             ) from error
 
 
-def telling(trace: Trace | None, lane: str, name: str, **details: Any) -> AbstractContextManager[None]:
-    """The time that the block takes, if anybody wants to know."""
-    return nullcontext() if trace is None else trace.around(lane, name, **details)
+def timed(trace: Trace | None, lane: str, name: str, **details: Any) -> AbstractContextManager[None]:
+    """Record the time that the block takes if there is a trace."""
+    return nullcontext() if trace is None else trace.timed(lane, name, **details)
 
 
 def _microseconds(seconds: float) -> float:

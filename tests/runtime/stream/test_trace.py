@@ -25,7 +25,7 @@ def test_spans_are_events_in_microseconds_on_named_rows(tmp_path: Path) -> None:
     with Trace(path) as trace:
         now = time.perf_counter()
         trace.span("compute", "chunk", now + 1, now + 1.5, frames=24)
-        with trace.around("host", "capture"):
+        with trace.timed("host", "capture"):
             time.sleep(0.01)
     events = json.loads(path.read_text())
     names = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
