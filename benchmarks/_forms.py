@@ -13,7 +13,7 @@ from torch import nn
 from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT
 from swiftvr_trt.engines.bundle.manifest import Manifest, Recipe, StageSpec
 from swiftvr_trt.engines.bundle.targets import Target
-from swiftvr_trt.engines.compile.engines import build_engines, job_for
+from swiftvr_trt.engines.compile.engines import build_engines, compile_job
 from swiftvr_trt.engines.compile.log import GEMM
 from swiftvr_trt.engines.compile.report import SUFFIX, CompiledKernel, CompiledStage, read_report
 from swiftvr_trt.export.graph.stages import Stage, stages_of
@@ -178,7 +178,7 @@ def _opinions(specs: tuple[StageSpec, ...], place: Path, chosen: Target, recipe:
     opinions: dict[str, Opinion] = {}
     for file in dict.fromkeys(spec.file for spec in specs):
         sharing = [spec for spec in specs if spec.file == file]
-        job = job_for(sharing, place, place, chosen, recipe.resolution)
+        job = compile_job(sharing, place, place, chosen, recipe.resolution)
         again = compile_again(job.onnx, chosen.compute_capability or "", job.profiles)
         opinions |= dict(zip((spec.name for spec in sharing), again, strict=True))
     return opinions

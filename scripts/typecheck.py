@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("cli", "engines", "errors", "export", "runtime", "text")
+PACKAGES = ("child", "cli", "engines", "errors", "export", "runtime", "text")
 
 
 def main() -> int:

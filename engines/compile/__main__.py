@@ -13,7 +13,7 @@ from swiftvr_trt.engines.bundle.targets import RTX, find_target
 from swiftvr_trt.errors import SwiftVRError
 
 from .log import ATTENTION, CONV, GEMM, KINDS, by_kind, by_precision
-from .parent import Engine, Job, Profile, compile_engine
+from .parent import CompileJob, Engine, Profile, compile_engine
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> None:
     engine_file = options.engine or options.onnx.with_suffix(".engine")
     profiles = tuple(_profile(text) for text in options.profile)
     sm = options.sm or (chosen.sm if chosen.compiler == RTX else None)  # TensorRT builds for the GPU that is there
-    job = Job(options.onnx, engine_file, chosen.compiler, sm, profiles)
+    job = CompileJob(options.onnx, engine_file, chosen.compiler, sm, profiles)
     try:
         engine = compile_engine(job, (lambda _: None) if options.json else lambda line: print(f"  {line}", flush=True))
     except SwiftVRError as error:

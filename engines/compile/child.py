@@ -1,60 +1,57 @@
-"""The child process of `compiler.py`: one ONNX file becomes one engine file. Run as `python -m` with a job file.
+"""The process that compiles: one ONNX file becomes one engine file.
 
-Everything that a compiler can do to a process (crash, take all memory, write to the C++ streams) happens here. What
-the parent needs to know is written into files; standard output carries a line now and then, so that a long build is
-not taken for a dead one.
+A compiler may crash its process, take all memory, or write to the C++ streams; here that harms nobody. Orders come
+from `parent.py`. A line now and then shows that a long build is alive.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import os
-import sys
 import threading
 import time
 from pathlib import Path
 from typing import IO, Any
 
+from swiftvr_trt.child import Message, Parent
+from swiftvr_trt.text import LineCallback
+
 from .memory import PeakMemory
 
 _TICK_S = 20.0
 _DEEPEST_PHASE = 2
-"""Phases within phases go deeper and come by the thousand; nobody wants to read them."""
+"""Deeper phases come by the thousand."""
 
 
-def main(job_file: str) -> None:
-    """Carry out the job; the exit code is 0 if there is an engine."""
-    began = time.monotonic()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    phase = ["loading the compiler"]
-    memory = PeakMemory()
-    threading.Thread(target=_tick, args=(began, phase, memory), daemon=True).start()
-    job = json.loads(Path(job_file).read_text(encoding="utf-8"))
+def main() -> None:
+    """Compile what the parent orders, and answer with what went wrong, if anything did."""
+    parent = Parent(lambda: os._exit(1))  # nobody waits for the build any more
+    job = parent.receive()
+    if job is not None:
+        parent.answer(_compile(job, parent.say))
+
+
+def _compile(job: Message, say: LineCallback) -> Message:
+    """What went wrong (None if nothing did), seconds, peak memory in bytes or None, and the compiler's version."""
+    began, phase, memory = time.monotonic(), ["loading the compiler"], PeakMemory()
+    threading.Thread(target=_show_progress, args=(began, phase, memory, say), daemon=True).start()
     trt = importlib.import_module(job["module"])
     with Path(job["log"]).open("w", encoding="utf-8", errors="replace") as log:
-        logger = _logger(trt, log)
-        problem = _build(trt, logger, job, phase)
-    result = {"problem": problem, "seconds": time.monotonic() - began, "peak_bytes": memory.nbytes}
-    Path(job["result"]).write_text(json.dumps({**result, "version": trt.__version__}), encoding="utf-8")
+        problem = _build(trt, _logger(trt, log), job, phase)
+    seconds = time.monotonic() - began
+    return {"problem": problem, "seconds": seconds, "peak_bytes": memory.nbytes, "version": trt.__version__}
 
 
-def _end_with_parent() -> None:
-    """Standard input is a pipe that closes when the parent is gone; a build that nobody waits for must not go on."""
-    os.read(sys.stdin.fileno(), 1)  # not through the buffer: its lock would be held at exit
-    os._exit(1)
-
-
-def _tick(began: float, phase: list[str], memory: PeakMemory) -> None:
-    """Tell now and then that it goes on."""
+def _show_progress(began: float, phase: list[str], memory: PeakMemory, say: LineCallback) -> None:
+    """Every now and then, say which phase the build is in and what it takes."""
     while True:
         time.sleep(_TICK_S)
         peak = f", {memory.nbytes / 1e9:.1f} GB of memory" if memory.nbytes else ""
-        print(f"{phase[0]}, {time.monotonic() - began:.0f} s{peak}", flush=True)
+        say(f"{phase[0]}, {time.monotonic() - began:.0f} s{peak}")
 
 
 def _build(trt: Any, logger: Any, job: dict[str, Any], phase: list[str]) -> str | None:
-    """What went wrong, None if nothing did. The first logger of a process wins, hence one process per build."""
+    """What went wrong; None if nothing did. The first logger of a process wins, hence one process per build."""
     phase[:] = ["reading the graph"]
     builder = trt.Builder(logger)
     network = builder.create_network(_strongly_typed(trt))
@@ -153,4 +150,4 @@ def _monitor(trt: Any, phase: list[str]) -> Any:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

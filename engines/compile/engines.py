@@ -15,7 +15,7 @@ from swiftvr_trt.text import LineCallback
 from swiftvr_trt.text import size as in_words
 
 from .counting import count_file
-from .parent import WORKSPACE_BYTES, Engine, Job, Profile, Shape, compile_engine
+from .parent import WORKSPACE_BYTES, CompileJob, Engine, Profile, Shape, compile_engine
 from .report import SUFFIX, EngineReport, compiled_stage, engine_report
 
 SMALLEST_SIDE = 16
@@ -41,7 +41,7 @@ def build_engines(
         sharing = [stage for stage in stages if stage.file == file]
         name = sharing[0].name
         report(f"compiling {' and '.join(stage.name for stage in sharing)} for {target.sm or 'this GPU'}")
-        job = replace(job_for(sharing, graphs, directory, target, size), workspace_bytes=workspace_bytes)
+        job = replace(compile_job(sharing, graphs, directory, target, size), workspace_bytes=workspace_bytes)
         engine = compile_engine(job, partial(_indented, report))
         _check_log(engine, sharing)
         compiled = _report(sharing, graphs, engine, target, size)
@@ -55,11 +55,13 @@ def _indented(report: LineCallback, line: str) -> None:
     report(f"    {line}")
 
 
-def job_for(sharing: Sequence[StageSpec], graphs: Path, directory: Path, target: Target, size: Resolution) -> Job:
+def compile_job(
+    sharing: Sequence[StageSpec], graphs: Path, directory: Path, target: Target, size: Resolution
+) -> CompileJob:
     """The job that compiles the graph file of these stages."""
     free = any(None in tensor.shape for stage in sharing for tensor in stage.inputs)
     profiles = tuple(profile(stage, size) for stage in sharing) if free or len(sharing) > 1 else ()
-    return Job(
+    return CompileJob(
         graphs / sharing[0].file,
         directory / f"{sharing[0].name}.engine",
         target.compiler,

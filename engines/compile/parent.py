@@ -1,22 +1,20 @@
-"""ONNX becomes an engine, in a child process that may crash, run out of memory, or be interrupted.
+"""Compile an ONNX file into an engine, in a child process that may crash, run out of memory, or be interrupted.
+
+To compile one file from the command line and see what the compiler made of it:
 
     python -m swiftvr_trt.engines.compile decode.onnx --target rtx5090
-
-compiles one file and prints what the compiler made of it.
 """
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from swiftvr_trt.child import Child, Message
 from swiftvr_trt.engines.bundle.targets import RTX, TRT
 from swiftvr_trt.errors import BuildError, MachineError, MissingPackageError
 from swiftvr_trt.text import LineCallback
@@ -32,13 +30,16 @@ WORKSPACE_BYTES = 4 << 30
 MODULES = {RTX: "tensorrt_rtx", TRT: "tensorrt"}
 _EXTRAS = {RTX: "rtx", TRT: "tensorrt"}
 _NO_GPU = "cudaError 35"
-"""What the compiler says after any failure on a machine without a driver; it is never the cause."""
+"""The compiler reports this after any failure on a machine without a driver; it is never the cause."""
 _TAIL = 300
+"""Characters of the compiler's own words in a message."""
+_PATIENCE_S = 2.0
+"""How long the process has to leave; it has nothing to clean up."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """One build. sm: compute capability, e.g. `SM120`; None for the GPU of this machine."""
+class CompileJob:
+    """One ONNX file to compile. sm: compute capability, e.g. `SM120`; None for the GPU of this machine."""
 
     onnx: Path
     engine: Path
@@ -50,7 +51,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Engine:
-    """A compiled engine: what is in it, and what it took to make it. `log` is all that the compiler wrote."""
+    """A compiled engine: what is in it, and what the build took. log: everything the compiler wrote to its logger."""
 
     path: Path
     made: BuildLog
@@ -65,81 +66,67 @@ class Engine:
 
 
 def compiler_version(compiler: str) -> str:
-    """Version of a compiler as installed; `MissingPackageError` if it is not. Nothing is loaded into this process."""
+    """The installed version of a compiler, without loading it. Raises `MissingPackageError` if it is not installed."""
     module = MODULES[compiler]
     for package in metadata.packages_distributions().get(module, ()):
         return metadata.version(package)
     raise MissingPackageError(module.replace("_", "-"), f"building with {compiler}", _EXTRAS[compiler])
 
 
-def compile_engine(job: Job, report: LineCallback = lambda _: None) -> Engine:
-    """Build the engine of `job`; `report` gets a line now and then. Raises `BuildError`, and then leaves no engine."""
+def compile_engine(job: CompileJob, report: LineCallback = lambda _: None) -> Engine:
+    """Build the engine of `job`; `report` gets a line now and then.
+
+    Raises `BuildError` if the compiler cannot compile it, `MachineError` if its process ends; no engine is left then.
+    """
     with tempfile.TemporaryDirectory(prefix="swiftvr-") as directory:
-        place = Path(directory)
+        log = Path(directory) / "log"
         try:
-            code, errors = _run(_write_job(job, place), place, report)
-            return _collect(job, place, code, errors)
+            with Child("swiftvr_trt.engines.compile.child", patience_s=_PATIENCE_S, keep_errors=True) as child:
+                made = child.ask(_order(job, log), report)
+                if made is None:
+                    raise MachineError(f"{job.onnx.name}: the compiler's process {_ending(child)}")
+                return _engine(job, made, log.read_text(encoding="utf-8", errors="replace"), child.errors())
         except BaseException:
             job.engine.unlink(missing_ok=True)
             raise
 
 
-def _write_job(job: Job, place: Path) -> Path:
-    path = place / "job.json"
-    text = {
+def _order(job: CompileJob, log: Path) -> Message:
+    """What `child.py` is told. log: where it writes what the compiler logs."""
+    return {
         "module": MODULES[job.compiler],
         "onnx": str(job.onnx.resolve()),
         "engine": str(job.engine.resolve()),
         "sm": job.sm,
         "profiles": [{name: [list(shape) for shape in shapes] for name, shapes in p.items()} for p in job.profiles],
         "workspace_bytes": job.workspace_bytes,
-        "log": str(place / "log"),
-        "result": str(place / "result.json"),
+        "log": str(log),
     }
-    path.write_text(json.dumps(text), encoding="utf-8")
-    return path
 
 
-def _run(job_file: Path, place: Path, report: LineCallback) -> tuple[int, str]:
-    """Exit code and standard error of the child. Whatever ends the wait ends the child, too."""
-    command = [sys.executable, "-P", "-m", "swiftvr_trt.engines.compile.child", str(job_file)]
-    with (place / "stderr").open("w+", encoding="utf-8", errors="replace") as errors:
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"
-        ) as child:
-            try:
-                for line in child.stdout or ():
-                    report(line.rstrip())
-                code = child.wait()
-            finally:
-                child.kill()
-        errors.seek(0)
-        return code, errors.read()
+def _engine(job: CompileJob, made: Message, log: str, errors: str) -> Engine:
+    """The engine that the child has written. made: its answer; errors: what it wrote to standard error."""
+    if made["problem"]:
+        raise BuildError(f"{job.onnx.name}: {job.compiler} cannot compile it; {made['problem']}{_reason(log, errors)}")
+    return Engine(job.engine, parse_log(log), made["version"], made["seconds"], made["peak_bytes"], log)
 
 
-def _collect(job: Job, place: Path, code: int, errors: str) -> Engine:
-    name = job.onnx.name
-    if not (place / "result.json").exists():
-        raise MachineError(f"{name}: the compiler's process {_ending(code)}{_last_line(errors)}")
-    result = json.loads((place / "result.json").read_text(encoding="utf-8"))
-    log = (place / "log").read_text(encoding="utf-8", errors="replace")
-    if result["problem"]:
-        raise BuildError(f"{name}: {job.compiler} cannot compile it; {result['problem']}{_reason(log, errors)}")
-    made = parse_log(log)
-    return Engine(job.engine, made, result["version"], result["seconds"], result["peak_bytes"], log)
-
-
-def _ending(code: int) -> str:
-    """How a process ended that left no result, in words."""
+def _ending(child: Child) -> str:
+    """How a process ended that gave no answer."""
+    code = child.exit_code(_PATIENCE_S)
     if code == -getattr(signal, "SIGKILL", 9):
-        return "was killed, most likely because memory ran out; close other programs, or build a smaller resolution"
-    if code < 0 or code >= 1 << 30:  # a signal, or Windows' exception code
-        return f"crashed (code {code})"
-    return f"failed (code {code})"
+        cause = "was killed, most likely because memory ran out; close other programs, or build a smaller resolution"
+    elif code is None:
+        cause = "stopped answering"
+    elif code < 0 or code >= 1 << 30:  # a signal, or Windows' exception code
+        cause = f"crashed (code {code})"
+    else:
+        cause = f"failed (code {code})"
+    return cause + _last_line(child.errors())
 
 
 def _reason(log: str, errors: str) -> str:
-    """The compiler's own words: what it wrote past its logger, which is the cause, or else an error of its log."""
+    """The compiler's own words: what it wrote past its logger is the cause, otherwise the first error in its log."""
     lines = [line[4:] for line in log.splitlines() if line.startswith("[E] ") and _NO_GPU not in line]
     causes = [line.strip() for line in errors.splitlines() if "Internal Error" in line] or lines[:1]
     return f": {causes[0][:_TAIL]}" if causes else _last_line(errors)

@@ -12,7 +12,7 @@ import pytest
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import Role, StageSpec, TensorSpec
 from swiftvr_trt.engines.bundle.targets import find_target
-from swiftvr_trt.engines.compile.engines import build_engines, job_for, profile
+from swiftvr_trt.engines.compile.engines import build_engines, compile_job, profile
 from swiftvr_trt.engines.compile.log import GEMM
 from swiftvr_trt.engines.compile.report import FORMAT, read_report
 from swiftvr_trt.errors import BundleError
@@ -37,14 +37,14 @@ def test_other_inputs_have_one_shape() -> None:
 
 
 def test_a_static_graph_of_one_stage_needs_no_profile(tmp_path: Path) -> None:
-    assert job_for([DECODE], tmp_path, tmp_path, RTX5090, SIZE).profiles == ()
-    assert len(job_for([ENCODE], tmp_path, tmp_path, RTX5090, SIZE).profiles) == 1
-    assert len(job_for([DIT, EDGE], tmp_path, tmp_path, RTX5090, SIZE).profiles) == 2
+    assert compile_job([DECODE], tmp_path, tmp_path, RTX5090, SIZE).profiles == ()
+    assert len(compile_job([ENCODE], tmp_path, tmp_path, RTX5090, SIZE).profiles) == 1
+    assert len(compile_job([DIT, EDGE], tmp_path, tmp_path, RTX5090, SIZE).profiles) == 2
 
 
 def test_a_card_is_named_where_it_is_not_there(tmp_path: Path) -> None:
-    assert job_for([DECODE], tmp_path, tmp_path, RTX5090, SIZE).sm == "SM120"
-    assert job_for([DECODE], tmp_path, tmp_path, find_target("h100"), SIZE).sm is None
+    assert compile_job([DECODE], tmp_path, tmp_path, RTX5090, SIZE).sm == "SM120"
+    assert compile_job([DECODE], tmp_path, tmp_path, find_target("h100"), SIZE).sm is None
 
 
 def _stage(name: str, file: str, length: int) -> StageSpec:

@@ -12,7 +12,7 @@ import pytest
 
 from swiftvr_trt import Bundle, BundleError, MachineError, MissingPackageError, MisuseError, Restorer
 from swiftvr_trt.engines.bundle.targets import RTX, TRT
-from swiftvr_trt.engines.compile.parent import Job, compile_engine
+from swiftvr_trt.engines.compile.parent import CompileJob, compile_engine
 from swiftvr_trt.runtime.devices.compatible import Environment, check_compatible
 from swiftvr_trt.runtime.devices.driver import has_driver
 from swiftvr_trt.runtime.devices.gpu import Gpu, gpu_index
@@ -169,7 +169,7 @@ def test_a_real_engine_is_refused_by_the_real_library_with_the_command_that_rebu
     """Not more can be had of the library without a driver: its runtime, our logger, and the engine's validity."""
     library = pytest.importorskip("tensorrt_rtx")
     model = save(graph([node("MatMul", "x w", "y")], {"x": (8, 16)}, "y", {"w": ones(16, 8)}), tmp_path / "m.onnx")
-    compile_engine(Job(model, tmp_path / "encode.engine", RTX, "SM120"))
+    compile_engine(CompileJob(model, tmp_path / "encode.engine", RTX, "SM120"))
     with pytest.raises(
         BundleError, match=r"encode.engine: not valid on this machine: .*; rebuild the bundle"
     ) as caught:
