@@ -1,14 +1,14 @@
-"""The video engines of an NVIDIA GPU: NVDEC decodes, NVENC encodes, both through FFmpeg.
+"""Video on an NVIDIA GPU, through FFmpeg: NVDEC decodes, NVENC encodes.
 
-Decoded frames come down to the host, and frames to encode go up from there; only the coding itself is done by the GPU.
-What the GPU or this FFmpeg cannot do is done in software, and a note says why.
+Decoded frames are copied down to the host, and frames to encode are copied up. What the GPU or this FFmpeg cannot do is
+done in software, and a note says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from av.codec.codec import Codec
@@ -18,7 +18,7 @@ _NVENC = {"libx264": "h264_nvenc", "libx265": "hevc_nvenc", "libsvtav1": "av1_nv
 
 
 def nvenc(encoder: str) -> Codec | None:
-    """NVIDIA's encoder of the same format; None if there is none in this FFmpeg."""
+    """NVIDIA's encoder for the same format, or None if this FFmpeg has none."""
     from av.codec.codec import Codec, UnknownCodecError
 
     name = _NVENC.get(encoder)
@@ -29,21 +29,24 @@ def nvenc(encoder: str) -> Codec | None:
 
 
 def nvdec(gpu: int) -> HWAccel:
-    """What `av.open` needs to decode on a GPU. Formats that it does not know are decoded in software."""
+    """The setting for `av.open` to decode on a GPU. FFmpeg decodes formats that NVDEC does not know in software."""
     from av.codec.hwaccel import HWAccel
 
     return HWAccel("cuda", str(gpu), allow_software_fallback=True)
 
 
 @contextmanager
-def overheard() -> Iterator[list[str]]:
-    """What FFmpeg complains about within the block; it is kept from standard error."""
+def ffmpeg_errors() -> Iterator[list[str]]:
+    """Collects the errors that FFmpeg logs within the block, and keeps them from stderr.
+
+    The list is filled when the block ends.
+    """
     from av import logging
 
     said: list[str] = []
     level, skips = logging.get_level(), logging.get_skip_repeated()
     logging.set_level(logging.ERROR)
-    logging.set_skip_repeated(False)  # what is said again is news to us
+    logging.set_skip_repeated(False)  # an error that was logged before this block counts here too
     try:
         with logging.Capture(local=True) as logs:
             yield said
@@ -53,7 +56,7 @@ def overheard() -> Iterator[list[str]]:
         logging.set_skip_repeated(skips)
 
 
-def reason(error: BaseException, said: list[str]) -> str:
-    """Why something did not open, on one line: FFmpeg's own words, or the error's."""
-    words: Any = said[0] if said else getattr(error, "strerror", None) or error
-    return str(words).splitlines()[0]
+def first_error(said: list[str], error: BaseException) -> str:
+    """Why something did not open, in one line: the first that FFmpeg said, else what `error` says."""
+    words = said[0] if said else str(getattr(error, "strerror", None) or error)
+    return words.splitlines()[0]

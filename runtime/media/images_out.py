@@ -10,7 +10,7 @@ from swiftvr_trt.errors import MediaError, MisuseError
 
 from . import colour
 from .base import Colour, Item, Passenger, Picture, Pixels, SinkOptions, SourceInfo, check_pixels
-from .encoder import BEST_QUANTISER
+from .codecs import BEST_QUANTISER
 from .files import PartFile, PartFolder, writing
 from .images_in import SUFFIXES
 

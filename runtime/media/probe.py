@@ -13,7 +13,7 @@ from swiftvr_trt.errors import MediaError
 from . import colour
 from .base import DEFAULT_RATE, Colour, CopiedStream, SourceInfo
 from .decoder import VideoDecoder, is_cover
-from .hardware import nvdec, overheard, reason
+from .hardware import ffmpeg_errors, first_error, nvdec
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
@@ -58,10 +58,10 @@ def open_video(path: Path, threads: int = 0, gpu: int | None = None) -> OpenedVi
     if gpu is None:
         return _probe(path, threads)
     try:
-        with overheard() as said:
+        with ffmpeg_errors() as said:
             opened = _probe(path, threads, nvdec(gpu))
     except (MediaError, OSError) as error:  # if the file is at fault, software decoding will report that
-        refusal = reason(error, said)
+        refusal = first_error(said, error)
     else:
         if opened.decoder.stream.codec_context.pix_fmt == "cuda":
             return opened

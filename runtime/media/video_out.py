@@ -14,7 +14,7 @@ from swiftvr_trt.errors import MediaError
 from .base import Item, Passenger, Picture, SinkOptions, SourceInfo, check_pixels
 from .colour import from_rgb
 from .copies import Copies
-from .encoder import Encoding, open_encoder
+from .encoder import EncodingRequest, open_encoder
 from .files import PartFile, check_free, check_parent, output_error
 from .timeline import Rebase
 
@@ -40,7 +40,9 @@ class VideoSink:
         self._committed = False
         self._busy = threading.Lock()
         try:
-            self._encoding = open_encoder(lambda: _container(self._file, format_name), info, (width, height), options)
+            self._encoding = open_encoder(
+                lambda: _container(self._file, format_name), EncodingRequest(info, width, height, options)
+            )
             self._copies = self._describe(info, options)
             with self._translated():
                 self._encoding.container.start_encoding()  # a header that cannot be written is known now
@@ -67,7 +69,7 @@ class VideoSink:
     @property
     def description(self) -> str:
         """One line for people."""
-        encoding: Encoding = self._encoding
+        encoding = self._encoding
         return f"{encoding.stream.codec_context.name} {encoding.pix_fmt} {self._width}x{self._height}"
 
     def write(self, item: Item) -> None:

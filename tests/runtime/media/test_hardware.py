@@ -13,7 +13,7 @@ import pytest
 from swiftvr_trt.errors import MediaError
 from swiftvr_trt.runtime.devices.driver import has_driver
 from swiftvr_trt.runtime.media import Picture, SinkOptions, open_sink, open_source
-from swiftvr_trt.runtime.media.hardware import nvdec, nvenc, overheard, reason
+from swiftvr_trt.runtime.media.hardware import ffmpeg_errors, first_error, nvdec, nvenc
 from tests.clips import write_clip
 
 without_driver = pytest.mark.skipif(has_driver(), reason="this machine has a driver")
@@ -95,12 +95,12 @@ def test_a_bad_option_is_blamed_and_not_the_gpu(clip: Path, tmp_path: Path) -> N
 
 
 def test_reasons_are_one_line_in_the_words_of_ffmpeg() -> None:
-    assert reason(OSError(1, "Operation not permitted"), ["Cannot load libcuda.so.1\n (twice)"]) == (
+    assert first_error(["Cannot load libcuda.so.1\n (twice)"], OSError(1, "Operation not permitted")) == (
         "Cannot load libcuda.so.1"
     )
-    assert reason(OSError(1, "Operation not permitted"), []) == "Operation not permitted"
+    assert first_error([], OSError(1, "Operation not permitted")) == "Operation not permitted"
     before = av.logging.get_level()
-    with overheard() as said:
+    with ffmpeg_errors() as said:
         pass
     assert (said, av.logging.get_level()) == ([], before)
 

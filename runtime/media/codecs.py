@@ -1,0 +1,148 @@
+"""What is known about encoders: which one to use, its pixel formats, and its options for quality and speed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from swiftvr_trt.errors import MediaError
+
+from .base import SinkOptions
+
+if TYPE_CHECKING:
+    from av.codec import Codec
+    from av.container import OutputContainer
+
+_POPULAR = (
+    "libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "h264_nvenc", "hevc_nvenc", "av1_nvenc"
+)  # fmt: skip
+"""Messages suggest these, in this order, as far as this FFmpeg has them."""
+
+_FORMAT_ENCODERS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "vp8": "libvpx", "av1": "libsvtav1"}
+"""The encoder to use when the user names a format."""
+
+_NO_VIDEO = ("none", "png")
+"""The default video codec of containers for sound: none, or a cover picture."""
+
+_PIX_FMTS = ("yuv420p", "yuvj420p", "yuv444p", "yuvj444p", "yuv422p10le", "gbrp", "rgb24", "bgr0", "bgr24", "bgr8")
+"""Tried in this order. An encoder that refuses odd sizes in 4:2:0 thereby gets 4:4:4."""
+
+_EVEN_ONLY = frozenset({"libx264", "libx265"})
+"""These refuse odd sizes in 4:2:0. Do not try: x265 would complain on stderr."""
+
+FULL_RANGE_ONLY = frozenset({"mjpeg", "ljpeg"})
+
+QUANTISED = frozenset({"mjpeg", "mpeg4", "mpeg2video", "mpeg1video", "msmpeg4", "msmpeg4v2", "h263p", "flv"})
+"""These encode at 200 kbit/s unless told otherwise. They get a constant quantiser instead."""
+
+BEST_QUANTISER = 2 * 118
+"""The finest that `QUANTISED` encoders allow by default: 2, in FFmpeg's unit (118 per step)."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """An encoder's option for constant quality: its name, our default, and the largest (worst) value."""
+
+    option: str
+    default: int
+    worst: int
+
+
+_QUALITY = {
+    "libx264": Quality("crf", 18, 51),
+    "libx264rgb": Quality("crf", 18, 51),
+    "libx265": Quality("crf", 20, 51),
+    "libsvtav1": Quality("crf", 24, 63),
+    "libaom-av1": Quality("crf", 24, 63),
+    "libvpx": Quality("crf", 10, 63),
+    "libvpx-vp9": Quality("crf", 24, 63),
+    "h264_nvenc": Quality("cq", 19, 51),
+    "hevc_nvenc": Quality("cq", 21, 51),
+    "av1_nvenc": Quality("cq", 26, 63),
+}
+
+_X26X = frozenset({"libx264", "libx264rgb", "libx265"})
+_X26X_PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
+)  # fmt: skip
+"""Checked here, because x264 and x265 report an unknown preset on stderr, not to FFmpeg."""
+
+
+def choose_encoder(container: OutputContainer, wanted: str | None) -> Codec:
+    """The encoder called `wanted`, or the usual one for this container. `MediaError` if there is none."""
+    from av.codec.codec import Codec, UnknownCodecError
+
+    # mpegts cannot say which codecs it supports.
+    takes_x264 = "libx264" in container.supported_codecs or container.format.name == "mpegts"
+    name = wanted or ("libx264" if takes_x264 else container.default_video_codec)
+    if name in _NO_VIDEO and wanted is None:
+        raise MediaError(f"{container.format.name} files hold no video, expected e.g. .mp4 or .mkv: rename the output")
+    try:
+        codec = Codec(_FORMAT_ENCODERS.get(name, name), "w")
+    except UnknownCodecError:
+        raise MediaError(f"this FFmpeg has no encoder {name!r}: use one of {suggested_encoders(None)}") from None
+    if codec.type != "video":
+        raise MediaError(
+            f"{name!r} is an encoder of {codec.type}, expected one of video: use one of {suggested_encoders(None)}"
+        )
+    return codec
+
+
+def suggested_encoders(supported: set[str] | None) -> str:
+    """A few encoders that exist here, for a message. supported: the codecs of a container, None for all."""
+    from av.codec.codec import Codec, UnknownCodecError
+
+    found = []
+    for name in _POPULAR:
+        try:
+            codec = Codec(name, "w")
+        except UnknownCodecError:
+            continue
+        if supported is None or codec.name in supported:
+            found.append(name)
+    if not found and supported:
+        found = sorted(supported)[:6]
+    return ", ".join(found)
+
+
+def pixel_formats(codec: Codec, width: int, height: int, wanted: str | None) -> list[str]:
+    """The pixel formats to try, best first. `MediaError` if the encoder does not have the one that is wanted."""
+    supported = [video_format.name for video_format in codec.video_formats or ()]
+    if wanted is not None:
+        if supported and wanted not in supported:
+            raise MediaError(
+                f"the encoder {codec.name} has no pixel format {wanted!r}, expected one of {', '.join(supported[:12])}"
+            )
+        return [wanted]
+    skip_halved = codec.name in _EVEN_ONLY and (width % 2 or height % 2)
+    usual = [name for name in _PIX_FMTS if name in supported and not (skip_halved and "420" in name)]
+    return usual or supported[:1] or ["yuv420p"]
+
+
+def encoder_settings(codec: str, options: SinkOptions) -> dict[str, str]:
+    """`options` in the encoder's own words. `MediaError` if the encoder has no such quality or preset."""
+    settings = _quality_setting(codec, options.crf)
+    if codec == "libx265":
+        settings["x265-params"] = "log-level=error"  # x265 writes to stderr, not to FFmpeg's log
+    if options.preset is not None:
+        if codec in _X26X and options.preset not in _X26X_PRESETS:
+            raise MediaError(
+                f"the preset is {options.preset!r}, expected for {codec} one of {', '.join(_X26X_PRESETS)}: "
+                "the default is medium"
+            )
+        settings["preset"] = options.preset
+    if options.gpu is not None:
+        settings["gpu"] = str(options.gpu)
+    return {**settings, **dict(options.extra)}
+
+
+def _quality_setting(codec: str, crf: int | None) -> dict[str, str]:
+    quality = _QUALITY.get(codec)
+    if quality is None:
+        if crf is not None:
+            raise MediaError(f"the encoder {codec} has no constant quality (crf {crf}): leave it out")
+        return {}
+    value = quality.default if crf is None else crf
+    if value > quality.worst:
+        raise MediaError(f"crf is {value}, expected 0 to {quality.worst} for {codec}: the default is {quality.default}")
+    return {quality.option: str(value)}
