@@ -14,7 +14,7 @@ from uuid import uuid4
 import torch
 
 from swiftvr_trt.engines.bundle.files import PARTIAL, Bundle, BundleWriter
-from swiftvr_trt.engines.bundle.manifest import Recipe, StageSpec
+from swiftvr_trt.engines.bundle.manifest import Recipe, StageSpec, Toolchain
 from swiftvr_trt.engines.bundle.targets import TORCH, Target, choose_target, find_target
 from swiftvr_trt.engines.compile.engines import build_engines
 from swiftvr_trt.engines.compile.parent import MODULES, compiler_version
@@ -81,27 +81,23 @@ def build(
             specs = _engines(network, place, writer.directory, recipe, report)
         else:
             specs = _specs(write_stages(network, writer.directory), report)
-        return writer.commit(
-            recipe,
-            tool=f"swiftvr-trt {tool_version()}",
-            compiler=chosen.compiler,
-            compiler_version=version_of_it,
-            stages=specs,
-            **(_machine(chosen) if chosen.compiled else {}),
-        )
+        return writer.commit(recipe, _toolchain(chosen, version_of_it), specs)
 
 
-def _machine(chosen: Target) -> dict[str, str | None]:
-    """What the manifest records of the machine that engines were compiled on, as far as they depend on it.
-
-    A target that names no GPU is compiled for the one that is there.
-    """
+def _toolchain(chosen: Target, version_of_it: str) -> Toolchain:
+    """What the manifest records about the build. Engines of a target that names no GPU are for the one present."""
+    tool = f"swiftvr-trt {tool_version()}"
+    if not chosen.compiled:
+        return Toolchain(tool, chosen.compiler, version_of_it)
     driver = find_driver()
-    return {
-        "compute_capability": chosen.compute_capability or (driver.compute_capability if driver else None),
-        "cuda": package_cuda(MODULES[chosen.compiler]),
-        "driver_cuda": driver.cuda if driver else None,
-    }
+    return Toolchain(
+        tool,
+        chosen.compiler,
+        version_of_it,
+        compute_capability=chosen.compute_capability or (driver.compute_capability if driver else None),
+        cuda=package_cuda(MODULES[chosen.compiler]),
+        driver_cuda=driver.cuda if driver else None,
+    )
 
 
 def _engines(

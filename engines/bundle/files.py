@@ -25,7 +25,7 @@ from types import TracebackType
 
 from swiftvr_trt.errors import BundleError, Cancelled, MisuseError, OutputError
 
-from .manifest import MANIFEST, FileSpec, Manifest, Recipe, StageSpec
+from .manifest import MANIFEST, FileSpec, Manifest, Recipe, StageSpec, Toolchain
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _BUNDLE_KEYS = {"format", "recipe", "stages", "files"}
@@ -123,7 +123,7 @@ class BundleWriter:
 
         with BundleWriter(path) as writer:
             ...write files into writer.directory...
-            writer.commit(recipe, stages=..., compiler=...)
+            writer.commit(recipe, toolchain, stages)
 
     Leaving without `commit` removes everything. A killed process leaves a directory whose name says `partial`.
     """
@@ -153,25 +153,12 @@ class BundleWriter:
         if isinstance(error, OSError):
             raise OutputError(f"{self.path}: the bundle could not be written ({error.strerror or error})") from error
 
-    def commit(
-        self,
-        recipe: Recipe,
-        *,
-        tool: str,
-        compiler: str,
-        compiler_version: str,
-        stages: tuple[StageSpec, ...],
-        compute_capability: str | None = None,
-        cuda: str | None = None,
-        driver_cuda: str | None = None,
-    ) -> Bundle:
-        """Digest what lies in `directory`, write the manifest last, and put the bundle in its place."""
+    def commit(self, recipe: Recipe, toolchain: Toolchain, stages: tuple[StageSpec, ...]) -> Bundle:
+        """Digest the files in `directory`, write the manifest last, and move the bundle into its place."""
         files = tuple(
             FileSpec(path.name, path.stat().st_size, sha256(path)) for path in sorted(self.directory.iterdir())
         )
-        manifest = Manifest(
-            recipe, tool, compiler, compiler_version, compute_capability, stages, files, cuda, driver_cuda
-        )
+        manifest = Manifest(recipe, toolchain, stages, files)
         text = manifest.to_json()
         Manifest.from_json(text, self.path / MANIFEST)  # never write what we would not read
         (self.directory / MANIFEST).write_text(text, encoding="utf-8")

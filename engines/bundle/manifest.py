@@ -130,29 +130,52 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """Everything that a bundle says about itself.
+class Toolchain:
+    """What made a bundle, and what its engines therefore need.
 
-    Of engines, as far as it was known where they were compiled, and else None: compute_capability of the GPU that they
-    are for; cuda: the CUDA version that the compiler's package is for, e.g. `12`; driver_cuda: the one that the driver
-    offered there, e.g. `13.0`. Bundles from before the latter two were recorded lack them.
+    tool: this package and its version. compiler, compiler_version: what made the stages, e.g. `TensorRT-RTX`, `1.7.1`.
+
+    For engines, as far as it was known where they were compiled; None otherwise:
+    compute_capability: of the GPU that they are for, e.g. `12.0`. cuda: CUDA version of the compiler's package, e.g.
+    `12`. driver_cuda: CUDA version that the driver offered, e.g. `13.0`. Bundles of early versions lack the last two.
     """
 
-    recipe: Recipe
     tool: str
     compiler: str
     compiler_version: str
-    compute_capability: str | None
-    stages: tuple[StageSpec, ...]
-    files: tuple[FileSpec, ...]
+    compute_capability: str | None = None
     cuda: str | None = None
     driver_cuda: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that a bundle says about itself."""
+
+    recipe: Recipe
+    toolchain: Toolchain
+    stages: tuple[StageSpec, ...]
+    files: tuple[FileSpec, ...]
 
     def stage(self, name: str) -> StageSpec:
         return next(stage for stage in self.stages if stage.name == name)
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
+        """The text of `manifest.json`, in which the toolchain's fields stand beside the recipe."""
+        made = self.toolchain
+        raw = {
+            "format": FORMAT,
+            "recipe": asdict(self.recipe),
+            "tool": made.tool,
+            "compiler": made.compiler,
+            "compiler_version": made.compiler_version,
+            "compute_capability": made.compute_capability,
+            "stages": [asdict(stage) for stage in self.stages],
+            "files": [asdict(file) for file in self.files],
+            "cuda": made.cuda,
+            "driver_cuda": made.driver_cuda,
+        }
+        return json.dumps(raw, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: Path) -> Manifest:
@@ -169,14 +192,9 @@ class Manifest:
             )
         manifest = cls(
             recipe=_parse_recipe(fields.child("recipe")),
-            tool=fields.text("tool"),
-            compiler=fields.text("compiler"),
-            compiler_version=fields.text("compiler_version"),
-            compute_capability=fields.optional_text("compute_capability"),
+            toolchain=_parse_toolchain(fields),
             stages=tuple(_parse_stage(stage) for stage in fields.children("stages", len(STAGES))),
             files=tuple(_parse_file(entry) for entry in fields.children("files", 64)),
-            cuda=fields.optional_version("cuda"),
-            driver_cuda=fields.optional_version("driver_cuda"),
         )
         _check_consistency(manifest, where)
         return manifest
@@ -200,6 +218,17 @@ def _parse_recipe(fields: Fields) -> Recipe:
     except MisuseError as error:
         raise BundleError(f"{fields.where}: {error}") from error
     return recipe
+
+
+def _parse_toolchain(fields: Fields) -> Toolchain:
+    return Toolchain(
+        tool=fields.text("tool"),
+        compiler=fields.text("compiler"),
+        compiler_version=fields.text("compiler_version"),
+        compute_capability=fields.optional_text("compute_capability"),
+        cuda=fields.optional_version("cuda"),
+        driver_cuda=fields.optional_version("driver_cuda"),
+    )
 
 
 def _parse_stage(fields: Fields) -> StageSpec:

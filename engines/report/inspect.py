@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.engines.bundle.manifest import Manifest, StageSpec
+from swiftvr_trt.engines.bundle.manifest import Manifest, StageSpec, Toolchain
 from swiftvr_trt.engines.compile.log import GEMM, KINDS
 from swiftvr_trt.engines.compile.report import SUFFIX, CompiledStage, EngineReport, read_report
 
@@ -127,9 +127,9 @@ def inspect_manifest(manifest: Manifest, *, stream_input: tuple[int, int], strea
     files = {entry.name: entry.size for entry in manifest.files}
     return BundleReport(
         recipe=asdict(manifest.recipe),
-        made_by=manifest.tool,
-        compiler=f"{manifest.compiler} {manifest.compiler_version}{_cuda(manifest)}",
-        compute_capability=manifest.compute_capability,
+        made_by=manifest.toolchain.tool,
+        compiler=_compiler(manifest.toolchain),
+        compute_capability=manifest.toolchain.compute_capability,
         stages=tuple(_stage(stage, files[stage.file]) for stage in manifest.stages),
         files=files,
         bytes_on_disk=sum(files.values()),
@@ -209,10 +209,11 @@ def _stage(stage: StageSpec, file_bytes: int) -> StageReport:
     )
 
 
-def _cuda(manifest: Manifest) -> str:
-    """The CUDA versions of the compiler's package and of the driver, as far as they were recorded."""
-    driver = f", driver for CUDA {manifest.driver_cuda}" if manifest.driver_cuda else ""
-    return f" (CUDA {manifest.cuda}{driver})" if manifest.cuda else ""
+def _compiler(made: Toolchain) -> str:
+    """The compiler's name and version, and the CUDA versions of its package and of the driver if recorded."""
+    driver = f", driver for CUDA {made.driver_cuda}" if made.driver_cuda else ""
+    cuda = f" (CUDA {made.cuda}{driver})" if made.cuda else ""
+    return f"{made.compiler} {made.compiler_version}{cuda}"
 
 
 def _shape(dtype: str, shape: tuple[int | None, ...]) -> str:

@@ -39,39 +39,39 @@ def check_compatible(bundle: Bundle, here: Environment) -> None:
 
 
 def _check_gpu(bundle: Bundle, here: Environment) -> None:
-    manifest = bundle.manifest
-    if manifest.compute_capability not in (None, here.compute_capability):
+    built = bundle.manifest.toolchain
+    if built.compute_capability not in (None, here.compute_capability):
         raise BundleError(
-            f"{bundle.path}: built for compute capability {manifest.compute_capability} (target "
-            f"{manifest.recipe.target}), {here.gpu} has {here.compute_capability}; take the target of this GPU and "
-            f"{_rebuild(bundle)}"
+            f"{bundle.path}: built for compute capability {built.compute_capability} "
+            f"(target {bundle.manifest.recipe.target}), {here.gpu} has {here.compute_capability}; "
+            f"take the target of this GPU and {_rebuild(bundle)}"
         )
 
 
 def _check_library(bundle: Bundle, here: Environment) -> None:
-    manifest = bundle.manifest
-    if manifest.compiler_version != here.library_version:
+    built = bundle.manifest.toolchain
+    if built.compiler_version != here.library_version:
         raise BundleError(
-            f"{bundle.path}: built with {manifest.compiler} {manifest.compiler_version}, {here.library_version} is "
+            f"{bundle.path}: built with {built.compiler} {built.compiler_version}, {here.library_version} is "
             f"installed, and engines run with their own version only; install that one, or {_rebuild(bundle)}"
         )
-    if _newer(manifest.cuda, here.library_cuda):
+    if _newer(built.cuda, here.library_cuda):
         raise BundleError(
-            f"{bundle.path}: built with {manifest.compiler} for CUDA {manifest.cuda}, the package that is installed is "
-            f"for CUDA {here.library_cuda}; install {_package(here, manifest.cuda)}, or {_rebuild(bundle)}"
+            f"{bundle.path}: built with {built.compiler} for CUDA {built.cuda}, the package that is installed is "
+            f"for CUDA {here.library_cuda}; install {_package(here, built.cuda)}, or {_rebuild(bundle)}"
         )
 
 
 def _check_driver(bundle: Bundle, here: Environment) -> None:
-    manifest, driver = bundle.manifest, here.driver_cuda
+    built, driver = bundle.manifest.toolchain, here.driver_cuda
     if _newer(here.library_cuda, driver):
         raise MachineError(
             f"the NVIDIA driver is for CUDA {driver}, {_package(here, here.library_cuda)} needs a driver for CUDA "
             f"{here.library_cuda}; update the driver to {oldest_driver(here.library_cuda or '')}: {GET_DRIVER}"
         )
-    if _newer(manifest.driver_cuda, driver):
+    if _newer(built.driver_cuda, driver):
         raise BundleError(
-            f"{bundle.path}: built where the driver was for CUDA {manifest.driver_cuda}, the driver here is for CUDA "
+            f"{bundle.path}: built where the driver was for CUDA {built.driver_cuda}, the driver here is for CUDA "
             f"{driver}, and engines may need what theirs had; update the driver ({GET_DRIVER}), or on this machine "
             f"{_rebuild(bundle)}"
         )

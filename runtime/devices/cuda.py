@@ -53,7 +53,7 @@ class CudaDevice:
         Raises `MissingPackageError` or `MachineError` if the machine lacks something, `BundleError` if the bundle does
         not run here.
         """
-        library = library or import_tensorrt(bundle.manifest.compiler)
+        library = library or import_tensorrt(bundle.manifest.toolchain.compiler)
         self._begin(bundle.manifest, index, graphs, trace)
         check_compatible(bundle, self._machine(library))
         unloadable = f"{bundle.path}: {self.gpu.name} cannot load it"

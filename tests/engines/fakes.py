@@ -9,10 +9,11 @@ from typing import Any
 
 from swiftvr_trt import Bundle
 from swiftvr_trt.engines.bundle.files import BundleWriter
-from swiftvr_trt.engines.bundle.manifest import FileSpec, Manifest, Recipe, Role, StageSpec, TensorSpec
+from swiftvr_trt.engines.bundle.manifest import FileSpec, Manifest, Recipe, Role, StageSpec, TensorSpec, Toolchain
 
 WHERE = Path("bundle") / "manifest.json"
 RECIPE = Recipe(checkpoint="c0" * 32, width=100, height=60, clip_len=8, precision="fp32", target="cpu")
+TOOLCHAIN = Toolchain("swiftvr-trt test", "none", "1.0")
 WEIGHTS = "weights.bin"
 
 
@@ -43,7 +44,7 @@ def fake_stages(recipe: Recipe = RECIPE) -> tuple[StageSpec, ...]:
 def fake_manifest(recipe: Recipe = RECIPE) -> Manifest:
     stages = fake_stages(recipe)
     files = tuple(FileSpec(stage.file, 5, "ab" * 32) for stage in stages)
-    return Manifest(recipe, "swiftvr-trt test", "none", "1.0", None, stages, files)
+    return Manifest(recipe, TOOLCHAIN, stages, files)
 
 
 def raw_manifest() -> dict[str, Any]:
@@ -62,7 +63,7 @@ def write_fake_bundle(
         stages = fake_stages(recipe)
         for stage in stages:
             (writer.directory / stage.file).write_text(stage.name)
-        return writer.commit(recipe, tool="swiftvr-trt test", compiler="none", compiler_version="1.0", stages=stages)
+        return writer.commit(recipe, TOOLCHAIN, stages)
 
 
 def names_in(directory: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from swiftvr_trt.engines.bundle.manifest import Toolchain
 from swiftvr_trt.engines.bundle.targets import find_target
 from swiftvr_trt.export import build
 from swiftvr_trt.runtime.devices.driver import Driver
@@ -23,5 +24,6 @@ def test_a_build_records_what_its_engines_are_for(
 ) -> None:
     monkeypatch.setattr(build, "find_driver", lambda: driver)
     monkeypatch.setattr(build, "package_cuda", lambda _module: "12")
-    recorded = build._machine(find_target(name))
-    assert recorded == {"compute_capability": capability, "cuda": "12", "driver_cuda": offered}
+    target = find_target(name)
+    recorded = build._toolchain(target, "1.0")
+    assert recorded == Toolchain(recorded.tool, target.compiler, "1.0", capability, "12", offered)

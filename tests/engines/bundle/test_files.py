@@ -283,7 +283,7 @@ def test_a_place_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 def test_a_manifest_that_would_not_be_read_is_not_written(tmp_path: Path) -> None:
     manifest = fake_manifest()
     with BundleWriter(tmp_path / "bundle") as writer, pytest.raises(BundleError, match="a list of 1 to 4"):
-        writer.commit(manifest.recipe, tool="t", compiler="c", compiler_version="1", stages=())
+        writer.commit(manifest.recipe, manifest.toolchain, ())
     assert names_in(tmp_path) == []
 
 

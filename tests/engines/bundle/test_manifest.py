@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import PurePosixPath, PureWindowsPath
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swiftvr_trt import BundleError, Manifest
-from swiftvr_trt.engines.bundle.manifest import Recipe
+from swiftvr_trt.engines.bundle.manifest import Recipe, Toolchain
 from tests.engines.fakes import RECIPE, WHERE, fake_manifest, raw_manifest
 
 
@@ -92,8 +93,17 @@ def test_a_manifest_survives_the_round_trip(recipe: Recipe) -> None:
 
 def test_what_need_not_be_there_survives_the_round_trip() -> None:
     recipe = replace(RECIPE, calibration="c0" * 32)
-    manifest = replace(fake_manifest(recipe), compute_capability="12.0", cuda="12", driver_cuda="13.0")
+    made = Toolchain("swiftvr-trt 1.0", "TensorRT-RTX", "1.7", compute_capability="12.0", cuda="12", driver_cuda="13.0")
+    manifest = replace(fake_manifest(recipe), toolchain=made)
     assert Manifest.from_json(manifest.to_json(), WHERE) == manifest
+
+
+def test_the_text_of_a_manifest_does_not_change() -> None:
+    """Bundles on disk outlive versions of this package: fields, their order and their form are part of the format."""
+    made = Toolchain("swiftvr-trt test", "none", "1.0", compute_capability="12.0", cuda="12", driver_cuda="13.0")
+    text = replace(fake_manifest(), toolchain=made).to_json()
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert digest == "926c24a1e2c3fafe84187358bea4e41ff48728b651912b9d97c48ffa8c86f997"
 
 
 def test_a_manifest_from_before_versions_of_cuda_were_recorded_is_read() -> None:

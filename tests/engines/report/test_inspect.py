@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from swiftvr_trt.engines.bundle.files import Bundle, BundleWriter
-from swiftvr_trt.engines.bundle.manifest import StageSpec
+from swiftvr_trt.engines.bundle.manifest import StageSpec, Toolchain
 from swiftvr_trt.engines.compile.log import ATTENTION, CONV, GEMM
 from swiftvr_trt.engines.compile.report import SUFFIX, CompiledKernel, CompiledStage, EngineReport
 from swiftvr_trt.engines.report.inspect import describe_engines, inspect_bundle, inspect_manifest
@@ -70,9 +70,7 @@ def bundle(tmp_path: Path) -> Bundle:
         for name, facts in FACTS.items():
             (writer.directory / f"{name}.engine").write_bytes(b"plan")
             (writer.directory / f"{name}{SUFFIX}").write_text(facts.to_json())
-        return writer.commit(
-            COMPILED, tool="test", compiler="TensorRT-RTX", compiler_version="1.7", stages=compiled_stages()
-        )
+        return writer.commit(COMPILED, Toolchain("test", "TensorRT-RTX", "1.7"), compiled_stages())
 
 
 def test_a_stage_is_described_by_its_shapes_and_its_state() -> None:

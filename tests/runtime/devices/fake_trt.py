@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from swiftvr_trt import Bundle
 from swiftvr_trt.engines.bundle.files import BundleWriter
+from swiftvr_trt.engines.bundle.manifest import Toolchain
 from swiftvr_trt.engines.bundle.targets import RTX
 from tests.cuda_emulator import HostFunction
 
@@ -68,14 +69,7 @@ def write_engine_bundle(path: Path, graphs: Bundle, *, target: str = "rtx5090", 
                 if s.file == file
             ]
             (writer.directory / file).write_text(json.dumps(profiles))
-        return writer.commit(
-            recipe,
-            tool="test",
-            compiler=compiler,
-            compiler_version=VERSION,
-            stages=stages,
-            compute_capability=COMPUTE_CAPABILITY,
-        )
+        return writer.commit(recipe, Toolchain("test", compiler, VERSION, COMPUTE_CAPABILITY), stages)
 
 
 class FakeTensorRT:

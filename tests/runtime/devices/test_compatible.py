@@ -108,7 +108,8 @@ def _refuse(name: str) -> None:
 
 
 def _changed(bundle: Bundle, **fields: object) -> Bundle:
-    return replace(bundle, manifest=replace(bundle.manifest, **fields))  # type: ignore[arg-type]
+    toolchain = replace(bundle.manifest.toolchain, **fields)  # type: ignore[arg-type]
+    return replace(bundle, manifest=replace(bundle.manifest, toolchain=toolchain))
 
 
 HERE = Environment("RTX 5090", "12.0", "13.0", "tensorrt_rtx", VERSION, "13")
