@@ -11,9 +11,9 @@ from pathlib import Path
 from .base import (
     DEFAULT_RATE,
     Colour,
+    CopiedPacket,
     CopiedStream,
     Item,
-    Passenger,
     Picture,
     Sink,
     SinkOptions,
@@ -25,9 +25,9 @@ from .base import (
 __all__ = [
     "DEFAULT_RATE",
     "Colour",
+    "CopiedPacket",
     "CopiedStream",
     "Item",
-    "Passenger",
     "Picture",
     "Sink",
     "SinkOptions",

@@ -1,12 +1,12 @@
-"""The words that the media layer and the pipeline share: pictures and passengers, sources and sinks.
+"""The types that media and the pipeline share: pictures and copied packets, sources and sinks.
 
     with open_source(path) as source, open_sink(out, source.info, width, height, options) as sink:
-        for item in restored(source):      # same items in the same order; pictures with new pixels, stamps untouched
+        for item in restored(source):      # the same items in the same order; pictures have new pixels, the same stamps
             sink.write(item)
         sink.commit()                      # without this line nothing is left behind
 
-A *picture* is a frame to restore. A *passenger* is a packet of a copied stream (sound, subtitles, data): it is not
-looked at, but keeps its place between the pictures, so that the output is interleaved like the input and memory
+A *picture* is a frame to restore. A *copied packet* belongs to another stream (sound, subtitles, data). It passes
+through unchanged and keeps its place between the pictures. So the output is interleaved like the input, and memory
 stays bounded however late the pictures come out.
 """
 
@@ -25,16 +25,18 @@ from numpy.typing import NDArray
 from swiftvr_trt.errors import MediaError, MisuseError
 
 DEFAULT_RATE = Fraction(25)
-"""Pictures per second of a source that has no rate of its own (a folder of images)."""
+"""Frames per second of a source that has no rate of its own, such as a folder of images."""
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What travels with a picture and is not its pixels. Opaque to the pipeline.
+    """What belongs to a picture besides its pixels. The pipeline passes it on unread.
 
-    pts and duration count ticks of `time_base` seconds. `name` is the stem of the image file, None in a video.
+    index       number of the picture in the source, from 0
+    pts         when it is shown, and `duration` for how long, in ticks of `time_base` seconds
+    name        file name of an image without its suffix; None in a video
     """
 
     index: int
@@ -46,32 +48,32 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Picture:
-    """One frame on its way through: uint8 [H, W, 3], RGB, upright, C-contiguous, and its stamp."""
+    """A frame to restore, and its stamp. pixels: uint8 [H, W, 3], RGB, upright, C-contiguous."""
 
     pixels: Pixels
     stamp: Stamp
 
     def with_pixels(self, pixels: Pixels) -> Picture:
-        """The same moment with other pixels, which may have another size."""
+        """The same stamp with other pixels, which may have another size."""
         return replace(self, pixels=pixels)
 
 
 @dataclass(frozen=True)
-class Passenger:
+class CopiedPacket:
     """A packet of a copied stream. `stream` is its number in the source; `packet` is an `av.Packet`."""
 
     stream: int
     packet: Any
 
 
-Item = Picture | Passenger
+Item = Picture | CopiedPacket
 
 
 @dataclass(frozen=True)
 class Colour:
-    """How numbers become colours: the code points of ISO/IEC 23091-2, as FFmpeg numbers them. 2 = not specified.
+    """How to read YUV values: the code points of ISO/IEC 23091-2, as FFmpeg numbers them. 2 is "not specified".
 
-    `full` says that black is 0 and white 255 (in 8 bits); otherwise they are 16 and 235.
+    full: black is 0 and white is 255 (in 8 bits); otherwise they are 16 and 235.
     """
 
     matrix: int = 2
@@ -82,10 +84,10 @@ class Colour:
 
 @dataclass(frozen=True)
 class CopiedStream:
-    """A stream that goes from container to container as it is.
+    """A stream that is copied without decoding.
 
-    `template` is an `av.stream.Stream` of the source, good for as long as the source is open. `cover` holds the
-    bytes of an attached cover picture, which is no stream in time, else None.
+    template    an `av.stream.Stream` of the source; usable as long as the source is open
+    cover       the bytes of an attached cover picture; None for every other stream
     """
 
     index: int
@@ -104,11 +106,14 @@ class SourceInfo:
 
     width, height     upright, in pixels
     frames            an estimate, or None
-    rate              pictures per second, on average
+    rate              frames per second, on average
     time_base         seconds per tick of the stamps
     sample_aspect     width of a pixel : its height, upright; None if the source does not say
     description       one line for people
     notes             one-line warnings for people
+    images            True for image files
+    image_suffix      of the first image file, e.g. ".png"; None for a video
+    metadata          tags of the file to keep, and `stream_metadata` those of its video
     """
 
     path: Path
@@ -130,7 +135,7 @@ class SourceInfo:
 
 
 class Source(Protocol):
-    """Where pictures come from. It can be walked through once; `notes` grows while it is."""
+    """Where pictures come from. Iterate over it once; `notes` is complete after the last item."""
 
     @property
     def info(self) -> SourceInfo: ...
@@ -140,7 +145,7 @@ class Source(Protocol):
 
     @property
     def shortfall(self) -> str | None:
-        """After the last picture: what the source promised and did not hold, in one line; None if it was complete."""
+        """One line about what the source announced but did not contain, or None. Valid after the last picture."""
 
     def __iter__(self) -> Iterator[Item]: ...
 
@@ -175,16 +180,18 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """How the output is written. None means: the usual choice for the codec and the container.
+    """How to write the output. None stands for the usual choice for the codec and the container.
 
-    codec       name of an encoder of FFmpeg; libx264 where the container takes it
-    crf         constant quality, lower is better, in the encoder's own scale; 18 for libx264
+    codec       name of an FFmpeg encoder or of a format, e.g. "libx265" or "hevc"; libx264 if the container allows it
+    crf         constant quality on the encoder's own scale, lower is better; 18 for libx264
     preset      speed against size, in the encoder's own words
-    pix_fmt     pixel format of the encoded video; yuv420p where the encoder and the size allow it
-    extra       further options of the encoder, e.g. (("tune", "film"),)
+    pix_fmt     pixel format of the encoded video; yuv420p if the encoder and the size allow it
+    extra       more options of the encoder, e.g. (("tune", "film"),)
     overwrite   replace an existing output
-    audio       copy sound; `subtitles` copy subtitles; `data`: everything else that has a clock, and attachments
-    metadata    copy titles, languages and chapters
+    audio       copy sound
+    subtitles   copy subtitles
+    data        copy everything else: data streams, cover pictures and attachments
+    metadata    copy tags such as the title, and chapters
     gpu         number of the NVIDIA GPU that encodes, if it can; None encodes in software
     """
 
@@ -202,18 +209,18 @@ class SinkOptions:
 
     def __post_init__(self) -> None:
         if self.crf is not None and not 0 <= self.crf <= 255:
-            raise MisuseError(f"crf is {self.crf}, expected 0 (best) to 63 or less, e.g. 18: choose one in this range")
+            raise MisuseError(f"crf is {self.crf}, expected 0 (best) to 63 or less: choose a value such as 18")
         for name in ("codec", "preset", "pix_fmt"):
             if getattr(self, name) == "":
                 raise MisuseError(f"{name} is empty, expected a name: leave it out for the usual choice")
 
     def wants(self, stream: CopiedStream) -> bool:
-        """True if `stream` is among what shall be copied."""
+        """True if `stream` should be copied."""
         return {"audio": self.audio, "subtitle": self.subtitles}.get(stream.kind, self.data)
 
 
 def check_pixels(pixels: Pixels, width: int, height: int) -> Pixels:
-    """`pixels` as C-contiguous uint8 [height, width, 3], or `MediaError` if they are something else."""
+    """`pixels` as C-contiguous uint8 [height, width, 3]. `MediaError` for another type or shape."""
     if pixels.dtype != np.uint8 or pixels.shape != (height, width, 3):
         raise MediaError(
             f"a picture is {pixels.dtype} {list(pixels.shape)}, expected uint8 [{height}, {width}, 3]: "

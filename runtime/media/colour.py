@@ -42,7 +42,7 @@ def _flags() -> int:
     )
 
 
-def known_matrix(matrix: int, lines: int) -> int:
+def usable_matrix(matrix: int, lines: int) -> int:
     """`matrix` if it can be computed with, else what players assume for a picture of so many lines."""
     if matrix == 10:
         return BT2020
@@ -85,7 +85,7 @@ def output_colour(source: Colour, lines: int, pix_fmt: str) -> Colour:
     if pix_fmt.startswith(("rgb", "bgr", "gbr", "0rgb", "0bgr")):
         return Colour(RGB, source.primaries, source.transfer, full=True)
     full = source.full or pix_fmt.startswith("yuvj")
-    return Colour(known_matrix(source.matrix, lines), source.primaries, source.transfer, full)
+    return Colour(usable_matrix(source.matrix, lines), source.primaries, source.transfer, full)
 
 
 def describe(colour: Colour) -> str:
@@ -100,7 +100,7 @@ def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> Pixels:
     """The frame as uint8 [H, W, 3] RGB, as stored: turning it upright is `upright`'s business."""
     full, said = _is_full(frame), (frame.colorspace, frame.color_range)
     if not is_rgb(frame):
-        frame.colorspace = known_matrix(int(frame.colorspace), frame.height)
+        frame.colorspace = usable_matrix(int(frame.colorspace), frame.height)
     frame.color_range = FULL if full else LIMITED
     shown = reformatter.reformat(frame, format="rgb24", interpolation=_flags(), dst_color_range=FULL)
     frame.colorspace, frame.color_range = said  # a guess is no tag

@@ -9,7 +9,7 @@ from typing import Any
 from swiftvr_trt.errors import MediaError, MisuseError
 
 from . import colour
-from .base import Colour, Item, Passenger, Picture, Pixels, SinkOptions, SourceInfo, check_pixels
+from .base import Colour, CopiedPacket, Item, Picture, Pixels, SinkOptions, SourceInfo, check_pixels
 from .codecs import BEST_QUANTISER
 from .files import PartFile, PartFolder, writing
 from .images_in import SUFFIXES
@@ -63,7 +63,7 @@ class ImageSink:
 
     def write(self, item: Item) -> None:
         """Write one image. Passengers have no place here."""
-        if isinstance(item, Passenger):
+        if isinstance(item, CopiedPacket):
             return
         data = encode_image(check_pixels(item.pixels, self._width, self._height), self._suffix)
         with writing(self._path):

@@ -1,25 +1,26 @@
-"""Arithmetic of time stamps and of pixel shapes. Pure: no FFmpeg here."""
+"""Arithmetic of time stamps and pixel shapes. Pure: no FFmpeg here."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
 RESET_SECONDS = 1
-"""A clock that falls back further than this was restarted (files put end to end); less is jitter."""
+"""A clock that falls back further than this was restarted, as when files were joined; a smaller step back is jitter."""
 
 _ROUNDING = Fraction(1, 100)
 _ASPECT_LIMIT = 65535
-"""H.264 and H.265 store both sides of the sample aspect ratio in 16 bits."""
+"""H.264 and H.265 store both numbers of the sample aspect ratio in 16 bits."""
 
 
 class Timeline:
-    """Gives every frame of a stream a place in time: the one it came with, where that is possible.
+    """Gives every frame of a stream its place in time: the time stamp it came with, if possible.
 
-    A missing stamp is filled in one `step` after the frame before. A stamp that does not advance is moved one tick
-    behind the frame before, and counted in `repaired`. A clock that was restarted goes on where it stopped.
+    A missing stamp becomes the end of the frame before. A stamp that does not advance becomes one tick after the frame
+    before, and is counted in `repaired`. When the clock restarts, stamps continue from the end of the frame before.
     """
 
     def __init__(self, time_base: Fraction, rate: Fraction) -> None:
+        """time_base: seconds per tick. rate: frames per second, for frames without a duration."""
         self.step = max(1, round(1 / (rate * time_base)))
         self.repaired = 0
         self._reset = round(RESET_SECONDS / time_base)
@@ -44,14 +45,16 @@ class Timeline:
         return self._next
 
 
-class Rebase:
-    """Moves stamps to a coarser (or equal) clock, and keeps them apart where rounding would join them."""
+class ClockConverter:
+    """Converts stamps to another clock, and keeps them apart where rounding would make them equal."""
 
     def __init__(self, target: Fraction) -> None:
+        """target: seconds per tick of the other clock."""
         self.target = target
         self._last: int | None = None
 
     def __call__(self, pts: int, duration: int, time_base: Fraction) -> tuple[int, int]:
+        """The stamp and the duration (at least one) of the next frame, in ticks of the other clock."""
         moment = rescale(pts, time_base, self.target)
         if self._last is not None and moment <= self._last:
             moment = self._last + 1
@@ -60,16 +63,16 @@ class Rebase:
 
 
 def rescale(ticks: int, source: Fraction, target: Fraction) -> int:
-    """`ticks` of `source` seconds in ticks of `target` seconds; halves go up, so equal steps stay equal."""
+    """`ticks` of `source` seconds in ticks of `target` seconds. Halves round up, so equal steps stay equal."""
     exact = ticks * source / target
     return (2 * exact.numerator + exact.denominator) // (2 * exact.denominator)
 
 
 def scaled_aspect(aspect: Fraction | None, before: tuple[int, int], after: tuple[int, int]) -> Fraction | None:
-    """The sample aspect ratio that keeps the picture's shape when its size goes from (width, height) to another.
+    """The sample aspect ratio that keeps the shape of the picture when its size (width, height) changes.
 
-    A source that says nothing about its pixels has square ones, and so has the output (None) unless its shape differs
-    by more than the rounding of a side.
+    A source without an aspect ratio has square pixels. Its output has none either (None), unless the shape of the frame
+    changes by more than rounding a side to whole pixels would explain.
     """
     stretch = Fraction(before[0], before[1]) * Fraction(after[1], after[0])
     if aspect is None or aspect <= 0:
@@ -79,6 +82,6 @@ def scaled_aspect(aspect: Fraction | None, before: tuple[int, int], after: tuple
     exact = aspect * stretch
     if max(exact.numerator, exact.denominator) <= _ASPECT_LIMIT:
         return exact
-    if exact > 1:  # the larger side decides what the smaller may be
+    if exact > 1:  # keep the larger number within the limit
         return 1 / (1 / exact).limit_denominator(_ASPECT_LIMIT)
     return exact.limit_denominator(_ASPECT_LIMIT)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from swiftvr_trt.errors import MediaError
 
 from . import colour
-from .base import Item, Passenger, Picture, Stamp
+from .base import CopiedPacket, Item, Picture, Stamp
 from .probe import OpenedVideo
 from .timeline import Timeline
 
@@ -70,7 +70,7 @@ class VideoSource:
         if not isinstance(found, Packet):
             return self._picture(found)
         self._clocks[found.stream_index].place(found)
-        return Passenger(found.stream_index, found)
+        return CopiedPacket(found.stream_index, found)
 
     def _picture(self, frame: VideoFrame) -> Picture:
         index = self._count

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from swiftvr_trt.errors import MediaError
 
-from .base import Item, Passenger, Picture, SinkOptions, SourceInfo, check_pixels
+from .base import CopiedPacket, Item, Picture, SinkOptions, SourceInfo, check_pixels
 from .colour import from_rgb
-from .copies import Copies
+from .copies import StreamCopier
 from .encoder import EncodingRequest, open_encoder
 from .files import PartFile, check_free, check_parent, output_error
-from .timeline import Rebase
+from .timeline import ClockConverter
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -49,17 +49,17 @@ class VideoSink:
         except BaseException:
             self._file.discard()
             raise
-        self._place = Rebase(self._encoding.time_base)
+        self._place = ClockConverter(self._encoding.time_base)
         self._reformatter = VideoReformatter()
 
-    def _describe(self, info: SourceInfo, options: SinkOptions) -> Copies:
+    def _describe(self, info: SourceInfo, options: SinkOptions) -> StreamCopier:
         """Everything that goes into the header."""
         container = self._encoding.container
         if options.metadata:
             container.metadata.update(info.metadata)
             self._encoding.stream.metadata.update(info.stream_metadata)
             container.set_chapters([cast(Any, dict(chapter)) for chapter in info.chapters])
-        return Copies(container, info, [copy for copy in info.copies if options.wants(copy)])
+        return StreamCopier(container, info, [copy for copy in info.copies if options.wants(copy)])
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class VideoSink:
     def write(self, item: Item) -> None:
         """Encode a picture, or copy a passenger's packet."""
         with self._busy, self._translated():
-            if isinstance(item, Passenger):
+            if isinstance(item, CopiedPacket):
                 self._copies.write(item)
             else:
                 self._encode(item)

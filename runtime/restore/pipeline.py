@@ -58,7 +58,7 @@ class Progress:
 def restore_media(
     session: Session, source: Source, sink: Sink, on_progress: Callable[[Progress], None] | None = None
 ) -> Progress:
-    """Restore every picture of `source` into `sink` and commit it; passengers keep their place.
+    """Restore every picture of `source` into `sink` and commit it; copied packets keep their place.
 
     `on_progress` is called a few times a second, in the calling thread. Raises the first error of any part; the sink
     is then not committed.
@@ -197,7 +197,7 @@ class _Run:
         self._write_lane.end()
 
     def _emit(self, waiting: deque[Item], restored: list[Frame]) -> None:
-        """Hand out restored frames under the stamps of their originals, and passengers where they stood."""
+        """Hand out restored frames under the stamps of their originals, and copied packets where they stood."""
         for pixels in restored:
             while not isinstance(item := waiting.popleft(), Picture):
                 self._write_lane.put(item)

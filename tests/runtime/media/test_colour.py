@@ -12,7 +12,7 @@ import pytest
 from av.video.reformatter import VideoReformatter
 
 from swiftvr_trt.runtime.media import Colour, Picture, open_sink, open_source
-from swiftvr_trt.runtime.media.colour import from_rgb, known_matrix, output_colour, to_rgb, upright
+from swiftvr_trt.runtime.media.colour import from_rgb, output_colour, to_rgb, upright, usable_matrix
 
 WEIGHTS = {5: (0.299, 0.114), 1: (0.2126, 0.0722), 6: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 COLOURS = [(200, 60, 40), (30, 180, 90), (20, 50, 220), (128, 128, 128), (255, 255, 255), (0, 0, 0), (250, 240, 10)]
@@ -62,7 +62,7 @@ def write_solid(path: Path, rgb: tuple[int, int, int], colour: Colour, size: tup
         context = stream.codec_context
         context.colorspace, context.color_range = colour.matrix, 2 if colour.full else 1
         context.color_primaries, context.color_trc = colour.primaries, colour.transfer
-        matrix = known_matrix(colour.matrix, size[1])
+        matrix = usable_matrix(colour.matrix, size[1])
         for _ in range(2):
             frame = av.VideoFrame(*size, "yuv420p")
             for plane, value in zip(frame.planes, yuv(rgb, matrix, colour.full), strict=True):
@@ -118,7 +118,7 @@ def test_an_untagged_video_is_guessed_and_comes_out_tagged(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("lines", "matrix"), [(480, 6), (576, 6), (719, 6), (720, 1), (1080, 1)])
 def test_an_untagged_matrix_is_guessed_from_the_lines(lines: int, matrix: int) -> None:
-    assert known_matrix(2, lines) == matrix
+    assert usable_matrix(2, lines) == matrix
 
 
 def test_an_untagged_source_is_tagged_for_the_height_of_the_output() -> None:

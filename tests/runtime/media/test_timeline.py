@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from swiftvr_trt.runtime.media.timeline import Rebase, Timeline, rescale, scaled_aspect
+from swiftvr_trt.runtime.media.timeline import ClockConverter, Timeline, rescale, scaled_aspect
 
 TICK = Fraction(1, 1000)
 
@@ -53,14 +53,14 @@ def test_a_step_is_at_least_one_tick() -> None:
     assert Timeline(Fraction(1, 10), Fraction(100)).step == 1
 
 
-def test_rebasing_to_a_coarser_clock_keeps_frames_apart() -> None:
-    rebase = Rebase(Fraction(1, 25))
-    assert [rebase(pts, 40, TICK) for pts in (0, 10, 80, 120)] == [(0, 1), (1, 1), (2, 1), (3, 1)]
+def test_converting_to_a_coarser_clock_keeps_frames_apart() -> None:
+    convert = ClockConverter(Fraction(1, 25))
+    assert [convert(pts, 40, TICK) for pts in (0, 10, 80, 120)] == [(0, 1), (1, 1), (2, 1), (3, 1)]
 
 
-def test_rebasing_to_the_same_clock_changes_nothing() -> None:
-    rebase = Rebase(TICK)
-    assert [rebase(pts, 33, TICK) for pts in (-7, 0, 33)] == [(-7, 33), (0, 33), (33, 33)]
+def test_converting_to_the_same_clock_changes_nothing() -> None:
+    convert = ClockConverter(TICK)
+    assert [convert(pts, 33, TICK) for pts in (-7, 0, 33)] == [(-7, 33), (0, 33), (33, 33)]
 
 
 @pytest.mark.parametrize(("ticks", "expected"), [(0, 0), (1, 0), (2, 1), (3, 1), (-1, 0), (-2, 0), (-3, -1), (-6, -1)])

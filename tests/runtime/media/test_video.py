@@ -14,7 +14,7 @@ import pytest
 from av.stream import Disposition
 
 from swiftvr_trt.errors import MediaError
-from swiftvr_trt.runtime.media import Item, Passenger, Picture, SinkOptions, SourceInfo, open_sink, open_source
+from swiftvr_trt.runtime.media import CopiedPacket, Item, Picture, SinkOptions, SourceInfo, open_sink, open_source
 from tests.clips import seconds
 
 CLIP = Path(__file__).resolve().parents[4] / "shared" / "media" / "bigbuckbunny_720p.mp4"
@@ -163,14 +163,14 @@ def test_sound_is_copied_byte_for_byte(tmp_path: Path, suffix: str, late: int) -
         assert container.streams.audio[0].language in ("deu", "ger")
 
 
-def test_passengers_keep_their_place_between_the_pictures() -> None:
+def test_copied_packets_keep_their_place_between_the_pictures() -> None:
     if not CLIP.exists():
         pytest.skip(f"{CLIP} is not here")
     with open_source(CLIP) as source:
         kinds = [type(item) for item in source]
-    runs = [len(list(group)) for kind, group in itertools.groupby(kinds) if kind is Passenger]
+    runs = [len(list(group)) for kind, group in itertools.groupby(kinds) if kind is CopiedPacket]
     assert kinds.count(Picture) == 132
-    assert kinds.count(Passenger) == 249
+    assert kinds.count(CopiedPacket) == 249
     assert max(runs) < 60
 
 

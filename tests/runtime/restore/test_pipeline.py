@@ -16,7 +16,7 @@ import pytest
 from swiftvr_trt import MediaError, OutputError, Restorer, StageError
 from swiftvr_trt.errors import InternalError
 from swiftvr_trt.export.verify import synthetic_frame
-from swiftvr_trt.runtime.media import Colour, Item, Passenger, Picture, SourceInfo, Stamp
+from swiftvr_trt.runtime.media import Colour, CopiedPacket, Item, Picture, SourceInfo, Stamp
 from swiftvr_trt.runtime.restore import pipeline
 from swiftvr_trt.runtime.restore.pipeline import Progress, restore_media
 from tests.conftest import BundleFactory
@@ -25,7 +25,7 @@ SECOND = 1.0
 
 
 class ListSource:
-    """Pictures and passengers from a list; `fail_at` raises there, `stall_at` waits there until released."""
+    """Pictures and copied packets from a list; `fail_at` raises there, `stall_at` waits there until released."""
 
     notes: tuple[str, ...] = ()
     shortfall: str | None = None
@@ -43,7 +43,7 @@ class ListSource:
                 raise self.error
             if index == self.stall_at:
                 self.released.wait(30)
-            yield Passenger(1, f"sound {index}")
+            yield CopiedPacket(1, f"sound {index}")
             yield Picture(synthetic_frame(index, 33, 57), Stamp(index, index * 40, 40, Fraction(1, 1000)))
 
     def close(self) -> None: ...
@@ -116,7 +116,7 @@ def no_threads_left() -> bool:
     return not [thread for thread in threading.enumerate() if thread.name.startswith("swiftvr-")]
 
 
-def test_pictures_keep_their_stamps_and_passengers_their_place(restorer: Restorer) -> None:
+def test_pictures_keep_their_stamps_and_copied_packets_their_place(restorer: Restorer) -> None:
     sink, seen = ListSink(), list[Progress]()
     with restorer.session() as session:
         done = restore_media(session, ListSource(31), sink, seen.append)
@@ -124,7 +124,7 @@ def test_pictures_keep_their_stamps_and_passengers_their_place(restorer: Restore
     pictures = [item for item in sink.items if isinstance(item, Picture)]
     assert [item.stamp.pts for item in pictures] == [index * 40 for index in range(31)]
     assert all(np.array_equal(item.pixels, frame) for item, frame in zip(pictures, expected, strict=True))
-    assert [type(item) for item in sink.items] == [Passenger, Picture] * 31
+    assert [type(item) for item in sink.items] == [CopiedPacket, Picture] * 31
     assert sink.committed
     assert (done.read, done.written) == (31, 31)
     assert seen[-1] == done
@@ -236,13 +236,13 @@ def test_an_interrupt_after_the_last_frame_does_not_commit(restorer: Restorer) -
 def test_sound_before_the_first_picture_is_not_kept_waiting(restorer: Restorer) -> None:
     class SoundFirst(ListSource):
         def __iter__(self) -> Iterator[Item]:
-            yield from (Passenger(1, number) for number in range(500))
+            yield from (CopiedPacket(1, number) for number in range(500))
             yield from super().__iter__()
 
     sink = ListSink()
     with restorer.session() as session:
         restore_media(session, SoundFirst(3), sink)
-    assert [type(item) for item in sink.items] == [Passenger] * 500 + [Passenger, Picture] * 3
+    assert [type(item) for item in sink.items] == [CopiedPacket] * 500 + [CopiedPacket, Picture] * 3
 
 
 def test_progress_tells_rate_and_time_to_go() -> None:
