@@ -1,8 +1,8 @@
-"""Hold a bundle against the float32 torch network it was made from: every stage, and the whole loop.
+"""Compare a bundle with the float32 torch network it was made from: every stage, and the whole loop.
 
-Each stage gets the same random but plausible inputs on both sides; the loop gets a moving picture long enough for
-FIRST, MIDDLE and LAST. Differences are absolute: latents and states as they are, frames in levels of 255. Of float32
-bundles the largest difference decides; of others the noise that their precision adds, in decibels below the signal.
+Each stage gets the same random but plausible inputs on both sides. The loop gets a moving picture long enough for
+FIRST, MIDDLE and LAST chunks. Differences are absolute: latents and states as they are, frames in levels of 255.
+Float32 bundles are judged by the largest difference, others by their signal-to-noise ratio in decibels.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ TOLERANCE = {"levels": 1.0, "latents": 2e-3, "state": 2e-3}
 """Largest absolute difference allowed in float32. The same limits hold against the published code (tests/golden.py),
 whose latents are stored as float16."""
 FLOOR = {"fp16": 40.0, "bf16": 25.0, "fp8": 20.0, "nvfp4": 12.0}
-"""Least decibels between signal and noise. What a sound bundle has depends on its checkpoint; below this, and below any
-that was seen, something is wrong. Levels are counted against white (PSNR), everything else against itself."""
+"""Lowest signal-to-noise ratio allowed, in decibels. What a sound bundle reaches depends on its checkpoint; none seen
+was below these. The signal of frames is white (PSNR), that of latents and states is their own."""
 _WHITE = 255.0
 
 _INPUT_SIZE = (90, 122)
@@ -44,9 +44,11 @@ Array = NDArray[np.generic]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One comparison. `unit` says what the differences count; `finite` is False if a NaN or infinity came out.
+    """One comparison.
 
-    decibels: by how much the signal exceeds the noise, infinity if there is none. precision: of the bundle.
+    subject: stage or loop. unit: of the differences, a key of `TOLERANCE`. largest, mean: absolute differences.
+    decibels: signal-to-noise ratio, infinity if there is no difference. precision: of the bundle. finite: False if the
+    bundle gave a NaN or an infinity.
     """
 
     subject: str
@@ -59,7 +61,7 @@ class Comparison:
 
     @property
     def expected(self) -> str:
-        """What decides, in words."""
+        """The limit that decides, for people."""
         floor = FLOOR.get(self.precision)
         return f"<= {TOLERANCE[self.unit]:g}" if floor is None else f">= {floor:g} dB"
 
@@ -78,16 +80,17 @@ def verify_bundle(
     frames: int | None = None,
     threads: int | None = None,
 ) -> Iterator[Comparison]:
-    """Compare; yields rows as they are known. `digest`: that of the checkpoint, to be the one the bundle was made from.
+    """Compare every stage, then the loop; yields each comparison as it is done.
 
-    device: as for `verification_device`. frames: length of the stream for the loop; None takes one that has a FIRST, a
-    MIDDLE and a LAST chunk.
+    digest: of `checkpoint`; raises `MisuseError` if the bundle was made from another. device: as for
+    `verification_device`. frames: length of the stream for the loop; None takes one with FIRST, MIDDLE and LAST chunks.
+    threads: of the CPU.
     """
     recipe = bundle.manifest.recipe
     if recipe.checkpoint != digest:
         raise MisuseError(
             f"{bundle.path} was made from checkpoint {recipe.checkpoint[:16]}, {checkpoint.path} is {digest[:16]}; "
-            "verify it against its own"
+            "pass the checkpoint it was made from"
         )
     opened = open_device(bundle, verification_device(recipe, device), threads)
     with Restorer(opened, bundle.manifest) as restorer:
@@ -101,9 +104,10 @@ def verify_bundle(
 
 
 def verification_device(recipe: Recipe, device: str | None) -> str:
-    """What runs a bundle: as in `Restorer.open`, but None takes the CPU for graphs, whatever they were built for.
+    """The device that runs a bundle: as in `Restorer.open`, except that None takes the CPU for ONNX graphs.
 
-    `MachineError` if that is a GPU and there is no driver: to be known before a checkpoint is read.
+    Raises `MisuseError` for an unknown device, `MachineError` for a GPU without a driver. Callers ask before they read
+    a checkpoint.
     """
     chosen = device or ("cpu" if find_target(recipe.target).runs_on_cpu else "cuda")
     if chosen != "cpu":
@@ -113,13 +117,13 @@ def verification_device(recipe: Recipe, device: str | None) -> str:
 
 
 def _buffers(manifest: Manifest) -> dict[str, BufferSpec]:
-    """Those of a stream, all of them the host's to read and write."""
+    """The buffers of a stream, all of them accessible to the host."""
     planned = plan_buffers(manifest, *_input_size(manifest.recipe))
     return {name: replace(spec, host=True) for name, spec in planned.items()}
 
 
 def _input_size(recipe: Recipe) -> tuple[int, int]:
-    """Height and width of incoming frames. Engines take none that are larger than those that go out."""
+    """Height and width of input frames. Engines accept none larger than their output."""
     height, width = _INPUT_SIZE
     if find_target(recipe.target).compiled:
         return min(height, recipe.height), min(width, recipe.width)
@@ -136,11 +140,11 @@ def _compare_stage(workspace: Workspace, manifest: Manifest, stage: Stage) -> It
     for role, unit in ((Role.FRAMES, "levels"), (Role.LATENTS, "latents"), (Role.STATE_OUT, "state")):
         pairs = [(a, b) for t, a, b in zip(spec.outputs, ours, theirs, strict=True) if t.role is role]
         if pairs:
-            yield _row(f"{spec.name}", unit, pairs, manifest.recipe.precision)
+            yield _measure(spec.name, unit, pairs, manifest.recipe.precision)
 
 
 def run_stage(workspace: Workspace, manifest: Manifest, spec: StageSpec, inputs: list[Array]) -> list[Array]:
-    """Execute one stage on arrays; returns its outputs in order. All buffers of the workspace must be the host's."""
+    """Run one stage on arrays; returns its outputs in order. All buffers of the workspace must be open to the host."""
     steps = stage_program(manifest, spec.name)
     for step, array in zip((s for s in steps if isinstance(s, Upload)), inputs, strict=True):
         _bytes_of(workspace, step.view)[...] = array.reshape(-1).view(np.uint8)
@@ -153,18 +157,18 @@ def run_stage(workspace: Workspace, manifest: Manifest, spec: StageSpec, inputs:
 
 
 def _bytes_of(workspace: Workspace, view: View) -> NDArray[np.uint8]:
-    """What the host sees of a view. As bytes, since pinned memory knows no bfloat16."""
+    """The host's view of a buffer, as bytes: NumPy has no bfloat16."""
     slots = workspace.host(view.buffer)[view.start : view.start + view.count]
     return slots.reshape(-1).view(np.uint8)
 
 
 def _wide(array: Array) -> Array:
-    """As the float32 network takes it."""
+    """The array as the float32 network takes it."""
     return array if array.dtype == np.uint8 else array.astype(np.float32)
 
 
 def _stage_inputs(spec: StageSpec, height: int, width: int) -> list[Array]:
-    """Frames of a moving picture; latents and states of the size that real ones have."""
+    """Random inputs of a stage: frames of a moving picture, latents and states as large as real ones."""
     random = np.random.default_rng(_SEED)
     arrays: list[Array] = []
     for tensor in spec.inputs:
@@ -173,7 +177,7 @@ def _stage_inputs(spec: StageSpec, height: int, width: int) -> list[Array]:
         else:
             shape = tuple(side or 1 for side in tensor.shape)
             values = random.standard_normal(shape, dtype=np.float32)
-            # States come out of a ReLU.
+            # not negative, because states come out of a ReLU
             arrays.append((np.abs(values) if tensor.role is Role.STATE_IN else values).astype(tensor.dtype))
     return arrays
 
@@ -184,10 +188,10 @@ def _compare_loop(restorer: Restorer, checkpoint: Checkpoint, frames: int | None
     clip = [synthetic_frame(index, *_input_size(recipe)) for index in range(count)]
     reference = Reference(checkpoint, recipe.resolution, clip_len=recipe.clip_len, parity=recipe.parity)
     pairs: list[tuple[Array, Array]] = list(zip(restorer.restore(clip), reference.restore(clip), strict=True))
-    return _row(f"whole loop, {count} frames", "levels", pairs, recipe.precision)
+    return _measure(f"whole loop, {count} frames", "levels", pairs, recipe.precision)
 
 
-def _row(subject: str, unit: str, pairs: list[tuple[Array, Array]], precision: str) -> Comparison:
+def _measure(subject: str, unit: str, pairs: list[tuple[Array, Array]], precision: str) -> Comparison:
     largest, total, noise, signal, count, finite = 0.0, 0.0, 0.0, 0.0, 0, True
     for ours, theirs in pairs:
         wide = theirs.astype(np.float64)
@@ -203,7 +207,7 @@ def _row(subject: str, unit: str, pairs: list[tuple[Array, Array]], precision: s
 
 
 def synthetic_frame(index: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Frame `index` of a moving test picture, uint8 [height, width, 3]: edges, gradients and texture of all scales."""
+    """Frame `index` of a moving test picture, uint8 [height, width, 3]: edges, gradients and texture at all scales."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     u, v = x + 1.7 * index, y + 0.6 * index
     waves = (

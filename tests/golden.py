@@ -1,4 +1,4 @@
-"""The golden files: what the published implementation computes, and how far from it one may be."""
+"""The golden files: what the published implementation computes, and how far results may be from it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DITS = ("dit_odd_grid", "dit_1080p_grid")
 
 @dataclass(frozen=True)
 class Golden:
-    """One file. `meta` holds its own description: config, seed, prompt_len and what else belongs to its kind."""
+    """One file. meta: the generator's arguments (config, seed, prompt_len), then sizes and clip length by kind."""
 
     arrays: dict[str, NDArray[np.generic]]
     meta: dict[str, str]
@@ -38,25 +38,25 @@ class Golden:
         return Resolution(width, height)
 
     def chunk(self, kind: str, number: int) -> NDArray[np.float32]:
-        """Latents `z` or `d` of a chunk, [T, C, h, w]."""
+        """Latents of a chunk before (`z`) or after (`d`) the transformer, [T, C, h, w]."""
         latents: NDArray[np.float32] = self.arrays[f"{kind}{number}"][0].astype(np.float32)
         return latents
 
     @property
     def pixels(self) -> NDArray[np.float32]:
-        """[frames, H / 4, W / 4, 3] in [0, 1]: output pixels 2, 6, 10, ... of both axes."""
+        """Output pixels 2, 6, 10, ... of both axes, in [0, 1]: [frames, H / 4, W / 4, 3]."""
         return self.arrays["out"].astype(np.float32)
 
 
 def sample(frames: NDArray[np.generic]) -> NDArray[np.float64]:
-    """The pixels of [frames, H, W, 3] that a golden file stores."""
+    """The pixels of frames [frames, H, W, 3] that a golden file stores."""
     return frames[:, 2::4, 2::4].astype(np.float64)
 
 
 def load_golden(name: str) -> Golden:
     path = next((p for p in (_HERE / f"{name}.npz", _BESIDE / f"{name}.npz") if p.is_file()), None)
     if path is None:
-        pytest.skip(f"{name}.npz is not here: it is too large for the repository")
+        pytest.skip(f"{name}.npz was not found; it is too large for the repository")
     with np.load(path) as file:
         arrays = {key: file[key] for key in file.files}
     return Golden(arrays, dict(pair.split("=") for pair in str(arrays.pop("meta")).split()))

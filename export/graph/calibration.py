@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from itertools import islice
@@ -33,6 +33,7 @@ from swiftvr_trt.export.network.dit import widened, without_blocks
 from swiftvr_trt.export.network.reference import Reference
 from swiftvr_trt.runtime.media import Picture, open_source
 from swiftvr_trt.runtime.stream.session import Frame
+from swiftvr_trt.text import LineCallback
 
 from .conditioning import condition
 from .dit_stage import BlockStage, DitStage
@@ -101,7 +102,7 @@ class CalibrationSource:
         text = f"{'file' if self.file else 'clip'} {file_sha256(path)} {self.percentile:g}"
         return sha256(text.encode()).hexdigest()
 
-    def obtain(self, checkpoint: Checkpoint, recipe: Recipe, report: Callable[[str], None]) -> Calibration:
+    def obtain(self, checkpoint: Checkpoint, recipe: Recipe, report: LineCallback) -> Calibration:
         """Read the file, or calibrate on the clip; `report` gets a line per finished step."""
         if self.file is not None:
             return read_calibration(self.file, recipe)
@@ -147,7 +148,7 @@ def calibrate(
     frames: Sequence[Frame],
     source: str,
     percentile: float = DEFAULT_PERCENTILE,
-    report: Callable[[str], None] = lambda _: None,
+    report: LineCallback = lambda _: None,
 ) -> Calibration:
     """Run `frames` (uint8 RGB [h, w, 3], all of one size) through the transformer and measure the inputs of products.
 

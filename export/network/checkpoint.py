@@ -1,15 +1,16 @@
-"""Read a checkpoint directory in the published layout, strictly and without loading it whole.
+"""Read a checkpoint directory in the published layout, strictly and without loading all of it into memory.
 
     DIR/transformer/config.json
     DIR/transformer/diffusion_pytorch_model.safetensors     or its shards and *.safetensors.index.json
     DIR/reae.safetensors
     DIR/prompt_embedding.safetensors                        key "prompt_emb" [1, rows, text_dim]
 
-Sizes come from `config.json` and from the tensors' shapes, so every member of the family loads through the same code.
-Every tensor of the network must be there with the shape that the sizes imply, and no other tensor may be: a checkpoint
-of something else fails here, with one line, and not as noise on the screen. Tensors are memory-mapped. Those of the
-transformer's blocks stay in the dtype they are stored in, so that a checkpoint larger than the memory loads; whoever
-computes with a block widens that one (`dit.widened`). All others are float32.
+Sizes come from `config.json` and from tensor shapes, so every member of the family loads through the same code. Every
+tensor of the network must be there with the shape that the sizes imply, and nothing else may be. A checkpoint of
+another model therefore fails here with one line instead of producing noise later.
+
+Tensors are memory-mapped. Those of the transformer's blocks keep their stored dtype, so that a checkpoint larger than
+the memory loads; `dit.widened` widens one block for computing. All other tensors become float32.
 """
 
 from __future__ import annotations
@@ -54,9 +55,9 @@ _BLOCKS = "blocks."
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory: the two networks, float32 but for blocks stored in 16 bits, and the prompt's embedding.
+    """A loaded checkpoint. Everything is float32, except that blocks stored in 16 bits stay so.
 
-    prompt: [rows, text_dim].
+    prompt: embedding of the constant prompt, [rows, text_dim].
     """
 
     path: Path
@@ -66,11 +67,12 @@ class Checkpoint:
 
     @property
     def parameters(self) -> int:
+        """Number of parameters in both networks."""
         return sum(p.numel() for module in (self.reae, self.dit) for p in module.parameters())
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Load `path`, or raise `CheckpointError` with one line that says what is wrong with it."""
+    """Load a checkpoint directory. Raises `CheckpointError` with one line that names the file and the problem."""
     root = Path(path)
     _require_layout(root)
     config = read_dit_config(root / CONFIG)
@@ -81,14 +83,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if reae.config.latent_channels != config.latent_channels:
         raise CheckpointError(
             f"{root}: the autoencoder makes {reae.config.latent_channels} latent channels, the transformer takes "
-            f"{config.latent_channels}: these files are not of one checkpoint"
+            f"{config.latent_channels}; take both from one checkpoint"
         )
     prompt = _load_prompt(root / PROMPT, config.text_dim)
     return Checkpoint(root, reae.requires_grad_(False).eval(), dit.requires_grad_(False).eval(), prompt)
 
 
 def read_dit_config(path: Path) -> DitConfig:
-    """The transformer's sizes from its `config.json`; raises `CheckpointError` for anything outside the family."""
+    """The transformer's sizes from its `config.json`. Raises `CheckpointError` for another kind of model."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -98,20 +100,22 @@ def read_dit_config(path: Path) -> DitConfig:
     sizes = {field: _integer(path, raw, key) for field, key in _INTEGERS.items()}
     if sizes["heads"] * sizes["head_dim"] > _MAX_SIZE:
         raise CheckpointError(
-            f"{path}: num_attention_heads x attention_head_dim is over {_MAX_SIZE}; is this the model?"
+            f"{path}: num_attention_heads x attention_head_dim is over {_MAX_SIZE}; this is not a SwiftVR config"
         )
     for key, expected in _FIXED.items():
         if raw.get(key, expected) != expected:
-            raise CheckpointError(f"{path}: {key} is {raw[key]!r}; this model family has {expected!r}")
+            raise CheckpointError(f"{path}: {key} is {raw[key]!r}, expected {expected!r}")
     if raw.get("out_channels", sizes["latent_channels"]) != sizes["latent_channels"]:
-        raise CheckpointError(f"{path}: out_channels {raw['out_channels']!r} differ from in_channels")
+        raise CheckpointError(
+            f"{path}: out_channels is {raw['out_channels']!r}, expected {sizes['latent_channels']} as in_channels"
+        )
     for field in ("head_dim", "freq_dim"):
         if sizes[field] % 2:
             raise CheckpointError(f"{path}: {_INTEGERS[field]} is {sizes[field]}, expected an even number")
     eps = raw.get("eps", 1e-6)
     if not isinstance(eps, float) or not 0 < eps < 1:
-        raise CheckpointError(f"{path}: eps is {eps!r}, expected a small positive number")
-    return DitConfig(**sizes, eps=eps, window=_window(path, raw))
+        raise CheckpointError(f"{path}: eps is {eps!r}, expected a number between 0 and 1")
+    return DitConfig(**sizes, eps=eps, window=_window_size(path, raw))
 
 
 def _integer(path: Path, raw: Mapping[str, Any], key: str) -> int:
@@ -123,12 +127,12 @@ def _integer(path: Path, raw: Mapping[str, Any], key: str) -> int:
     return value
 
 
-def _window(path: Path, raw: Mapping[str, Any]) -> tuple[int, int]:
+def _window_size(path: Path, raw: Mapping[str, Any]) -> tuple[int, int]:
     value = raw.get("self_attn_window_hw", _DEFAULT_WINDOW)
     if not (isinstance(value, list) and len(value) == 2 and all(isinstance(n, int) and n > 0 for n in value)):
         raise CheckpointError(f"{path}: self_attn_window_hw is {value!r}, expected two positive whole numbers")
     if not raw.get("enable_swa", True):
-        raise CheckpointError(f"{path}: enable_swa is false; only the windowed model is supported")
+        raise CheckpointError(f"{path}: enable_swa is false, expected true: only the windowed model is supported")
     return value[0], value[1]
 
 
@@ -142,10 +146,10 @@ def _require_layout(root: Path) -> None:
         pickles = sorted(found.parent.glob("*.bin")) + sorted(found.parent.glob("*.pt*"))
         if pickles and name != CONFIG:
             raise CheckpointError(
-                f"{pickles[0]}: a pickle can run code when it is opened, so it is not read; "
+                f"{pickles[0]}: not read, because a pickle can run code; "
                 f"expected {name} (convert the file with safetensors)"
             )
-        raise CheckpointError(f"{root}: {name} is missing; expected the files of the published SwiftVR checkpoint")
+        raise CheckpointError(f"{root}: {name} is missing; expected the files of a SwiftVR checkpoint")
 
 
 class _Tensors:
@@ -155,7 +159,7 @@ class _Tensors:
         self.path = path
         self._files: dict[str, Any] = {}
         for shard in [path] if path.is_file() else _shards(_index_of(path)):
-            handle = stack.enter_context(_open(shard))
+            handle = stack.enter_context(_open_shard(shard))
             for name in handle.keys():  # noqa: SIM118 (a safetensors handle is no mapping)
                 if name in self._files:
                     raise CheckpointError(f"{shard}: {name} is stored twice")
@@ -165,7 +169,7 @@ class _Tensors:
         return {name: tuple(handle.get_slice(name).get_shape()) for name, handle in self._files.items()}
 
     def read(self, name: str, *, as_stored: bool) -> Tensor:
-        """The tensor, memory-mapped; in float32, and then a copy if it is stored otherwise, unless `as_stored`."""
+        """The tensor, memory-mapped if possible: as stored, or as float32, which copies other dtypes."""
         tensor: Tensor = self._files[name].get_tensor(name)
         if tensor.dtype not in _FLOATS:
             raise CheckpointError(f"{self.path}: {name} is {tensor.dtype}, expected F32, F16 or BF16")
@@ -176,12 +180,12 @@ def _index_of(path: Path) -> Path:
     return path.with_name(path.name + ".index.json")
 
 
-def _open(path: Path) -> Any:
+def _open_shard(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{path}: not a whole safetensors file ({error}); download it again ({_size(path)} bytes are here)"
+            f"{path}: not a complete safetensors file ({error}); download it again ({_size(path)} bytes are here)"
         ) from error
 
 
@@ -190,7 +194,7 @@ def _size(path: Path) -> int:
 
 
 def _shards(index: Path) -> Iterator[Path]:
-    """The shard files that an index names, each once, in the order of their names."""
+    """The shard files that an index names, each once, sorted by name."""
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -200,12 +204,12 @@ def _shards(index: Path) -> Iterator[Path]:
             raise CheckpointError(f"{index}: {name!r} is not a file name in this directory")
         shard = index.with_name(name)
         if not shard.is_file():
-            raise CheckpointError(f"{shard}: this shard, named by {index.name}, is missing; download it again")
+            raise CheckpointError(f"{shard}: named by {index.name}, but is missing; download it again")
         yield shard
 
 
 def _fill(module: nn.Module, path: Path) -> None:
-    """Give the meta-device `module` the tensors stored at `path`, after comparing all names and shapes."""
+    """Load the tensors at `path` into the meta-device `module`, after comparing all names and shapes."""
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     with ExitStack() as stack:
         tensors = _Tensors(path, stack)
@@ -221,9 +225,9 @@ def _compare(path: Path, expected: Mapping[str, tuple[int, ...]], found: Mapping
             raise CheckpointError(f"{path}: tensor {name} {list(shape)} is missing{_and_more(count)}")
         if found[name] != shape:
             raise CheckpointError(f"{path}: tensor {name} has shape {list(found[name])}, expected {list(shape)}")
-    strangers = sorted(set(found) - set(expected))
-    if strangers:
-        raise CheckpointError(f"{path}: tensor {strangers[0]} is not part of this network{_and_more(len(strangers))}")
+    unknown = sorted(set(found) - set(expected))
+    if unknown:
+        raise CheckpointError(f"{path}: tensor {unknown[0]} is not part of this network{_and_more(len(unknown))}")
 
 
 def _and_more(count: int) -> str:
@@ -240,12 +244,14 @@ def _load_reae(path: Path) -> Reae:
 
 
 def _reae_config(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ReaeConfig:
-    """Widths read off the convolutions that set them; every other shape is then checked against these."""
+    """Widths as the convolutions that set them show; `_compare` checks every other shape against these."""
 
     def out(name: str) -> int:
         shape = shapes.get(f"{name}.weight", ())
         if len(shape) != 4:
-            raise CheckpointError(f"{path}: tensor {name}.weight is missing or no convolution; is this an autoencoder?")
+            raise CheckpointError(
+                f"{path}: tensor {name}.weight is missing or not a convolution; expected the ReAE autoencoder"
+            )
         return shape[0]
 
     return ReaeConfig(
@@ -258,7 +264,7 @@ def _reae_config(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ReaeConfi
 
 
 def _load_prompt(path: Path, text_dim: int) -> Tensor:
-    """[rows, text_dim]; other keys may be present and are ignored."""
+    """The prompt's embedding, float32 [rows, text_dim]. Other tensors in the file are ignored."""
     with ExitStack() as stack:
         tensors = _Tensors(path, stack)
         shape = tensors.shapes().get(PROMPT_KEY)

@@ -1,14 +1,14 @@
-"""The video transformer (DiT) in plain torch: one pass, latents of a chunk in, their correction out.
+"""The video transformer (DiT) in plain torch: one pass over the latents of a chunk.
 
     latents  float32 [T, channels, h, w], T latents of one chunk, h and w even
     result   float32, same shape: `z_hq = z_lq - v`
 
-A token is a 2x2 patch of one latent (32x32 pixels). Hidden states keep the layout [T, rows*columns, dim]: time leads,
-so that windows and their owners are gathers along the second axis only.
+A token is a 2x2 patch of one latent, or 32x32 pixels. Hidden states are [T, rows * columns, dim]. Time comes first, so
+that windows and their owners are gathers along the second axis only.
 
-The class is the readable reference: everything computed as the checkpoint states it, nothing folded. What the export
-does to it is in `stages.py` and `docs/rewrites.md`. Source: the published SwiftVR code (arXiv 2606.09516); attributes
-have the names of the published checkpoint.
+This is the readable reference: it computes what the checkpoint says, and folds nothing. `graph/dit_stage.py` is the
+form that is exported. Source: the published SwiftVR code (arXiv 2606.09516); attributes have the names of the published
+checkpoint.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROPE_THETA = 10000.0
 
 @dataclass(frozen=True)
 class DitConfig:
-    """Sizes of one member of the family. `window` is in tokens (rows, columns)."""
+    """Sizes of one member of the family. window: rows, columns in tokens. patch: side of a token in latent pixels."""
 
     heads: int
     head_dim: int
@@ -48,7 +48,7 @@ class DitConfig:
 
 
 class Attention(nn.Module):
-    """q, k, v, output projection, and the two RMSNorms over the whole dim that precede the split into heads."""
+    """q, k, v and output projections, and RMSNorms of q and k over the whole dim, before the split into heads."""
 
     def __init__(self, config: DitConfig) -> None:
         super().__init__()
@@ -71,16 +71,16 @@ class Attention(nn.Module):
         return k.transpose(0, 1)[None], v.transpose(0, 1)[None]
 
     def cross(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """x [T, S, dim] attends to the prompt's keys and values."""
+        """x [T, S, dim] attends to the prompt's keys and values: [T, S, dim]."""
         q = self.split(self.norm_q(self.to_q(x.flatten(0, 1)))).transpose(0, 1)[None]
         mixed = F.scaled_dot_product_attention(q, keys, values)[0]
         y: Tensor = self.to_out[0](mixed.transpose(0, 1).flatten(1))
         return y.view_as(x)
 
     def windowed(self, x: Tensor, rope: tuple[Tensor, Tensor], gather: Tensor, owner: Tensor) -> Tensor:
-        """x [T, S, dim] attends to itself inside windows.
+        """x [T, S, dim] attends to itself inside windows: [T, S, dim].
 
-        rope: cosines and sines [T, S, 1, head_dim / 2]. gather [windows, tokens] and owner [S]: see `windows.py`.
+        rope: cosines and sines, each [T, S, 1, head_dim / 2]. gather [windows, tokens], owner [S]: see `WindowPlan`.
         """
         q = rotate(self.split(self.norm_q(self.to_q(x))), rope)
         k = rotate(self.split(self.norm_k(self.to_k(x))), rope)
@@ -102,7 +102,7 @@ class _Gelu(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """GELU(tanh) between two linears, numbered as the checkpoint numbers them."""
+    """Two linears with GELU(tanh) between them, numbered as in the checkpoint."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Windowed self-attention, cross-attention to the prompt, feed-forward; the first and last modulated and gated."""
+    """Windowed self-attention, cross-attention to the prompt, feed-forward; first and last are modulated and gated."""
 
     def __init__(self, config: DitConfig) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Block(nn.Module):
         self.ffn = FeedForward(config.dim, config.ffn_dim)
 
     def modulation(self, time: Tensor) -> tuple[Tensor, ...]:
-        """time [6, dim] -> shift, scale, gate for the attention, then for the feed-forward, each [dim]."""
+        """time [6, dim] -> shift, scale and gate of the attention, then of the feed-forward, each [dim]."""
         return (self.scale_shift_table[0] + time).unbind(0)
 
     def forward(
@@ -143,6 +143,7 @@ class Block(nn.Module):
         gather: Tensor,
         owner: Tensor,
     ) -> Tensor:
+        """x [T, S, dim] -> [T, S, dim]. time [6, dim], prompt [L, dim]; the rest as for `Attention.windowed`."""
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self.modulation(time)
         normed = self.normalise(x) * (1 + scale) + shift
         x = x + self.attn1.windowed(normed, rope, gather, owner) * gate
@@ -163,7 +164,7 @@ class _Embedder(nn.Module):
 
 
 class ConditionEmbedder(nn.Module):
-    """What the constant timestep and the constant prompt become; none of it depends on a frame."""
+    """Embeds the timestep and the prompt. Both are constant, so none of this depends on a frame."""
 
     def __init__(self, config: DitConfig) -> None:
         super().__init__()
@@ -173,7 +174,7 @@ class ConditionEmbedder(nn.Module):
         self.text_embedder = _Embedder(config.text_dim, config.dim)
 
     def time(self) -> tuple[Tensor, Tensor]:
-        """temb [dim], added to the final norm's table, and its projection [6, dim], added to every block's."""
+        """temb [dim], added to the final norm's table, and its projection [6, dim], added to every block's table."""
         weight = self.time_embedder.linear_1.weight
         hidden = F.silu(self.time_embedder.linear_1(sinusoids(TIMESTEP, self.freq_dim).to(weight)))
         temb = self.time_embedder.linear_2(hidden)
@@ -187,7 +188,7 @@ class ConditionEmbedder(nn.Module):
 
 
 class Dit(nn.Module):
-    """The transformer as stored."""
+    """The transformer, with the attributes of the published checkpoint."""
 
     def __init__(self, config: DitConfig) -> None:
         super().__init__()
@@ -216,47 +217,49 @@ class Dit(nn.Module):
 
 
 def without_blocks(dit: Dit) -> Dit:
-    """The same transformer with no block in it; shares its tensors."""
+    """The same transformer without its blocks; tensors are shared."""
     bare = copy.copy(dit)
     bare._modules = {**dit._modules, "blocks": nn.ModuleList()}
     return bare
 
 
 def widened(block: nn.Module) -> Block:
-    """The block in float32 or wider: itself, or a copy if it is stored in 16 bits. Keep no more of these than needed:
-    a checkpoint of 5 B parameters fits in 16 GB only as it is stored.
+    """The block in float32 or wider: itself, or a copy if it is stored in 16 bits.
+
+    Keep one copy at a time: 5 B parameters fit in 16 GB of memory only as they are stored. Raises `TypeError` for any
+    other module.
     """
     if not isinstance(block, Block):
-        raise TypeError(f"expected a block, got {type(block).__name__}")
+        raise TypeError(f"expected a transformer block, got {type(block).__name__}")
     stored = next(block.parameters()).dtype
     return block if stored in (torch.float32, torch.float64) else copy.deepcopy(block).float()
 
 
 def embed(latents: Tensor, convolution: nn.Conv3d) -> Tensor:
-    """Latents [T, C, h, w] -> tokens [T, S, dim], row-major; one token is a patch as large as its stride."""
+    """Latents [T, C, h, w] -> tokens [T, S, dim] in row-major order. Patches do not overlap."""
     weight, stride = convolution.weight[:, :, 0], convolution.stride[1:]
     return F.conv2d(latents, weight, convolution.bias, stride=stride).flatten(2).transpose(1, 2)
 
 
 def unpatch(x: Tensor, latents: Tensor, patch: int) -> Tensor:
-    """Tokens [T, S, patch * patch * C] -> the layout of `latents` [T, C, h, w]."""
+    """Tokens [T, S, patch * patch * C] -> [T, C, h, w], the shape of `latents`."""
     frames, channels, height, width = latents.shape
     x = x.view(frames, height // patch, width // patch, patch, patch, channels)
     return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
 
 def sinusoids(timestep: float, size: int) -> Tensor:
-    """float64 [size]: cosines first, frequencies 10000^(-i / (size/2))."""
+    """The timestep's embedding, float64 [size]: cosines, then sines, of frequencies 10000^(-i / (size / 2))."""
     half = size // 2
     angle = timestep * 10000.0 ** (-np.arange(half) / half)
     return torch.from_numpy(np.concatenate([np.cos(angle), np.sin(angle)]))
 
 
 def rope_tables(head_dim: int, latents: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, float64 [latents, rows*columns, 1, head_dim / 2], for interleaved pairs.
+    """Cosines and sines, each float64 [latents, rows * columns, 1, head_dim / 2], for interleaved pairs.
 
-    A head's pairs are split into a time, a row and a column part. Positions start at 0 in every chunk: attention sees
-    only differences of positions, and a chunk shares its offset (docs/rewrites.md, rewrite 1).
+    A head's pairs are split into a time, a row and a column part. Positions start at 0 in every chunk, because
+    attention depends on differences of positions only (docs/rewrites.md, rewrite 1).
     """
     spatial = 2 * (head_dim // 6)
     parts = (head_dim - 2 * spatial, spatial, spatial)
@@ -273,7 +276,7 @@ def rope_tables(head_dim: int, latents: int, rows: int, columns: int) -> tuple[T
 
 
 def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate the interleaved pairs of x [T, S, heads, head_dim]."""
+    """Rotate the interleaved pairs of x [T, S, heads, head_dim]. rope: as from `rope_tables`."""
     cos, sin = rope
     even, odd = x[..., 0::2], x[..., 1::2]
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)

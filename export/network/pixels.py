@@ -4,8 +4,8 @@
           / 255, padded on the right and bottom to a multiple of 32 -> float32 [T, 3, H32, W32] in [0, 1]
     out   float32 [T, 3, H32, W32] -> cropped, * 255, rounded -> uint8 [T, H, W, 3]
 
-The padding mirrors the picture, so that the border of the visible part has plausible neighbours; `parity` pads with
-black as the published SwiftVR code does (arXiv 2606.09516), which also truncates where this rounds.
+The padding mirrors the picture, so that its border has plausible neighbours. The published SwiftVR code (arXiv
+2606.09516) pads with black and truncates instead of rounding; `parity` follows it in the padding.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from swiftvr_trt.engines.bundle.geometry import Resolution
 
 def frames_to_pixels(frames: Tensor, size: Resolution, *, parity: bool) -> Tensor:
     """uint8 [T, h, w, 3] -> float32 [T, 3, H32, W32] in [0, 1]."""
-    x = frames.float().permute(0, 3, 1, 2)  # TensorRT takes uint8 at the boundary only: the cast comes first
+    x = frames.float().permute(0, 3, 1, 2)  # first, because TensorRT takes uint8 at the boundary only
     x = F.interpolate(x, (size.height, size.width), mode="bilinear", align_corners=False, antialias=False) / 255
     below, right = size.padded_height - size.height, size.padded_width - size.width
     if parity:
@@ -34,15 +34,15 @@ def frames_to_pixels(frames: Tensor, size: Resolution, *, parity: bool) -> Tenso
 
 
 def pixels_to_frames(x: Tensor, size: Resolution) -> Tensor:
-    """float32 [T, 3, H32, W32] in [0, 1] -> uint8 [T, H, W, 3], rounded to the nearest."""
+    """float32 [T, 3, H32, W32] in [0, 1] -> uint8 [T, H, W, 3], rounded to nearest."""
     x = x[:, :, : size.height, : size.width].permute(0, 2, 3, 1)
     return torch.round(x * 255).to(torch.uint8)
 
 
 def mirror(length: int, padded: int) -> NDArray[np.int64]:
-    """Indices 0 ... padded-1 folded into 0 ... length-1 by reflection without repeating the border pixel.
+    """Source pixel for each of `padded` pixels, int64: reflection that does not repeat the border pixel.
 
-    Written as indices because a reflecting pad may not exceed the picture, and a small picture is padded by more.
+    Indices, because torch's reflecting pad must be smaller than the picture, and small pictures need more.
     """
     period = max(2 * (length - 1), 1)
     folded = np.arange(padded, dtype=np.int64) % period

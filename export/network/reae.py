@@ -1,11 +1,11 @@
-"""The autoencoder (ReAE) in plain torch: pixels to latents and back, causally, any number of frames at a time.
+"""The autoencoder (ReAE) in plain torch: pixels to latents and back, causally, for any number of frames at a time.
 
     frames  float32 [T, 3, H, W] in [0, 1], T a multiple of 4, H and W multiples of 16
     latents float32 [T / 4, channels, H / 16, W / 16]
-    state   one tensor [1, C, h, w] per MemBlock: the last frame that the block has seen; zeros before the first frame
+    state   one tensor [1, C, h, w] per MemBlock: the last frame that the block has seen, zeros before the first
 
-There is one stream and no batch, so the frames themselves lie on the batch axis. Feeding a clip at once or four frames
-at a time is the same code and the same arithmetic: `state` is all that crosses the cut.
+There is one stream and no batch, so frames lie on the batch axis. `state` is all that passes from one call to the next,
+so a clip gives the same result at once or four frames at a time.
 
     state = encoder.initial_state(height, width)
     for four in frames.split(4):
@@ -35,12 +35,12 @@ _GROW_STRIDES = (1, 2, 2)
 
 @dataclass(frozen=True)
 class ReaeConfig:
-    """Widths of one member of the family; everything else about the autoencoder is fixed.
+    """Widths of one member of the family; everything else is fixed.
 
-    encoder: channels of the first convolution and of each level. decoder: the same, coarsest first, then the last
-    convolution's input. The published model is 64 everywhere in the encoder and 512, 256, 128, 64 in the decoder.
-    encoder_hidden, decoder_hidden: channels between a MemBlock's convolutions, for all nine in their order; None means
-    as many as the level has, as in the published model.
+    encoder: channels of the first convolution and of each level; 64 everywhere in the published model. decoder:
+    channels of each level, coarsest first, and of the last convolution's input; published are 512, 256, 128, 64.
+    encoder_hidden, decoder_hidden: channels between the convolutions of each of the nine MemBlocks, in order; None
+    takes the level's width, as published. Raises `ValueError` unless there are nine.
     """
 
     latent_channels: int
@@ -53,11 +53,11 @@ class ReaeConfig:
         for name in ("encoder_hidden", "decoder_hidden"):
             hidden = getattr(self, name)
             if hidden is not None and len(hidden) != _LEVELS * _BLOCKS_PER_LEVEL:
-                raise ValueError(f"{name} has {len(hidden)} widths, expected one for each of nine MemBlocks")
+                raise ValueError(f"{name} has {len(hidden)} widths, expected nine, one per MemBlock")
 
 
 class MemBlock(nn.Module):
-    """A residual block that also sees its own input of the previous frame."""
+    """A residual block that also sees its input from the previous frame."""
 
     def __init__(self, channels: int, hidden: int | None = None) -> None:
         super().__init__()
@@ -72,13 +72,13 @@ class MemBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """x [T, C, h, w], past [1, C, h, w] -> the result [T, C, h, w] and the next call's past."""
+        """x [T, C, h, w], past [1, C, h, w] -> the result [T, C, h, w], and `past` for the next call."""
         previous = torch.cat([past, x[:-1]]) if x.shape[0] > 1 else past
         return F.relu(self.conv(torch.cat([x, previous], dim=1)) + x), x[-1:]
 
 
 class TPool(nn.Module):
-    """Merge `stride` neighbouring frames into one: their channels side by side through a 1x1 convolution."""
+    """Merge `stride` neighbouring frames into one: concatenate channels, then a 1x1 convolution."""
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
@@ -94,8 +94,8 @@ class TPool(nn.Module):
 class TGrow(nn.Module):
     """Stride 1: a 1x1 convolution. Stride 2: each frame becomes two.
 
-    The stored temporal kernel (3, 1, 1) acts on a frame repeated in time, so of its taps w[0], w[1], w[2] the first
-    of the two frames sees w[1] + w[2] and the second w[0] + w[1]: two 1x1 convolutions.
+    The stored temporal kernel (3, 1, 1) acts on a frame repeated in time. With taps w[0], w[1], w[2], the first of the
+    two frames is therefore w[1] + w[2] times the input, the second w[0] + w[1]: two 1x1 convolutions.
     """
 
     def __init__(self, channels: int, stride: int) -> None:
@@ -107,7 +107,7 @@ class TGrow(nn.Module):
             self.conv3d = nn.Conv3d(channels, channels, (3, 1, 1), bias=False)
 
     def taps(self) -> tuple[Tensor, ...]:
-        """The 1x1 kernels [C, C, 1, 1], one per frame that comes out for each frame that goes in."""
+        """The 1x1 kernels [C, C, 1, 1]: one per output frame of each input frame."""
         if self.stride == 1:
             return (self.proj.weight,)
         w = self.conv3d.weight
@@ -120,7 +120,7 @@ class TGrow(nn.Module):
 
 
 def _blocks(width: int, level: int, hidden: Sequence[int] | None) -> list[MemBlock]:
-    """The MemBlocks of a level; `hidden` has the inner widths of all levels."""
+    """The MemBlocks of a level. hidden: inner widths of all levels."""
     numbers = range(level * _BLOCKS_PER_LEVEL, (level + 1) * _BLOCKS_PER_LEVEL)
     return [MemBlock(width, None if hidden is None else hidden[number]) for number in numbers]
 
@@ -131,7 +131,7 @@ class _TanhClamp(nn.Module):
 
 
 def walk(layers: Iterable[nn.Module], x: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
-    """Apply layers in order, threading one past frame through every MemBlock."""
+    """Apply layers in order. state: the past frame of each MemBlock; the new state is returned with the result."""
     past = iter(state)
     after: list[Tensor] = []
     for layer in layers:
@@ -144,14 +144,15 @@ def walk(layers: Iterable[nn.Module], x: Tensor, state: Sequence[Tensor]) -> tup
 
 
 def decoded_pixels(x: Tensor) -> Tensor:
-    """What the decoder's last convolution gives [T, 12, H/2, W/2] as frames [T, 3, H, W] in [0, 1]."""
+    """The output of the decoder's last convolution, [T, 12, H/2, W/2], as frames [T, 3, H, W] in [0, 1]."""
     return F.pixel_shuffle(x.clamp(0, 1), UNSHUFFLE)
 
 
 class _Stateful(nn.ModuleList):
-    """Layers in order, some of which remember a frame."""
+    """Layers in order, some of which keep a past frame."""
 
     def memory(self) -> list[MemBlock]:
+        """The MemBlocks, in the order of their states."""
         return [layer for layer in self if isinstance(layer, MemBlock)]
 
     def _zeros(self, latent_height: int, latent_width: int, scales: tuple[int, ...]) -> State:
@@ -163,7 +164,7 @@ class _Stateful(nn.ModuleList):
 
 
 class Encoder(_Stateful):
-    """Four frames become one latent. Layer positions are the published ones (`encoder.0` ... `encoder.17`)."""
+    """Four frames become one latent. Layers are numbered as published (`encoder.0` ... `encoder.17`)."""
 
     def __init__(self, config: ReaeConfig) -> None:
         first, *levels = config.encoder
@@ -181,12 +182,12 @@ class Encoder(_Stateful):
         return walk(self, F.pixel_unshuffle(frames, UNSHUFFLE), state)
 
     def initial_state(self, latent_height: int, latent_width: int) -> State:
-        """Zeros, for a stream whose latents are `latent_height x latent_width`."""
+        """Zeros for a stream whose latents are `latent_height x latent_width`."""
         return self._zeros(latent_height, latent_width, _per_block((4, 2, 1)))
 
 
 class Decoder(_Stateful):
-    """One latent becomes four frames. Layer positions are the published ones (`decoder.1` ... `decoder.22`)."""
+    """One latent becomes four frames. Layers are numbered as published (`decoder.1` ... `decoder.22`)."""
 
     def __init__(self, config: ReaeConfig) -> None:
         layers: list[nn.Module] = [_TanhClamp(), _conv3(config.latent_channels, config.decoder[0]), nn.ReLU()]
@@ -201,18 +202,18 @@ class Decoder(_Stateful):
     def forward(self, latents: Tensor, state: Sequence[Tensor]) -> tuple[Tensor, State]:
         """latents [k, C, H/16, W/16] and the state -> frames [4k, 3, H, W] in [0, 1] and the new state.
 
-        The first three frames of a stream precede its first input frame; the chunk loop drops them.
+        The first three frames of a stream precede its first input frame, so the chunk loop drops them.
         """
         x, after = walk(self, latents, state)
         return decoded_pixels(x), after
 
     def initial_state(self, latent_height: int, latent_width: int) -> State:
-        """Zeros, for a stream whose latents are `latent_height x latent_width`."""
+        """Zeros for a stream whose latents are `latent_height x latent_width`."""
         return self._zeros(latent_height, latent_width, _per_block((1, 2, 4)))
 
 
 class Reae(nn.Module):
-    """The autoencoder as stored: `encoder.*` and `decoder.*`."""
+    """The autoencoder, with the attributes of the published checkpoint."""
 
     def __init__(self, config: ReaeConfig) -> None:
         super().__init__()
@@ -226,5 +227,5 @@ def _conv3(before: int, after: int) -> nn.Conv2d:
 
 
 def _per_block(scales: tuple[int, ...]) -> tuple[int, ...]:
-    """Side of each MemBlock's frame in units of the latent's side, level by level."""
+    """How many times larger than the latent each MemBlock's frame is. scales: one per level."""
     return tuple(scale for scale in scales for _ in range(_BLOCKS_PER_LEVEL))

@@ -1,8 +1,7 @@
-"""The plain torch network run chunk by chunk: what every graph and engine is held against.
+"""The plain torch network, run chunk by chunk: the reference for every graph and engine.
 
-It does what the published code does, on whole chunks at once: encode all frames of a chunk, one transformer pass,
-decode all its latents. Slow and large on purpose, and written apart from the stages that are exported, so that the
-two can disagree.
+Like the published code, it takes whole chunks: it encodes all frames of a chunk, runs the transformer once, and decodes
+all latents. It is written apart from the exported stages, so an error in either shows up.
 
     reference = Reference(load_checkpoint(path), Resolution(1920, 1080), clip_len=24)
     for restored in reference.restore(frames): ...
@@ -27,7 +26,11 @@ from .pixels import frames_to_pixels, pixels_to_frames
 
 @dataclass(frozen=True)
 class ChunkTrace:
-    """What one chunk computed: new latents before and after the transformer [b, C, h, w], pixels [F, 3, H32, W32]."""
+    """What one chunk computed.
+
+    latents, restored: its new latents before and after the transformer, [b, C, h, w]. pixels: the frames that it emits,
+    float32 [F, 3, H32, W32] in [0, 1].
+    """
 
     chunk: Chunk
     latents: Tensor
@@ -36,7 +39,7 @@ class ChunkTrace:
 
 
 class Reference:
-    """One stream at a time; `trace` and `restore` each start a new one."""
+    """Each call of `trace`, `restore` or `encode` is a stream of its own."""
 
     def __init__(
         self, checkpoint: Checkpoint, resolution: Resolution, *, clip_len: int = 24, parity: bool = False
@@ -47,13 +50,13 @@ class Reference:
         self.parity = parity
 
     def restore(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """uint8 [h, w, 3] frames in, as many uint8 [H, W, 3] frames out."""
-        for turn in self.trace(frames):
-            yield from pixels_to_frames(turn.pixels, self.resolution).numpy()
+        """uint8 [h, w, 3] frames in, the same number of uint8 [H, W, 3] frames out."""
+        for step in self.trace(frames):
+            yield from pixels_to_frames(step.pixels, self.resolution).numpy()
 
     @torch.no_grad()
     def trace(self, frames: Iterable[Frame]) -> Iterator[ChunkTrace]:
-        """The same, with everything on the way; pixels are float and hold only the frames that are handed out."""
+        """The same, with what each chunk computes on the way."""
         decoder, size = self.checkpoint.reae.decoder, self.resolution
         state = decoder.initial_state(size.latent_height, size.latent_width)
         for chunk, seen in self.encode(frames):
@@ -63,7 +66,7 @@ class Reference:
 
     @torch.no_grad()
     def encode(self, frames: Iterable[Frame]) -> Iterator[tuple[Chunk, Tensor]]:
-        """Every chunk with the latents that the transformer sees, context and all."""
+        """Every chunk with the latents that the transformer sees, context included: [context + b, C, h, w]."""
         encoder, size = self.checkpoint.reae.encoder, self.resolution
         state = encoder.initial_state(size.latent_height, size.latent_width)
         previous = None
@@ -74,7 +77,7 @@ class Reference:
             yield chunk, previous
 
     def _chunks(self, frames: Iterable[Frame]) -> Iterator[tuple[Chunk, Frame]]:
-        """Every chunk with its frames, the repeated ones included: uint8 [4 * latents, h, w, 3]."""
+        """Every chunk with its frames, including repeated ones: uint8 [4 * b, h, w, 3]."""
         source = iter(frames)
         waiting: list[Frame] = []
         owed, first, ended, last = 0, True, False, None

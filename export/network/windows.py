@@ -1,10 +1,9 @@
-"""Mask-free shifted windows: which tokens attend to each other, and whose answer a token keeps.
+"""Shifted windows without masks: which tokens attend to each other, and which result a token keeps.
 
-The token grid is `rows x columns` (one token is 32x32 pixels). Attention runs inside windows of 16x16 tokens over all
-latents of a chunk. Even layers start windows at multiples of 16, odd layers half a window earlier; starts are clamped
-into the grid, so windows overlap at its border instead of being masked there. A token covered twice keeps the result of
-one *owner*. All of this is known before anything runs, so a layer becomes three constant index lists: no mask, no
-scatter, no roll.
+The token grid is `rows x columns`; a token is 32x32 pixels. Attention runs inside windows of 16x16 tokens, over all
+latents of a chunk. Even layers start windows at multiples of 16, odd layers half a window earlier. Starts are clamped
+into the grid, so windows overlap at its border instead of being masked. A token in two windows keeps the result of one,
+its *owner*. All of this is known in advance, so a layer needs constant index lists and no mask, scatter or roll.
 
 Source: the published SwiftVR code (arXiv 2606.09516), whose results in `tests/oracle` this is tested against.
 """
@@ -21,9 +20,9 @@ from numpy.typing import NDArray
 def window_starts(length: int, window: int, *, shifted: bool) -> tuple[int, ...]:
     """First token of every window along an axis of `length` tokens.
 
-    An axis no longer than a window has one window. Otherwise starts are `k*window` (`shifted`: minus half a window),
-    clamped to `[0, length - window]`; duplicates go, and so does a middle start whose two neighbours already touch,
-    judged once against the list as it was before any was dropped.
+    An axis no longer than a window has one window. Otherwise starts are `k * window` (`shifted`: minus half a window),
+    clamped to `[0, length - window]`. Duplicates are dropped, and so are middle starts whose two neighbours already
+    touch; neighbours are those in the list before any was dropped.
     """
     if length <= window:
         return (0,)
@@ -40,8 +39,8 @@ def window_starts(length: int, window: int, *, shifted: bool) -> tuple[int, ...]
 class WindowPlan:
     """The windows of one layer over a `rows x columns` token grid; positions are row-major grid indices.
 
-    gather: int64 [windows, tokens per window], the grid index of each token of each window.
-    owner:  int64 [rows * columns], for each grid token the index into the flattened `gather` of the copy it keeps.
+    gather: int64 [windows, tokens per window], the grid index of each window's tokens.
+    owner: int64 [rows * columns], where in the flattened `gather` lies the copy that each grid token keeps.
     """
 
     rows: int
@@ -59,7 +58,7 @@ class WindowPlan:
 
 
 def plan_windows(rows: int, columns: int, window: tuple[int, int], *, layer: int) -> WindowPlan:
-    """Plan layer number `layer` (its parity decides shift and owner) over a grid of `rows x columns` tokens."""
+    """Plan one layer over a grid of `rows x columns` tokens. Shift and owner depend on the parity of its number."""
     shifted = layer % 2 == 1
     grid = np.arange(rows * columns, dtype=np.int64).reshape(rows, columns)
     height, width = min(window[0], rows), min(window[1], columns)
@@ -70,7 +69,7 @@ def plan_windows(rows: int, columns: int, window: tuple[int, int], *, layer: int
             for left in window_starts(columns, window[1], shifted=shifted)
         ]
     )
-    # Later assignments win, so the first window owns a token when copies are written in reverse.
+    # Later assignments win: in reverse order, the first window of a token owns it.
     flat = gather.ravel()
     order = np.arange(flat.size, dtype=np.int64)
     if not shifted:
@@ -81,15 +80,15 @@ def plan_windows(rows: int, columns: int, window: tuple[int, int], *, layer: int
 
 
 CALLS = 2
-"""Attention calls per layer. With one, windows that own little cost as much as those that own all (at 1920x1080 1.7
-times the queries); with one per size, most calls are too small to fill a GPU. Two ask for 1.2 times the queries."""
+"""Attention calls per layer. With one, windows that own few tokens cost as much as full ones: 1.7 times the queries at
+1920x1080. With two it is 1.2 times. One call per size would need no extra queries, but most would not fill a GPU."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Windows that are attended to in one call, all with as many queries and as many keys as each other.
+    """The windows of one attention call, with equally many queries and equally many keys each.
 
-    queries: int64 [windows, queries per window], keys: int64 [windows, keys per window]; positions of tokens.
+    queries: int64 [windows, queries per window]. keys: int64 [windows, keys per window]. Both are positions of tokens.
     """
 
     queries: NDArray[np.int64]
@@ -98,9 +97,9 @@ class Group:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """One layer's attention: groups of windows, and where each token finds its result.
+    """One layer's attention: the calls, and where each token finds its result.
 
-    out: int64 [tokens], index into the groups' flattened queries, one group after the other.
+    out: int64 [tokens], index into `queries`.
     """
 
     groups: tuple[Group, ...]
@@ -108,11 +107,11 @@ class LayerPlan:
 
     @property
     def queries(self) -> NDArray[np.int64]:
-        """All queries in the order of the calls."""
+        """The queries of all groups, flattened, one group after the other."""
         return np.concatenate([group.queries.ravel() for group in self.groups])
 
     def reordered(self, position: NDArray[np.int64]) -> LayerPlan:
-        """The same plan over tokens that are stored elsewhere: token t at `position[t]`."""
+        """The same plan for tokens in another order. position: int64 [tokens], where each token is stored."""
         groups = tuple(Group(position[group.queries], position[group.keys]) for group in self.groups)
         out = np.empty_like(self.out)
         out[position] = self.out
@@ -120,15 +119,15 @@ class LayerPlan:
 
 
 def plan_whole_windows(plan: WindowPlan) -> LayerPlan:
-    """As the published code does: every window asks for all its tokens, and what it does not own is dropped."""
+    """As published: every window computes all its tokens, and results that it does not own are dropped."""
     return LayerPlan((Group(plan.gather, plan.gather),), plan.owner)
 
 
 def plan_owned_queries(plan: WindowPlan, calls: int = CALLS) -> LayerPlan:
-    """Every window asks for the tokens it owns, in at most `calls` calls.
+    """Every window computes only the tokens it owns, in at most `calls` calls.
 
-    The windows of a call need as many queries as each other, so those that own fewer ask for their last token again;
-    which windows share a call is chosen such that the fewest queries are asked for in vain.
+    The windows of a call need equally many queries, so those that own fewer tokens repeat their last one. Windows are
+    divided between the calls such that the fewest queries are repeated.
     """
     kept = np.zeros(plan.gather.size, dtype=bool)
     kept[plan.owner] = True
@@ -140,11 +139,11 @@ def plan_owned_queries(plan: WindowPlan, calls: int = CALLS) -> LayerPlan:
         queries = [np.pad(owned[k], (0, largest - len(owned[k])), mode="edge") for k in members]
         groups.append(Group(np.stack(queries), plan.gather[members]))
     asked = np.concatenate([group.queries.ravel() for group in groups])
-    return LayerPlan(tuple(groups), np.unique(asked, return_index=True)[1])  # where each token is asked for first
+    return LayerPlan(tuple(groups), np.unique(asked, return_index=True)[1])  # its first place
 
 
 def _classes(counts: NDArray[np.int64], calls: int) -> list[tuple[int, int]]:
-    """Ranges (largest, smallest) of owned tokens, largest first, that cover all counts but 0 with the least padding."""
+    """Ranges (largest, smallest) of `counts`, largest first, that cover all but 0 with the fewest repeated queries."""
     sizes = sorted(set(counts.tolist()) - {0}, reverse=True)
     best: tuple[int, list[tuple[int, int]]] | None = None
     for inner in combinations(range(1, len(sizes)), min(calls, len(sizes)) - 1):

@@ -230,7 +230,7 @@ def test_verify_fails_a_bundle_of_other_weights_that_claims_this_checkpoint(
     cli: Call, tmp_path: Path, bundle: Path, mini_checkpoint: Path
 ) -> None:
     other = other_weights(mini_checkpoint, tmp_path / "other")
-    assert "verify it against its own" in cli("verify", bundle, "--checkpoint", other).error
+    assert "pass the checkpoint it was made from" in cli("verify", bundle, "--checkpoint", other).error
     falsify(bundle, BundleCache(tmp_path / "cache").checkpoint_digest(other))
     said = cli("verify", bundle, "--checkpoint", other, "--frames", 5)
     assert said.code == 1
