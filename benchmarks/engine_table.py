@@ -28,8 +28,8 @@ from swiftvr_trt.engines.bundle.manifest import Recipe
 from swiftvr_trt.engines.bundle.targets import PRECISIONS, Target, find_target
 from swiftvr_trt.engines.compile.parent import compiler_version
 from swiftvr_trt.errors import SwiftVRError
-from swiftvr_trt.export.build import tool_version
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
+from swiftvr_trt.export.write import tool_version
 
 from . import _forms
 from ._rows import Row, rows

@@ -27,13 +27,13 @@ from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe
 from swiftvr_trt.engines.bundle.targets import QUANTISED
-from swiftvr_trt.export.build import build
 from swiftvr_trt.export.graph.calibration import SAMPLE_CLIP, CalibrationSource
 from swiftvr_trt.export.graph.dit_stage import DitStage
 from swiftvr_trt.export.graph.rewrites import ALL
 from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
 from swiftvr_trt.export.network.pixels import pixels_to_frames
 from swiftvr_trt.export.network.reference import Reference
+from swiftvr_trt.export.write import write_bundle
 from swiftvr_trt.runtime.media import Picture, open_source
 from swiftvr_trt.runtime.stream.session import Frame
 
@@ -51,7 +51,7 @@ def psnr(ours: list[Frame], theirs: list[Frame]) -> float:
 def restored(checkpoint: Checkpoint, recipe: Recipe, place: Path, frames: list[Frame]) -> list[Frame]:
     """The clip through a bundle."""
     scales = CalibrationSource().obtain(checkpoint, recipe, click.echo) if recipe.precision in QUANTISED else None
-    bundle = build(checkpoint, recipe, place / recipe.precision, lambda _line: None, calibration=scales)
+    bundle = write_bundle(checkpoint, recipe, place / recipe.precision, calibration=scales)
     with Restorer.open(bundle) as restorer:
         return list(restorer.restore(frames))
 

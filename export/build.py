@@ -1,138 +1,188 @@
-"""From a checkpoint to a bundle: load, trace, compile if the target wants it, check, put in place."""
+"""Build bundles: one for each resolution, in a directory of the caller's or in the cache.
+
+    options = BuildOptions(Path("SwiftVR"), (Resolution(1920, 1080),), target="rtx5090", precision="fp8")
+    for bundle in build_bundles(options, print):
+        ...
+
+torch is imported only when a bundle has to be built.
+"""
 
 from __future__ import annotations
 
-import gc
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
-from uuid import uuid4
+from typing import TYPE_CHECKING
 
-import torch
-
-from swiftvr_trt.engines.bundle.files import PARTIAL, Bundle, BundleWriter
-from swiftvr_trt.engines.bundle.manifest import Recipe, StageSpec, Toolchain
-from swiftvr_trt.engines.bundle.targets import TORCH, Target, choose_target, find_target
-from swiftvr_trt.engines.compile.engines import build_engines
-from swiftvr_trt.engines.compile.parent import MODULES, compiler_version
+from swiftvr_trt.engines.bundle.cache import BundleCache
+from swiftvr_trt.engines.bundle.files import Bundle, check_replaceable
+from swiftvr_trt.engines.bundle.geometry import Resolution, check_clip_len
+from swiftvr_trt.engines.bundle.manifest import Recipe
+from swiftvr_trt.engines.bundle.targets import QUANTISED, Target, choose_target
 from swiftvr_trt.errors import MissingPackageError, MisuseError
-from swiftvr_trt.runtime.devices.driver import find_driver, package_cuda
 from swiftvr_trt.text import LineCallback
 
-from .graph.calibration import CALIBRATION_FILE, Calibration
-from .graph.precision import Precision
-from .graph.stages import Stage, stages_of
-from .graph.to_onnx import WeightStore, WrittenStage, open_weights, write_stages
-from .network.checkpoint import Checkpoint, load_checkpoint
+if TYPE_CHECKING:
+    from swiftvr_trt.export.graph.calibration import Calibration, CalibrationSource
+
+    from .write import Graphs
 
 
 @dataclass(frozen=True)
-class Graphs:
-    """A directory for the graphs of engines, whose weights are there once for all builds that trace into it."""
+class BuildOptions:
+    """What to build. Fields have the names and defaults of the options of `swiftvr-export`.
 
-    directory: Path
-    store: WeightStore
+    checkpoint: directory of a SwiftVR checkpoint. resolutions: output sizes, a bundle for each; duplicates are dropped.
+    target, precision: see `choose_target`. clip_len: frames of a chunk, a multiple of 4. parity: follow the published
+    protocol exactly. without: names of rewrites to leave out.
+    calibration: file with the scales of an earlier build. calibration_clip: video to calibrate on; None is the sample
+    clip. calibration_percentile: percentile of the magnitudes that the scales cover; None is 100.
+    output: directory of the only bundle; None puts bundles into the cache. cache: its root; None is the user's.
+    keep_onnx: directory that keeps the graphs that engines are compiled from.
 
-
-@contextmanager
-def open_graphs(bundle: Path, keep: Path | None = None) -> Iterator[Graphs]:
-    """A directory beside `bundle`, on the same disk, that is gone afterwards; or `keep`, which stays."""
-    directory = keep or bundle.with_name(f"{bundle.name}{PARTIAL}{uuid4().hex[:8]}")
-    directory.mkdir(parents=True, exist_ok=keep is not None)
-    try:
-        with open_weights(directory) as store:
-            yield Graphs(directory, store)
-    finally:
-        if keep is None:
-            shutil.rmtree(directory, ignore_errors=True)
-
-
-def build(
-    checkpoint: str | Path | Checkpoint,
-    recipe: Recipe,
-    path: str | Path,
-    report: LineCallback,
-    graphs: Graphs | None = None,
-    calibration: Calibration | None = None,
-) -> Bundle:
-    """Build the bundle of `recipe` at `path`; `report` gets a line per finished step.
-
-    graphs: where graphs for engines are traced, for several builds to share; without it each build has its own.
-    calibration: the scales of a quantised precision, which are kept in the bundle; others have no use for it.
-    Whatever fails, nothing is left at `path` that was not there before.
+    Raises `MisuseError` for what cannot be built.
     """
-    if Precision.named(recipe.precision).quantised and calibration is None:
-        raise MisuseError(
-            f"precision {recipe.precision} needs scales, expected a calibration; see export/graph/calibration.py"
+
+    checkpoint: Path
+    resolutions: tuple[Resolution, ...]
+    target: str = "cpu"
+    precision: str = "fp32"
+    clip_len: int = 24
+    parity: bool = False
+    without: tuple[str, ...] = ()
+    calibration: Path | None = None
+    calibration_clip: Path | None = None
+    calibration_percentile: float | None = None
+    output: Path | None = None
+    cache: Path | None = None
+    keep_onnx: Path | None = None
+
+    def __post_init__(self) -> None:
+        sizes = len(set(self.resolutions))
+        if self.output is not None and sizes > 1:
+            raise MisuseError(
+                f"-o names one bundle, but {sizes} resolutions were asked for; leave -o out, or build one at a time"
+            )
+        choose_target(self.target, self.precision)
+        check_clip_len(self.clip_len)
+        for name in ("calibration", "calibration_clip", "calibration_percentile"):
+            if getattr(self, name) is not None and not self.quantised:
+                option = "--" + name.replace("_", "-")
+                raise MisuseError(f"precision {self.precision} has no scales: leave {option} out")
+
+    @property
+    def quantised(self) -> bool:
+        """True if the precision needs scales."""
+        return self.precision in QUANTISED
+
+    def recipes(self, checkpoint: str, calibration: str | None) -> tuple[Recipe, ...]:
+        """What to build: a recipe for each resolution, for a checkpoint and a calibration with these digests."""
+        return tuple(
+            Recipe(
+                checkpoint=checkpoint,
+                width=size.width,
+                height=size.height,
+                clip_len=self.clip_len,
+                precision=self.precision,
+                target=choose_target(self.target, self.precision).name,
+                parity=self.parity,
+                without=tuple(sorted(set(self.without))),
+                calibration=calibration,
+            )
+            for size in dict.fromkeys(self.resolutions)
         )
-    chosen = choose_target(recipe.target, recipe.precision)
-    version_of_it = _compiler_version(chosen)
-    with BundleWriter(path) as writer, ExitStack() as stack:
-        loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
-        report(f"checkpoint: {loaded.parameters / 1e6:,.1f} M parameters")
-        network = stages_of(loaded, recipe, calibration.largest if calibration else None, joint=chosen.compiled)
-        if calibration is not None:
-            (writer.directory / CALIBRATION_FILE).write_text(calibration.to_json(), encoding="utf-8")
-        if chosen.compiled:
-            place = graphs or stack.enter_context(open_graphs(writer.path))
-            specs = _engines(network, place, writer.directory, recipe, report)
-        else:
-            specs = _specs(write_stages(network, writer.directory), report)
-        return writer.commit(recipe, _toolchain(chosen, version_of_it), specs)
 
 
-def _toolchain(chosen: Target, version_of_it: str) -> Toolchain:
-    """What the manifest records about the build. Engines of a target that names no GPU are for the one present."""
-    tool = f"swiftvr-trt {tool_version()}"
-    if not chosen.compiled:
-        return Toolchain(tool, chosen.compiler, version_of_it)
-    driver = find_driver()
-    return Toolchain(
-        tool,
-        chosen.compiler,
-        version_of_it,
-        compute_capability=chosen.compute_capability or (driver.compute_capability if driver else None),
-        cuda=package_cuda(MODULES[chosen.compiler]),
-        driver_cuda=driver.cuda if driver else None,
+def build_bundles(options: BuildOptions, report: LineCallback = lambda _line: None) -> Generator[Bundle, None, None]:
+    """Build the bundles, or find them in the cache; yields each as soon as it is complete.
+
+    report: gets a line per finished step. Raises any `SwiftVRError`; a bundle that failed leaves nothing behind.
+    """
+    _check_rewrites(options.without)
+    source = _calibration_source(options)
+    cache = BundleCache(options.cache)
+    recipes = options.recipes(cache.checkpoint_digest(options.checkpoint), source.identity if source else None)
+    with ExitStack() as stack:
+        builder = _Builder(options, source, report, stack)
+        for recipe in recipes:
+            if options.output is not None:
+                yield builder.build(recipe, options.output)
+                continue
+            bundle, built = cache.get_or_build(recipe, partial(builder.build, recipe), report)
+            if not built:
+                report("found in the cache")
+            yield bundle
+
+
+class _Builder:
+    """Builds bundles that share a checkpoint, the scales and, where engines are compiled, the weights of the graphs."""
+
+    def __init__(
+        self, options: BuildOptions, source: CalibrationSource | None, report: LineCallback, stack: ExitStack
+    ) -> None:
+        """stack: closed when the last bundle is done; removes the graphs."""
+        self._options, self._source, self._report, self._stack = options, source, report, stack
+        self._target = choose_target(options.target, options.precision)
+        self._graphs: Graphs | None = None
+        self._calibration: Calibration | None = None
+
+    def build(self, recipe: Recipe, path: Path) -> Bundle:
+        """Build the bundle of `recipe` at `path`."""
+        # What can be refused is refused before torch is imported, which takes seconds.
+        check_replaceable(path)
+        if self._target.compiled:
+            self._report(_estimate(self._options.checkpoint, recipe, self._target, path))
+        with needs_export_extra("exporting a checkpoint"):
+            from .network.checkpoint import load_checkpoint
+            from .write import open_graphs, write_bundle
+        self._report(f"building {recipe.describe()}")
+        checkpoint = load_checkpoint(self._options.checkpoint)
+        if self._source is not None and self._calibration is None:
+            self._calibration = self._source.obtain(checkpoint, recipe, self._report)
+        if self._target.compiled and self._graphs is None:
+            self._graphs = self._stack.enter_context(open_graphs(path, self._options.keep_onnx))
+        return write_bundle(checkpoint, recipe, path, self._report, graphs=self._graphs, calibration=self._calibration)
+
+
+def _estimate(checkpoint: Path, recipe: Recipe, target: Target, path: Path) -> str:
+    """A line on what the build will take. Raises if the compiler is missing, or memory or disk are too small."""
+    from swiftvr_trt.engines.compile.estimate import check_feasible, count_parameters, estimate
+    from swiftvr_trt.engines.compile.parent import compiler_version
+
+    compiler_version(target.compiler)
+    expected = estimate(count_parameters(checkpoint), recipe)
+    check_feasible(expected, recipe, path)
+    return expected.describe()
+
+
+def _calibration_source(options: BuildOptions) -> CalibrationSource | None:
+    """Where the scales come from, if the precision has any."""
+    if not options.quantised:
+        return None
+    with needs_export_extra("calibrating"):
+        from swiftvr_trt.export.graph.calibration import DEFAULT_PERCENTILE, CalibrationSource
+
+    percentile = options.calibration_percentile
+    return CalibrationSource(
+        options.calibration, options.calibration_clip, DEFAULT_PERCENTILE if percentile is None else percentile
     )
 
 
-def _engines(
-    network: Iterable[Stage], graphs: Graphs, directory: Path, recipe: Recipe, report: LineCallback
-) -> tuple[StageSpec, ...]:
-    """Trace all stages, then compile them: the tracer's memory is free by then."""
-    traced = _specs(write_stages(network, graphs.directory, graphs.store), report)
-    gc.collect()  # the tracer leaves cycles that hold whole networks, and the compiler needs the memory
-    return build_engines(traced, graphs.directory, directory, find_target(recipe.target), recipe.resolution, report)
+def _check_rewrites(names: tuple[str, ...]) -> None:
+    """`MisuseError` if one of them is unknown."""
+    if names:
+        with needs_export_extra("rewriting"):
+            from swiftvr_trt.export.graph.rewrites import ALL
+
+        ALL.without(names)
 
 
-def _specs(traced: Iterable[WrittenStage], report: LineCallback) -> tuple[StageSpec, ...]:
-    specs = []
-    for stage in traced:
-        report(f"traced {stage.spec.name}: {stage.nodes} nodes")
-        specs.append(stage.spec)
-    return tuple(specs)
-
-
-def tool_version() -> str:
-    """Version of this package as installed."""
+@contextmanager
+def needs_export_extra(purpose: str) -> Iterator[None]:
+    """An import that fails within the block raises `MissingPackageError`, which names the extra to install."""
     try:
-        return version("swiftvr-trt")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _compiler_version(chosen: Target) -> str:
-    """Version of what makes the bundle's stages, or is to run them; `MissingPackageError` if it is not installed."""
-    if chosen.compiled:
-        return compiler_version(chosen.compiler)
-    if chosen.compiler == TORCH:
-        return torch.__version__
-    try:
-        import onnxruntime
+        yield
     except ImportError as error:
-        raise MissingPackageError("onnxruntime", f"a bundle for target {chosen.name}", chosen.extra) from error
-    return str(onnxruntime.__version__)
+        raise MissingPackageError(error.name or "torch", purpose, "export") from error

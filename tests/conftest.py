@@ -79,7 +79,7 @@ def shared_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mini_bundle(shared_tmp: Path, mini_checkpoint: Path) -> BundleFactory:
     """(width, height, clip_len, parity) -> an exported bundle of the mini checkpoint."""
-    from swiftvr_trt.export.build import build
+    from swiftvr_trt.export.write import write_bundle
 
     bundles = BundleCache(shared_tmp / "bundles")
     digest = bundles.checkpoint_digest(mini_checkpoint)
@@ -87,7 +87,7 @@ def mini_bundle(shared_tmp: Path, mini_checkpoint: Path) -> BundleFactory:
     @cache
     def make(width: int = 100, height: int = 132, clip_len: int = 8, parity: bool = False) -> Bundle:
         recipe = Recipe(digest, width, height, clip_len, "fp32", "onnx", parity)
-        return bundles.get_or_build(recipe, lambda path: build(mini_checkpoint, recipe, path, lambda _line: None))[0]
+        return bundles.get_or_build(recipe, lambda path: write_bundle(mini_checkpoint, recipe, path))[0]
 
     return make
 

@@ -26,7 +26,6 @@ from swiftvr_trt.engines.compile.counting import count_file
 from swiftvr_trt.engines.compile.engines import compile_job
 from swiftvr_trt.engines.compile.log import GEMM, by_precision
 from swiftvr_trt.engines.compile.parent import compile_engine
-from swiftvr_trt.export.build import build
 from swiftvr_trt.export.graph.calibration import Calibration
 from swiftvr_trt.export.graph.dit_stage import cut_chunk
 from swiftvr_trt.export.graph.layers import Fp8Linear, LayerFactory, Nvfp4Linear
@@ -45,6 +44,7 @@ from swiftvr_trt.export.graph.rewrites import Affine
 from swiftvr_trt.export.graph.stages import Stage, stages_of
 from swiftvr_trt.export.graph.to_onnx import WEIGHTS, write_stages
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
+from swiftvr_trt.export.write import write_bundle
 
 Array = np.ndarray[Any, Any]
 
@@ -262,7 +262,7 @@ def test_graphs_with_an_operator_of_tensorrt_are_not_built_for_onnx_runtime(
     recipe = Recipe("a" * 64, SIZE.width, SIZE.height, 12, "nvfp4", place)
     expected = rf"^precision nvfp4 is not available for target {place} \(.* only TensorRT has: .*\); it takes: fp32"
     with pytest.raises(MisuseError, match=expected):
-        build(mini_checkpoint, recipe, tmp_path / "b", lambda _: None, calibration=Calibration("", "", 100.0, {}))
+        write_bundle(mini_checkpoint, recipe, tmp_path / "b", calibration=Calibration("", "", 100.0, {}))
     assert not list(tmp_path.iterdir())
 
 

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from swiftvr_trt import Bundle, MisuseError, Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe
-from swiftvr_trt.export.build import build
 from swiftvr_trt.export.graph.calibration import CALIBRATION_FILE, calibrate
 from swiftvr_trt.export.graph.dit_stage import DitStage
 from swiftvr_trt.export.graph.layers import LayerFactory
@@ -26,6 +25,7 @@ from swiftvr_trt.export.graph.rewrites import ALL
 from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
 from swiftvr_trt.export.network.dit import Block, Dit
 from swiftvr_trt.export.verify import synthetic_frame, verify_bundle
+from swiftvr_trt.export.write import write_bundle
 
 SIZE = Resolution(45, 37)
 FRAMES = [synthetic_frame(index, 40, 60) for index in range(6)]
@@ -47,7 +47,7 @@ def bundle(request: pytest.FixtureRequest, checkpoint: Checkpoint, tmp_path_fact
     recipe = Recipe("a" * 64, SIZE.width, SIZE.height, 4, request.param, "onnx")
     scales = calibrate(checkpoint, recipe, FRAMES, "a test picture") if request.param == "fp8" else None
     path = tmp_path_factory.mktemp(request.param) / "bundle"
-    return build(checkpoint, recipe, path, lambda _line: None, calibration=scales)
+    return write_bundle(checkpoint, recipe, path, calibration=scales)
 
 
 def test_a_bundle_is_close_to_the_float32_network(bundle: Bundle, checkpoint: Checkpoint) -> None:
@@ -120,5 +120,5 @@ def test_a_stream_beyond_the_range_of_float16_stays_finite(checkpoint: Checkpoin
 def test_a_quantised_precision_without_scales_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
     recipe = Recipe("a" * 64, SIZE.width, SIZE.height, 4, "fp8", "onnx")
     with pytest.raises(MisuseError, match="precision fp8 needs scales"):
-        build(checkpoint, recipe, tmp_path / "bundle", lambda _line: None)
+        write_bundle(checkpoint, recipe, tmp_path / "bundle")
     assert not np.any([path.name for path in tmp_path.iterdir()])

@@ -11,11 +11,11 @@ import torch
 
 from swiftvr_trt import Bundle, Restorer
 from swiftvr_trt.engines.bundle.manifest import Recipe
-from swiftvr_trt.export.build import build
 from swiftvr_trt.export.graph.stages import stages_of
 from swiftvr_trt.export.graph.to_onnx import write_stages
 from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
 from swiftvr_trt.export.network.reference import Reference
+from swiftvr_trt.export.write import write_bundle
 from tests.conftest import CheckpointFactory
 from tests.golden import DITS, LATENT_TOLERANCE, PIXEL_TOLERANCE, STREAMS, Golden, load_golden, sample
 
@@ -42,7 +42,7 @@ def stream_bundle(
     checkpoint = load_checkpoint(oracle_checkpoint(*stream_golden.checkpoint))
     size = stream_golden.resolution
     recipe = Recipe("0" * 64, size.width, size.height, int(stream_golden.meta["clip_len"]), "fp32", "onnx", True)
-    return build(checkpoint, recipe, tmp_path_factory.mktemp("stream") / "bundle", lambda _line: None), checkpoint
+    return write_bundle(checkpoint, recipe, tmp_path_factory.mktemp("stream") / "bundle"), checkpoint
 
 
 def test_torch_dit_agrees_with_the_published_one(dit_golden: Golden, oracle_checkpoint: CheckpointFactory) -> None:

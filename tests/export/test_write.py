@@ -6,7 +6,7 @@ import pytest
 
 from swiftvr_trt.engines.bundle.manifest import Toolchain
 from swiftvr_trt.engines.bundle.targets import find_target
-from swiftvr_trt.export import build
+from swiftvr_trt.export import write
 from swiftvr_trt.runtime.devices.driver import Driver
 
 
@@ -22,8 +22,9 @@ from swiftvr_trt.runtime.devices.driver import Driver
 def test_a_build_records_what_its_engines_are_for(
     monkeypatch: pytest.MonkeyPatch, name: str, driver: Driver | None, capability: str | None, offered: str | None
 ) -> None:
-    monkeypatch.setattr(build, "find_driver", lambda: driver)
-    monkeypatch.setattr(build, "package_cuda", lambda _module: "12")
+    monkeypatch.setattr(write, "find_driver", lambda: driver)
+    monkeypatch.setattr(write, "package_cuda", lambda _module: "12")
+    monkeypatch.setattr(write, "compiler_version", lambda _compiler: "1.0")
     target = find_target(name)
-    recorded = build._toolchain(target, "1.0")
+    recorded = write._toolchain(target)
     assert recorded == Toolchain(recorded.tool, target.compiler, "1.0", capability, "12", offered)

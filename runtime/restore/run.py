@@ -1,0 +1,153 @@
+"""Restore files: one in this process, several in a process per device.
+
+options = RunOptions((Path("old.mp4"),), "new.mp4", request=BundleRequest(bundle=Path("b1080")))
+restore_files(options, display)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+from swiftvr_trt.engines.bundle.files import read_manifest
+from swiftvr_trt.engines.bundle.geometry import Resolution
+from swiftvr_trt.errors import MachineError, MisuseError, SwiftVRError
+from swiftvr_trt.runtime.devices.gpu import require_driver
+from swiftvr_trt.runtime.media import SinkOptions
+from swiftvr_trt.runtime.media.files import check_parent
+from swiftvr_trt.runtime.stream.trace import Trace
+
+from .batch import BatchOptions, choose_bundles, output_folder, plan_jobs
+from .fleet import Board, parse_devices, run_fleet
+from .interruptible import beside
+from .job import Job, restore_job
+from .restorer import Restorer, choose_device
+from .selection import BundleRequest, choose_bundle, output_size
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to restore and how. Fields have the names of the options of `swiftvr-run`.
+
+    sources: videos or folders of images. output: a name as typed, since a slash at its end means a folder; it is a
+    folder if there are several sources, or `devices`. request: the bundle. sink: how outputs are written. rate: of
+    folders of images. hwaccel: see `video_gpu`. device: see `Restorer.open`. devices: see `parse_devices`.
+    suffix: of outputs in a folder. threads, ort_graphs: see `Restorer.open`. trace: file for the trace of one run.
+
+    Raises `MisuseError` for options that exclude each other.
+    """
+
+    sources: tuple[Path, ...]
+    output: str
+    request: BundleRequest = field(default_factory=BundleRequest)
+    sink: SinkOptions = field(default_factory=SinkOptions)
+    rate: Fraction | None = None
+    hwaccel: str = "none"
+    device: str | None = None
+    devices: str | None = None
+    suffix: str | None = None
+    threads: int | None = None
+    ort_graphs: bool = False
+    trace: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.into_folder:
+            for name in ("device", "trace"):
+                if self.devices is not None and getattr(self, name) is not None:
+                    raise MisuseError(f"--{name} and --devices were both given, expected one of them")
+            if self.trace is not None:
+                raise MisuseError("--trace is for one INPUT; restore the file in question by itself")
+        elif self.suffix is not None:
+            raise MisuseError("--suffix is for several INPUTs; for one, OUTPUT is its name")
+
+    @property
+    def into_folder(self) -> bool:
+        """True if the output is a folder with a file for each source."""
+        return len(self.sources) > 1 or self.devices is not None
+
+
+def restore_files(options: RunOptions, display: Board) -> None:
+    """Restore every source; lines and progress go to `display`.
+
+    A file that fails in a batch does not stop the others: `MachineError` names the failed ones in the end.
+    """
+    if options.into_folder:
+        _restore_batch(options, display)
+    else:
+        _restore_one(options, display)
+
+
+def _restore_one(options: RunOptions, display: Board) -> None:
+    request = options.request
+    job = Job(options.sources[0], options.output, options.rate, options.sink, options.hwaccel, options.device)
+    _check_devices(request, (options.device,), options.ort_graphs)
+    if options.trace is not None:
+        _check_trace(options.trace, job.source, Path(job.output), options.sink.overwrite)
+
+    @contextmanager
+    def open_restorer(size: Resolution) -> Iterator[Restorer]:
+        bundle = choose_bundle(request, size, display.say)
+        display.say(f"bundle: {bundle.path} ({bundle.manifest.recipe.describe()})")
+        opening = partial(
+            Restorer.open, bundle, device=options.device, threads=options.threads, ort_graphs=options.ort_graphs
+        )
+        with _open_trace(options.trace) as trace, beside(partial(opening, trace=trace)) as restorer:
+            yield restorer
+
+    @contextmanager
+    def watch(total: int | None) -> Iterator[Callable[[int, float | None], None]]:
+        yield lambda done, left: display.update("", done, total, left)
+        display.finish("")
+
+    display.say(restore_job(job, partial(output_size, request), open_restorer, display.say, watch))
+
+
+def _restore_batch(options: RunOptions, display: Board) -> None:
+    devices = (options.device,) if options.devices is None else parse_devices(options.devices)
+    batch = BatchOptions(options.suffix, options.rate, options.sink, options.hwaccel)
+    jobs = plan_jobs(options.sources, options.output, batch)
+    _check_devices(options.request, devices, options.ort_graphs)
+    with output_folder(options.output):
+        tasks, failures = choose_bundles(jobs, options.request, display.say)
+        failures += run_fleet(tasks, devices, display, threads=options.threads, ort_graphs=options.ort_graphs)
+    if failures:
+        names = ", ".join(str(failure.job.source) for failure in failures)
+        others = ", the others are complete" if len(failures) < len(jobs) else ""
+        raise MachineError(f"{len(failures)} of {len(jobs)} files failed{others}: {names}")
+
+
+def _check_devices(request: BundleRequest, devices: Sequence[str | None], ort_graphs: bool) -> None:
+    """Refuse, before a bundle is built, what none of the devices can run. One that can is enough."""
+    target = request.target if request.bundle is None else read_manifest(request.bundle).recipe.target
+    refused: list[SwiftVRError] = []
+    for device in devices:
+        try:
+            if choose_device(target, device, ort_graphs=ort_graphs) != "cpu":
+                require_driver()
+        except SwiftVRError as error:
+            refused.append(error)
+    if len(refused) == len(devices):
+        raise refused[0]
+
+
+def _check_trace(trace: Path, source: Path, output: Path, overwrite: bool) -> None:
+    """Refuse, before anything is done, a trace that would overwrite something else."""
+    check_parent(trace)
+    for name, path in (("INPUT", source), ("OUTPUT", output)):
+        if os.path.realpath(trace) == os.path.realpath(path) or (
+            trace.exists() and path.exists() and trace.samefile(path)
+        ):
+            raise MisuseError(f"--trace {trace} is {name}: give the trace a name of its own, e.g. trace.json")
+    if trace.is_dir():
+        raise MisuseError(f"--trace {trace} is a directory, expected the name of a file, e.g. trace.json")
+    if trace.is_file() and not overwrite:
+        raise MisuseError(f"--trace {trace} already exists: choose another name, or allow overwriting it with -y")
+
+
+def _open_trace(path: Path | None) -> AbstractContextManager[Trace | None]:
+    return nullcontext() if path is None else Trace(path)
