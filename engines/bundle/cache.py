@@ -1,10 +1,10 @@
-"""Bundles built without a name of their own: one directory per recipe, built once, found again.
+"""The cache of bundles that were built without `-o`: one directory per recipe, built once and found again.
 
     <cache>/bundles/<recipe>/           a bundle
-    <cache>/bundles/<recipe>.lock       held while it is built; a second process waits and then finds it
+    <cache>/bundles/<recipe>.lock       held during its build; a second process waits, then uses the finished bundle
     <cache>/digests.json                digests of checkpoints by path, size and time, so that 20 GB are hashed once
 
-The place is the user's cache directory of the platform; everything in it can be rebuilt and may be deleted.
+`<cache>` is the platform's cache directory of the user. Everything in it can be rebuilt, so it may be deleted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from swiftvr_trt.errors import BundleError, CheckpointError, MissingPackageError, OutputError
+from swiftvr_trt.text import LineCallback
 
 from .files import PARTIAL, Bundle, read_manifest, remove_partial, sha256
 from .geometry import Resolution
@@ -27,7 +28,7 @@ _CHECKPOINT_FILES = ("*.safetensors", "transformer/*.safetensors", "transformer/
 
 
 class BundleCache:
-    """The cache under `root`, or under the platform's cache directory."""
+    """The cache in the directory `root`, by default the platform's."""
 
     def __init__(self, root: str | Path | None = None) -> None:
         self.root = Path(root) if root is not None else default_root()
@@ -37,13 +38,13 @@ class BundleCache:
         return self.root / "bundles"
 
     def path(self, recipe: Recipe) -> Path:
-        """Where the bundle of a recipe lies, or is to lie."""
+        """Where the bundle of a recipe lies, or will lie."""
         parts = (recipe.checkpoint[:16], recipe.resolution, f"c{recipe.clip_len}", recipe.precision, recipe.target)
         special = (["parity"] if recipe.parity else []) + [f"no_{name}" for name in recipe.without]
         return self.bundles / "-".join([*map(str, parts), *special])
 
     def find(self, recipe: Recipe) -> Bundle | None:
-        """The bundle of a recipe, whole and checked; None if it is not there or no longer what was built."""
+        """The bundle of a recipe, with all files checked; None if it is missing, damaged, or of another recipe."""
         try:
             bundle = Bundle.open(self.path(recipe))
         except BundleError:
@@ -51,7 +52,7 @@ class BundleCache:
         return bundle if bundle.manifest.recipe == recipe else None
 
     def search(self, *, resolution: Resolution | None = None, checkpoint: str | None = None) -> list[Path]:
-        """Paths of all bundles that match, the most recently built first; their files are not checked yet."""
+        """Paths of all matching bundles, the newest first. Only their manifests are checked."""
         found: list[tuple[float, Path]] = []
         for manifest in self.bundles.glob(f"*/{MANIFEST}"):
             if PARTIAL in manifest.parent.name:
@@ -66,12 +67,12 @@ class BundleCache:
         return [path for _, path in sorted(found, reverse=True)]
 
     def get_or_build(
-        self, recipe: Recipe, build: Callable[[Path], Bundle], report: Callable[[str], None] = lambda _line: None
+        self, recipe: Recipe, build: Callable[[Path], Bundle], report: LineCallback = lambda _line: None
     ) -> tuple[Bundle, bool]:
-        """The bundle of a recipe and whether it had to be built.
+        """The bundle of a recipe, and whether it had to be built.
 
-        `build` is called with the path at most once over all processes that ask at the same time; `report` is told if
-        another process has to be waited for.
+        Of all processes that ask at the same time, one calls `build` with the path; the others wait for it, after a
+        line to `report`. Raises `OutputError` if the cache cannot be written.
         """
         found = self.find(recipe)
         if found is not None:
@@ -83,18 +84,21 @@ class BundleCache:
             lock.touch()
         except OSError as error:
             raise OutputError(
-                f"{lock}: the cache cannot be written ({error.strerror}); choose another --cache"
+                f"{lock}: the cache cannot be written ({error.strerror}); choose another directory with --cache"
             ) from error
         with _lock(lock, report):
             found = self.find(recipe)
             if found is not None:
                 return found, False
             remove_partial(path)
-            shutil.rmtree(path, ignore_errors=True)  # damaged: of no use, and without a manifest it would be in the way
+            shutil.rmtree(path, ignore_errors=True)  # damaged; without a manifest it would count as a foreign directory
             return build(path), True
 
     def checkpoint_digest(self, checkpoint: str | Path) -> str:
-        """Sha256 over names, sizes and contents of a checkpoint's files, remembered until one of them changes."""
+        """Sha256 over the names, sizes and contents of a checkpoint's files, remembered until one of them changes.
+
+        Raises `CheckpointError` if the directory or its files are missing or cannot be read.
+        """
         root = Path(checkpoint).resolve()
         files = sorted({path for pattern in _CHECKPOINT_FILES for path in root.glob(pattern) if path.is_file()})
         if not root.is_dir():
@@ -119,7 +123,7 @@ class BundleCache:
         return known if isinstance(known, dict) else {}
 
     def _remember(self, known: dict[str, object]) -> None:
-        """Best effort: without it the next run hashes again."""
+        """Best effort: if this fails, the next run hashes again."""
         place = self.root / "digests.json"
         partial = place.with_name(f"{place.name}.{os.getpid()}")
         try:
@@ -132,7 +136,7 @@ class BundleCache:
 
 
 def default_root() -> Path:
-    """The platform's cache directory for this tool."""
+    """The platform's cache directory of this package."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("swiftvr-trt", appauthor=False))
@@ -148,8 +152,8 @@ def _digest(root: Path, files: list[Path]) -> str:
     return total.hexdigest()
 
 
-def _lock(path: Path, report: Callable[[str], None]) -> AbstractContextManager[object]:
-    """Hold the lock; say so if somebody else has it."""
+def _lock(path: Path, report: LineCallback) -> AbstractContextManager[object]:
+    """Take the lock; report if another process holds it."""
     try:
         from filelock import FileLock, Timeout
     except ImportError as error:
@@ -158,5 +162,5 @@ def _lock(path: Path, report: Callable[[str], None]) -> AbstractContextManager[o
     try:
         return lock.acquire(timeout=0.2)
     except Timeout:
-        report("waiting for another process that builds this bundle")
+        report("waiting for another process that is building this bundle")
         return lock.acquire()

@@ -1,4 +1,4 @@
-"""Read untrusted JSON field by field: each accessor returns a value of the promised type or raises `BundleError`."""
+"""Reads untrusted JSON field by field. Every accessor returns a value of the promised type or raises `BundleError`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MAX_RANK = 8
 
 
 class Fields:
-    """One JSON object of a file; `where` is the file, for messages."""
+    """One JSON object of a file. where: the file, for messages. prefix: dotted path of the object, ending in a dot."""
 
     def __init__(self, raw: Any, where: Path, prefix: str = "") -> None:
         if not isinstance(raw, dict):
-            raise BundleError(f"{where}: {prefix or 'the file'} is no JSON object; rebuild the bundle")
+            raise BundleError(f"{where}: {prefix or 'the file'} is not a JSON object; rebuild the bundle")
         self._raw = raw
         self._prefix = prefix
         self.where = where
@@ -31,6 +31,7 @@ class Fields:
         return BundleError(f"{self.where}: {self._prefix}{key} is {found}, expected {expected}; rebuild the bundle")
 
     def integer(self, key: str, low: int, high: int) -> int:
+        """A whole number from `low` to `high`."""
         value = self._raw.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise self._wrong(key, f"a whole number from {low} to {high}")
@@ -43,6 +44,7 @@ class Fields:
         return value
 
     def text(self, key: str) -> str:
+        """Printable text of at most 256 characters."""
         value = self._raw.get(key)
         if not isinstance(value, str) or len(value) > _MAX_TEXT or not value.isprintable():
             raise self._wrong(key, "a short printable text")
@@ -52,7 +54,7 @@ class Fields:
         return None if self._raw.get(key) is None else self.text(key)
 
     def optional_version(self, key: str) -> str | None:
-        """Whole numbers with dots between them, e.g. `12.8`."""
+        """One to four whole numbers separated by dots, e.g. `12.8`, or None."""
         value = self._raw.get(key)
         if value is None:
             return None
@@ -61,14 +63,14 @@ class Fields:
         return value
 
     def name(self, key: str) -> str:
-        """A plain name: no directory part, no leading dot, no device name of any system."""
+        """A file name that is safe on every system: no directory part, no leading dot, no device name such as `NUL`."""
         value = self._raw.get(key)
         if not isinstance(value, str) or not _NAME.fullmatch(value) or _DEVICE_NAMES.fullmatch(value):
             raise self._wrong(key, "a plain name")
         return value
 
     def names(self, key: str, limit: int) -> tuple[str, ...]:
-        """Distinct plain names, sorted."""
+        """Distinct plain names in sorted order, at most `limit`."""
         value = self._raw.get(key)
         if not isinstance(value, list) or len(value) > limit or not all(isinstance(n, str) for n in value):
             raise self._wrong(key, f"a list of at most {limit} names")
@@ -77,6 +79,7 @@ class Fields:
         return tuple(value)
 
     def digest(self, key: str) -> str:
+        """A sha256: 64 lower-case hexadecimal digits."""
         value = self._raw.get(key)
         if not isinstance(value, str) or not _DIGEST.fullmatch(value):
             raise self._wrong(key, "a sha256 in hexadecimal")
@@ -92,7 +95,7 @@ class Fields:
         return value
 
     def shape(self, key: str) -> tuple[int | None, ...]:
-        """Sides of a tensor; null is a side that is free."""
+        """Sides of a tensor, all positive; None for a free side."""
         value = self._raw.get(key)
         if not isinstance(value, list) or len(value) > _MAX_RANK:
             raise self._wrong(key, f"a list of at most {_MAX_RANK} sides")
@@ -102,9 +105,11 @@ class Fields:
         return tuple(value)
 
     def child(self, key: str) -> Fields:
+        """A nested object."""
         return Fields(self._raw.get(key), self.where, f"{self._prefix}{key}.")
 
     def children(self, key: str, limit: int) -> list[Fields]:
+        """A list of 1 to `limit` objects."""
         value = self._raw.get(key)
         if not isinstance(value, list) or not 1 <= len(value) <= limit:
             raise self._wrong(key, f"a list of 1 to {limit} objects")

@@ -1,13 +1,13 @@
-"""The engine bundle: a directory with `manifest.json`, one file per stage, and the files those refer to.
+"""A bundle on disk: a directory with `manifest.json`, a file per stage, and the files that these refer to.
 
-    BUNDLE/manifest.json        everything that decides whether the bundle may run here, and every tensor's shape
-    BUNDLE/encode.onnx ...      one file per stage
-    BUNDLE/weights.bin          the weights of all stages, each once
+    BUNDLE/manifest.json        what the bundle is for, and the shape of every tensor
+    BUNDLE/encode.onnx ...      graphs or engines
+    BUNDLE/weights.bin          weights of all graphs, each once
 
-Nothing in a bundle is trusted: the manifest is validated field by field (`manifest.py`), it cannot name a file outside
-its directory, and the size and digest of every file are checked before the file is used.
+Nothing in a bundle is trusted. The manifest is validated field by field (`manifest.py`) and cannot name a file outside
+its directory. The size and digest of every file are checked before it is used.
 
-A bundle appears under its name only when it is complete: `BundleWriter` fills a directory beside it and renames it.
+A bundle appears under its name only once it is complete: `BundleWriter` fills a temporary directory and renames it.
 """
 
 from __future__ import annotations
@@ -30,61 +30,62 @@ from .manifest import MANIFEST, FileSpec, Manifest, Recipe, StageSpec, Toolchain
 _MAX_MANIFEST_BYTES = 1 << 20
 _BUNDLE_KEYS = {"format", "recipe", "stages", "files"}
 PARTIAL = ".partial-"
-"""Part of the name of every directory that is being built or replaced; none of them is a bundle."""
+"""Part of the name of every temporary directory; such a directory is never a bundle."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose manifest is valid and whose files are those of the manifest."""
+    """A bundle on disk. `Bundle.open` checks it; the object assumes that the files stay as they are."""
 
     path: Path
     manifest: Manifest
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
-        """Read and check everything: manifest, sizes, digests. Raises `BundleError` with one line."""
+        """Read the manifest and check every file's size and digest. Raises `BundleError`."""
         root = Path(path)
         manifest = read_manifest(root)
-        _check_no_strangers(root, manifest)
+        _check_no_other_files(root, manifest)
         _check_files(root, manifest)
         return cls(root, manifest)
 
     def stage_path(self, name: str) -> Path:
+        """The file that holds a stage, e.g. `dit`."""
         return self.path / self.manifest.stage(name).file
 
 
 def read_manifest(root: Path) -> Manifest:
-    """The manifest alone, validated; the files it names are not looked at."""
+    """The validated manifest alone; the files it names are not checked. Raises `BundleError`."""
     where = root / MANIFEST
     if not root.is_dir():
         raise BundleError(
             f"{root}: no such directory; expected a bundle (build one: swiftvr-export build-engine --help)"
         )
-    if where.exists() and not where.is_file():  # reading a pipe would wait for ever
+    if where.exists() and not where.is_file():  # reading a pipe would block forever
         raise BundleError(f"{where}: not a plain file; rebuild the bundle")
     try:
         with where.open("rb") as file:
             data = file.read(_MAX_MANIFEST_BYTES + 1)
         text = data.decode("utf-8")
     except FileNotFoundError as error:
-        raise BundleError(f"{root}: no {MANIFEST} in it; a bundle directory has one") from error
+        raise BundleError(f"{root}: not a bundle, since it has no {MANIFEST}; expected a bundle directory") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{where}: cannot be read ({error})") from error
+        raise BundleError(f"{where}: cannot be read ({error}); rebuild the bundle") from error
     if len(data) > _MAX_MANIFEST_BYTES:
-        raise BundleError(f"{where}: larger than {_MAX_MANIFEST_BYTES} bytes; that is no manifest")
+        raise BundleError(f"{where}: larger than {_MAX_MANIFEST_BYTES} bytes, so not a manifest; rebuild the bundle")
     return Manifest.from_json(text, where)
 
 
-def _check_no_strangers(root: Path, manifest: Manifest) -> None:
-    """A graph may refer to any file of its directory, so there must be none that the manifest does not vouch for."""
+def _check_no_other_files(root: Path, manifest: Manifest) -> None:
+    """Raise unless the manifest lists every file, since a graph may refer to any file in its directory."""
     known = {MANIFEST, *(entry.name for entry in manifest.files)}
-    strangers = sorted(path.name for path in root.iterdir() if path.name not in known)
-    if strangers:
-        raise BundleError(f"{root / strangers[0]}: not part of the bundle; remove it, or rebuild the bundle")
+    others = sorted(path.name for path in root.iterdir() if path.name not in known)
+    if others:
+        raise BundleError(f"{root / others[0]}: not part of the bundle; remove it, or rebuild the bundle")
 
 
 def _check_files(root: Path, manifest: Manifest) -> None:
-    """All files at once: hashing releases the interpreter lock. Whatever ends it, Ctrl-C included, ends it soon."""
+    """Check all files in parallel (hashing releases the GIL). An error or Ctrl-C ends all the threads soon."""
     ended = threading.Event()
     with ThreadPoolExecutor() as pool:
         try:
@@ -104,11 +105,11 @@ def _check_file(root: Path, entry: FileSpec, ended: threading.Event) -> None:
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from error
     if found != entry.sha256:
-        raise BundleError(f"{path}: its content is not what was built (sha256 differs); rebuild the bundle")
+        raise BundleError(f"{path}: its content has changed since it was built (sha256 differs); rebuild the bundle")
 
 
 def sha256(path: Path, ended: threading.Event | None = None) -> str:
-    """Hexadecimal digest of a file, read in pieces. Raises `Cancelled` once nobody waits for it any more."""
+    """Hexadecimal digest of a file, read in pieces. Raises `Cancelled` as soon as `ended` is set."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
@@ -119,20 +120,23 @@ def sha256(path: Path, ended: threading.Event | None = None) -> str:
 
 
 class BundleWriter:
-    """Builds a bundle beside its place and moves it there when it is complete.
+    """Builds a bundle in a temporary directory and moves it to `path` once it is complete.
 
         with BundleWriter(path) as writer:
             ...write files into writer.directory...
             writer.commit(recipe, toolchain, stages)
 
-    Leaving without `commit` removes everything. A killed process leaves a directory whose name says `partial`.
+    Leaving without `commit` removes everything. A killed process leaves a directory with `.partial-` in its name.
+    Raises `MisuseError` if `path` may not be replaced, and `OutputError` if the bundle cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
         place = Path(path)
         self.path = place.resolve() if place.is_symlink() and place.is_dir() else place
         if self.path.name in ("", ".."):
-            raise MisuseError(f"{path}: a bundle is a directory with a name of its own; choose one that ends in a name")
+            raise MisuseError(
+                f"{path}: a bundle is a directory with a name of its own; choose a path that ends in a name"
+            )
         self.directory = self.path.with_name(f"{self.path.name}{PARTIAL}{uuid.uuid4().hex[:8]}")
         self._committed = False
 
@@ -162,25 +166,25 @@ class BundleWriter:
         text = manifest.to_json()
         Manifest.from_json(text, self.path / MANIFEST)  # never write what we would not read
         (self.directory / MANIFEST).write_text(text, encoding="utf-8")
-        check_replaceable(self.path)  # building took its time
+        check_replaceable(self.path)  # something may have appeared there during the build
         _move_into_place(self.directory, self.path)
         self._committed = True
         return Bundle(self.path, manifest)
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise `MisuseError` if something that is not a bundle stands where a bundle is to go."""
+    """Raise `MisuseError` if `path` exists and is neither a bundle nor an empty directory."""
     if path.is_dir():
         if any(path.iterdir()) and not _looks_like_bundle(path):
-            raise MisuseError(f"{path}: exists and is no bundle; choose another name, it will not be overwritten")
+            raise MisuseError(f"{path}: already exists and is not a bundle; choose another name")
     elif path.exists() or path.is_symlink():
-        raise MisuseError(f"{path}: a file of this name exists; a bundle is a directory, choose another name")
+        raise MisuseError(f"{path}: already exists and is a file, a bundle is a directory; choose another name")
 
 
 def _check_movable(path: Path) -> None:
-    """Raise `MisuseError` if an empty directory cannot make way, as where a disk is mounted.
+    """Raise `MisuseError` if an empty directory cannot be replaced, e.g. because a disk is mounted there.
 
-    Better now than after the build. (A bundle that is there was moved there, and can be moved again.)
+    Checked before the build, which takes minutes. A bundle needs no such check: it was moved there before.
     """
     if not path.is_dir() or any(path.iterdir()):
         return
@@ -190,13 +194,13 @@ def _check_movable(path: Path) -> None:
         os.replace(aside, path)
     except OSError as error:
         raise MisuseError(
-            f"{path}: this directory cannot be replaced ({error.strerror or error}); a bundle is a directory of its "
-            f"own, name one in it, e.g. {path / 'bundle'}"
+            f"{path}: this directory cannot be replaced ({error.strerror or error}); "
+            f"choose a new directory in it, e.g. {path / 'bundle'}"
         ) from error
 
 
 def _looks_like_bundle(path: Path) -> bool:
-    """True for bundles of any format version, damaged or not; other things have a `manifest.json`, too."""
+    """True for bundles of any version, damaged or not. The keys tell them from other uses of `manifest.json`."""
     manifest = path / MANIFEST
     if not manifest.is_file():
         return False
@@ -209,13 +213,13 @@ def _looks_like_bundle(path: Path) -> bool:
 
 
 def remove_partial(path: Path) -> None:
-    """Remove what killed builds of `path` have left. Call only while no other build of it can run."""
+    """Remove what killed builds of `path` left behind. Call only while no other build of it can run."""
     for left in path.parent.glob(f"{path.name}{PARTIAL}*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def _move_into_place(source: Path, target: Path) -> None:
-    """Rename over an earlier bundle; a directory cannot be replaced in one step, so the old one steps aside first."""
+    """Rename `source` to `target`. An earlier bundle is moved aside first, as no directory is replaced in one step."""
     aside = target.with_name(f"{target.name}{PARTIAL}{uuid.uuid4().hex[:8]}")
     if target.exists():
         os.replace(target, aside)

@@ -1,4 +1,4 @@
-"""Sizes that every part agrees on: how pixels, latents and tokens relate, and an output resolution."""
+"""How pixels, latents and tokens relate, and the output resolution."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ FRAMES_PER_LATENT = 4
 PIXELS_PER_LATENT = 16
 PIXELS_PER_TOKEN = 2 * PIXELS_PER_LATENT
 MAX_SIDE = 16384
-"""Longest side, in pixels, of any frame that goes in or out."""
+"""Longest side of an input or output frame, in pixels."""
 
 
 def check_clip_len(clip_len: int) -> int:
-    """`clip_len` itself, or `MisuseError` if the chunk protocol has no such length."""
+    """Returns `clip_len`, in frames; raises `MisuseError` if the chunk protocol does not allow it."""
     if not FRAMES_PER_LATENT <= clip_len <= 1024 or clip_len % FRAMES_PER_LATENT:
         raise MisuseError(
             f"clip length is {clip_len} frames, expected a multiple of {FRAMES_PER_LATENT} up to 1024, e.g. 24"
@@ -24,7 +24,11 @@ def check_clip_len(clip_len: int) -> int:
 
 @dataclass(frozen=True)
 class Resolution:
-    """Output size in pixels. `padded_*` is what the network works on, `latent_*` and `token_*` its grids."""
+    """Output size in pixels.
+
+    padded_*: the size that the network works on, a multiple of 32. latent_*, token_*: its grids of latents (16 pixels)
+    and of tokens (32 pixels). Raises `MisuseError` for sides outside 1 to `MAX_SIDE`.
+    """
 
     width: int
     height: int
@@ -38,7 +42,7 @@ class Resolution:
 
     @classmethod
     def parse(cls, text: str) -> Resolution:
-        """`"1920x1080"` -> Resolution(1920, 1080)."""
+        """`"1920x1080"` -> `Resolution(1920, 1080)`. Raises `MisuseError` for any other form."""
         width, cross, height = text.lower().partition("x")
         if not (cross and _is_number(width) and _is_number(height)):
             raise MisuseError(f"resolution is {text!r}, expected WIDTHxHEIGHT in pixels, e.g. 1920x1080")

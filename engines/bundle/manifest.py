@@ -1,7 +1,7 @@
-"""The manifest of a bundle: what it was asked to be, what made it, and every file and tensor it consists of.
+"""The manifest of a bundle: the recipe it was built from, what built it, and every file and tensor in it.
 
-Parsed into frozen dataclasses that reject anything out of the ordinary: names are plain names, shapes are those that
-the resolution and the clip length imply, and the memory that all buffers take is bounded before anything is allocated.
+It is parsed into frozen dataclasses and validated: names are plain file names, shapes are those that the resolution and
+the clip length imply, and the memory of all buffers is bounded before anything is allocated.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STAGES = ("encode", "dit", "dit_edge", "decode")
 DTYPE_BYTES = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
 
 MAX_STREAM_BYTES = 1 << 36
-"""More than any stream of this model family needs: a bundle that asks for more is refused."""
+"""More than any stream of this model family needs; a bundle that asks for more is refused."""
 _MAX_STATES = 64
 _MAX_PROFILES = 8
 
@@ -36,7 +36,7 @@ def tensor_bytes(shape: Sequence[int], dtype: str) -> int:
 
 
 class Role(str, Enum):
-    """What a tensor is to the chunk loop."""
+    """What a tensor means to the chunk loop."""
 
     FRAMES = "frames"
     LATENTS = "latents"
@@ -46,7 +46,10 @@ class Role(str, Enum):
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output of a stage. A None in `shape` is a side that is free until a stream starts."""
+    """One input or output of a stage.
+
+    dtype: a key of `DTYPE_BYTES`. shape: None is a side that is free until a stream starts.
+    """
 
     name: str
     dtype: str
@@ -61,11 +64,11 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage: the file that runs it and its tensors, in the order in which the file has them.
+    """One stage: the file that holds it, and its tensors in the file's order.
 
-    profile: which of the engine's optimization profiles it uses; two stages may share a file. arena_bytes: activation
-    memory that it needs while it runs, and weight_bytes: what its weights take on the device, both as the compiler
-    said; 0 where the runtime keeps such memory for itself (ONNX Runtime).
+    profile: the optimization profile it uses, since stages may share an engine file. arena_bytes: activation memory
+    while it runs. weight_bytes: its weights on the device. Both as the compiler reported them; 0 for graphs, whose
+    memory ONNX Runtime manages.
     """
 
     name: str
@@ -79,7 +82,7 @@ class StageSpec:
 
 @dataclass(frozen=True)
 class FileSpec:
-    """A file of the bundle: plain name, size in bytes, sha256 in hexadecimal."""
+    """A file of the bundle: its plain name, size in bytes, and sha256 in hexadecimal."""
 
     name: str
     size: int
@@ -88,7 +91,7 @@ class FileSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a bundle was asked to be. Two bundles of one recipe are interchangeable; the cache is keyed by it.
+    """What a bundle was built for. Bundles of the same recipe are interchangeable; it is the key of the cache.
 
     checkpoint: sha256 over the checkpoint's files. target: `onnx` (as exported) or a build target, e.g. `cpu`.
     without: names of the rewrites that were switched off, sorted. calibration: sha256 of what the scales of a quantised
@@ -111,16 +114,17 @@ class Recipe:
 
     @property
     def latents(self) -> int:
-        """Latents of a MIDDLE chunk (n); FIRST and LAST show the transformer one more."""
+        """Latents of a MIDDLE chunk (n). In FIRST and LAST chunks the transformer sees one more."""
         return self.clip_len // FRAMES_PER_LATENT
 
     def describe(self) -> str:
+        """The recipe in a few words, without the checkpoint."""
         parts = [str(self.resolution), self.precision, f"{self.clip_len}-frame chunks", f"target {self.target}"]
         parts += ["parity"] if self.parity else []
         return ", ".join(parts + [f"without {name}" for name in self.without])
 
     def command(self, checkpoint: str = "DIR") -> str:
-        """The command line that builds such a bundle."""
+        """The command that builds a bundle of this recipe."""
         extra = " --parity" if self.parity else ""
         extra += "".join(f" --no-rewrite {name}" for name in self.without)
         return (
@@ -158,6 +162,7 @@ class Manifest:
     files: tuple[FileSpec, ...]
 
     def stage(self, name: str) -> StageSpec:
+        """The stage of this name, one of `STAGES`."""
         return next(stage for stage in self.stages if stage.name == name)
 
     def to_json(self) -> str:
@@ -179,7 +184,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str, where: Path) -> Manifest:
-        """Parse and validate; `BundleError` names the field that is wrong."""
+        """Parse and validate. Raises `BundleError`, which names the wrong field and the file `where`."""
         try:
             raw = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -258,35 +263,39 @@ def _parse_file(fields: Fields) -> FileSpec:
 
 
 def _check_consistency(manifest: Manifest, where: Path) -> None:
-    """Every stage there once, every file named, every tensor of the shape that the recipe implies."""
+    """Raise unless each stage is there once, its file is listed, and its tensors are those that the recipe implies."""
     if sorted(stage.name for stage in manifest.stages) != sorted(STAGES):
-        raise BundleError(f"{where}: expected the stages {', '.join(STAGES)}, each once")
+        raise BundleError(f"{where}: expected the stages {', '.join(STAGES)}, each once; rebuild the bundle")
     names = [entry.name for entry in manifest.files]
     if len(set(names)) != len(names) or MANIFEST in names:
-        raise BundleError(f"{where}: a file is listed twice, or the manifest lists itself")
+        raise BundleError(f"{where}: a file is listed twice, or the manifest lists itself; rebuild the bundle")
     total = 0
     for stage in manifest.stages:
         if stage.file not in names:
-            raise BundleError(f"{where}: stage {stage.name} names {stage.file}, which is not among the bundle's files")
+            raise BundleError(
+                f"{where}: stage {stage.name} names {stage.file}, which is not listed; rebuild the bundle"
+            )
         for ours, theirs in zip(_expected(manifest.recipe, stage), (*stage.inputs, *stage.outputs), strict=True):
             if not _matches(ours, theirs):
                 raise BundleError(
                     f"{where}: stage {stage.name}, tensor {theirs.name} is {theirs.role.value} {list(theirs.shape)}; "
                     f"expected {ours[0].value} {list(ours[1])} for {manifest.recipe.describe()}"
                 )
-            # The loop holds the frames of a whole chunk, and as many latents; of a state, two copies.
+            # The loop holds the frames and latents of a whole chunk, and a state twice (as input and as output).
             slots = manifest.recipe.latents + 1 if theirs.role is Role.FRAMES else 1
             total += theirs.nbytes * slots
         _check_states(stage, where)
     if total > MAX_STREAM_BYTES:
-        raise BundleError(f"{where}: its buffers would take {total >> 30} GiB; that is no bundle for this machine")
+        raise BundleError(
+            f"{where}: its buffers would take {total >> 30} GiB, the limit is {MAX_STREAM_BYTES >> 30}; rebuild it"
+        )
 
 
 _Expected = tuple[Role, tuple[int | None, ...]]
 
 
 def _expected(recipe: Recipe, stage: StageSpec) -> list[_Expected]:
-    """Role and shape of each input and output; -1 stands for any positive size (channels, sides of a state)."""
+    """Role and shape of each input and output. None: a free side. -1: any positive size (channels, state sides)."""
     size = recipe.resolution
     free_frames: _Expected = (Role.FRAMES, (FRAMES_PER_LATENT, None, None, 3))
     frames: _Expected = (Role.FRAMES, (FRAMES_PER_LATENT, size.height, size.width, 3))
@@ -314,8 +323,10 @@ def _matches(expected: _Expected, tensor: TensorSpec) -> bool:
 
 
 def _check_states(stage: StageSpec, where: Path) -> None:
-    """What goes out as state k must be able to go in as state k."""
+    """Raise unless output state k has the type and shape of input state k."""
     ins = [(t.dtype, t.shape) for t in stage.inputs if t.role is Role.STATE_IN]
     outs = [(t.dtype, t.shape) for t in stage.outputs if t.role is Role.STATE_OUT]
     if ins != outs or (ins and stage.name.startswith("dit")):
-        raise BundleError(f"{where}: the states that stage {stage.name} takes and gives do not match")
+        raise BundleError(
+            f"{where}: the input and output states of stage {stage.name} do not match; rebuild the bundle"
+        )

@@ -1,6 +1,6 @@
-"""What bundles are built for: precisions, targets, and which target takes which precision.
+"""What bundles are built for: the targets, and the precisions that each of them takes.
 
-`TARGETS` are those that `--target` offers. `ONNX` is the one more: graphs for tools of the user's own.
+`TARGETS` are the ones that `--target` offers. `ONNX` is not among them: it is the target of `swiftvr-export onnx`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from swiftvr_trt.errors import MisuseError
 
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8", "nvfp4")
 QUANTISED = ("fp8", "nvfp4")
-"""Precisions whose products have scales, found by calibration."""
+"""Precisions whose matrix products need scales, which calibration finds."""
 BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "nvfp4": 0.57}
-"""Bytes that one weight takes in an engine. NVFP4: 4 bits, and an FP8 scale for every 16 weights."""
+"""Bytes of one weight in an engine. NVFP4: 4 bits, and an FP8 scale for every 16 weights."""
 
 TORCH, ORT, RTX, TRT = "torch.onnx", "ONNX Runtime", "TensorRT-RTX", "TensorRT"
 
@@ -40,7 +40,7 @@ class Target:
 
     @property
     def compute_capability(self) -> str | None:
-        """In the driver's words: `SM120` is `12.0`."""
+        """The capability as the driver writes it: `12.0` for `SM120`."""
         return f"{self.sm[2:-1]}.{self.sm[-1]}" if self.sm else None
 
     @property

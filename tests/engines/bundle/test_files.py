@@ -55,7 +55,7 @@ def test_what_was_written_opens(tmp_path: Path) -> None:
         (Path.unlink, "missing, or not a plain file"),
         (become_directory, "missing, or not a plain file"),
         (link_away, "missing, or not a plain file"),
-        (flip_a_byte, "its content is not what was built"),
+        (flip_a_byte, "its content has changed since it was built"),
         (lambda path: path.write_bytes(b""), "0 bytes, the manifest says 7"),
         (lambda path: path.write_bytes(b"weights and more"), "16 bytes, the manifest says 7"),
     ],
@@ -114,9 +114,9 @@ def test_what_ends_the_check_ends_it_soon(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (Path.unlink, f"no {MANIFEST} in it"),
+        (Path.unlink, f"it has no {MANIFEST}"),
         (become_directory, "not a plain file"),
-        (lambda path: path.write_bytes(b"{" + b" " * (1 << 20)), "that is no manifest"),
+        (lambda path: path.write_bytes(b"{" + b" " * (1 << 20)), "so not a manifest"),
         (lambda path: path.write_bytes(b"\xff\xfe"), "cannot be read"),
         (lambda path: path.write_text("{"), "not valid JSON"),
     ],
@@ -135,7 +135,7 @@ def test_a_manifest_that_is_a_pipe_does_not_block(tmp_path: Path) -> None:
 def test_a_giant_manifest_is_not_read_whole(tmp_path: Path) -> None:
     with (tmp_path / MANIFEST).open("wb") as file:
         file.truncate(1 << 40)
-    assert "that is no manifest" in refusal(tmp_path)
+    assert "so not a manifest" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["nothing", "file"])
@@ -219,7 +219,7 @@ def test_a_directory_that_is_no_bundle_is_never_overwritten(tmp_path: Path, mani
     if manifest is not None:
         (precious / MANIFEST).write_text(manifest)
     before = names_in(precious)
-    with pytest.raises(MisuseError, match="photos: exists and is no bundle"):
+    with pytest.raises(MisuseError, match="photos: already exists and is not a bundle"):
         write_fake_bundle(precious)
     assert names_in(precious) == before
     assert names_in(tmp_path) == ["photos"]
@@ -232,7 +232,7 @@ def test_a_directory_that_appears_during_the_build_is_not_overwritten(tmp_path: 
         place.mkdir()
         (place / "holiday.jpg").touch()
 
-    with pytest.raises(MisuseError, match="is no bundle"):
+    with pytest.raises(MisuseError, match="is not a bundle"):
         write_fake_bundle(place, midway=appear)
     assert names_in(place) == ["holiday.jpg"]
 
@@ -241,7 +241,7 @@ def test_a_directory_that_appears_during_the_build_is_not_overwritten(tmp_path: 
 def test_a_file_is_never_overwritten(tmp_path: Path, dangling: bool) -> None:
     place = tmp_path / "bundle"
     place.symlink_to(tmp_path / "nowhere") if dangling else place.touch()
-    with pytest.raises(MisuseError, match="a file of this name exists"):
+    with pytest.raises(MisuseError, match="already exists and is a file"):
         write_fake_bundle(place)
 
 
@@ -269,7 +269,7 @@ def test_a_directory_that_cannot_make_way_is_refused_before_the_work(
         raise OSError(errno.EBUSY, "Device or resource busy")
 
     monkeypatch.setattr("os.replace", busy)
-    with pytest.raises(MisuseError, match=r"disk: .*cannot be replaced .*name one in it"):
+    with pytest.raises(MisuseError, match=r"disk: .*cannot be replaced .*choose a new directory in it"):
         BundleWriter(tmp_path / "disk").__enter__()
     assert [path.name for path in tmp_path.iterdir()] == ["disk"]
 

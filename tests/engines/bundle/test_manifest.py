@@ -121,7 +121,7 @@ def test_what_a_later_version_records_besides_is_not_minded() -> None:
 def test_every_field_is_checked_and_named(path: str, value: object) -> None:
     said = refusal(put(raw_manifest(), path, value))
     assert spoken(path) in said
-    assert ("missing" if value is MISSING else repr(value)) in said or "no JSON object" in said
+    assert ("missing" if value is MISSING else repr(value)) in said or "not a JSON object" in said
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ def test_a_name_that_is_accepted_is_a_plain_file_name_everywhere(name: str) -> N
         (f"stages.{DECODE}.inputs.1.role", "latents", "state_in"),
         (f"stages.{DECODE}.outputs.0.dtype", "float32", "frames"),
         (f"stages.{DIT}.inputs.0.dtype", "uint8", "latents"),
-        (f"stages.{ENCODE}.outputs.1.shape", [1, 9, 4, 8], "states that stage encode takes and gives do not match"),
-        (f"stages.{ENCODE}.outputs.1.dtype", "float16", "states that stage encode takes and gives do not match"),
+        (f"stages.{ENCODE}.outputs.1.shape", [1, 9, 4, 8], "input and output states of stage encode do not match"),
+        (f"stages.{ENCODE}.outputs.1.dtype", "float16", "input and output states of stage encode do not match"),
         (f"stages.{DECODE}.name", "encode", "each once"),
         (f"stages.{DIT}.file", "other.onnx", "other.onnx"),
         ("files.1.name", "encode.onnx", "listed twice"),
@@ -235,7 +235,7 @@ def test_the_transformer_may_carry_no_state() -> None:
     raw = raw_manifest()
     for side in ("inputs", "outputs"):
         raw["stages"][DIT][side].append(raw["stages"][ENCODE][side][1])
-    assert "states that stage dit takes" in refusal(raw)
+    assert "input and output states of stage dit do not match" in refusal(raw)
 
 
 def test_buffers_beyond_any_machine_are_refused_before_anything_is_allocated() -> None:
