@@ -1,8 +1,7 @@
-"""Frames of FFmpeg become RGB pixels, and RGB pixels become frames, with the matrix and range that the tags say.
+"""Converts FFmpeg's frames to RGB pixels and back, with the matrix and the range of their tags.
 
-The scaler is driven by the tags of the frames themselves, set here explicitly: what PyAV does with its own
-`src_colorspace` and `dst_colorspace` arguments depends on numbers that mean one thing in swscale and another in the
-tags. Known answers for every matrix and range are in the tests.
+The scaler (swscale) reads the tags of the frames, which are set here explicitly. PyAV's arguments `src_colorspace` and
+`dst_colorspace` are not used, because their numbers mean one thing in swscale and another in the tags.
 """
 
 from __future__ import annotations
@@ -22,19 +21,23 @@ LIMITED, FULL = 1, 2
 PQ, HLG = 16, 18
 
 _SCALED = frozenset({1, 4, 5, 6, 7, 9})
-"""Matrices that swscale knows. 10 (constant luminance) is taken for 9; the others are guessed from the size."""
+"""Matrices that swscale can compute with. 10 (constant luminance) is treated as 9, others are guessed from the size."""
 
 _HD_LINES = 720
+"""From this height on, players assume BT.709 for video without tags."""
 
 _READ_BEYOND = 256
-"""Bytes; several vectors of the widest kind there is."""
+"""Bytes that swscale may read after the last pixel: several of the widest vectors."""
+
+DisplayMatrix = tuple[int, int, int, int]
+"""a, b, c, d of x' = ax + cy, y' = bx + dy, in 1/65536."""
 
 _TRANSFERS = {1: "bt709", 6: "bt601", 13: "sRGB", PQ: "PQ", HLG: "HLG"}
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 
 
 def _flags() -> int:
-    """Bicubic, exact rounding, and chroma at full resolution: the quick paths repeat chroma and are off by 3 levels."""
+    """Bicubic, exact rounding, chroma at full resolution. swscale's faster paths repeat chroma and are 3 levels off."""
     from av.video.reformatter import Interpolation
 
     return int(
@@ -43,7 +46,7 @@ def _flags() -> int:
 
 
 def usable_matrix(matrix: int, lines: int) -> int:
-    """`matrix` if it can be computed with, else what players assume for a picture of so many lines."""
+    """`matrix` if swscale can compute with it, else the one that players assume for a picture of `lines` rows."""
     if matrix == 10:
         return BT2020
     if matrix in _SCALED:
@@ -52,7 +55,7 @@ def usable_matrix(matrix: int, lines: int) -> int:
 
 
 def is_rgb(frame: VideoFrame) -> bool:
-    """True if the frame has no matrix: red, green and blue, or a palette of them."""
+    """True if the frame holds RGB, or a palette of RGB, and so has no matrix."""
     return frame.format.is_rgb or frame.format.name == "pal8"
 
 
@@ -62,11 +65,11 @@ def _is_full(frame: VideoFrame) -> bool:
         return True
     if frame.color_range in (LIMITED, FULL):
         return frame.color_range == FULL
-    return name.startswith(("gray", "ya", "mono"))  # as swscale: grey without a tag is full
+    return name.startswith(("gray", "ya", "mono"))  # like swscale: untagged grey is full range
 
 
 def colour_of(frame: VideoFrame) -> Colour:
-    """What the frame says about its colours. RGB and grey frames have no matrix and no range worth keeping."""
+    """The colour tags of a frame. RGB and grey frames have no matrix, and their range is not kept."""
     grey = is_rgb(frame) or frame.format.name.startswith(("gray", "ya", "mono"))
     return Colour(
         matrix=UNSPECIFIED if grey else int(frame.colorspace),
@@ -77,10 +80,10 @@ def colour_of(frame: VideoFrame) -> Colour:
 
 
 def output_colour(source: Colour, lines: int, pix_fmt: str) -> Colour:
-    """How the output is tagged: as the source, with the matrix always said.
+    """The tags of the output: those of the source, but the matrix is never left unspecified.
 
-    Where the source leaves it open, the output has what players assume for its own height, so that those that
-    read tags and those that do not show the same.
+    If the source does not specify it, the output gets the one that players assume for the output's height. So players
+    that read tags and players that ignore them show the same colours.
     """
     if pix_fmt.startswith(("rgb", "bgr", "gbr", "0rgb", "0bgr")):
         return Colour(RGB, source.primaries, source.transfer, full=True)
@@ -89,7 +92,7 @@ def output_colour(source: Colour, lines: int, pix_fmt: str) -> Colour:
 
 
 def describe(colour: Colour) -> str:
-    """A few words for people, e.g. "bt709 limited"."""
+    """The colour in a few words, e.g. "bt709 limited"."""
     words = [_MATRICES.get(colour.matrix, "untagged"), "full" if colour.full else "limited"]
     if colour.transfer in (PQ, HLG):
         words.append(_TRANSFERS[colour.transfer])
@@ -97,19 +100,19 @@ def describe(colour: Colour) -> str:
 
 
 def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> Pixels:
-    """The frame as uint8 [H, W, 3] RGB, as stored: turning it upright is `upright`'s business."""
-    full, said = _is_full(frame), (frame.colorspace, frame.color_range)
+    """The frame as uint8 [H, W, 3] RGB, in stored orientation; `upright` turns it."""
+    full, tags = _is_full(frame), (frame.colorspace, frame.color_range)
     if not is_rgb(frame):
         frame.colorspace = usable_matrix(int(frame.colorspace), frame.height)
     frame.color_range = FULL if full else LIMITED
     shown = reformatter.reformat(frame, format="rgb24", interpolation=_flags(), dst_color_range=FULL)
-    frame.colorspace, frame.color_range = said  # a guess is no tag
-    pixels: Any = shown.to_ndarray()  # a view with gaps between its rows, unless the width is a round number
+    frame.colorspace, frame.color_range = tags  # do not leave a guess in the frame
+    pixels: Any = shown.to_ndarray()  # may be a view with gaps between its rows
     return np.ascontiguousarray(pixels)
 
 
 def from_rgb(pixels: Pixels, colour: Colour, pix_fmt: str, reformatter: VideoReformatter) -> VideoFrame:
-    """uint8 [H, W, 3] RGB as a frame of `pix_fmt`, computed with and tagged with `colour`."""
+    """A frame in `pix_fmt` from uint8 [H, W, 3] RGB, converted by and tagged with `colour`."""
     from av.video.frame import VideoFrame
 
     frame = VideoFrame.from_numpy_buffer(_padded(pixels), format="rgb24")
@@ -122,19 +125,22 @@ def from_rgb(pixels: Pixels, colour: Colour, pix_fmt: str, reformatter: VideoRef
 
 
 def _padded(pixels: Pixels) -> Pixels:
-    """A copy behind which memory goes on: swscale reads past the end of rows whose width is no multiple of 16 pixels,
-    and crashes where the last one is followed by memory that is not ours."""
+    """A copy with spare memory behind it.
+
+    If the width is not a multiple of 16 pixels, swscale reads past the end of rows. It crashes if the memory behind the
+    last row is not ours.
+    """
     room = np.empty(pixels.size + _READ_BEYOND, np.uint8)
     copy = room[: pixels.size].reshape(pixels.shape)
     copy[:] = pixels
     return copy
 
 
-def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
-    """a, b, c, d of the frame's display matrix, x' = ax + cy, y' = bx + dy; None if it has none."""
+def display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
+    """How the frame must be turned for display; None if it is upright."""
     try:
         data: Any = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV reads all side data at once and knows no EXIF, among others
+    except ValueError:  # PyAV reads all side data at once and does not know EXIF, for one
         return _quarter_turns(frame.rotation)
     if data is None:
         return None
@@ -142,20 +148,20 @@ def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
     return int(values[0]), int(values[1]), int(values[3]), int(values[4])
 
 
-def _quarter_turns(degrees: int) -> tuple[int, int, int, int] | None:
-    """The matrix of a counterclockwise rotation, to the nearest quarter turn. A mirrored picture cannot be told."""
+def _quarter_turns(degrees: int) -> DisplayMatrix | None:
+    """The matrix of a counterclockwise rotation, to the nearest quarter turn. Mirroring is lost."""
     one = 1 << 16
     turns = round(degrees / 90) % 4
     return (None, (0, -one, one, 0), (-one, 0, 0, -one), (0, one, -one, 0))[turns]
 
 
-def is_turned(matrix: tuple[int, int, int, int] | None) -> bool:
+def is_turned(matrix: DisplayMatrix | None) -> bool:
     """True if the matrix swaps width and height."""
     return matrix is not None and abs(matrix[1]) + abs(matrix[2]) > abs(matrix[0]) + abs(matrix[3])
 
 
-def upright(pixels: Pixels, matrix: tuple[int, int, int, int] | None) -> Pixels:
-    """The pixels as they are to be shown: turned in steps of 90 degrees and mirrored as `matrix` says."""
+def upright(pixels: Pixels, matrix: DisplayMatrix | None) -> Pixels:
+    """The pixels as they are displayed: turned by multiples of 90 degrees and mirrored as `matrix` says."""
     if matrix is None:
         return pixels
     a, b, c, d = matrix

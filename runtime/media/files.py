@@ -1,4 +1,4 @@
-"""Outputs that appear complete or not at all: a temporary name beside the final one, moved at the end."""
+"""Outputs that appear complete or not at all: written under a temporary name, renamed at the end."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from swiftvr_trt.errors import MediaError, OutputError
 
 _BUFFER = 1 << 20
 _STALE_S = 3600.0
+"""A temporary file that nobody wrote to for so long was left by a killed run."""
 
 
-def temporary(path: Path, directory: Path) -> Path:
-    """A name in `directory` that nobody uses, for what is to become `path`; with the same suffix."""
+def temporary_path(path: Path, directory: Path) -> Path:
+    """An unused name in `directory`, with the same suffix, for what will become `path`."""
     return directory / f"{_prefix(path)}{secrets.token_hex(4)}.part{path.suffix}"
 
 
 def leftovers(path: Path, directory: Path) -> Iterator[Path]:
-    """Everything in `directory` that has such a name."""
+    """Everything in `directory` whose name could come from `temporary_path(path, directory)`."""
     return directory.glob(f"{glob.escape(_prefix(path))}*.part{glob.escape(path.suffix)}")
 
 
 def sweep_leftovers(path: Path, directory: Path) -> None:
-    """Remove what killed runs have left of `path`: a run that lives writes more often than once in an hour."""
+    """Remove what killed runs left of `path`. Keeps what was written to within the last hour: its run may be alive."""
     for left in leftovers(path, directory):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_S:
@@ -40,32 +41,32 @@ def sweep_leftovers(path: Path, directory: Path) -> None:
 
 
 def _prefix(path: Path) -> str:
-    return f".{path.stem[:40]}."  # 40 characters fit into a name whatever their encoding
+    return f".{path.stem[:40]}."  # 40 characters fit into a file name in any encoding
 
 
 def check_parent(path: Path) -> None:
-    """`OutputError` if the directory that `path` shall lie in does not exist."""
+    """`OutputError` if the directory of `path` does not exist."""
     if not path.absolute().parent.is_dir():
         raise OutputError(f"cannot write {path}: the directory {path.parent} does not exist; create it first")
 
 
-def check_free(path: Path, overwrite: bool) -> None:
-    """`MediaError` if the file `path` exists and must not be replaced."""
+def check_replaceable(path: Path, overwrite: bool) -> None:
+    """`MediaError` if `path` is a directory, or exists and must not be overwritten."""
     if path.is_dir():
-        raise MediaError(f"the output {path} is a directory, expected the name of a file: give one")
+        raise MediaError(f"the output {path} is a directory, expected a file: add a file name")
     if path.exists() and not overwrite:
-        raise MediaError(f"the output {path} exists already: choose another name, or allow it to be replaced with -y")
+        raise MediaError(f"the output {path} already exists: choose another name, or overwrite it with -y")
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """What the system said when `path` could not be written, in one line."""
+    """The system's error for writing `path`, in one line."""
     reason = (error.strerror or str(error)).lower()
-    return OutputError(f"cannot write {path}: {reason}; make room or choose another place, nothing was left behind")
+    return OutputError(f"cannot write {path}: {reason}; nothing was kept, free some space or choose another place")
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns `OSError` into `OutputError` for `path`."""
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Turns an `OSError` into an `OutputError` that names `path`."""
     try:
         yield
     except OSError as error:
@@ -73,44 +74,45 @@ def writing(path: Path) -> Iterator[None]:
 
 
 class PartFile:
-    """The temporary file behind an output. FFmpeg writes through it, so that the system's own errors come through.
+    """The temporary file of an output.
 
-    (FFmpeg closes its own files without looking whether that worked.) After a failed write `error` holds the reason.
+    FFmpeg writes through this object, because it ignores errors when it closes a file of its own. `error` is the first
+    error of a write, or None.
     """
 
     def __init__(self, target: Path, overwrite: bool) -> None:
         check_parent(target)
-        check_free(target, overwrite)
+        check_replaceable(target, overwrite)
         self.target = target
         self.error: OSError | None = None
         self._overwrite = overwrite
-        self._place = Path(os.path.realpath(target))  # a link stays one, and what it names is written
+        self._place = Path(os.path.realpath(target))  # if it is a link, replace what it points to
         sweep_leftovers(self._place, self._place.parent)
-        self._path = temporary(self._place, self._place.parent)
-        with writing(target):
+        self._path = temporary_path(self._place, self._place.parent)
+        with explain_write_errors(target):
             self._file: BinaryIO = self._path.open("xb", buffering=_BUFFER)
 
     @property
     def closed(self) -> bool:
-        """Asked by PyAV, which writes no trailer into a closed file."""
+        """PyAV asks this, and writes no trailer into a closed file."""
         return self._file.closed
 
     def write(self, data: bytes) -> int:
-        with self._noted():
+        with self._remember_error():
             return self._store(data)
 
     def _store(self, data: bytes) -> int:
         return self._file.write(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        with self._noted():
+        with self._remember_error():
             return self._file.seek(offset, whence)
 
     def tell(self) -> int:
         return self._file.tell()
 
     @contextmanager
-    def _noted(self) -> Iterator[None]:
+    def _remember_error(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -118,12 +120,12 @@ class PartFile:
             raise
 
     def commit(self) -> None:
-        """Push everything to the disk and give the file its name."""
-        with writing(self.target):
+        """Flush everything to the disk and give the file its final name."""
+        with explain_write_errors(self.target):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            check_free(self.target, self._overwrite)  # somebody else may have come first
+            check_replaceable(self.target, self._overwrite)  # it may have appeared meanwhile
             self._path.replace(self._place)
 
     def discard(self) -> None:
@@ -135,9 +137,9 @@ class PartFile:
 
 
 class PartFolder:
-    """The temporary folder behind an output of many files: beside the final one, or in it if that is there already.
+    """The temporary folder of an output of many files. It lies next to the final folder, or inside if that exists.
 
-    (A folder that exists may be where another disk is mounted, which nothing beside it could be moved to or replace.)
+    An existing folder may be a mount point. Nothing outside it can be renamed into it, and it cannot be replaced.
     """
 
     def __init__(self, target: Path, overwrite: bool) -> None:
@@ -148,24 +150,24 @@ class PartFolder:
         self._check()
         directory = self._place if self._place.is_dir() else self._place.parent
         sweep_leftovers(self._place, directory)
-        self.path = temporary(self._place, directory)
-        with writing(target):
+        self.path = temporary_path(self._place, directory)
+        with explain_write_errors(target):
             self.path.mkdir()
 
     def _check(self) -> None:
         if self._place.exists() and not self._place.is_dir():
             raise MediaError(f"the output {self.target} is a file, expected a folder: choose another name")
-        with writing(self.target):
+        with explain_write_errors(self.target):
             files = set(self._place.iterdir()) if self._place.is_dir() else set()
         if files - set(leftovers(self._place, self._place)) and not self._overwrite:
             raise MediaError(
-                f"the output folder {self.target} holds files: choose another, or allow them to be overwritten with -y"
+                f"the output folder {self.target} is not empty: choose another, or overwrite its files with -y"
             )
 
     def commit(self) -> None:
-        """Give the folder its name; where that folder is there already, move the files into it one by one."""
+        """Give the folder its final name. If that folder exists, move the files into it one by one."""
         self._check()
-        with writing(self.target):
+        with explain_write_errors(self.target):
             if not self._place.exists():
                 self.path.replace(self._place)
                 return

@@ -1,4 +1,4 @@
-"""A folder of images, or a single one, as a source."""
+"""A folder of images, or a single image, as a source."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def is_image(path: Path) -> bool:
-    """True if the name says that this is an image that can be read and written."""
+    """True if the suffix is that of an image format that is read and written here."""
     return path.suffix.lower() in SUFFIXES
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sorts as people count: frame2 before frame10. Ties in number are broken by the text itself."""
+    """A sort key that reads digits as numbers: frame2 before frame10. Equal numbers (1, 01) sort by their text."""
     parts = re.split(r"([0-9]+)", name.casefold())
     key = tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
     return (*key, (2, 0, name))
@@ -33,6 +33,7 @@ class ImageSource:
     """The images of a folder in natural order, one file open at a time. See `base.Source`."""
 
     def __init__(self, path: Path, rate: Fraction | None = None) -> None:
+        """rate: images per second, None for `DEFAULT_RATE`. `MediaError` if there is no image, or it cannot be read."""
         from av.video.reformatter import VideoReformatter
 
         self._files = _images(path)
@@ -65,12 +66,12 @@ class ImageSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of these images. Complete when the last one was taken."""
+        """What the user should know about these images. Complete after the last one."""
         return self._remarks()
 
     @property
     def shortfall(self) -> None:
-        """A folder promises nothing that it does not hold."""
+        """Always None: a folder cannot announce more images than it contains."""
         return
 
     def __iter__(self) -> Iterator[Item]:
@@ -80,7 +81,7 @@ class ImageSource:
             height, width = pixels.shape[:2]
             if (width, height) != (info.width, info.height):
                 raise MediaError(
-                    f"{file} is {width}x{height}, expected {info.width}x{info.height} as {self._files[0].name}: "
+                    f"{file} is {width}x{height}, expected {info.width}x{info.height} like {self._files[0].name}: "
                     "put images of another size into another folder"
                 )
             yield Picture(pixels, Stamp(index, index, 1, info.time_base, file.stem))
@@ -91,11 +92,11 @@ class ImageSource:
 
         try:
             data = file.read_bytes()
-            # Through memory: given a name, FFmpeg takes a % in it for a pattern.
+            # Not by name: FFmpeg would take a % in it for a pattern.
             with av.open(io.BytesIO(data), "r") as container:
                 frame = next(container.decode(video=0))
         except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:
-            raise MediaError(f"{file} cannot be read as an image: remove it or repair it") from error
+            raise MediaError(f"{file} cannot be read as an image: remove or repair it") from error
         except OSError as error:
             raise MediaError(f"{file} cannot be read: {error.strerror}") from error
         self._deep += max(component.bits for component in frame.format.components) > 8
@@ -103,7 +104,7 @@ class ImageSource:
         return colour.upright(colour.to_rgb(frame, self._reformatter), colour.display_matrix(frame))
 
     def close(self) -> None:
-        """Nothing stays open between images."""
+        """Does nothing: no file stays open between images."""
 
     def __enter__(self) -> ImageSource:
         return self
@@ -115,18 +116,18 @@ class ImageSource:
 
 
 def _images(path: Path) -> list[Path]:
-    """The images to read, in natural order; hidden files and other kinds are passed over."""
+    """The images to read, in natural order. Skips hidden files and other file types."""
     if not path.is_dir():
         return [path]
     found = [file for file in path.iterdir() if is_image(file) and not file.name.startswith(".") and file.is_file()]
     if not found:
         raise MediaError(
-            f"the folder {path} holds no images, expected files named {', '.join('*' + s for s in SUFFIXES)}"
+            f"the folder {path} contains no images, expected files named {', '.join('*' + s for s in SUFFIXES)}"
         )
     found.sort(key=lambda file: natural_key(file.name))
     stems: dict[str, Path] = {}
     for file in found:
         other = stems.setdefault(file.stem, file)
         if other != file:
-            raise MediaError(f"{path} holds both {other.name} and {file.name}, expected one image per name: remove one")
+            raise MediaError(f"{path} contains {other.name} and {file.name}, expected one image per name: remove one")
     return found

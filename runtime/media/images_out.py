@@ -1,4 +1,4 @@
-"""A folder of images, or a single one, as a sink."""
+"""A folder of images, or a single image, as a sink."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 from swiftvr_trt.errors import MediaError, MisuseError
 
 from . import colour
-from .base import Colour, CopiedPacket, Item, Picture, Pixels, SinkOptions, SourceInfo, check_pixels
+from .base import Colour, CopiedPacket, Item, Pixels, SinkOptions, SourceInfo, check_pixels
 from .codecs import BEST_QUANTISER
-from .files import PartFile, PartFolder, writing
-from .images_in import SUFFIXES
+from .files import PartFile, PartFolder, explain_write_errors
 
 _ENCODERS = {
     ".png": ("png", "rgb24"),
@@ -23,38 +22,35 @@ _ENCODERS = {
     ".tiff": ("tiff", "rgb24"),
     ".webp": ("libwebp", "bgra"),
 }
-"""Encoder and pixel format by suffix. JPEG keeps its colour at full resolution; WebP is written without loss."""
+"""Encoder and pixel format by suffix. JPEG keeps chroma at full resolution; WebP is lossless."""
 
 _JFIF = Colour(matrix=5, full=True)
-"""JPEG is BT.601 in full range by definition, whatever its size."""
+"""JPEG is always BT.601 in full range."""
 
 
 class ImageSink:
-    """One image per picture: named as in the source, or numbered from 1 if that was a video. See `base.Sink`.
-
-    `single`: `path` is the one image itself.
-    """
+    """One image per picture, named as in the source, or numbered from 1 if the source is a video. See `base.Sink`."""
 
     def __init__(
         self, path: Path, info: SourceInfo, width: int, height: int, options: SinkOptions, *, single: bool = False
     ) -> None:
+        """single: `path` is one image, not a folder."""
         _check_options(path, options)
         if single and info.frames is not None and info.frames > 1:
             raise MediaError(
-                f"the output {path} is one image, but the input has {info.frames}: give the name of a folder or a video"
+                f"the output {path} is one image, but the input has {info.frames} frames: name a folder or a video"
             )
         self._path, self._width, self._height = path, width, height
         self._suffix = path.suffix.lower() if single else _suffix(info)
         self._count = 0
         self._committed = False
-        self._file = PartFile(path, options.overwrite) if single else None
-        self._folder = None if single else PartFolder(path, options.overwrite)
+        self._part = PartFile(path, options.overwrite) if single else PartFolder(path, options.overwrite)
         self._copied = [str(copy) for copy in info.copies if options.wants(copy)]
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of this output."""
-        return (f"images hold no {', no '.join(self._copied)}",) if self._copied else ()
+        """What the user should know about this output."""
+        return (f"images cannot hold {', '.join(self._copied)}: left out",) if self._copied else ()
 
     @property
     def description(self) -> str:
@@ -62,30 +58,26 @@ class ImageSink:
         return f"{self._suffix.lstrip('.')} images {self._width}x{self._height}"
 
     def write(self, item: Item) -> None:
-        """Write one image. Passengers have no place here."""
+        """Write one image. Copied packets are dropped."""
         if isinstance(item, CopiedPacket):
             return
         data = encode_image(check_pixels(item.pixels, self._width, self._height), self._suffix)
-        with writing(self._path):
-            if self._file is None:
-                self._write_to_folder(item, data)
+        with explain_write_errors(self._path):
+            if isinstance(self._part, PartFolder):
+                name = item.stamp.name or f"{item.stamp.index + 1:06d}"
+                with (self._part.path / f"{name}{self._suffix}").open("xb") as file:
+                    file.write(data)
             elif self._count:
-                raise MediaError(f"a second picture arrived for the image {self._path}: give the name of a folder")
+                raise MediaError(f"the image {self._path} would need a second frame: name a folder or a video")
             else:
-                self._file.write(data)
+                self._part.write(data)
         self._count += 1
 
-    def _write_to_folder(self, picture: Picture, data: bytes) -> None:
-        assert self._folder is not None
-        name = picture.stamp.name or f"{picture.stamp.index + 1:06d}"
-        with (self._folder.path / f"{name}{self._suffix}").open("xb") as file:
-            file.write(data)
-
     def commit(self) -> None:
-        """Give the images their final place."""
+        """Move the images to their final place."""
         if not self._count:
-            raise MediaError(f"no picture was written to {self._path}, expected at least one: nothing is kept")
-        (self._file or self._folder).commit()  # type: ignore[union-attr]  # there is always one of them
+            raise MediaError(f"no frame was written to {self._path}, expected at least one: nothing was kept")
+        self._part.commit()
         self._committed = True
 
     def __enter__(self) -> ImageSink:
@@ -95,7 +87,7 @@ class ImageSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._committed:
-            (self._file or self._folder).discard()  # type: ignore[union-attr]
+            self._part.discard()
 
 
 def encode_image(pixels: Pixels, suffix: str) -> bytes:
@@ -119,12 +111,12 @@ def encode_image(pixels: Pixels, suffix: str) -> bytes:
     try:
         packets = [*context.encode(frame), *context.encode(None)]
     except (av.FFmpegError, ValueError) as error:
-        raise MediaError(f"a {width}x{height} picture cannot be written as {suffix}: choose another format") from error
+        raise MediaError(f"a {width}x{height} frame cannot be written as {suffix}: choose another format") from error
     return b"".join(bytes(packet) for packet in packets)
 
 
 def _suffix(info: SourceInfo) -> str:
-    """Images keep their format where it can be written; a video becomes PNG."""
+    """The format of the source images if this FFmpeg can write it, else PNG."""
     from av.codec.codec import Codec, UnknownCodecError
 
     if info.image_suffix in _ENCODERS:
@@ -140,6 +132,6 @@ def _check_options(path: Path, options: SinkOptions) -> None:
     given = [name for name in ("codec", "crf", "preset", "pix_fmt") if getattr(options, name) is not None]
     if given or options.extra:
         raise MisuseError(
-            f"the output {path} is images ({', '.join(s.lstrip('.') for s in SUFFIXES)}), which take no "
+            f"the output {path} is an image or a folder of images, which takes no "
             f"{' or '.join(given or ['encoder options'])}: leave that out, or name a video such as out.mp4"
         )

@@ -46,12 +46,12 @@ class VideoSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of this file. Complete once the last picture was taken."""
+        """What the user should know about this file. Complete after the last picture."""
         return (*self.info.notes, *self._late_notes)
 
     @property
     def shortfall(self) -> str | None:
-        """What the file announced but did not contain. Meaningful once the last picture was taken."""
+        """What the file announced but did not contain. Valid after the last picture."""
         return self._decoder.shortfall
 
     def __iter__(self) -> Iterator[Item]:
@@ -69,7 +69,7 @@ class VideoSource:
 
         if not isinstance(found, Packet):
             return self._picture(found)
-        self._clocks[found.stream_index].place(found)
+        self._clocks[found.stream_index].correct(found)
         return CopiedPacket(found.stream_index, found)
 
     def _picture(self, frame: VideoFrame) -> Picture:
@@ -118,13 +118,14 @@ class VideoSource:
 
 
 class _PacketClock:
-    """Lets the packets of a copied stream go on where they stopped when the clock of the file was restarted."""
+    """When the clock of the file restarts, shifts the packets of a copied stream to continue where they stopped."""
 
     def __init__(self) -> None:
         self._shift = 0
         self._next: int | None = None
 
-    def place(self, packet: Packet[Any]) -> None:
+    def correct(self, packet: Packet[Any]) -> None:
+        """Shift the time stamps of the next packet, in place."""
         if packet.dts is None:
             return
         if self._next is not None and (packet.dts + self._shift - self._next) * packet.time_base < -1:

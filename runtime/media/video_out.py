@@ -1,4 +1,4 @@
-"""A video file as a sink: pictures are encoded, passengers are copied, and the file appears when it is complete."""
+"""A video file as a sink: pictures are encoded, other streams are copied, and the file appears when it is complete."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .base import CopiedPacket, Item, Picture, SinkOptions, SourceInfo, check_pi
 from .colour import from_rgb
 from .copies import StreamCopier
 from .encoder import EncodingRequest, open_encoder
-from .files import PartFile, check_free, check_parent, output_error
+from .files import PartFile, check_parent, check_replaceable, output_error
 from .timeline import ClockConverter
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
 
 _PATIENCE_S = 0.2
-"""How long a thread that is inside the encoder may take to come out of it before its file is left unclosed."""
+"""How long to wait for a thread inside the encoder. After that the container is left unclosed."""
 
 
 class VideoSink:
-    """Encodes pictures of one size. See `base.Sink`. `OutputError` when the disk is full or gone."""
+    """Encodes pictures of one size. See `base.Sink`. Raises `OutputError` if the disk is full or gone."""
 
     def __init__(self, path: Path, info: SourceInfo, width: int, height: int, options: SinkOptions) -> None:
         from av.video.reformatter import VideoReformatter
@@ -34,7 +34,7 @@ class VideoSink:
         self._path, self._width, self._height = path, width, height
         format_name = _format(path)
         check_parent(path)
-        check_free(path, options.overwrite)
+        check_replaceable(path, options.overwrite)
         self._file = PartFile(path, options.overwrite)
         self._count = 0
         self._committed = False
@@ -44,16 +44,16 @@ class VideoSink:
                 lambda: _container(self._file, format_name), EncodingRequest(info, width, height, options)
             )
             self._copies = self._describe(info, options)
-            with self._translated():
-                self._encoding.container.start_encoding()  # a header that cannot be written is known now
+            with self._explain_ffmpeg_errors():
+                self._encoding.container.start_encoding()  # fail now if the header cannot be written
         except BaseException:
             self._file.discard()
             raise
-        self._place = ClockConverter(self._encoding.time_base)
+        self._convert = ClockConverter(self._encoding.time_base)
         self._reformatter = VideoReformatter()
 
     def _describe(self, info: SourceInfo, options: SinkOptions) -> StreamCopier:
-        """Everything that goes into the header."""
+        """Set everything that goes into the header."""
         container = self._encoding.container
         if options.metadata:
             container.metadata.update(info.metadata)
@@ -63,7 +63,7 @@ class VideoSink:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of this output. Complete after `commit()`."""
+        """What the user should know about this output. Complete after `commit()`."""
         return (*self._encoding.notes, *self._copies.notes)
 
     @property
@@ -73,8 +73,8 @@ class VideoSink:
         return f"{encoding.stream.codec_context.name} {encoding.pix_fmt} {self._width}x{self._height}"
 
     def write(self, item: Item) -> None:
-        """Encode a picture, or copy a passenger's packet."""
-        with self._busy, self._translated():
+        """Encode a picture, or copy a packet."""
+        with self._busy, self._explain_ffmpeg_errors():
             if isinstance(item, CopiedPacket):
                 self._copies.write(item)
             else:
@@ -85,25 +85,25 @@ class VideoSink:
         pixels = check_pixels(picture.pixels, self._width, self._height)
         frame = from_rgb(pixels, encoding.colour, encoding.pix_fmt, self._reformatter)
         frame.time_base = encoding.time_base
-        frame.pts, frame.duration = self._place(stamp.pts, stamp.duration, stamp.time_base)
+        frame.pts, frame.duration = self._convert(stamp.pts, stamp.duration, stamp.time_base)
         encoding.container.mux(encoding.stream.encode(frame))
         self._count += 1
 
     def commit(self) -> None:
-        """Write what the encoder still holds, and give the file its name."""
+        """Write what the encoder still holds, and give the file its final name."""
         if not self._count:
-            raise MediaError(f"no picture was written to {self._path}, expected at least one: nothing is kept")
+            raise MediaError(f"no frame was written to {self._path}, expected at least one: nothing was kept")
         encoding = self._encoding
         with self._busy:
-            with self._translated():
+            with self._explain_ffmpeg_errors():
                 encoding.container.mux(encoding.finish(self._count))
                 encoding.container.close()
             self._file.commit()
             self._committed = True
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """FFmpeg's errors as ours: the disk's are known from the file, the rest is the encoder's or the muxer's."""
+    def _explain_ffmpeg_errors(self) -> Iterator[None]:
+        """Turns FFmpeg's errors into ours: `OutputError` if writing the file failed, else `MediaError`."""
         import av
 
         try:
@@ -124,8 +124,8 @@ class VideoSink:
     ) -> None:
         if self._committed:
             return
-        self._file.discard()  # first, so that FFmpeg finds it closed and writes no trailer
-        if self._busy.acquire(timeout=_PATIENCE_S):  # else a thread is still inside the encoder, and must not lose it
+        self._file.discard()  # first: into a closed file FFmpeg writes no trailer
+        if self._busy.acquire(timeout=_PATIENCE_S):  # else a thread is still in the encoder
             try:
                 with suppress(Exception):
                     self._encoding.container.close()
@@ -138,14 +138,14 @@ def _format(path: Path) -> str:
     import av
 
     try:
-        guessed = av.open(str(path), "w").format  # opens nothing before the header
+        guessed = av.open(str(path), "w").format  # creates no file before the header
     except ValueError:
         raise MediaError(
-            f"{path.name} has the suffix {path.suffix!r}, which names no container, expected e.g. .mp4, .mkv, .mov or "
-            ".webm: rename the output; a folder of images has no suffix"
+            f"{path.name} has the suffix {path.suffix!r}, which is not a video container, expected e.g. .mp4, .mkv, "
+            ".mov or .webm: rename the output; for a folder of images, leave out the suffix"
         ) from None
     if guessed.no_file:
-        raise MediaError(f"{path.suffix} outputs are many files, expected one such as .mp4 or .mkv: rename the output")
+        raise MediaError(f"{path.suffix} outputs are many files, expected one file such as .mp4: rename the output")
     return guessed.name
 
 

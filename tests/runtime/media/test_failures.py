@@ -165,7 +165,7 @@ def test_a_video_has_its_own_rate(clip: Path) -> None:
 
 def test_an_output_is_not_replaced_unless_asked(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "out.mp4").write_text("precious")
-    with pytest.raises(MediaError, match="exists already"):
+    with pytest.raises(MediaError, match="already exists"):
         copy(clip, tmp_path / "out.mp4")
     assert (tmp_path / "out.mp4").read_text() == "precious"
     copy(clip, tmp_path / "out.mp4", SinkOptions(overwrite=True))
@@ -178,7 +178,7 @@ def test_an_output_that_appears_meanwhile_is_not_replaced(clip: Path, tmp_path: 
         for item in source:
             sink.write(item)
         (tmp_path / "out.mp4").write_text("precious")
-        with pytest.raises(MediaError, match="exists already"):
+        with pytest.raises(MediaError, match="already exists"):
             sink.commit()
     assert (tmp_path / "out.mp4").read_text() == "precious"
     assert names(tmp_path) == ["in.mp4", "out.mp4"]
@@ -206,7 +206,7 @@ def test_the_input_is_never_the_output(clip: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("out.zzz", {}, r"'\.zzz', which names no container, expected e\.g\. \.mp4"),
+        ("out.zzz", {}, r"'\.zzz', which is not a video container, expected e\.g\. \.mp4"),
         ("out.m3u8", {}, "many files"),
         ("out.mp4", {"codec": "nope"}, "this FFmpeg has no encoder 'nope': use one of libx264"),
         ("out.mp4", {"codec": "aac"}, "encoder of audio"),
@@ -265,7 +265,7 @@ def test_an_output_without_pictures_is_refused(clip: Path, tmp_path: Path) -> No
     with (
         open_source(clip) as source,
         opened(tmp_path / "out.mp4", source.info) as sink,
-        pytest.raises(MediaError, match="no picture"),
+        pytest.raises(MediaError, match="no frame was written"),
     ):
         sink.commit()
     assert names(tmp_path) == ["in.mp4"]

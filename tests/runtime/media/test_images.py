@@ -148,7 +148,7 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="holds no images"):
+    with pytest.raises(MediaError, match="contains no images"):
         open_source(tmp_path)
 
 
@@ -205,7 +205,7 @@ def test_a_filled_output_folder_is_replaced_only_on_request(tmp_path: Path) -> N
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "1.png").write_text("old")
     (tmp_path / "out" / "keep.txt").write_text("mine")
-    with pytest.raises(MediaError, match="holds files"):
+    with pytest.raises(MediaError, match="is not empty"):
         copy(before, tmp_path / "out")
     assert (tmp_path / "out" / "1.png").read_text() == "old"
     copy(before, tmp_path / "out", SinkOptions(overwrite=True))
@@ -221,7 +221,7 @@ def test_the_input_folder_is_no_output(tmp_path: Path) -> None:
 
 
 def test_a_codec_for_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MisuseError, match="take no codec"):
+    with pytest.raises(MisuseError, match="takes no codec"):
         copy(folder(tmp_path / "in", ["1.png"]), tmp_path / "out", SinkOptions(codec="libx264"))
 
 
