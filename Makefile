@@ -16,7 +16,7 @@ test: $(TESTABLE)  ## run the tests and print the coverage
 	$(BIN)/python -m pytest -m alone --cov --cov-append --cov-report=term:skip-covered
 
 gpu-test:  ## on a machine with an NVIDIA GPU: test everything there and write gpu-test.json, to be sent back
-	@$(PYTHON) scripts/gpu_test.py
+	@$(PYTHON) tests/gpu/start.py
 
 lint: $(TESTABLE)  ## formatting, lint, import contracts, types
 	$(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.processes import run
 from swiftvr_trt import Bundle, MisuseError
 from swiftvr_trt.engines.bundle.targets import TARGETS, choose_target
 from swiftvr_trt.runtime.devices.driver import has_driver
@@ -22,7 +23,6 @@ from swiftvr_trt.runtime.stream.session import Frame
 from tests.conftest import CheckpointFactory
 
 from . import ROUTES
-from .process import run
 
 SIZE, CLIP_LEN = "320x180", 8
 FRAME = (90, 160)

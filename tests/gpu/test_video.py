@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.clips import write_video
 from swiftvr_trt.export.verify import synthetic_frame
 from swiftvr_trt.runtime.media import Picture, SinkOptions, open_sink, open_source
 from swiftvr_trt.runtime.stream.session import Frame
-from tests.clips import write_video
 
 from .conftest import Record, psnr
 from .machine import need_video, no_encoder

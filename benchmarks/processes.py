@@ -1,4 +1,4 @@
-"""A process of its own for whatever may crash or hang: shown while it runs, ended at a limit, remembered at its end."""
+"""Child processes with a time limit: native code that crashes or hangs takes down its own process only."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from typing import IO
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 _LINES, _CHARACTERS = 200, 12_000
 """How much of the output is kept."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended. output: the end of what it printed. late: it was ended, since its time was over."""
+    """How a process ended.
+
+    output     the end of what it printed, to stdout and stderr
+    late       it was killed because its time was up
+    """
 
     code: int
     output: str
@@ -29,18 +33,38 @@ class Ended:
 
     @property
     def why(self) -> str:
-        """In one line: how it ended, and the last thing that it printed."""
+        """How it ended and the last line that it printed, in one line."""
         lines = self.output.strip().splitlines() or ["it printed nothing"]
         return f"{'ended at its time limit' if self.late else f'exit code {self.code}'}: {lines[-1].strip()}"
 
 
-def run(command: list[str], limit: float, cache: Path | None = None) -> Ended:
-    """Run a command, show what it prints, and keep the end of that. It is ended after `limit` seconds.
+@dataclass(frozen=True)
+class Sandbox:
+    """Where one run keeps its files.
 
-    cache: for bundles and digests, in the place of the user's. Returns whatever happens, but for Ctrl-C.
+    rehearsal     the CPU stands in for the GPU, on a machine that may be busy, so time limits are ten times longer
+    """
+
+    folder: Path
+    rehearsal: bool = False
+
+    @property
+    def patience(self) -> float:
+        """The factor on all time limits."""
+        return 10.0 if self.rehearsal else 1.0
+
+    def run(self, command: list[str], limit: float) -> Ended:
+        """Run a command for at most `limit` seconds, with a bundle cache of its own."""
+        return run(command, limit * self.patience, self.folder / "cache")
+
+
+def run(command: list[str], limit: float, cache: Path | None = None) -> Ended:
+    """Run a command, show what it prints and keep the end of that. After `limit` seconds it is killed.
+
+    cache: directory for bundles, instead of the user's. Never raises, except for Ctrl-C.
     """
     environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
-    environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # a pipe has the code page of Windows else
+    environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # otherwise a pipe uses the code page of Windows
     if cache is not None:
         environment["SWIFTVR_CACHE"] = str(cache)
     try:
@@ -65,8 +89,8 @@ def run(command: list[str], limit: float, cache: Path | None = None) -> Ended:
         late = True
     finally:
         if process.poll() is None:
-            _end(process)
-    reader.join(5)  # something that the process has left running may hold the pipe
+            _kill(process)
+    reader.join(5)  # a process that it left running may hold the pipe open
     return Ended(process.returncode, b"".join(lines.copy()).decode(errors="replace")[-_CHARACTERS:], late)
 
 
@@ -74,13 +98,13 @@ def _follow(stream: IO[bytes], lines: deque[bytes]) -> None:
     with stream:
         for line in stream:
             lines.append(line)
-            with suppress(OSError, ValueError):  # nobody looks any more
+            with suppress(OSError, ValueError):  # our own stdout is closed
                 sys.stdout.buffer.write(line)
                 sys.stdout.buffer.flush()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """And with it whatever it has started, compilers above all."""
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and everything that it has started, compilers above all."""
     children: list[psutil.Process] = []
     with suppress(psutil.Error):
         children = psutil.Process(process.pid).children(recursive=True)

@@ -1,0 +1,183 @@
+"""Run the GPU tests, measure speed and write one JSON file: `make gpu-test` ends here.
+
+The file is written at the start and after each part, so it holds whatever was known when something ended this program.
+Everything that touches the GPU runs in a process of its own with a time limit: native code that crashes or hangs takes
+one part with it. The end of what each process printed is in the file.
+
+`--rehearse` does the same on the CPU, to test this program; the file says so.
+
+Estimated time on an RTX 3060, after the installation: 15 minutes. Nothing of it was measured on a GPU.
+  tests      5 min: five processes that start in 15 s, four builds of 20 s (seen on two cores), per route 30 s of the
+             torch network on the CPU, and 1 000 chunks of 320x180 in 30 s or less
+  speed     10 min: three routes (this card has no FP8) in two sizes, each 20 s to build, 10 s to start, 30 s for the
+             core, 20 s for the file. A frame of 1920x1080 is 0.6 TFLOP (docs/engines.md), of which this card does
+             about 6 a second in FP32 and 12 in FP16 at half of its peak rate, so 10 and 20 frames.
+Slower cards measure fewer frames. What does not fit into the time limits is "not measured".
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.gpu_speed import measure_all, read_json
+from benchmarks.processes import Sandbox
+from tests.gpu import ROUTES
+
+from .report import Report, ReportError, TestLog, read_log
+
+PART_SECONDS = 480.0
+"""Time limit of the tests of one part."""
+NETWORK = (
+    "random weights: the published autoencoder, with 4 small transformer blocks in the place of 30 large ones; "
+    "the published network is slower"
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tests that share a process. arguments: which ones, for pytest."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+PARTS = (
+    *(Part(route, ("tests/gpu/test_gpu.py", "-k", route)) for route in ROUTES),
+    Part("video", ("tests/gpu/test_video.py",)),
+)
+
+
+@click.command()
+@click.option("--output", type=click.Path(path_type=Path), default=Path("gpu-test.json"), show_default=True)
+@click.option("--rehearse", is_flag=True, help="Use the CPU, to try this program out.")
+@click.option("--note", "notes", multiple=True, help="A remark to keep in the file.")
+def main(output: Path, rehearse: bool, notes: tuple[str, ...]) -> None:
+    """Test this machine's GPU and write the results to one file."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    report = Report(output, when=now, rehearsal=rehearse, passed=False, complete=False, notes=notes, tests=[])
+    try:
+        report.write()
+        _fill_whatever_happens(report, rehearse)
+        report.write()
+    except ReportError as error:
+        raise click.ClickException(str(error)) from error
+    outcomes = [test["outcome"] for test in report.content["tests"]]
+    counts = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in ("passed", "failed", "skipped"))
+    click.echo(f"{counts}; send {output} back")
+    sys.exit(0 if report.content["passed"] else 1)
+
+
+def _fill_whatever_happens(report: Report, rehearse: bool) -> None:
+    try:
+        # Windows cannot remove files that are open or mapped; that must not cost the report.
+        with tempfile.TemporaryDirectory(prefix="gpu-test-", ignore_cleanup_errors=True) as folder:
+            fill(report, Sandbox(Path(folder), rehearse))
+    except KeyboardInterrupt:
+        report.content["error"] = "interrupted"
+    except Exception:  # noqa: BLE001 (the file must be written whatever it is)
+        report.content["error"] = traceback.format_exc()
+
+
+def fill(report: Report, sandbox: Sandbox) -> None:
+    """Run all parts, one after another. The report is on disk after each."""
+    report.add(**describe_machine())
+    gpus = [] if sandbox.rehearsal else describe_gpus(sandbox)
+    report.add(gpus=gpus, parts=[], network="a miniature" if sandbox.rehearsal else NETWORK, figures=[])
+    for part in PARTS:
+        summary, tests = run_part(part, sandbox)
+        report.add(parts=[*report.content["parts"], summary], tests=[*report.content["tests"], *tests])
+    free_bytes = gpus[0].get("free_bytes") if gpus else None
+    for row in measure_all(sandbox, sandbox.folder / "bundles", lambda: _checkpoint(sandbox), free_bytes):
+        report.add(figures=[*report.content["figures"], row])
+    outcomes = {test["outcome"] for test in report.content["tests"]}
+    ended_well = all(part["exit_codes"][-1] == 0 for part in report.content["parts"])
+    passed = ended_well and "failed" not in outcomes and "passed" in outcomes  # all skipped: nothing was tested
+    report.add(passed=passed, complete=True)
+
+
+def describe_machine() -> dict[str, Any]:
+    """What the doctor finds, or why it does not run."""
+    try:
+        import swiftvr_trt
+        from swiftvr_trt.cli.doctor import diagnose
+        from swiftvr_trt.engines.bundle.cache import default_root
+
+        return {"tool": f"swiftvr-trt {swiftvr_trt.__version__}", "machine": diagnose(default_root()).to_dict()}
+    except Exception as error:  # noqa: BLE001 (the report must name a broken installation)
+        return {"machine": {"error": f"{type(error).__name__}: {error}"}}
+
+
+def describe_gpus(sandbox: Sandbox) -> list[dict[str, Any]]:
+    """Every GPU as its driver describes it, or why that is not known."""
+    out = sandbox.folder / "gpus.json"
+    ended = sandbox.run([sys.executable, "-m", "tests.gpu.gpus", str(out)], 60)
+    return read_json(out) or [{"error": ended.why, "output": ended.output}]
+
+
+def run_part(part: Part, sandbox: Sandbox, limit: float = PART_SECONDS) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """How the processes of a part ended, and the outcome of each test. limit: seconds for all processes together.
+
+    When a test ends its process, that test has failed and the tests after it run in another process.
+    """
+    began = time.monotonic()
+    tests: dict[str, dict[str, Any]] = {}
+    codes, outputs = list[int](), list[str]()
+    while True:
+        left = max(limit - (time.monotonic() - began) / sandbox.patience, 1)
+        log, started = (sandbox.folder / f"{part.name}-{len(codes)}.{suffix}" for suffix in ("jsonl", "started"))
+        ended = sandbox.run([*_pytest(part, sandbox, log, started), *(f"--deselect={name}" for name in tests)], left)
+        found: TestLog = read_log(log, started)
+        tests |= found.tests
+        codes.append(ended.code)
+        outputs.append(ended.output)
+        if found.unfinished is not None:
+            tests[found.unfinished] |= {
+                "outcome": "failed",
+                "why": f"the process ended in this test, {ended.why}",
+            }
+        if found.complete or ended.late or not found.tests:
+            break
+    summary = {"name": part.name, "exit_codes": codes, "seconds": round(time.monotonic() - began, 1)}
+    return {**summary, "late": ended.late, "outputs": outputs}, list(tests.values())
+
+
+def _pytest(part: Part, sandbox: Sandbox, log: Path, started: Path) -> list[str]:
+    """The command for one process of a part.
+
+    Warnings are not errors here: those of an unknown machine's drivers and libraries are not ours. Nothing is captured:
+    what a library prints before it ends the process would be lost with the process.
+    """
+    command = [sys.executable, "-X", "faulthandler", "-m", "pytest", *part.arguments, "-m", "gpu"]
+    command += ["-v", "-s", "--tb=native", "-W", "default", "-p", "no:cacheprovider"]
+    command += [f"--report-log={log}", "-p", "tests.gpu.started", f"--started={started}"]
+    command += ["-o", f"faulthandler_timeout={PART_SECONDS / 2 * sandbox.patience:g}"]
+    command += [f"--basetemp={sandbox.folder / 'pytest'}", f"--gpu-bundles={sandbox.folder / 'bundles'}"]
+    return [*command, *(["--rehearse"] if sandbox.rehearsal else [])]
+
+
+def _checkpoint(sandbox: Sandbox) -> Path:
+    """The checkpoint that the tests use, made on the first call."""
+    path = sandbox.folder / "checkpoint"
+    if not path.exists():
+        command = [sys.executable, "tests/oracle/make_checkpoint.py", "tiny", str(path)]
+        if sandbox.rehearsal:
+            code = "import sys, pathlib, tests.mini as mini; mini.write_mini_checkpoint(pathlib.Path(sys.argv[1]))"
+            command = [sys.executable, "-c", code, str(path)]
+        ended = sandbox.run(command, 120)
+        if ended.code:
+            shutil.rmtree(path, ignore_errors=True)
+            raise RuntimeError(f"no checkpoint could be made, {ended.why}")
+    return path
+
+
+if __name__ == "__main__":
+    main()
