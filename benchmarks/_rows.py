@@ -47,9 +47,9 @@ def rows(plain: Form | None, ours: Form) -> Iterator[Row]:
     """The rows of the table, from top to bottom."""
 
     def row(what: str, unit: str, count: Count, second: Second = lambda _: None, limit: float = 0.0) -> Row:
-        forms = [form and count(form) for form in (plain, ours)], [form and second(form) for form in (plain, ours)]
-        (a, b), (c, d) = forms
-        return Row(what, unit, a, b or 0.0, c, d, limit)
+        if plain is None:
+            return Row(what, unit, None, count(ours), None, second(ours), limit)
+        return Row(what, unit, count(plain), count(ours), second(plain), second(ours), limit)
 
     for what, stage in (("decoder", "decode"), ("encoder", "encode"), ("DiT, n + 1 latents", "dit_edge")):
         yield row(f"{what}: activations", "MB", *_arena(stage), limit=0.01)

@@ -38,6 +38,10 @@ class FirstFrames:
     def notes(self) -> tuple[str, ...]:
         return self._source.notes
 
+    @property
+    def shortfall(self) -> str | None:
+        return self._source.shortfall
+
     def __iter__(self) -> Iterator[Item]:
         left = self._count
         for item in self._source:

@@ -60,7 +60,8 @@ def _frame(path: Path, index: int, size: tuple[int, int] | None = None) -> NDArr
             if number == index:
                 if size:
                     frame = frame.reformat(*size, interpolation="BICUBIC")
-                return frame.to_ndarray(format="rgb24")
+                pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+                return pixels
     raise click.ClickException(f"{path} has fewer than {index + 1} frames")
 
 

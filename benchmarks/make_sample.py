@@ -24,10 +24,13 @@ def main(source: Path, output: Path) -> None:
     random = np.random.default_rng(SEED)
     with av.open(source) as before, av.open(output, "w") as after:
         video, sound = before.streams.video[0], before.streams.audio[0]
-        encoder = after.add_stream("libx264", rate=video.average_rate, options={"crf": CRF, "preset": "medium"})
+        rate = video.average_rate
+        if rate is None:
+            raise click.ClickException(f"{source} does not say its frame rate")
+        encoder = after.add_stream("libx264", rate=rate, options={"crf": CRF, "preset": "medium"})
         encoder.width, encoder.height, encoder.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         copied = after.add_stream_from_template(sound)
-        seconds = [BEGIN / video.average_rate, (BEGIN + FRAMES) / video.average_rate]
+        seconds = [BEGIN / rate, (BEGIN + FRAMES) / rate]
         first = None
         for packet in before.demux(video, sound):
             if packet.stream is sound:
@@ -37,14 +40,14 @@ def main(source: Path, output: Path) -> None:
                     packet.stream = copied
                     after.mux(packet)
                 continue
-            for frame in packet.decode():
-                index = round(frame.time * float(video.average_rate))
+            for frame in video.decode(packet):
+                index = round((frame.time or 0.0) * float(rate))
                 if BEGIN <= index < BEGIN + FRAMES:
                     small = frame.reformat(WIDTH, HEIGHT, "rgb24", interpolation="AREA").to_ndarray()
                     noisy = small + random.normal(0, NOISE, small.shape)
                     pixels = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
                     new = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-                    new.pts, new.time_base = index - BEGIN, 1 / video.average_rate
+                    new.pts, new.time_base = index - BEGIN, 1 / rate
                     after.mux(encoder.encode(new))
         after.mux(encoder.encode(None))
 

@@ -1,7 +1,7 @@
-"""Run mypy --strict on the packages.
+"""Run mypy --strict on the package, its tests, the benchmarks and the scripts.
 
-The repository root is the package `swiftvr_trt`, whatever the directory is called, so mypy is shown it under that name
-through a link in `build/`.
+The repository root is the package `swiftvr_trt`, whatever the directory is called, so mypy sees it under that name
+through a link in `build/`. Tests, benchmarks and scripts import each other from the root.
 """
 
 from __future__ import annotations
@@ -12,7 +12,12 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("child", "cli", "engines", "errors", "export", "runtime", "text")
+PACKAGES = (
+    *(f"swiftvr_trt.{part}" for part in ("child", "cli", "engines", "errors", "export", "runtime", "text")),
+    "benchmarks",
+    "scripts",
+    "tests",
+)
 
 
 def main() -> int:
@@ -21,8 +26,8 @@ def main() -> int:
     link = view / "swiftvr_trt"
     if not link.is_symlink():
         link.symlink_to(ROOT, target_is_directory=True)
-    names = [argument for package in PACKAGES for argument in ("-p", f"swiftvr_trt.{package}")]
-    environment = {**os.environ, "MYPYPATH": str(view)}
+    names = [argument for package in PACKAGES for argument in ("-p", package)]
+    environment = {**os.environ, "MYPYPATH": os.pathsep.join((str(view), str(ROOT)))}
     return subprocess.run([sys.executable, "-m", "mypy", *names], cwd=ROOT, env=environment, check=False).returncode
 
 

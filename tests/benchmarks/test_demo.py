@@ -102,7 +102,7 @@ def test_installed_the_denoiser_corrects_as_it_does_alone(started: Model, silent
     torch.manual_seed(6)
     loud = Denoiser()
     loud.load_state_dict(silent.state_dict())
-    torch.nn.init.normal_(loud.branches[2][4].weight, 0, 0.05)
+    torch.nn.init.normal_(loud.get_parameter("branches.2.4.weight"), 0, 0.05)
     model = Model()
     model.load_state_dict(started.state_dict())
     loud.install(model.reae)

@@ -1,9 +1,8 @@
 """Test this machine's NVIDIA GPU from a fresh clone: `make gpu-test`, or `python tests/gpu/start.py`.
 
-Looks for a GPU, creates a virtual environment in `.venv-gpu`, installs what the tests need and starts `runner.py`, which
-builds small bundles, runs the tests marked `gpu`, measures speed and writes `gpu-test.json`. That file is there whatever
-goes wrong: please send it back. Needs Python 3.11 or newer and network access, and uses the standard library only.
-Nothing here is specific to one GPU.
+Looks for a GPU, creates a virtual environment in `.venv-gpu`, installs what the tests need and starts `runner.py`. That
+builds small bundles, runs the tests marked `gpu`, measures speed and writes `gpu-test.json`, whatever goes wrong; send
+that file back. Needs Python 3.11 or newer, its standard library and network access. Works for any NVIDIA GPU.
 """
 
 from __future__ import annotations
@@ -73,8 +72,8 @@ def find_problem() -> str | None:
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if status or not count.value:
         return (
-            f"the NVIDIA driver finds no GPU (CUDA error {status}), but the tests need one: check that nvidia-smi lists "
-            "it; start a container with --gpus all"
+            f"the NVIDIA driver finds no GPU (CUDA error {status}), but the tests need one: check whether nvidia-smi "
+            "lists it; start a container with --gpus all"
         )
     return None
 
@@ -112,8 +111,8 @@ def prepare() -> tuple[Path, list[str]]:
     printed = install(python, *PACKAGES)
     if printed is not None:
         raise Failed(
-            f"the packages could not be installed ({last_error(printed)}): check the network and that 10 GB of disk are "
-            "free, then run this again",
+            f"the packages could not be installed ({last_error(printed)}): check the network and for 10 GB of "
+            "free disk space, then run this again",
             printed,
         )
     # TensorRT comes from NVIDIA's own index. Without it, only cards that TensorRT-RTX supports can run engines.

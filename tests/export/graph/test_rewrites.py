@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from swiftvr_trt import MisuseError, Resolution
-from swiftvr_trt.export.graph.dit_stage import DitStage, Rope
+from swiftvr_trt.export.graph.dit_stage import DitStage
+from swiftvr_trt.export.graph.self_attention import Rope
 from swiftvr_trt.export.graph.rewrites import (
     ALL,
     Affine,

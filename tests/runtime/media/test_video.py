@@ -425,7 +425,7 @@ def test_a_clip_too_short_for_x265_keeps_its_times(tmp_path: Path, count: int) -
         run(tmp_path / "in.mp4", tmp_path / "out.mp4", options=options)
         with av.open(str(tmp_path / "out.mp4")) as container:
             stamps = [(packet.pts, packet.dts) for packet in container.demux(video=0) if packet.size]
-        assert sorted(first for first, _ in stamps) == pts
+        assert sorted(first for first, _ in stamps if first is not None) == pts
         assert count > 2 or [second for _, second in stamps] == pts
 
 

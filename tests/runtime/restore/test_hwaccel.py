@@ -14,7 +14,8 @@ from swiftvr_trt.runtime.devices.driver import has_driver
 from swiftvr_trt.runtime.media import Picture, open_source
 from swiftvr_trt.runtime.restore import hwaccel
 from swiftvr_trt.runtime.restore.hwaccel import video_gpu
-from tests.cli.test_run import run, write_clip
+from tests.cli.test_run import run
+from tests.clips import write_clip
 from tests.conftest import BundleFactory
 
 

@@ -375,7 +375,7 @@ class Failing:
         workspace.record = self._record  # type: ignore[method-assign]
         return workspace
 
-    def _record(self, _steps: Sequence[Step], *, once: bool = False) -> Recording:  # noqa: ARG002
+    def _record(self, steps: Sequence[Step], *, once: bool = False) -> Recording:  # noqa: ARG002
         raise self.error
 
     def close(self) -> None: ...
