@@ -11,7 +11,7 @@ import click
 from torch import nn
 
 from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT
-from swiftvr_trt.engines.bundle.manifest import Manifest, Recipe, StageSpec
+from swiftvr_trt.engines.bundle.manifest import Manifest, Recipe, StageSpec, Toolchain
 from swiftvr_trt.engines.bundle.targets import Target
 from swiftvr_trt.engines.compile.engines import build_engines, compile_job
 from swiftvr_trt.engines.compile.log import GEMM
@@ -72,7 +72,7 @@ class Form:
             replace(spec, file="dit.engine", weight_bytes=spec.weight_bytes + more) if spec.name in DIT else spec
             for spec in self.specs
         )
-        manifest = Manifest(self.recipe, "benchmark", "", "", None, specs, ())
+        manifest = Manifest(self.recipe, Toolchain("benchmark", "", ""), specs, ())
         return plan_memory(manifest, self.recipe.height, self.recipe.width)
 
     def block_gemms(self) -> list[CompiledKernel]:

@@ -102,13 +102,16 @@ def test_blocks_that_are_not_there_add_their_weights_and_nothing_else() -> None:
 def test_the_table_says_what_the_forms_hold() -> None:
     kernels = (PATCH, UP, _kernel(ATTENTION, "Half", "", "Half 9x4"))
     form = _form(kernels, 1, _form((PATCH,), 0))
-    form = replace(form, facts={name: replace(facts, attentions=2) for name, facts in form.facts.items()})
+    stages = {name: replace(stage, attentions=2) for name, stage in form.facts.items()}
+    form = replace(form, facts=stages)
     plain = replace(form, frames=8, torch_flops={name: facts.total_flops for name, facts in form.facts.items()})
-    table = {row.what: (row.plain, row.rewritten, row.plain_again, row.again) for row in rows(plain, form)}
-    assert table["decoder: activations"] == (64, 64, None, None)
+    table: dict[str, tuple[float | None, ...]] = {
+        row.what: (row.plain, row.rewritten, row.plain_again, row.again) for row in rows(plain, form)
+    }
+    assert table["decoder: activations"] == (64.0, 64.0, None, None)
     assert table["encoder: operations per frame"] == (0.002, 0.004, 0.002, None)
     assert table["DiT: operations per chunk of n latents"] == (3.2e-5, 3.2e-5, 3.2e-5, None)
-    assert table["DiT: kernels per block"] == (2, 2, None, None)
+    assert table["DiT: kernels per block"] == (2.0, 2.0, None, None)
     assert table["DiT: attention calls fused"] == (0.5, 0.5, None, None)
     assert [row.confirmed for row in rows(plain, form)] == [True] * len(table)
 

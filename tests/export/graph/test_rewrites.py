@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from swiftvr_trt import MisuseError, Resolution
 from swiftvr_trt.export.graph.dit_stage import DitStage
-from swiftvr_trt.export.graph.self_attention import Rope
 from swiftvr_trt.export.graph.rewrites import (
     ALL,
     Affine,
@@ -23,6 +22,7 @@ from swiftvr_trt.export.graph.rewrites import (
     fold_pooling,
     halves,
 )
+from swiftvr_trt.export.graph.self_attention import Rope
 from swiftvr_trt.export.network.dit import Dit, DitConfig, rope_tables
 from swiftvr_trt.export.network.reae import Decoder, Encoder, ReaeConfig, TGrow, walk
 from swiftvr_trt.export.network.windows import plan_owned_queries, plan_windows

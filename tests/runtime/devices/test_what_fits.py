@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from swiftvr_trt.engines.bundle.manifest import Manifest
+from swiftvr_trt.engines.bundle.manifest import Manifest, Toolchain
 from swiftvr_trt.runtime.devices.what_fits import shortage_message, what_fits
 from swiftvr_trt.runtime.stream.plan import plan_memory
 from tests.engines.fakes import RECIPE, fake_stages
@@ -20,7 +20,7 @@ def manifest(
     """1920x1080, nothing but frames, latents, and what is given here; weights are those of one file."""
     recipe = replace(RECIPE, width=1920, height=1080, clip_len=clip_len, precision=precision, target=target)
     stages = tuple(replace(s, file="all.engine", arena_bytes=arena, weight_bytes=weights) for s in fake_stages(recipe))
-    return Manifest(recipe, "test", "TensorRT-RTX", "1.0", "12.0", stages, ())
+    return Manifest(recipe, Toolchain("test", "TensorRT-RTX", "1.0", "12.0"), stages, ())
 
 
 def option(found: tuple[str, ...], name: str) -> str | None:
