@@ -20,10 +20,10 @@ def size(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def first_line(text: str, limit: int = 300) -> str:
-    """The first line of a message from another library, at most `limit` characters; empty if there is none."""
-    lines = text.strip().splitlines()
-    return lines[0][:limit] if lines else ""
+def first_line(message: object) -> str:
+    """The first line of a foreign message or error, cut to 300 characters; of an error without a message, its type."""
+    lines = str(message).strip().splitlines() or [type(message).__name__]
+    return lines[0][:300]
 
 
 def version(text: str) -> tuple[int, ...]:

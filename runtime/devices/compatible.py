@@ -1,4 +1,4 @@
-"""Whether the engines of a bundle may run on this machine: its GPU, its driver and its library against the manifest."""
+"""Whether the engines of a bundle may run here: its manifest against the GPU, the driver and the TensorRT package."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .driver import GET_DRIVER, oldest_driver
 
 @dataclass(frozen=True)
 class Environment:
-    """What engines meet here. None where the machine does not tell, which is then not held against them.
+    """What engines depend on. None stands for something that the machine does not say; it is then not checked.
 
-    driver_cuda: the CUDA version that the driver offers, e.g. `13.0`. library: name of the module that runs engines,
-    e.g. `tensorrt_rtx`; library_cuda: the CUDA version that its package is for, e.g. `12`.
+    gpu: its name. driver_cuda: the CUDA version that the driver offers, e.g. `13.0`. library: the module that runs
+    engines, e.g. `tensorrt_rtx`. library_cuda: the CUDA version that its package is for, e.g. `12`.
     """
 
     gpu: str
@@ -28,10 +28,10 @@ class Environment:
 
 
 def check_compatible(bundle: Bundle, here: Environment) -> None:
-    """Raise in one line that names what differs, what is here, and what to do.
+    """Raise if the bundle cannot run here, with what differs and what to do.
 
-    `BundleError` if the engines are for something else than what is here; `MachineError` if the driver is too old for
-    the library, whatever the bundle.
+    `BundleError` if the engines were built for something else; `MachineError` if the driver is too old for the library,
+    whatever the bundle.
     """
     _check_gpu(bundle, here)
     _check_library(bundle, here)
@@ -43,8 +43,8 @@ def _check_gpu(bundle: Bundle, here: Environment) -> None:
     if built.compute_capability not in (None, here.compute_capability):
         raise BundleError(
             f"{bundle.path}: built for compute capability {built.compute_capability} "
-            f"(target {bundle.manifest.recipe.target}), {here.gpu} has {here.compute_capability}; "
-            f"take the target of this GPU and {_rebuild(bundle)}"
+            f"(target {bundle.manifest.recipe.target}), but {here.gpu} has {here.compute_capability}; "
+            f"choose the target of this GPU and {_rebuild(bundle)}"
         )
 
 
@@ -52,38 +52,39 @@ def _check_library(bundle: Bundle, here: Environment) -> None:
     built = bundle.manifest.toolchain
     if built.compiler_version != here.library_version:
         raise BundleError(
-            f"{bundle.path}: built with {built.compiler} {built.compiler_version}, {here.library_version} is "
-            f"installed, and engines run with their own version only; install that one, or {_rebuild(bundle)}"
+            f"{bundle.path}: built with {built.compiler} {built.compiler_version}, but {here.library_version} is "
+            f"installed, and engines run in the version that built them only; install that version, or "
+            f"{_rebuild(bundle)}"
         )
-    if _newer(built.cuda, here.library_cuda):
+    if _is_newer(built.cuda, here.library_cuda):
         raise BundleError(
-            f"{bundle.path}: built with {built.compiler} for CUDA {built.cuda}, the package that is installed is "
-            f"for CUDA {here.library_cuda}; install {_package(here, built.cuda)}, or {_rebuild(bundle)}"
+            f"{bundle.path}: built with {built.compiler} for CUDA {built.cuda}, but the installed package is for "
+            f"CUDA {here.library_cuda}; install {_package(here, built.cuda)}, or {_rebuild(bundle)}"
         )
 
 
 def _check_driver(bundle: Bundle, here: Environment) -> None:
     built, driver = bundle.manifest.toolchain, here.driver_cuda
-    if _newer(here.library_cuda, driver):
+    if _is_newer(here.library_cuda, driver):
         raise MachineError(
             f"the NVIDIA driver is for CUDA {driver}, {_package(here, here.library_cuda)} needs a driver for CUDA "
             f"{here.library_cuda}; update the driver to {oldest_driver(here.library_cuda or '')}: {GET_DRIVER}"
         )
-    if _newer(built.driver_cuda, driver):
+    if _is_newer(built.driver_cuda, driver):
         raise BundleError(
-            f"{bundle.path}: built where the driver was for CUDA {built.driver_cuda}, the driver here is for CUDA "
-            f"{driver}, and engines may need what theirs had; update the driver ({GET_DRIVER}), or on this machine "
+            f"{bundle.path}: built with a driver for CUDA {built.driver_cuda}, but the driver here is for CUDA "
+            f"{driver}, and engines may use what theirs offered; update the driver ({GET_DRIVER}), or on this machine "
             f"{_rebuild(bundle)}"
         )
 
 
-def _newer(wanted: str | None, there: str | None) -> bool:
-    """True if more is wanted than there is; False where either is not known."""
+def _is_newer(wanted: str | None, there: str | None) -> bool:
+    """False if either version is unknown."""
     return wanted is not None and there is not None and version(wanted) > version(there)
 
 
 def _package(here: Environment, cuda: str | None) -> str:
-    """The package of this library for a CUDA version, as pip knows it."""
+    """The name of the library's package for a CUDA version, as pip knows it."""
     return f"{here.library.replace('_', '-')}-cu{cuda}"
 
 

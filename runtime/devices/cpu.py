@@ -1,7 +1,7 @@
-"""The CPU device: stages run by ONNX Runtime over preallocated NumPy buffers.
+"""The CPU device: stages run in ONNX Runtime over preallocated NumPy buffers.
 
-A recorded stage call is an `IOBinding` that points into the buffers, so a replay copies nothing and allocates nothing
-of its own (ONNX Runtime keeps an arena for what lies between its inputs and outputs).
+A recorded stage is an `IOBinding` that points into the buffers, so a replay copies nothing and allocates nothing of its
+own. (ONNX Runtime keeps an arena for the tensors inside a stage.)
 """
 
 from __future__ import annotations
@@ -15,99 +15,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.engines.bundle.manifest import STAGES, StageSpec
-from swiftvr_trt.errors import BundleError, Cancelled, MachineError, MissingPackageError, MisuseError, StageError
+from swiftvr_trt.engines.bundle.manifest import STAGES
+from swiftvr_trt.errors import Cancelled, MachineError, MisuseError, StageError
 from swiftvr_trt.runtime.stream.device import DONE, Done
 from swiftvr_trt.runtime.stream.program import BufferSpec, Clear, Copy, Download, Run, Step, Upload, View
 from swiftvr_trt.runtime.stream.trace import Trace, timed
+from swiftvr_trt.text import first_line
+
+from .ort import import_onnxruntime, load_session
 
 if TYPE_CHECKING:
     import onnxruntime as ort
-
-_ERRORS_ONLY = 3
-_OLDEST = (1, 25)
 
 
 class CpuDevice:
     """All stages of a bundle in ONNX Runtime sessions on the CPU. Safe to share between threads."""
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None, trace: Trace | None = None) -> None:
-        """threads: how many one stage may use; None means one per physical core. trace: told how long stages take."""
+        """threads: CPU threads that one stage may use, None for one per physical core. trace: records stage times.
+
+        Raises `BundleError` if a stage cannot be loaded, `MissingPackageError` or `MachineError` if ONNX Runtime is not
+        installed or too old.
+        """
         self._trace = trace
         self._sessions: dict[str, ort.InferenceSession] = {}
         for stage in STAGES:
-            self._sessions[stage] = load(bundle, stage, threads=threads)
-            check_signature(bundle, bundle.manifest.stage(stage), self._sessions[stage])
+            self._sessions[stage] = load_session(bundle, bundle.manifest.stage(stage), threads=threads)
 
     def workspace(self, buffers: Mapping[str, BufferSpec]) -> CpuWorkspace:
-        """Raises `MisuseError` if the device is closed."""
+        """Allocate the buffers of a session. Raises `MachineError` if memory is short, `MisuseError` after `close`."""
         sessions = dict(self._sessions)  # a copy: workspaces may outlive the device
         if not sessions:
             raise MisuseError("the bundle on the CPU is closed; open it again with Restorer.open()")
         return CpuWorkspace(sessions, buffers, self._trace)
 
     def close(self) -> None:
+        """Release the stages. A second call does nothing."""
         self._sessions.clear()
 
 
-def import_onnxruntime(extra: str = "cpu", purpose: str = "running a bundle on the CPU") -> Any:
-    """The package, new enough. extra: what brings it."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        package = "onnxruntime-gpu" if extra == "gpu" else "onnxruntime"
-        raise MissingPackageError(package, purpose, extra) from error
-    if tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) < _OLDEST:
-        # Earlier versions follow a graph's references to weights anywhere on the disk.
-        raise MachineError(
-            f"onnxruntime {onnxruntime.__version__} is too old, expected {_OLDEST[0]}.{_OLDEST[1]} or newer; "
-            "pip install --upgrade onnxruntime"
-        )
-    return onnxruntime
-
-
-def load(
-    bundle: Bundle, stage: str, providers: Sequence[Any] = ("CPUExecutionProvider",), threads: int | None = None
-) -> ort.InferenceSession:
-    """The session of a stage. providers: as ONNX Runtime wants them, the preferred one first."""
-    ort = import_onnxruntime()
-    options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    options.intra_op_num_threads = threads or 0
-    # Threads that wait busily take the cores from the decoder, the encoder, and whatever else runs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    path = bundle.stage_path(stage)
-    try:
-        return ort.InferenceSession(str(path), options, providers=list(providers), enable_fallback=0)
-    except Exception as error:
-        raise BundleError(f"{path}: ONNX Runtime {ort.__version__} cannot load this stage ({line(error)})") from error
-
-
-def check_signature(bundle: Bundle, spec: StageSpec, session: ort.InferenceSession) -> None:
-    """The graph must have the inputs and outputs that the manifest sized the buffers for.
-
-    Bindings are raw addresses: a graph that expects more than the manifest says would read past a buffer's end.
-    """
-    for ours, theirs in ((spec.inputs, session.get_inputs()), (spec.outputs, session.get_outputs())):
-        want = [(t.name, t.dtype, t.shape) for t in ours]
-        have = [(t.name, _dtype(t.type), tuple(_side(side) for side in t.shape)) for t in theirs]
-        if want != have:
-            raise BundleError(
-                f"{bundle.stage_path(spec.name)}: inputs and outputs are not those of the manifest; rebuild the bundle"
-            )
-
-
-def _dtype(ort_type: str) -> str:
-    inner = ort_type.removeprefix("tensor(").removesuffix(")")
-    return {"float": "float32"}.get(inner, inner)
-
-
-def _side(side: Any) -> int | None:
-    return side if isinstance(side, int) else None
-
-
 class CpuWorkspace:
-    """Buffers are NumPy arrays; the host sees the very memory that the stages use."""
+    """The buffers of one session, as NumPy arrays. The host sees the memory that the stages use."""
 
     def __init__(
         self,
@@ -122,16 +70,19 @@ class CpuWorkspace:
             with timed(trace, "host", "allocate stream", nbytes=nbytes):
                 self._arrays = {name: np.zeros(spec.shape, spec.dtype) for name, spec in buffers.items()}
         except MemoryError as error:
-            raise MachineError(f"not enough memory for the buffers of one stream ({error})") from error
+            raise MachineError(
+                f"not enough memory for the buffers of a stream ({error}); close other programs, or build a bundle for "
+                "a smaller resolution"
+            ) from error
         self._options = ort.RunOptions()
         self._cancelled = threading.Event()
 
     def host(self, buffer: str) -> NDArray[Any]:
         return self._arrays[buffer]
 
-    def record(self, steps: Sequence[Step], *, once: bool = False) -> _Recording:  # noqa: ARG002 (it costs nothing)
+    def record(self, steps: Sequence[Step], *, once: bool = False) -> _CpuRecording:  # noqa: ARG002 (recording is cheap)
         with timed(self._trace, "host", "record"):
-            return _Recording(tuple(call for call in map(self._call, steps) if call is not None), self._cancelled)
+            return _CpuRecording(tuple(call for call in map(self._call, steps) if call is not None), self._cancelled)
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -141,6 +92,7 @@ class CpuWorkspace:
         self._arrays.clear()
 
     def _call(self, step: Step) -> Callable[[], None] | None:
+        """What a step does when it is replayed; None if that is nothing."""
         if isinstance(step, Run):
             return self._stage_call(step)
         if isinstance(step, Copy):
@@ -185,7 +137,7 @@ class _StageCall:
         except Exception as error:
             if self.cancelled.is_set():
                 raise Cancelled from error
-            raise StageError(f"stage {self.stage} failed in ONNX Runtime ({line(error)})") from error
+            raise StageError(f"stage {self.stage} failed in ONNX Runtime ({first_line(error)})") from error
 
 
 def _traced(trace: Trace, call: _StageCall) -> Callable[[], None]:
@@ -197,7 +149,9 @@ def _traced(trace: Trace, call: _StageCall) -> Callable[[], None]:
 
 
 @dataclass(frozen=True)
-class _Recording:
+class _CpuRecording:
+    """Steps of one workspace. `submit` runs them all before it returns."""
+
     calls: tuple[Callable[[], None], ...]
     cancelled: threading.Event
 
@@ -210,9 +164,3 @@ class _Recording:
 
     def replay(self) -> None:
         self.submit().wait()
-
-
-def line(error: BaseException) -> str:
-    """The first line of a foreign error, short enough to read."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]

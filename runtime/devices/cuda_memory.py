@@ -1,8 +1,8 @@
-"""The memory of one stream on a GPU: one piece of device memory, one of pinned host memory, and views into them."""
+"""The memory of one session on a GPU: one block of device memory, one of pinned host memory, and views into them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -18,32 +18,12 @@ from .gpu import Gpu, explain_cuda_errors, is_out_of_memory
 
 
 class OutOfGpuMemoryError(MachineError):
-    """A piece of device memory could not be had."""
-
-
-Span = tuple[int, int]
-"""Address and bytes."""
-
-
-def allocate(gpu: Gpu, what: str, nbytes: int, stream: Any, stack: ExitStack) -> Any:
-    """A piece of device memory, usable by what comes later on `stream`; `stack` releases it there.
-
-    Raises `OutOfGpuMemoryError` if there is none, `MachineError` for whatever else may go wrong.
-    """
-    with (
-        detect_out_of_memory(),
-        explain_cuda_errors(f"{in_words(nbytes)} of GPU memory for the {what} could not be had", MachineError),
-    ):
-        memory = gpu.device.allocate(nbytes, stream=stream)
-    stack.callback(memory.close, stream)
-    if address(memory) % ALIGNMENT:
-        raise MachineError(f"the driver gave memory at {address(memory):#x}, expected a multiple of {ALIGNMENT}")
-    return memory
+    """The driver or TensorRT has no device memory left. The device turns it into a message that says what would fit."""
 
 
 @contextmanager
 def detect_out_of_memory() -> Iterator[None]:
-    """Turn an error of the block that the driver had no memory for into `OutOfGpuMemoryError`."""
+    """Turn a `MachineError` in which the driver says that it has no memory left into `OutOfGpuMemoryError`."""
     try:
         yield
     except MachineError as error:
@@ -52,38 +32,59 @@ def detect_out_of_memory() -> Iterator[None]:
         raise
 
 
+def allocate(gpu: Gpu, what: str, nbytes: int, stream: Any, resources: ExitStack) -> Any:
+    """Allocate device memory for later work on `stream`; `resources` releases it there.
+
+    Returns a buffer of cuda-core whose address is a multiple of `ALIGNMENT`. what: the purpose, for the message. Raises
+    `OutOfGpuMemoryError` if memory is short, `MachineError` if the call fails otherwise.
+    """
+    failure = f"{in_words(nbytes)} of GPU memory for the {what} could not be allocated"
+    with detect_out_of_memory(), explain_cuda_errors(failure, MachineError):
+        memory = gpu.device.allocate(nbytes, stream=stream)
+    resources.callback(memory.close, stream)
+    if address(memory) % ALIGNMENT:
+        raise MachineError(f"the driver gave memory at {address(memory):#x}, expected a multiple of {ALIGNMENT}")
+    return memory
+
+
 def address(memory: Any) -> int:
     """Where a buffer of cuda-core begins."""
     return int(memory.handle)
 
 
 class SessionMemory:
-    """All buffers of a stream, laid out by its plan. `stack` releases them; their content is undefined before `clear`.
+    """All buffers of a session, laid out by its memory plan. Their content is undefined before `clear`.
 
-    Pinned memory stays as long as somebody holds an array in it: a caller that is late must not crash the process.
+    Pinned memory lives as long as an array in it does, so that a caller who keeps one past `close` does not crash.
     """
 
-    def __init__(self, gpu: Gpu, plan: MemoryPlan, stream: Any, stack: ExitStack) -> None:
-        """Raises `MachineError` if there is no memory."""
+    def __init__(self, gpu: Gpu, plan: MemoryPlan, stream: Any, resources: ExitStack) -> None:
+        """Allocate both blocks; `resources` releases them.
+
+        stream: the CUDA stream that device memory is allocated and released on. Raises `OutOfGpuMemoryError` if device
+        memory is short, `MachineError` if pinned memory is.
+        """
         self._core, self._plan = gpu.core, plan
-        self._device = allocate(gpu, "buffers of a stream", plan.device.nbytes, stream, stack)
-        what = f"{in_words(plan.host.nbytes)} of pinned memory for frames could not be had; close other programs"
-        with explain_cuda_errors(what, MachineError):
+        self._device = allocate(gpu, "buffers of a stream", plan.device.nbytes, stream, resources)
+        failure = (
+            f"{in_words(plan.host.nbytes)} of pinned memory for frames could not be allocated; close other programs"
+        )
+        with explain_cuda_errors(failure, MachineError):
             self._pinned = gpu.core.LegacyPinnedMemoryResource().allocate(plan.host.nbytes)
         self.arrays: dict[str, NDArray[Any]] = {
             name: np.asarray(_Pinned(self._pinned, offset, plan.buffers[name]))
             for name, offset in plan.host.offsets.items()
         }
-        stack.callback(self._release)
+        resources.callback(self._release)
 
     def clear(self, stream: Any) -> None:
-        """Zeros everywhere; on the device when `stream` gets there."""
+        """Fill everything with zeros: the host's buffers now, the device's in the order of `stream`."""
         for array in self.arrays.values():
             array.reshape(-1).view(np.uint8).fill(0)  # as bytes: NumPy has no zero for bfloat16
         self._device.fill(0, stream=stream)
 
-    def pieces(self, sizes: Sequence[int]) -> list[int]:
-        """Aligned addresses of pieces of these sizes, from the beginning of the device's memory on."""
+    def scratch(self, sizes: Sequence[int]) -> list[int]:
+        """Aligned addresses of adjacent pieces of these sizes in bytes, from the start of device memory."""
         addresses, place = [], address(self._device)
         for size in sizes:
             addresses.append(place)
@@ -92,19 +93,19 @@ class SessionMemory:
 
     def address(self, view: View) -> int:
         """Where a view begins on the device."""
-        return address(self._device) + self._plan.device.offsets[view.buffer] + view.start * self._slot(view)
+        return address(self._device) + self._plan.device.offsets[view.buffer] + view.start * self._slot_bytes(view)
 
     def on_device(self, view: View) -> Any:
-        """A view as a buffer of cuda-core, which does not own it."""
-        nbytes = view.count * self._slot(view)
+        """A view in device memory, as a buffer of cuda-core that does not own it."""
+        nbytes = view.count * self._slot_bytes(view)
         return self._core.Buffer.from_handle(self.address(view), nbytes, owner=self._device)
 
     def on_host(self, view: View) -> Any:
-        """The same slots of the host's copy."""
-        place = address(self._pinned) + self._plan.host.offsets[view.buffer] + view.start * self._slot(view)
-        return self._core.Buffer.from_handle(place, view.count * self._slot(view), owner=self._pinned)
+        """The same view in pinned memory."""
+        place = address(self._pinned) + self._plan.host.offsets[view.buffer] + view.start * self._slot_bytes(view)
+        return self._core.Buffer.from_handle(place, view.count * self._slot_bytes(view), owner=self._pinned)
 
-    def _slot(self, view: View) -> int:
+    def _slot_bytes(self, view: View) -> int:
         return self._plan.buffers[view.buffer].slot_bytes
 
     def _release(self) -> None:
@@ -113,7 +114,7 @@ class SessionMemory:
 
 
 class _Pinned:
-    """What NumPy asks about foreign memory; arrays made from it keep it, and it keeps the memory."""
+    """NumPy's view of pinned memory. Arrays made from it keep it, and it keeps the memory."""
 
     def __init__(self, memory: Any, offset: int, spec: BufferSpec) -> None:
         self._memory = memory
@@ -123,10 +124,3 @@ class _Pinned:
             "typestr": np.dtype(spec.dtype).str,
             "version": 3,
         }
-
-
-def closing(stack: ExitStack, thing: Any) -> Any:
-    """`thing`, which `stack` closes."""
-    close: Callable[[], None] = thing.close
-    stack.callback(close)
-    return thing

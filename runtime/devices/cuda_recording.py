@@ -1,12 +1,11 @@
-"""One chunk on the GPU: copies in, a captured graph, copies out, on three streams that wait for each other's events.
+"""One chunk on the GPU: copies in, a captured graph, copies out, on three CUDA streams ordered by events.
 
     uploads     ──H2D──● uploaded
     compute            └─wait──graph──● computed
     downloads                         └─wait──D2H──● downloaded
 
-The two waits on the GPU and the two of the host (`wait_uploaded`, `wait`) are all there are. Nothing waits before a
-turn's buffers are used again, since whoever submits has waited for the submission that used them before; and state
-passes from chunk to chunk in the order of one stream.
+These two waits on the GPU and two of the host (`wait_uploaded`, `wait`) are enough. Before a buffer is used again the
+session has waited for the chunk that used it, and state passes from chunk to chunk in the order of the compute stream.
 """
 
 from __future__ import annotations
@@ -14,177 +13,208 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from swiftvr_trt.errors import Cancelled, MisuseError
 from swiftvr_trt.runtime.stream.program import Clear, Copy, Download, Run, Step, Upload
 from swiftvr_trt.runtime.stream.trace import Trace
 
-from .cuda_memory import SessionMemory, closing
+from .cuda_memory import SessionMemory
 from .gpu import Gpu, explain_cuda_errors
+from .stages import StageContext
 
 CAPTURE_MODE = "thread_local"
-"""What must not happen during a capture is an error in this thread; other threads go about their business."""
+"""During a capture the driver refuses forbidden calls from this thread only; other threads carry on."""
 
-Call = Callable[[Any], None]
-"""Enqueues something on a stream, or on a graph builder, which stands for a stream that is being captured."""
-
-
-class Context(Protocol):
-    """What runs one stage for one stream; see `trt.TensorRTContext`."""
-
-    def prepare(self, stream: int) -> None: ...
-
-    def check_capturable(self, stream: int) -> None: ...
-
-    def enqueue(self, addresses: Sequence[int], stream: int) -> None: ...
-
-
-@dataclass(frozen=True)
-class GpuClock:
-    """Where the GPU's time and the host's meet: an event, and when it happened in `time.perf_counter` seconds."""
-
-    event: Any
-    seconds: float
-
-    @classmethod
-    def start(cls, gpu: Gpu, stream: Any, stack: ExitStack) -> GpuClock:
-        event = closing(stack, gpu.device.create_event(gpu.core.EventOptions(timing_enabled=True)))
-        stream.record(event)
-        event.sync()
-        return cls(event, time.perf_counter())
-
-    def at(self, event: Any) -> float:
-        """When an event that is over happened."""
-        return self.seconds + float(event - self.event) / 1e3
+Enqueue = Callable[[Any], None]
+"""Enqueues something on a CUDA stream, or on a graph builder, which stands for a stream that is being captured."""
 
 
 @dataclass(frozen=True)
 class GpuTracing:
-    """Where spans go, and the clock for those of the GPU."""
+    """Writes spans of the GPU to a trace.
+
+    event, seconds: align the clocks; the event happened when `time.perf_counter` said so.
+    """
 
     trace: Trace
-    clock: GpuClock
+    event: Any
+    seconds: float
+
+    @classmethod
+    def start(cls, trace: Trace, gpu: Gpu, stream: Any, resources: ExitStack) -> GpuTracing:
+        event = resources.enter_context(closing(gpu.device.create_event(gpu.core.EventOptions(timing_enabled=True))))
+        stream.record(event)
+        event.sync()
+        return cls(trace, event, time.perf_counter())
+
+    def span(self, lane: str, name: str, began: Any, ended: Any) -> None:
+        """Trace what happened between two events that are over."""
+        self.trace.span(lane, name, self._at(began), self._at(ended))
+
+    def _at(self, event: Any) -> float:
+        return self.seconds + float(event - self.event) / 1e3
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where a device runs its stages. All its sessions share it: stages run one after another, on one arena.
+
+    stream: the CUDA stream of the stages. lock: held while stages are enqueued, because the launches of two sessions
+    must not mix on the arena. tracing: None without a trace.
+    """
+
+    gpu: Gpu
+    stream: Any
+    lock: threading.Lock
+    tracing: GpuTracing | None
+
+    def finish_releases(self) -> None:
+        """Wait until memory that was released on the stream is free, and return it to the driver."""
+        with suppress(Exception):  # a GPU that is lost has nothing to release
+            self.stream.sync()
+            self.gpu.trim_memory_pool()
+
+
+@dataclass(frozen=True)
+class Copies:
+    """The CUDA streams of one session. Nothing ever runs on `captures`: graphs are captured there."""
+
+    uploads: Any
+    downloads: Any
+    captures: Any
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Keeps the resources of a session alive while they are used.
+
+    lock: held by every thread that uses them, and by the one that closes them. cancelled: set when the session ends;
+    nothing may be used after that.
+    """
+
+    lock: threading.Lock
+    cancelled: threading.Event
 
 
 @dataclass(frozen=True)
 class ChunkStreams:
-    """What the chunks of one stream run on.
+    """The CUDA streams that the chunks of one session run on."""
 
-    compute and lock are the device's: stages of all its streams run one after another, on one arena. captures: a
-    stream on which nothing ever runs. use: held by whoever uses what `stack` closes, and by whoever closes it. graphs:
-    False enqueues every stage anew. stack: closes what recordings make.
-    """
-
-    gpu: Gpu
-    uploads: Any
-    compute: Any
-    downloads: Any
-    captures: Any
-    lock: threading.Lock
-    use: threading.Lock
-    graphs: bool
-    cancelled: threading.Event
-    tracing: GpuTracing | None
-    stack: ExitStack
+    compute: Compute
+    copies: Copies
+    guard: Guard
 
     @property
-    def streams(self) -> tuple[Any, ...]:
-        """Those on which something may be on its way."""
-        return (self.uploads, self.compute, self.downloads)
+    def all_running(self) -> tuple[Any, ...]:
+        """Those that may have work in progress."""
+        return (self.copies.uploads, self.compute.stream, self.copies.downloads)
 
     def check(self) -> None:
-        """Make the GPU current in this thread, unless the stream has ended."""
-        if self.cancelled.is_set():
+        """Make the GPU current in this thread. Raises `Cancelled` if the session has ended."""
+        if self.guard.cancelled.is_set():
             raise Cancelled
-        with explain_cuda_errors(f"{self.gpu.name} cannot be used"):
-            self.gpu.make_current()
+        with explain_cuda_errors(f"{self.compute.gpu.name} cannot be used"):
+            self.compute.gpu.make_current()
 
 
 class CudaRecording:
-    """Steps bound to the memory of a stream. Submitting it allocates nothing and waits for nothing."""
+    """Steps bound to the memory of a session. Submitting them allocates nothing and waits for nothing."""
 
     def __init__(
         self,
-        lanes: ChunkStreams,
+        streams: ChunkStreams,
         memory: SessionMemory,
-        contexts: Mapping[str, Context],
+        contexts: Mapping[str, StageContext],
         steps: Sequence[Step],
+        resources: ExitStack,
+        *,
+        graph: bool,
     ) -> None:
-        """Uploads first, downloads last. Raises `StageError` if a stage cannot be captured."""
-        self._lanes = lanes
+        """contexts: by stage. steps: uploads first, downloads last. graph: capture all others as one CUDA graph.
+
+        `resources` closes the events and the graph. Raises `StageError` if a stage cannot be captured.
+        """
+        self._streams = streams
         stages = list(dict.fromkeys(step.stage for step in steps if isinstance(step, Run)))
         self._what = f"a chunk ({', '.join(stages) or 'no stages'})"
-        uploads, body, downloads = ([_call(memory, contexts, step) for step in part] for part in _three_parts(steps))
+        uploads, body, downloads = ([_enqueue(memory, contexts, step) for step in part] for part in _split(steps))
         with explain_cuda_errors(f"{self._what} could not be captured"):
-            if lanes.graphs and body:
+            if graph and body:
                 for stage in stages:
-                    contexts[stage].check_capturable(handle(lanes.captures))
-                body = [_captured(lanes, body)]
-            self._upload = _Leg(lanes, "upload", lanes.uploads, uploads)
-            self._compute = _Leg(lanes, "compute", lanes.compute, body)
-            self._download = _Leg(lanes, "download", lanes.downloads, downloads)
+                    contexts[stage].check_capturable(stream_handle(streams.copies.captures))
+                body = [_captured(streams.copies.captures, body, resources)]
+            compute = streams.compute
+            self._upload = _StreamWork(compute, "upload", streams.copies.uploads, uploads, resources)
+            self._compute = _StreamWork(compute, "compute", compute.stream, body, resources)
+            self._download = _StreamWork(compute, "download", streams.copies.downloads, downloads, resources)
 
     def submit(self) -> CudaSubmission:
-        lanes = self._lanes
-        with lanes.use:
-            lanes.check()
+        """Enqueue all steps. Raises `StageError` if the driver refuses, `Cancelled` if the session has ended."""
+        streams = self._streams
+        with streams.guard.lock:
+            streams.check()
             with explain_cuda_errors(f"{self._what} could not be submitted"):
                 self._upload.enqueue()
-                with lanes.lock:  # without graphs, the launches of two streams would mix on the arena
-                    lanes.compute.wait(self._upload.done)
+                with streams.compute.lock:
+                    streams.compute.stream.wait(self._upload.done)
                     self._compute.enqueue()
-                lanes.downloads.wait(self._compute.done)
+                streams.copies.downloads.wait(self._compute.done)
                 self._download.enqueue()
-        return CudaSubmission(lanes, self._what, (self._upload, self._compute, self._download))
+        return CudaSubmission(streams, self._what, (self._upload, self._compute, self._download))
 
     def replay(self) -> None:
         self.submit().wait()
 
 
 class CudaSubmission:
-    """A chunk on its way through the three streams. Events belong to its recording: one submission at a time."""
+    """A chunk in progress on the three streams. Its events belong to its recording: one submission of it at a time."""
 
-    def __init__(self, lanes: ChunkStreams, what: str, legs: tuple[_Leg, _Leg, _Leg]) -> None:
-        self._lanes, self._what, self._legs = lanes, what, legs
+    def __init__(self, streams: ChunkStreams, what: str, parts: tuple[_StreamWork, _StreamWork, _StreamWork]) -> None:
+        self._streams, self._what, self._parts = streams, what, parts
 
     def done(self) -> bool:
         try:
-            with self._lanes.use:
-                return self._lanes.cancelled.is_set() or bool(self._legs[-1].done.is_done)
-        except Exception:  # noqa: BLE001 (`wait` meets it again and says what it is)
+            with self._streams.guard.lock:
+                return self._streams.guard.cancelled.is_set() or bool(self._parts[-1].done.is_done)
+        except Exception:  # noqa: BLE001 (`wait` meets the same error and reports it)
             return True
 
     def wait_uploaded(self) -> None:
-        """Raises `Cancelled`, too."""
-        self._sync(self._legs[0].done)
+        """Raises `StageError` if the GPU reports an error, `Cancelled` if the session has ended."""
+        self._sync(self._parts[0].done)
 
     def wait(self) -> None:
-        self._sync(self._legs[-1].done)
-        if self._lanes.tracing is not None:
-            for leg in self._legs:
-                leg.tell(self._lanes.tracing, self._what)
+        """Raises what `wait_uploaded` raises."""
+        self._sync(self._parts[-1].done)
+        for part in self._parts:
+            part.write_span(self._what)
 
     def _sync(self, event: Any) -> None:
-        with self._lanes.use:
-            self._lanes.check()
+        with self._streams.guard.lock:
+            self._streams.check()
             with explain_cuda_errors(f"{self._what} failed on the GPU"):
                 event.sync()
-            self._lanes.check()
+            self._streams.check()
 
 
-class _Leg:
-    """What one stream does for a chunk, and the event after it; the one before it is for the trace."""
+class _StreamWork:
+    """What one CUDA stream does for a chunk, and the event after it. A trace has an event before it, too."""
 
-    def __init__(self, lanes: ChunkStreams, name: str, stream: Any, calls: Sequence[Call]) -> None:
-        timed = lanes.tracing is not None
-        # Whoever waits sleeps: the cores are for decoding and encoding.
-        options = lanes.gpu.core.EventOptions(blocking_sync=True, timing_enabled=timed)
-        self._name, self._stream, self._calls = name, stream, calls
-        self.done = closing(lanes.stack, lanes.gpu.device.create_event(options))
-        self._began = closing(lanes.stack, lanes.gpu.device.create_event(options)) if timed else None
+    def __init__(
+        self, compute: Compute, lane: str, stream: Any, calls: Sequence[Enqueue], resources: ExitStack
+    ) -> None:
+        self._tracing, self._lane, self._stream, self._calls = compute.tracing, lane, stream, calls
+        # A thread that waits sleeps: decoding and encoding need the cores.
+        options = compute.gpu.core.EventOptions(blocking_sync=True, timing_enabled=self._tracing is not None)
+
+        def event() -> Any:
+            return resources.enter_context(closing(compute.gpu.device.create_event(options)))
+
+        self.done = event()
+        self._began = event() if self._tracing else None
 
     def enqueue(self) -> None:
         if self._began is not None:
@@ -193,18 +223,18 @@ class _Leg:
             call(self._stream)
         self._stream.record(self.done)
 
-    def tell(self, tracing: GpuTracing, what: str) -> None:
-        if self._calls and self._began is not None:
-            tracing.trace.span(self._name, what, tracing.clock.at(self._began), tracing.clock.at(self.done))
+    def write_span(self, name: str) -> None:
+        if self._tracing and self._calls:
+            self._tracing.span(self._lane, name, self._began, self.done)
 
 
-def handle(stream: Any) -> int:
-    """The driver's handle, as TensorRT wants it, of a stream or of what stands for one."""
+def stream_handle(stream: Any) -> int:
+    """The driver's handle, as TensorRT wants it, of a CUDA stream or of what stands for one."""
     return int(stream.__cuda_stream__()[1])
 
 
-def _three_parts(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
-    """Uploads, which come first; what the GPU does; downloads, which come last."""
+def _split(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
+    """Uploads, which come first; the work of the GPU; downloads, which come last."""
     uploads = [step for step in steps if isinstance(step, Upload)]
     downloads = [step for step in steps if isinstance(step, Download)]
     body = [step for step in steps if not isinstance(step, Upload | Download)]
@@ -213,15 +243,15 @@ def _three_parts(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
     yield from (uploads, body, downloads)
 
 
-def _call(memory: SessionMemory, contexts: Mapping[str, Context], step: Step) -> Call:
+def _enqueue(memory: SessionMemory, contexts: Mapping[str, StageContext], step: Step) -> Enqueue:
     """How one step is enqueued."""
     if isinstance(step, Run):
         addresses = [memory.address(view) for view in (*step.inputs, *step.outputs)]
         context = contexts[step.stage]
-        return lambda stream: context.enqueue(addresses, handle(stream))
+        return lambda stream: context.enqueue(addresses, stream_handle(stream))
     if isinstance(step, Clear):
         cleared = memory.on_device(step.target)
-        return _named(f"clearing {step.target.buffer}", lambda stream: cleared.fill(0, stream=stream))
+        return _explained(f"clearing {step.target.buffer}", lambda stream: cleared.fill(0, stream=stream))
     if isinstance(step, Copy):
         what = f"copying {step.source.buffer} to {step.target.buffer}"
         source, target = memory.on_device(step.source), memory.on_device(step.target)
@@ -231,31 +261,31 @@ def _call(memory: SessionMemory, contexts: Mapping[str, Context], step: Step) ->
     else:
         what = f"the download of {step.view.buffer}"
         source, target = memory.on_device(step.view), memory.on_host(step.view)
-    return _named(what, lambda stream: target.copy_from(source, stream=stream))
+    return _explained(what, lambda stream: target.copy_from(source, stream=stream))
 
 
-def _named(what: str, call: Call) -> Call:
-    """A call whose failure says what it was."""
+def _explained(what: str, call: Enqueue) -> Enqueue:
+    """The same call; its errors say what it was."""
 
-    def named(stream: Any) -> None:
+    def explained(stream: Any) -> None:
         with explain_cuda_errors(f"{what} could not be submitted"):
             call(stream)
 
-    return named
+    return explained
 
 
-def _captured(lanes: ChunkStreams, calls: Sequence[Call]) -> Call:
-    """All calls as one graph, captured beside whatever runs."""
-    with _building(lanes.captures) as builder:
+def _captured(stream: Any, calls: Sequence[Enqueue], resources: ExitStack) -> Enqueue:
+    """Capture all calls on `stream` as one graph; the call that launches it."""
+    with _capturing(stream) as builder:
         for call in calls:
             call(builder)
-        graph = closing(lanes.stack, builder.end_building().complete())
+        graph = resources.enter_context(closing(builder.end_building().complete()))
     return lambda stream: graph.launch(stream)
 
 
 @contextmanager
-def _building(stream: Any) -> Iterator[Any]:
-    """A capture that is over when the block is, whatever happened in it."""
+def _capturing(stream: Any) -> Iterator[Any]:
+    """A capture that ends with the block, also if the block fails."""
     builder = stream.create_graph_builder()
     try:
         yield builder.begin_building(CAPTURE_MODE)

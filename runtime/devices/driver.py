@@ -1,8 +1,8 @@
-"""What decides, besides the compiler's version, where engines run: the CUDA version of its package, and the driver's.
+"""The NVIDIA driver and the CUDA versions that matter: its own, and that of the package of a compiler.
 
-A package for CUDA 12 needs a driver that offers CUDA 12.0 or newer, one for CUDA 13 a driver for 13.0: within a major
-version, NVIDIA promises that older drivers do. An engine that was compiled where a driver was may in addition use what
-that driver offered, so it wants one that is not older.
+A package for CUDA 12 needs a driver that offers CUDA 12.0 or newer, a package for CUDA 13 one that offers 13.0: NVIDIA
+guarantees compatibility within a major version. An engine that was compiled next to a driver may also use what that
+driver offered, so it needs one that is at least as new.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from swiftvr_trt.text import version
 
 GET_DRIVER = "https://www.nvidia.com/drivers"
 DRIVER_LIBRARIES = {"Windows": "nvcuda.dll", "Linux": "libcuda.so.1"}
-_PACKAGES_FOR = range(12, 20)
-_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
-_FIRST_DRIVERS = {12: "525", 13: "580"}
-"""The first driver for each CUDA major version, by NVIDIA's table of minor version compatibility."""
+_CUDA_MAJORS = range(12, 20)
+_MAJOR, _MINOR = 75, 76
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
+_OLDEST_DRIVERS = {12: "525", 13: "580"}
+"""For each CUDA major version, from NVIDIA's table of minor version compatibility."""
 
 
 @dataclass(frozen=True)
 class Driver:
-    """The NVIDIA driver of this machine. cuda: the CUDA version that it offers, e.g. `13.0`; None if it does not say.
+    """The NVIDIA driver of this machine.
 
-    compute_capability: of the first GPU, e.g. `12.0`; None if there is none.
+    cuda: the CUDA version that it offers, e.g. `13.0`; None if it does not say. compute_capability: of the first GPU,
+    e.g. `12.0`; None if there is no GPU.
     """
 
     cuda: str | None
@@ -36,7 +38,7 @@ class Driver:
 
 
 def find_driver() -> Driver | None:
-    """The driver, asked without any package; None if there is none. Makes no context."""
+    """The driver, or None. Needs no package and creates no CUDA context."""
     library = load_library(DRIVER_LIBRARIES)
     return None if library is None else Driver(_cuda_version(library), _compute_capability(library))
 
@@ -47,7 +49,7 @@ def has_driver() -> bool:
 
 
 def load_library(names: Mapping[str, str]) -> ctypes.CDLL | None:
-    """A shared library of the system, by its name on each platform; None if it cannot be loaded."""
+    """Load a shared library of the system; None if that fails. names: by platform, Linux's being the default."""
     try:
         return ctypes.CDLL(names.get(platform.system(), names["Linux"]))
     except OSError:
@@ -55,11 +57,11 @@ def load_library(names: Mapping[str, str]) -> ctypes.CDLL | None:
 
 
 def package_cuda(module: str) -> str | None:
-    """The CUDA version that the package which brings `module` is for: tensorrt_rtx_cu12 -> `12`; None if untold.
+    """The CUDA version in the name of the package that provides `module`: tensorrt_rtx_cu12 -> `12`; None if unknown.
 
-    NVIDIA names its packages so. To ask who brings a module would be to read what every package on the machine holds.
+    NVIDIA names its packages this way. `metadata.packages_distributions` would read every package on the machine.
     """
-    for cuda in _PACKAGES_FOR:
+    for cuda in _CUDA_MAJORS:
         with suppress(metadata.PackageNotFoundError):
             metadata.version(f"{module}_cu{cuda}")
             return str(cuda)
@@ -67,9 +69,14 @@ def package_cuda(module: str) -> str | None:
 
 
 def oldest_driver(cuda: str) -> str:
-    """The oldest driver for a CUDA version, in words: `12` -> version 525."""
-    known = _FIRST_DRIVERS.get(version(cuda)[0])
+    """The oldest driver for a CUDA version, in words: `12` -> version 525 or newer."""
+    known = _OLDEST_DRIVERS.get(version(cuda)[0])
     return f"version {known} or newer" if known else f"one for CUDA {cuda} or newer"
+
+
+def format_cuda_version(number: int) -> str:
+    """A CUDA version as the driver gives it: 12080 -> `12.8`."""
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _cuda_version(library: ctypes.CDLL) -> str | None:
@@ -77,11 +84,6 @@ def _cuda_version(library: ctypes.CDLL) -> str | None:
     if library.cuDriverGetVersion(ctypes.byref(number)):
         return None
     return format_cuda_version(number.value)
-
-
-def format_cuda_version(number: int) -> str:
-    """A CUDA version as the driver gives it: 12080 -> `12.8`."""
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _compute_capability(library: ctypes.CDLL) -> str | None:

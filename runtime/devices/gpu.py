@@ -1,4 +1,4 @@
-"""One NVIDIA GPU through `cuda-core`: chosen, described, asked for memory. Imported nowhere before a GPU is wanted."""
+"""One NVIDIA GPU through `cuda-core`: its properties, its memory, its errors. Import it only where a GPU is wanted."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from swiftvr_trt.errors import MachineError, MissingPackageError, MisuseError, StageError, SwiftVRError
-from swiftvr_trt.text import version
+from swiftvr_trt.text import first_line, version
 
 from .driver import GET_DRIVER, format_cuda_version, has_driver, oldest_driver
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
-_LINE = 300
 
 
 def gpu_index(device: str) -> int:
@@ -25,19 +24,23 @@ def gpu_index(device: str) -> int:
 
 
 def require_driver() -> None:
-    """`MachineError` in one line if this machine has no NVIDIA driver."""
+    """Raise `MachineError` if this machine has no NVIDIA driver."""
     if not has_driver():
         raise MachineError(
             "no NVIDIA driver was found, running on a GPU needs one: install it from "
-            "https://www.nvidia.com/drivers, or use --device cpu with a bundle for the CPU"
+            f"{GET_DRIVER}, or use --device cpu with a bundle for the CPU"
         )
 
 
 class Gpu:
-    """A GPU whose context is current in the thread that makes this object; `make_current` does it for other threads."""
+    """A GPU. Its context is current in the thread that makes this object; other threads call `make_current`.
+
+    name: e.g. `NVIDIA GeForce RTX 5090`. compute_capability: e.g. `12.0`. core: the package `cuda.core`; device: its
+    `Device`.
+    """
 
     def __init__(self, index: int) -> None:
-        """Raises `MissingPackageError` or `MachineError` in one line that says what to install."""
+        """Raises `MissingPackageError` without cuda-core, `MachineError` without a driver or this GPU."""
         self.core = _import_core()
         self.index = index
         require_driver()
@@ -55,14 +58,14 @@ class Gpu:
         self.compute_capability = f"{capability.major}.{capability.minor}"
 
     def make_current(self) -> None:
-        """Make this GPU current in the calling thread. Cheap; every entry from outside begins with it."""
+        """Make this GPU current in the calling thread. Cheap; every call from outside the device begins with it."""
         self.core.Device(self.index).set_current()
 
     def driver_version(self) -> str:
-        """As exact as the machine tells."""
+        """The version of the driver, e.g. `580.65.6`; the CUDA version that it offers if it has no other."""
         try:
             return ".".join(map(str, self.core.system.get_kernel_mode_driver_version()))
-        except Exception:  # noqa: BLE001 (without the management library the CUDA version of the driver must do)
+        except Exception:  # noqa: BLE001 (the management library may be missing, as it is under WSL)
             return f"for CUDA {self.driver_cuda()}"
 
     def driver_cuda(self) -> str | None:
@@ -70,9 +73,9 @@ class Gpu:
         return _driver_cuda()
 
     def trim_memory_pool(self) -> None:
-        """Let go of device memory that was released: cuda-core tells the driver's pool to keep it for its next user.
+        """Return released device memory to the driver, for `free_bytes`, other bundles and other processes.
 
-        Without this neither `free_bytes` nor another process would see it. Only what no stream uses any more goes.
+        cuda-core tells the driver's pool to keep what it releases. Memory that a CUDA stream still uses stays.
         """
         from cuda.bindings import driver
 
@@ -81,7 +84,7 @@ class Gpu:
             driver.cuMemPoolTrimTo(pool, 0)
 
     def free_bytes(self) -> int | None:
-        """Device memory that could be had now; None if the driver does not say."""
+        """Bytes of device memory that are free now; None if the driver does not say."""
         from cuda.bindings import driver
 
         error, free, _total = driver.cuMemGetInfo()
@@ -90,7 +93,7 @@ class Gpu:
 
 @contextmanager
 def explain_cuda_errors(what: str, kind: type[MachineError] = StageError) -> Iterator[None]:
-    """Turn what the driver reports within the block into an error that begins with `what`."""
+    """Turn errors of the driver and of cuda-core into `kind`, with the message `what (the driver's own words)`."""
     try:
         yield
     except SwiftVRError:
@@ -102,19 +105,13 @@ def explain_cuda_errors(what: str, kind: type[MachineError] = StageError) -> Ite
 
 
 def is_cuda_error(error: BaseException) -> bool:
-    """True for errors of the driver, and of cuda-core, some of which are plain RuntimeErrors."""
+    """True for errors of the driver and of cuda-core, some of which are plain RuntimeErrors."""
     return isinstance(error, RuntimeError) or any(cls.__module__.startswith("cuda.") for cls in type(error).__mro__)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True if this error, or one that it was made from, says that no memory is left."""
+    """True if the driver said that it has no memory left."""
     return "CUDA_ERROR_OUT_OF_MEMORY" in str(error)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a foreign error, short enough to read."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:_LINE]
 
 
 def _driver_cuda() -> str | None:
@@ -125,7 +122,7 @@ def _driver_cuda() -> str | None:
 
 
 def _driver_too_old() -> str:
-    """What to know when something fails with this driver; empty if it is as new as cuda-bindings wants it."""
+    """A hint for the message of a failed call; empty if the driver is new enough for cuda-bindings."""
     from cuda.bindings import driver
 
     found, wanted = _driver_cuda(), str(int(driver.CUDA_VERSION) // 1000)

@@ -1,9 +1,9 @@
-"""Kernels that TensorRT-RTX compiled for the GPU at hand, kept from one process to the next.
+"""Kernels that TensorRT-RTX compiled for this GPU, kept on disk for later processes.
 
-    BUNDLE.<key>.kernels        beside the bundle, or in the user's cache directory if that cannot be written
+    BUNDLE.<key>.kernels        next to the bundle, or in the user's cache directory if that is read-only
 
-The key stands for everything that such kernels depend on: GPU, driver, library, engines. A file is a digest and what
-it is the digest of. All of it is best effort: whatever is wrong with a file, the kernels are compiled again.
+The key is a digest of what the kernels depend on: GPU, driver, library and engines. A file holds a magic line, the
+SHA-256 digest of the kernels, and the kernels. If a file is missing or damaged, TensorRT-RTX compiles them again.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ from swiftvr_trt.engines.bundle.files import Bundle
 
 SUFFIX = ".kernels"
 MAX_BYTES = 1 << 28
-"""More than the kernels of any bundle take; larger files are neither read nor written."""
+"""More than the kernels of any bundle need. Larger files are neither read nor written."""
 MAX_FILES = 4
-"""How many are kept for one bundle: a driver update leaves one behind that nobody will use again."""
+"""Files kept for one bundle. Each driver update leaves one behind that is never used again."""
 _STALE_S = 3600.0
-"""A file that is being written is younger."""
+"""A partial file that is older than this belongs to a process that was killed."""
 _MAGIC = b"swiftvr kernels 1\n"
 
 
 @dataclass(frozen=True)
 class KernelCache:
-    """The kernels of one bundle on one GPU under one driver and one library."""
+    """The kernels of one bundle on one GPU, with one driver and one library.
+
+    name: of the bundle. key: of everything else. places: directories to try, in this order.
+    """
 
     name: str
     key: str
@@ -39,14 +42,14 @@ class KernelCache:
 
     @classmethod
     def of(cls, bundle: Bundle, gpu: str, driver: str, library: str, *, root: Path | None = None) -> KernelCache:
-        """root: the user's cache directory, None for the platform's."""
+        """gpu: its name. driver, library: versions. root: the user's cache directory, None for the platform's."""
         engines = sorted(entry.sha256 for entry in bundle.manifest.files)
         key = hashlib.sha256("\n".join([gpu, driver, library, *engines]).encode()).hexdigest()[:16]
         place = bundle.path.resolve()
         return cls(place.name, key, (place.parent, (root or default_root()) / "kernels"))
 
     def load(self) -> bytes | None:
-        """What `store` kept; None if there is nothing whole."""
+        """What `store` kept; None if there is no undamaged file."""
         for path in self._paths():
             with suppress(OSError):
                 if path.is_file() and path.stat().st_size <= MAX_BYTES:
@@ -56,7 +59,10 @@ class KernelCache:
         return None
 
     def store(self, kernels: bytes) -> Path | None:
-        """Keep kernels where that is possible; returns the file, None if nothing had to be or could be written."""
+        """Write kernels to the first place that can be written.
+
+        Returns the file; None if it has these kernels already, they are empty or too large, or no place can be written.
+        """
         self._sweep()
         content = _wrapped(kernels)
         if not kernels or len(content) > MAX_BYTES or self.load() == kernels:
@@ -81,7 +87,7 @@ class KernelCache:
                 path.unlink()
 
     def _sweep(self) -> None:
-        """Remove what killed processes have left half-written."""
+        """Remove partial files of killed processes."""
         for place in self.places:
             with suppress(OSError):
                 for path in place.glob(f"*{SUFFIX}.*"):
@@ -95,13 +101,13 @@ def _bundle_of(path: Path) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, also if another process writes the same file."""
+    """Write a file atomically, even if another process writes the same one."""
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
         os.replace(partial, path)
-    except BaseException:  # also if the process is interrupted
+    except BaseException:  # KeyboardInterrupt, too
         with suppress(OSError):
             partial.unlink()
         raise

@@ -1,12 +1,11 @@
-"""TensorRT, as much of it as the CUDA device needs: engines, and one execution context for each stage of a stream.
+"""TensorRT as the CUDA device uses it: engines, and one execution context for each stage of a session.
 
-TensorRT 11 and TensorRT-RTX are two libraries with one API; a bundle says which of them compiled it, and only that one
-can load it. What TensorRT-RTX alone has is looked for before it is used. Everything that TensorRT returns is checked:
-it reports failure by returning None or False, and gives the reason to its logger.
+TensorRT 11 and TensorRT-RTX are two libraries with one API. A bundle records which of them compiled it, and only that
+one can load it. Features that only TensorRT-RTX has are tested for before use. Every result is checked: TensorRT
+reports a failure by returning None or False, and its reason to the logger.
 
-`TensorRTEngines` owns the runtime, the engines and the kernels compiled for this GPU; a `TensorRTContext` refers to its
-engine and to memory that the device lends it. TensorRT allocates no activations: contexts are USER_MANAGED and
-run, one after another, on one arena.
+`TensorRTEngines` owns the runtime, the engines and the kernels compiled for this GPU. A `TensorRTContext` refers to its
+engine, and to the arena that the device lends it: contexts are USER_MANAGED and allocate no activations.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import importlib
 import mmap
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,23 +23,27 @@ from swiftvr_trt.engines.bundle.files import Bundle
 from swiftvr_trt.engines.bundle.manifest import Recipe, StageSpec, TensorSpec
 from swiftvr_trt.engines.bundle.targets import RTX, TRT
 from swiftvr_trt.errors import BundleError, MachineError, MissingPackageError, StageError
+from swiftvr_trt.text import first_line
 
+from .compatible import Environment, check_compatible
 from .cuda_memory import OutOfGpuMemoryError
+from .driver import package_cuda
+from .gpu import Gpu
+from .kernel_cache import KernelCache
+from .stages import Arena, Shapes
 
 if TYPE_CHECKING:
     import tensorrt_rtx as trt
 
 _MODULES = {RTX: ("tensorrt_rtx", "rtx"), TRT: ("tensorrt", "tensorrt")}
+"""For each compiler, the module that runs its engines, and our extra that installs it."""
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "UINT8": "uint8"}
-_LINE = 300
-_NO_MEMORY = re.compile(r"out ?of ?memory|MemoryAllocation|amount of GPU memory", re.IGNORECASE)
-"""In the messages of TensorRT and of CUDA's runtime and driver: OutOfMemory, cudaErrorMemoryAllocation and so on."""
-
-Shape = tuple[int, ...]
+_OUT_OF_MEMORY = re.compile(r"out ?of ?memory|MemoryAllocation|amount of GPU memory", re.IGNORECASE)
+"""In messages of TensorRT, the CUDA runtime and the driver: OutOfMemory, cudaErrorMemoryAllocation and so on."""
 
 
 def import_tensorrt(compiler: str) -> Any:
-    """The module that runs what `compiler` has made."""
+    """The module that runs what `compiler` made. Raises `MissingPackageError` if it is not installed."""
     if compiler not in _MODULES:
         raise BundleError(f"compiled by {compiler!r}, expected {' or '.join(_MODULES)}; rebuild the bundle")
     name, extra = _MODULES[compiler]
@@ -50,20 +53,49 @@ def import_tensorrt(compiler: str) -> Any:
         raise MissingPackageError(name.replace("_", "-"), f"running engines of {compiler}", extra) from error
 
 
+class TensorRTProvider:
+    """Loads engines with TensorRT or TensorRT-RTX. A `StageProvider`."""
+
+    capturable = True
+
+    def __init__(self, library: Any, kernel_cache: KernelCache | None = None) -> None:
+        """library: what `import_tensorrt` returns. kernel_cache: None for that of the bundle on this GPU."""
+        self._library, self._kernel_cache = library, kernel_cache
+
+    def check(self, bundle: Bundle, gpu: Gpu) -> None:
+        library = self._library
+        environment = Environment(
+            gpu=gpu.name,
+            compute_capability=gpu.compute_capability,
+            driver_cuda=gpu.driver_cuda(),
+            library=library.__name__,
+            library_version=library.__version__,
+            library_cuda=package_cuda(library.__name__),
+        )
+        check_compatible(bundle, environment)
+
+    def load(self, bundle: Bundle, gpu: Gpu, stream: Any) -> TensorRTEngines:  # noqa: ARG002 (contexts get the stream)
+        library = self._library
+        kernel_cache = self._kernel_cache or KernelCache.of(bundle, gpu.name, gpu.driver_version(), library.__version__)
+        return TensorRTEngines(library, bundle, kernel_cache)
+
+
 class TensorRTEngines:
-    """All engine files of a bundle, each deserialised once. Close its contexts before it."""
+    """All engine files of a bundle, each deserialised once. `LoadedStages`."""
 
-    def __init__(self, library: Any, bundle: Bundle, compiled: bytes | None = None) -> None:
-        """compiled: what `compiled_kernels` returned in an earlier process, or None.
+    def __init__(self, library: Any, bundle: Bundle, kernel_cache: KernelCache | None = None) -> None:
+        """kernel_cache: provides the kernels of earlier processes, and gets those of this one at `close`.
 
-        Raises `BundleError` for an engine that is not valid here or is not what the manifest says.
+        Raises `BundleError` for an engine that is not valid here or differs from the manifest, `OutOfGpuMemoryError` if
+        device memory is short.
         """
-        self._library = library
+        self._library, self._manifest, self._kernel_cache = library, bundle.manifest, kernel_cache
         self._log = _make_log(library)
         self._runtime: trt.Runtime | None = library.Runtime(self._log)
         self._engines: dict[str, trt.ICudaEngine] = {}
         self._configs: dict[str, trt.IRuntimeConfig] = {}
         self._kernels: trt.IRuntimeCache | None = None
+        compiled = kernel_cache.load() if kernel_cache else None
         for stage in bundle.manifest.stages:
             path = bundle.stage_path(stage.name)
             if stage.file not in self._engines:
@@ -71,49 +103,46 @@ class TensorRTEngines:
                 self._configs[stage.file] = self._configure(self._engines[stage.file], compiled)
             _check_signature(library, self._engines[stage.file], stage, path)
 
-    def arena_bytes(self, stage: StageSpec) -> int:
-        """Activation memory of one stage, by the engine's own account."""
-        engine: trt.ICudaEngine = self._engines[stage.file]
-        return int(engine.get_device_memory_size_for_profile_v2(stage.profile))
+    @property
+    def arena_bytes(self) -> int:
+        """The largest activation memory of a stage, as the engines give it."""
+        return max(self._stage_arena_bytes(stage) for stage in self._manifest.stages)
 
-    def context(self, stage: StageSpec) -> trt.IExecutionContext:
-        """A fresh execution context for one stage."""
+    def context(self, stage: StageSpec, shapes: Shapes, arena: Arena) -> TensorRTContext:
+        """Raises `OutOfGpuMemoryError` or `StageError` if TensorRT cannot create an execution context."""
         engine: trt.ICudaEngine = self._engines[stage.file]
         context = engine.create_execution_context(self._configs[stage.file])
         if context is None:
-            what = f"stage {stage.name}: TensorRT cannot create an execution context"
-            if self._short_of_memory():
-                raise OutOfGpuMemoryError(f"{what}{self.reason()}")
-            raise StageError(f"{what}{self.reason()}")
-        return context
-
-    def compiled_kernels(self) -> bytes | None:
-        """What TensorRT-RTX compiled for this GPU so far, for the next process; None for TensorRT, which has none."""
-        if self._kernels is None:
-            return None
-        kernels: trt.IRuntimeCache = self._kernels
-        data = kernels.serialize()
-        return None if data is None else bytes(data)
+            kind = OutOfGpuMemoryError if self._is_out_of_memory() else StageError
+            raise kind(f"stage {stage.name}: TensorRT cannot create an execution context{self.reason()}")
+        return TensorRTContext(self, context, stage, shapes, arena)
 
     def reason(self) -> str:
-        """What TensorRT said last, ready to follow a message; empty if it said nothing."""
+        """TensorRT's last error, to append to a message; empty if there is none."""
         errors: deque[str] = self._log.errors
         if not errors:
             return ""
-        line = errors[-1].strip().splitlines()[0][:_LINE]
+        line = first_line(errors[-1])
         errors.clear()
         return f" ({line})"
 
     def close(self) -> None:
-        """Release in the order in which they depend on each other. A second call does nothing."""
-        self._configs.clear()
-        self._kernels = None
-        self._engines.clear()
-        self._runtime = None
+        """Keep the compiled kernels, then release everything in the order of its dependencies."""
+        try:
+            self._keep_kernels()
+        finally:
+            self._configs.clear()
+            self._kernels = None
+            self._engines.clear()
+            self._runtime = None
 
-    def _short_of_memory(self) -> bool:
-        """Whether TensorRT has lately said so; it has no other way to tell."""
-        return any(_NO_MEMORY.search(line) for line in self._log.errors)
+    def _stage_arena_bytes(self, stage: StageSpec) -> int:
+        engine: trt.ICudaEngine = self._engines[stage.file]
+        return int(engine.get_device_memory_size_for_profile_v2(stage.profile))
+
+    def _is_out_of_memory(self) -> bool:
+        """TensorRT says so in its log only."""
+        return any(_OUT_OF_MEMORY.search(line) for line in self._log.errors)
 
     def _load(self, path: Path, recipe: Recipe) -> trt.ICudaEngine:
         runtime: trt.Runtime = self._runtime
@@ -121,13 +150,13 @@ class TensorRTEngines:
             if not path.stat().st_size:
                 raise BundleError(f"{path}: empty, expected an engine; rebuild the bundle: {recipe.command()}")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as plan:  # gigabytes: never copied
-                if hasattr(runtime, "get_engine_validity"):  # TensorRT-RTX alone
+                if hasattr(runtime, "get_engine_validity"):  # TensorRT-RTX only
                     validity, causes = runtime.get_engine_validity(plan)
                     self._check_validity(validity, int(causes), path, recipe)
                 engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             what = f"{path}: {self._library.__name__} {self._library.__version__} cannot load this engine"
-            if self._short_of_memory():
+            if self._is_out_of_memory():
                 raise OutOfGpuMemoryError(f"{what}{self.reason()}")
             raise BundleError(f"{what}{self.reason()}; rebuild the bundle on this machine: {recipe.command()}")
         return engine
@@ -139,104 +168,112 @@ class TensorRTEngines:
         members = library.EngineInvalidityDiagnostics.__members__
         names = [name.lower().replace("_", " ") for name, bit in members.items() if causes & int(bit)]
         raise BundleError(
-            f"{path}: not valid on this machine: {', '.join(names) or 'for no reason given'}{self.reason()}; "
+            f"{path}: not valid on this machine: {', '.join(names) or 'no reason given'}{self.reason()}; "
             f"rebuild the bundle: {recipe.command()}"
         )
 
     def _configure(self, engine: trt.ICudaEngine, compiled: bytes | None) -> trt.IRuntimeConfig:
-        """How contexts of an engine are made."""
+        """The configuration for the contexts of an engine. compiled: kernels of an earlier process."""
         library = self._library
         config: trt.IRuntimeConfig = engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(library.ExecutionContextAllocationStrategy.USER_MANAGED)
-        if hasattr(config, "cuda_graph_strategy"):  # TensorRT-RTX alone
-            # Whole chunks are captured here. A graph of the library's own inside of them would be one too many.
+        if hasattr(config, "cuda_graph_strategy"):  # TensorRT-RTX only
+            # The device captures whole chunks; the library must not capture graphs of its own inside them.
             config.cuda_graph_strategy = library.CudaGraphStrategy.DISABLED
-            # LAZY would change kernels for better ones at some later time, which a captured graph never sees.
+            # LAZY swaps in better kernels later, which a captured graph never sees.
             config.dynamic_shapes_kernel_specialization_strategy = (
                 library.DynamicShapesKernelSpecializationStrategy.EAGER
             )
-        if hasattr(config, "create_runtime_cache"):  # TensorRT-RTX alone
+        if hasattr(config, "create_runtime_cache"):  # TensorRT-RTX only
             self._share_kernels(config, compiled)
         return config
 
     def _share_kernels(self, config: trt.IRuntimeConfig, compiled: bytes | None) -> None:
-        """One store of compiled kernels for all engines, so that there is one file to keep."""
+        """All engines share one store of compiled kernels, so that there is one file to keep."""
         if self._kernels is None:
             kernels: trt.IRuntimeCache = config.create_runtime_cache()
             if compiled is not None and not kernels.deserialize(compiled):
-                kernels.reset()  # of another version: compile again
+                kernels.reset()  # those of another version; compile again
             self._log.errors.clear()
             self._kernels = kernels
         if not config.set_runtime_cache(self._kernels):
-            raise MachineError(f"TensorRT-RTX does not take its own runtime cache{self.reason()}")
+            raise MachineError(f"TensorRT-RTX refused its own runtime cache{self.reason()}")
+
+    def _keep_kernels(self) -> None:
+        """Kernels that TensorRT-RTX compiled for this GPU; TensorRT has none."""
+        if self._kernels is None or self._kernel_cache is None:
+            return
+        kernels: trt.IRuntimeCache = self._kernels
+        data = kernels.serialize()
+        if data is not None:
+            self._kernel_cache.store(bytes(data))
 
 
 class TensorRTContext:
-    """One stage of one stream: an execution context whose profile, shapes and arena never change after it is made.
+    """One stage of one session: an execution context whose profile, shapes and arena stay as `prepare` sets them.
 
-    So a graph that was captured from it stays valid. Addresses do change between runs: TensorRT bakes them into what
-    it enqueues, and what was captured keeps those that were bound then.
+    A graph that was captured from it therefore stays valid. Tensor addresses do change between runs: TensorRT writes
+    them into what it enqueues, so a captured run keeps those that were set at the time.
     """
 
     def __init__(
-        self, engines: TensorRTEngines, stage: StageSpec, shapes: Mapping[str, Shape], arena: tuple[int, int]
+        self,
+        engines: TensorRTEngines,
+        context: trt.IExecutionContext,
+        stage: StageSpec,
+        shapes: Shapes,
+        arena: Arena,
     ) -> None:
-        """shapes: of every tensor, by name. arena: address and bytes, lent for as long as the context lives."""
-        self.stage = stage
         self._engines = engines
-        self._context: trt.IExecutionContext = engines.context(stage)
-        self._shapes, self._arena = shapes, arena
+        self._context: trt.IExecutionContext = context
+        self._stage, self._shapes, self._arena = stage, shapes, arena
 
     def prepare(self, stream: int) -> None:
-        """Choose profile, shapes and arena; what that takes on the GPU is enqueued on `stream`."""
+        """Set profile, shapes and arena. Raises `StageError` if TensorRT refuses one."""
         context: trt.IExecutionContext = self._context
-        if not context.set_optimization_profile_async(self.stage.profile, stream):
-            raise self._failure(f"optimization profile {self.stage.profile} was refused")
-        for tensor in self.stage.inputs:
+        profile = self._stage.profile
+        if not context.set_optimization_profile_async(profile, stream):
+            raise self._failure(f"TensorRT refused optimization profile {profile}")
+        for tensor in self._stage.inputs:
             shape = self._shapes[tensor.name]
             if not context.set_input_shape(tensor.name, shape):
-                raise self._failure(f"input {tensor.name} cannot be {list(shape)}; take frames of another size")
-        for tensor in self.stage.outputs:
+                raise self._failure(f"input {tensor.name} cannot have the shape {list(shape)}; use another frame size")
+        for tensor in self._stage.outputs:
             # A larger one would be written past the end of its buffer.
             found = tuple(context.get_tensor_shape(tensor.name))
             if found != self._shapes[tensor.name]:
-                raise self._failure(
-                    f"output {tensor.name} is {list(found)}, expected {list(self._shapes[tensor.name])}"
-                )
-        address, nbytes = self._arena
-        context.set_device_memory(address, nbytes)  # last: what it must hold depends on the profile
+                expected = list(self._shapes[tensor.name])
+                raise self._failure(f"output {tensor.name} has the shape {list(found)}, expected {expected}")
+        # Last: the size that is needed depends on the profile.
+        context.set_device_memory(self._arena.address, self._arena.nbytes)
 
     def enqueue(self, addresses: Sequence[int], stream: int) -> None:
-        """Run the stage on `stream`; addresses are those of its inputs, then of its outputs."""
+        """Raises `StageError` if TensorRT refuses an address or the run."""
         context: trt.IExecutionContext = self._context
-        for tensor, address in zip((*self.stage.inputs, *self.stage.outputs), addresses, strict=True):
+        for tensor, address in zip((*self._stage.inputs, *self._stage.outputs), addresses, strict=True):
             if not context.set_tensor_address(tensor.name, address):
-                raise self._failure(f"tensor {tensor.name} cannot lie at address {address:#x}")
+                raise self._failure(f"TensorRT refused address {address:#x} for tensor {tensor.name}")
         if not context.execute_async_v3(stream):
-            raise self._failure("it could not be enqueued")
+            raise self._failure("TensorRT could not enqueue it")
 
     def check_capturable(self, stream: int) -> None:
-        """Raise `StageError` if the stage does something that a CUDA graph cannot hold."""
         context: trt.IExecutionContext = self._context
-        if hasattr(context, "is_stream_capturable") and not context.is_stream_capturable(stream):  # TensorRT-RTX alone
-            raise self._failure("it cannot be captured in a CUDA graph; rebuild the bundle with this version")
-
-    def close(self) -> None:
-        self._context = None
+        if hasattr(context, "is_stream_capturable") and not context.is_stream_capturable(stream):  # TensorRT-RTX only
+            raise self._failure("a CUDA graph cannot hold it; rebuild the bundle with this version")
 
     def _failure(self, what: str) -> StageError:
-        return StageError(f"stage {self.stage.name}: {what}{self._engines.reason()}")
+        return StageError(f"stage {self._stage.name}: {what}{self._engines.reason()}")
 
 
 def _check_signature(library: Any, engine: trt.ICudaEngine, stage: StageSpec, path: Path) -> None:
     """The engine must have the inputs and outputs that the manifest sized the buffers for.
 
-    Bindings are raw addresses: an engine that expects more than the manifest says would write past a buffer's end.
+    Bindings are raw addresses: an engine with larger tensors would read or write past the end of a buffer.
     """
     tensors = {tensor.name: tensor for tensor in (*stage.inputs, *stage.outputs)}
     found = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     if sorted(found) != sorted(tensors) or stage.profile >= engine.num_optimization_profiles:
-        raise BundleError(f"{path}: inputs and outputs are not those of the manifest; rebuild the bundle")
+        raise BundleError(f"{path}: its inputs and outputs differ from those in the manifest; rebuild the bundle")
     inputs = {tensor.name for tensor in stage.inputs}
     for name, tensor in tensors.items():
         mode = library.TensorIOMode.INPUT if name in inputs else library.TensorIOMode.OUTPUT
@@ -249,8 +286,8 @@ def _check_signature(library: Any, engine: trt.ICudaEngine, stage: StageSpec, pa
             )
 
 
-def _agree(shape: Shape, tensor: TensorSpec) -> bool:
-    """A side of -1 is open until a context has its profile and its shapes; it is looked at again then."""
+def _agree(shape: tuple[int, ...], tensor: TensorSpec) -> bool:
+    """A side of -1 is open until a context has its profile and shapes; `TensorRTContext.prepare` checks it then."""
     return len(shape) == len(tensor.shape) and all(
         theirs in (-1, ours) for theirs, ours in zip(shape, tensor.shape, strict=True)
     )
@@ -258,10 +295,10 @@ def _agree(shape: Shape, tensor: TensorSpec) -> bool:
 
 @cache
 def _make_log(library: Any) -> Any:
-    """A TensorRT logger that remembers the latest errors; one for all of a process.
+    """A TensorRT logger that remembers the latest errors; one per process.
 
-    The library keeps the first one that it is given and sends it all messages, whoever makes the next, so that one must
-    live as long as the library does.
+    The library keeps the first logger that it gets and sends all messages to it, so that one lives as long as the
+    library does.
     """
 
     class Log(library.ILogger):  # type: ignore[misc]

@@ -1,7 +1,7 @@
-"""What would fit: for a GPU whose memory is too small, the same pipeline smaller. Pure functions; estimates.
+"""What would fit on a GPU whose memory is too small: estimates by pure functions.
 
-Each alternative is the manifest as it would be: shapes and activations scaled with the pixels, weights with the bytes
-of a parameter, the frame buffers with the clip. What it needs is then the memory plan of that manifest.
+Each alternative is a manifest as a smaller build would have it: shapes and activations scale with the pixels, weights
+with the bytes of a weight, frame buffers with the clip length. The memory plan of that manifest is the estimate.
 """
 
 from __future__ import annotations
@@ -21,32 +21,35 @@ _CLIPS = (20, 16, 12, 8, 4)
 
 
 def shortage_message(manifest: Manifest, height: int, width: int, free: int | None) -> str:
-    """The message for a pipeline that a GPU has no memory for.
+    """The message for a pipeline that does not fit on a GPU.
 
-    height, width: of the frames that come in. free: bytes for the whole pipeline, those that it
-    holds already included.
+    height, width: of the frames that come in, in pixels. free: bytes that the whole pipeline can have, including those
+    that it holds already; None if unknown.
     """
     needed = plan_memory(manifest, height, width).gpu_bytes
-    there = f"{in_words(free)} can be had" if free is not None else "the GPU has less"
+    available = f"{in_words(free)} are available" if free is not None else "the GPU has less"
     return (
         f"not enough GPU memory: {manifest.recipe.describe()} needs {in_words(needed)} for {width}x{height} frames, "
-        f"{there}; {_remedy(manifest, height, width, free)}"
+        f"{available}; {_remedy(manifest, height, width, free)}"
     )
 
 
 def _remedy(manifest: Manifest, height: int, width: int, free: int | None) -> str:
-    fitting = what_fits(manifest, height, width, free) if free is not None else ()
-    if not fitting:
-        return "close other programs on the GPU, or use a larger one"
-    return f"close other programs on it, or build a bundle that would fit: {', or '.join(fitting)} (estimated)"
+    options = what_fits(manifest, height, width, free) if free is not None else ()
+    if not options:
+        return "close other programs on the GPU, or use a GPU with more memory"
+    return f"close other programs on the GPU, or build a bundle that would fit: {', or '.join(options)} (estimated)"
 
 
 def what_fits(manifest: Manifest, height: int, width: int, free: int) -> tuple[str, ...]:
-    """Of each kind of change, resolution, clip length and precision, the mildest that fits into `free` bytes."""
+    """Build options that fit into `free` bytes: the smallest change of resolution, of clip length and of precision.
+
+    height, width: of the frames that come in, in pixels. Returns e.g. `("--resolution 1280x720", "--clip-len 16")`.
+    """
     found = []
     for kind in (_smaller_sizes, _shorter_clips, _other_precisions):
         for option, smaller in kind(manifest):
-            # Frames that come in stay as they are, but no engine takes larger ones than it gives out.
+            # The frames that come in stay the same, but no engine takes larger frames than it returns.
             size = smaller.recipe.resolution
             if plan_memory(smaller, min(height, size.height), min(width, size.width)).gpu_bytes <= free:
                 found.append(option)
@@ -68,7 +71,7 @@ def _shorter_clips(manifest: Manifest) -> Iterator[tuple[str, Manifest]]:
 
 
 def _other_precisions(manifest: Manifest) -> Iterator[tuple[str, Manifest]]:
-    """Those that the target takes, the one with most bytes first."""
+    """Smaller precisions that the target supports, the largest first."""
     recipe = manifest.recipe
     targets = [t for t in TARGETS if t.name == recipe.target]
     smaller = [p for t in targets for p in t.precisions if BYTES_PER_WEIGHT[p] < BYTES_PER_WEIGHT[recipe.precision]]
@@ -99,7 +102,7 @@ def _resized(manifest: Manifest, size: Resolution) -> Manifest:
 
 
 def _reclipped(manifest: Manifest, clip_len: int) -> Manifest:
-    """Only the transformer sees a whole clip; encoder and decoder go by one latent at a time."""
+    """Only the transformer takes a whole clip; encoder and decoder take one latent at a time."""
     old, recipe = manifest.recipe, replace(manifest.recipe, clip_len=clip_len)
     counts = {"dit": recipe.latents, "dit_edge": recipe.latents + 1}
 

@@ -117,10 +117,14 @@ def open_device(
         from swiftvr_trt.runtime.devices.cpu import CpuDevice
 
         return CpuDevice(bundle, threads=threads, trace=trace)
-    if not find_target(target).compiled:
-        from swiftvr_trt.runtime.devices.ort_cuda import OrtCudaDevice
-
-        return OrtCudaDevice(bundle, index=gpu_index(chosen), graphs=ort_graphs, trace=trace)
     from swiftvr_trt.runtime.devices.cuda import CudaDevice
+    from swiftvr_trt.runtime.devices.ort_cuda import OrtCudaProvider
+    from swiftvr_trt.runtime.devices.tensorrt import TensorRTProvider, import_tensorrt
 
-    return CudaDevice(bundle, index=gpu_index(chosen), trace=trace)
+    compiled = find_target(target).compiled
+    provider = (
+        TensorRTProvider(import_tensorrt(bundle.manifest.toolchain.compiler))
+        if compiled
+        else OrtCudaProvider(stage_graphs=ort_graphs)
+    )
+    return CudaDevice(bundle, provider, index=gpu_index(chosen), trace=trace)

@@ -14,6 +14,7 @@ from swiftvr_trt.export.network.checkpoint import load_checkpoint
 from swiftvr_trt.export.verify import Comparison, verification_device, verify_bundle
 from swiftvr_trt.runtime.devices.cuda import CudaDevice
 from swiftvr_trt.runtime.devices.driver import has_driver
+from swiftvr_trt.runtime.devices.tensorrt import TensorRTProvider
 from swiftvr_trt.runtime.stream.program import BufferKind, BufferSpec, Download, Upload, View
 from tests.conftest import BundleFactory
 from tests.cuda_emulator import emulated
@@ -89,7 +90,7 @@ def test_buffers_in_bfloat16_are_bytes_to_the_host(mini_bundle: BundleFactory, t
 
 
 def _device(bundle: Bundle, library: FakeTensorRT) -> CudaDevice:
-    return CudaDevice(bundle, library=library, kernels=NO_CACHE)
+    return CudaDevice(bundle, TensorRTProvider(library, NO_CACHE))
 
 
 @pytest.mark.parametrize(

@@ -75,9 +75,11 @@ def test_a_captured_chunk_is_the_chunk_run_directly(route: Route, restorer: Rest
                 assert np.array_equal(list(capturing.restore(clip())), expected)
         return
     from swiftvr_trt.runtime.devices.cuda import CudaDevice
+    from swiftvr_trt.runtime.devices.tensorrt import TensorRTProvider, import_tensorrt
 
     captured = list(restorer.restore(clip()))
-    with Restorer(CudaDevice(route.bundle, graphs=False), route.bundle.manifest) as direct:
+    provider = TensorRTProvider(import_tensorrt(route.bundle.manifest.toolchain.compiler))
+    with Restorer(CudaDevice(route.bundle, provider, graphs=False), route.bundle.manifest) as direct:
         assert np.array_equal(captured, list(direct.restore(clip())))
 
 

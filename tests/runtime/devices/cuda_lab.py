@@ -13,6 +13,7 @@ import numpy as np
 from swiftvr_trt import Bundle, Restorer, Session
 from swiftvr_trt.runtime.devices.cuda import CudaDevice
 from swiftvr_trt.runtime.devices.kernel_cache import KernelCache
+from swiftvr_trt.runtime.devices.tensorrt import TensorRTProvider
 from swiftvr_trt.runtime.stream.session import Frame
 from tests.cuda_emulator import Emulator
 from tests.runtime.clips import clip
@@ -33,11 +34,17 @@ class Lab:
 
     @contextmanager
     def opened(
-        self, emulator: Emulator, library: FakeTensorRT | None = None, *, kind: Any = CudaDevice, **options: Any
+        self,
+        emulator: Emulator,
+        library: FakeTensorRT | None = None,
+        *,
+        kind: Any = CudaDevice,
+        kernel_cache: KernelCache = NO_CACHE,
+        **options: Any,
     ) -> Iterator[Restorer]:
-        """A restorer on the emulated GPU; at the end nothing of TensorRT may be left."""
+        """A restorer on the emulated GPU. At the end no object of TensorRT may be left. options: of `CudaDevice`."""
         library = library or FakeTensorRT(emulator)
-        device = kind(self.engines, library=library, **{"kernels": NO_CACHE, **options})
+        device = kind(self.engines, TensorRTProvider(library, kernel_cache), **options)
         with Restorer(device, self.engines.manifest) as restorer:
             yield restorer
         del device

@@ -15,7 +15,7 @@ _WAITS = ("wait", "sync", "_sync", "finish_releases", "wait_uploaded")
 _MODULES = ("devices.cuda_recording", "devices.cuda")
 _SESSION = "stream.session"
 _ALL = (*_MODULES, _SESSION)
-_ORDERS_NOTHING = {"GpuClock.start"}
+_ORDERS_NOTHING = {"GpuTracing.start"}
 """Waits that are there to read a clock."""
 
 

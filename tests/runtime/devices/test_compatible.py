@@ -118,10 +118,13 @@ HERE = Environment("RTX 5090", "12.0", "13.0", "tensorrt_rtx", VERSION, "13")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"compute_capability": "8.9"}, r"capability 8.9 \(target rtx5090\), RTX 5090 has 12.0; take"),
-        ({"compiler_version": "1.6"}, r"TensorRT-RTX 1.6, \S+ is installed, .* install that one"),
-        ({"cuda": "14"}, r"for CUDA 14, the package that is installed is for CUDA 13; install tensorrt-rtx-cu14, or"),
-        ({"driver_cuda": "13.1"}, r"the driver was for CUDA 13.1, the driver here is for CUDA 13.0, .*; update the"),
+        ({"compute_capability": "8.9"}, r"capability 8.9 \(target rtx5090\), but RTX 5090 has 12.0; choose"),
+        ({"compiler_version": "1.6"}, r"TensorRT-RTX 1.6, but \S+ is installed, .* install that version"),
+        ({"cuda": "14"}, r"for CUDA 14, but the installed package is for CUDA 13; install tensorrt-rtx-cu14, or"),
+        (
+            {"driver_cuda": "13.1"},
+            r"built with a driver for CUDA 13.1, but the driver here is for CUDA 13.0, .*; update the",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from swiftvr_trt import BundleError, Cancelled, MachineError, MisuseError, Restorer, Session
-from swiftvr_trt.runtime.devices import cuda
+from swiftvr_trt.runtime.devices import cuda, tensorrt
 from swiftvr_trt.runtime.devices.cuda import CudaDevice
 from swiftvr_trt.runtime.devices.driver import Driver, find_driver
 from swiftvr_trt.runtime.devices.kernel_cache import KernelCache
+from swiftvr_trt.runtime.devices.tensorrt import TensorRTProvider
 from swiftvr_trt.runtime.stream.plan import plan_memory, plan_stream
 from swiftvr_trt.runtime.stream.program import plan_buffers
 from swiftvr_trt.runtime.stream.session import Frame
@@ -201,7 +202,7 @@ def test_a_device_that_another_thread_closes_first_finishes_opening_a_workspace(
             workspace = device.workspace(plan_buffers(lab.engines.manifest, 21, 27))
             closing.join(10)
             assert not closing.is_alive()
-            with pytest.raises(MisuseError, match="this stream is closed"):
+            with pytest.raises(MisuseError, match="this session is closed"):
                 workspace.record([])
             del workspace
 
@@ -222,8 +223,8 @@ def test_without_its_lock_two_streams_would_meet_on_the_arena(lab: Lab) -> None:
     for seed in range(10):
         with emulated(seed, clean=False) as emulator:
             library = FakeTensorRT(emulator)
-            device = CudaDevice(lab.engines, library=library, kernels=NO_CACHE, graphs=False)
-            device.lock = nullcontext()  # type: ignore[assignment]
+            device = CudaDevice(lab.engines, TensorRTProvider(library, NO_CACHE), graphs=False)
+            device.compute = replace(device.compute, lock=nullcontext())  # type: ignore[arg-type]
             with Restorer(device, lab.engines.manifest) as restorer:
                 threads = [
                     threading.Thread(target=lambda name=name: list(restorer.restore(clip(name))))
@@ -322,14 +323,14 @@ def test_kernels_are_compiled_once_and_kept(lab: Lab, tmp_path: Path) -> None:
         compiled = []
         for _ in range(2):
             library = FakeTensorRT(emulator)
-            with lab.opened(emulator, library, kernels=cache) as restorer:
+            with lab.opened(emulator, library, kernel_cache=cache) as restorer:
                 assert lab.same("short", list(restorer.restore(clip("short"))))
             compiled.append(library.compiled)
         assert compiled == [3, 0]
         (file,) = tmp_path.iterdir()
         file.write_bytes(b"damaged")
         library = FakeTensorRT(emulator)
-        with lab.opened(emulator, library, kernels=cache) as restorer:
+        with lab.opened(emulator, library, kernel_cache=cache) as restorer:
             assert lab.same("short", list(restorer.restore(clip("short"))))
         assert library.compiled == 3
         assert cache.load() is not None
@@ -374,8 +375,13 @@ def test_the_trace_shows_copies_beside_computing_and_no_late_allocation(lab: Lab
     ("change", "package", "kind", "words"),
     [
         ({}, "14", MachineError, "driver is for CUDA 13.0, tensorrt-rtx-cu14 needs a driver for CUDA 14"),
-        ({"driver_cuda": "13.1"}, "12", BundleError, "driver was for CUDA 13.1, the driver here is for CUDA 13.0"),
-        ({"cuda": "13"}, "12", BundleError, "for CUDA 13, the package that is installed is for CUDA 12"),
+        (
+            {"driver_cuda": "13.1"},
+            "12",
+            BundleError,
+            "built with a driver for CUDA 13.1, but the driver here is for CUDA 13.0",
+        ),
+        ({"cuda": "13"}, "12", BundleError, "for CUDA 13, but the installed package is for CUDA 12"),
         ({"compute_capability": "8.9"}, "12", BundleError, "built for compute capability 8.9"),
     ],
 )
@@ -387,12 +393,13 @@ def test_what_does_not_fit_the_driver_is_known_before_engines_are_read(
     kind: type[Exception],
     words: str,
 ) -> None:
-    monkeypatch.setattr(cuda, "package_cuda", lambda _module: package)
-    bundle = replace(lab.engines, manifest=replace(lab.engines.manifest, **change))
+    monkeypatch.setattr(tensorrt, "package_cuda", lambda _module: package)
+    manifest = lab.engines.manifest
+    bundle = replace(lab.engines, manifest=replace(manifest, toolchain=replace(manifest.toolchain, **change)))
     with emulated() as emulator:
         library = FakeTensorRT(emulator)
         with pytest.raises(kind, match=words):
-            CudaDevice(bundle, library=library, kernels=NO_CACHE)
+            CudaDevice(bundle, TensorRTProvider(library, NO_CACHE))
         assert library.calls["deserialize_cuda_engine"] == 0
 
 
@@ -403,4 +410,4 @@ def test_a_build_asks_the_driver_what_to_record() -> None:
 
 def test_the_device_is_chosen_by_number(lab: Lab) -> None:
     with emulated() as emulator, pytest.raises(MachineError, match=r"GPU 3 was asked for, this machine has 1; choose"):
-        CudaDevice(lab.engines, index=3, library=FakeTensorRT(emulator), kernels=NO_CACHE)
+        CudaDevice(lab.engines, TensorRTProvider(FakeTensorRT(emulator), NO_CACHE), index=3)

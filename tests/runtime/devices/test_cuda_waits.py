@@ -10,6 +10,7 @@ import pytest
 
 from swiftvr_trt import StageError, SwiftVRError
 from swiftvr_trt.runtime.devices.cuda import CudaDevice
+from swiftvr_trt.runtime.devices.tensorrt import TensorRTProvider
 from swiftvr_trt.runtime.restore import restorer
 from swiftvr_trt.runtime.stream.device import Recording
 from swiftvr_trt.runtime.stream.plan import plan_memory
@@ -83,7 +84,7 @@ def _close(lab: Lab, kind: Any, seed: int) -> str | None:
     with emulated(seed, delay_us=2000, clean=False) as emulator:
         emulator.limit_bytes(plan.weight_bytes + plan.arena_bytes)
         for _ in range(2):
-            kind(lab.engines, library=FakeTensorRT(emulator), kernels=NO_CACHE).close()
+            kind(lab.engines, TensorRTProvider(FakeTensorRT(emulator), NO_CACHE)).close()
         return None
 
 

@@ -54,7 +54,7 @@ class CudaSession:
         assert options["device_id"] == "0"
 
     def get_providers(self) -> list[str]:
-        return [ort_cuda.PROVIDER, "CPUExecutionProvider"]
+        return [ort_cuda.CUDA_PROVIDER, "CPUExecutionProvider"]
 
     def get_inputs(self) -> Any:
         return self._cpu.get_inputs()
@@ -95,11 +95,11 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
             if providers == ["CPUExecutionProvider"]:
                 return real(path, options, providers=providers)
             ((name, details),) = providers
-            assert name == ort_cuda.PROVIDER
+            assert name == ort_cuda.CUDA_PROVIDER
             return CudaSession(running, real(path, options, providers=["CPUExecutionProvider"]), details)
 
         monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [ort_cuda.PROVIDER])
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [ort_cuda.CUDA_PROVIDER])
         monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
         yield running
 
@@ -142,7 +142,7 @@ def test_a_stage_that_cannot_be_captured_says_what_to_leave_out(
         raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
-    with pytest.raises(BundleError, match=r"encode.*cannot use the graph capture.*it may without --ort-graphs$"):
+    with pytest.raises(BundleError, match=r"encode.*cannot use the graph capture.*try without --ort-graphs$"):
         Restorer.open(mini_bundle(), device="cuda", ort_graphs=True)
 
 

@@ -62,8 +62,8 @@ def test_what_already_fits_is_still_not_suggested_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("free", "words"),
     [
-        (3 * GB, ["1920x1080, fp16", "3.00 GB can be had", "960x540 frames", "--resolution 960x540"]),
-        (1000, ["0.0 MB can be had", "use a larger one"]),
+        (3 * GB, ["1920x1080, fp16", "3.00 GB are available", "960x540 frames", "--resolution 960x540"]),
+        (1000, ["0.0 MB are available", "use a GPU with more memory"]),
         (None, ["the GPU has less"]),
     ],
 )

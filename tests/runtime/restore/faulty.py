@@ -107,9 +107,9 @@ def writer_that_hangs() -> None:
 
 
 def loading_that_hangs() -> None:
-    from swiftvr_trt.runtime.devices import cpu as ort
+    from swiftvr_trt.runtime.devices import cpu
 
-    at(2, ort, "load", deaf)
+    at(2, cpu, "load_session", deaf)
 
 
 FAULTS = (

@@ -300,12 +300,12 @@ EMULATED = """
 import itertools, time
 from tests.cuda_emulator import load
 emulator = load()
-from swiftvr_trt.runtime.devices import cuda
+from swiftvr_trt.runtime.devices import gpu, tensorrt
 from swiftvr_trt.runtime.restore import restorer
 from tests.runtime.devices import fake_trt
 library = fake_trt.FakeTensorRT(emulator)
-cuda.import_tensorrt = lambda _compiler: library
-cuda.Gpu.driver_version = lambda _gpu: "580.1"  # the emulator has no management library to ask
+tensorrt.import_tensorrt = lambda _compiler: library
+gpu.Gpu.driver_version = lambda _gpu: "580.1"  # the emulator has no management library to ask
 open_device = restorer.open_device
 
 def when_opened(device, happens):
