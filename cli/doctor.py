@@ -1,4 +1,4 @@
-"""What is installed, what is missing for which target, and how to get it."""
+"""What is installed, what each target still needs, and how to install it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from swiftvr_trt.engines.bundle.targets import TARGETS
+from swiftvr_trt.engines.bundle.targets import TARGETS, Target
 from swiftvr_trt.runtime.devices.driver import GET_DRIVER, has_driver, load_library
 
 _PACKAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    # extra -> what it must bring; alternatives in one tuple
+    # extra -> the packages it must bring; of a tuple's packages, any one will do
     "cpu": (("onnxruntime", "onnxruntime-gpu"),),
     "gpu": (("onnxruntime-gpu",),),
     "cuda": (("cuda-core",), ("cuda-bindings",)),
@@ -30,9 +30,10 @@ _DRIVER = "NVIDIA driver (to run)"
 
 @dataclass(frozen=True)
 class Purpose:
-    """Something one may want to do. `missing` names packages or parts; `remedy` is what to type, empty if nothing.
+    """Something to do with this machine, and whether it can be done.
 
-    note: how far it goes without them, e.g. `to build`.
+    missing: packages or parts that are not there. remedy: what to type, empty if nothing helps. note: said instead of
+    "no", e.g. "to build" if only running is out of reach.
     """
 
     name: str
@@ -44,7 +45,10 @@ class Purpose:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The machine as this tool sees it."""
+    """The machine as this tool sees it.
+
+    packages: installed version by name, None if not installed. cache_free_bytes: None if unknown.
+    """
 
     python: str
     platform: str
@@ -55,13 +59,14 @@ class Diagnosis:
     cache_free_bytes: int | None
 
     def to_dict(self) -> dict[str, Any]:
+        """In plain values, for JSON."""
         return asdict(self)
 
 
 def diagnose(cache: Path) -> Diagnosis:
-    """Look around; changes nothing and loads no framework."""
+    """Examine the machine. Changes nothing, and imports no framework but PyAV. cache: root of the bundle cache."""
     names = [*_CORE, *(name for extra in _PACKAGES.values() for group in extra for name in group)]
-    installed = {name: _version(name) for name in names}
+    installed = {name: _installed_version(name) for name in names}
     driver = has_driver()
     return Diagnosis(
         python=platform.python_version(),
@@ -69,21 +74,17 @@ def diagnose(cache: Path) -> Diagnosis:
         driver=driver,
         packages=installed,
         purposes=(
-            _export(installed),
-            *(_target(t.name, t.extra, t.ready, installed, driver) for t in TARGETS),
-            _video("decode video on the GPU (--hwaccel)", "h264_cuvid", _DECODER, driver),
-            _video("encode video on the GPU (--hwaccel)", "h264_nvenc", _ENCODER, driver),
+            _diagnose_export(installed),
+            *(_diagnose_target(target, installed, driver) for target in TARGETS),
+            _diagnose_video("decode video on the GPU (--hwaccel)", "h264_cuvid", _DECODER, driver),
+            _diagnose_video("encode video on the GPU (--hwaccel)", "h264_nvenc", _ENCODER, driver),
         ),
         cache=str(cache),
-        cache_free_bytes=_free(cache),
+        cache_free_bytes=_free_bytes(cache),
     )
 
 
-def _loads(names: Mapping[str, str]) -> bool:
-    return load_library(names) is not None
-
-
-def _version(package: str) -> str | None:
+def _installed_version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -91,41 +92,41 @@ def _version(package: str) -> str | None:
 
 
 def _missing(extra: str, installed: Mapping[str, str | None]) -> tuple[str, ...]:
+    """Packages of an extra that are not installed; of alternatives, the first."""
     return tuple(group[0] for group in _PACKAGES[extra] if not any(installed[name] for name in group))
 
 
-def _install(*extras: str) -> str:
+def _pip_install(*extras: str) -> str:
+    """The command that installs these extras; empty without any."""
     return f'pip install "swiftvr-trt[{",".join(extras)}]"' if extras else ""
 
 
-def _export(installed: Mapping[str, str | None]) -> Purpose:
+def _diagnose_export(installed: Mapping[str, str | None]) -> Purpose:
     missing = _missing("export", installed)
-    return Purpose("export a checkpoint", not missing, missing, _install("export") if missing else "")
+    return Purpose("export a checkpoint", not missing, missing, _pip_install("export") if missing else "")
 
 
-def _target(name: str, extra: str, ready: bool, installed: Mapping[str, str | None], driver: bool) -> Purpose:
-    """A target is ready if this version builds and runs it and everything for it is there.
-
-    Engines for RTX cards can be built where there is no card; then the note says so.
-    """
-    needed = (extra, "cuda") if extra in ("rtx", "tensorrt", "gpu") else (extra,)
-    lacking = [part for part in needed if _missing(part, installed)]
-    missing = [package for part in needed for package in _missing(part, installed)]
-    remedy = _install(*lacking)
-    if extra == "gpu" and installed["onnxruntime"]:  # both bring the same module, and the last one installed wins
-        remedy = f"pip uninstall onnxruntime, then {_install('gpu', 'cuda')}"
-        missing.append("onnxruntime out of the way")
-    if name != "cpu" and not driver:
+def _diagnose_target(target: Target, installed: Mapping[str, str | None], driver: bool) -> Purpose:
+    """Whether bundles for a target can be built and run here. Engines for RTX cards can be built without the card."""
+    extras = (target.extra, "cuda") if target.usual_device == "cuda" else (target.extra,)
+    incomplete = [extra for extra in extras if _missing(extra, installed)]
+    missing = [package for extra in extras for package in _missing(extra, installed)]
+    remedy = _pip_install(*incomplete)
+    if target.extra == "gpu" and installed["onnxruntime"]:
+        # Both packages hold the module `onnxruntime`; the one installed last wins.
+        remedy = f"pip uninstall onnxruntime, then {_pip_install('gpu', 'cuda')}"
+        missing.append("onnxruntime must be uninstalled")
+    if target.usual_device == "cuda" and not driver:
         missing.append(_DRIVER)
         remedy = remedy or GET_DRIVER
-    note = "" if ready else "not yet"
-    if extra == "rtx" and missing and not (_missing("rtx", installed) or _missing("export", installed)):
+    note = "" if target.ready else "not yet"
+    if target.extra == "rtx" and missing and not (_missing("rtx", installed) or _missing("export", installed)):
         note = "to build"
-    return Purpose(f"target {name}", ready and not missing, tuple(missing), remedy, note)
+    return Purpose(f"target {target.name}", target.ready and not missing, tuple(missing), remedy, note)
 
 
-def _video(name: str, codec: str, libraries: Mapping[str, str], driver: bool) -> Purpose:
-    """What `--hwaccel` needs: a driver with its video libraries, and an FFmpeg that knows them."""
+def _diagnose_video(name: str, codec: str, libraries: Mapping[str, str], driver: bool) -> Purpose:
+    """Whether `--hwaccel` works: it needs an FFmpeg that knows `codec`, and the driver's library for it."""
     missing, remedy = [], ""
     if not _ffmpeg_has(codec):
         missing.append(f"{codec} in FFmpeg")
@@ -133,7 +134,7 @@ def _video(name: str, codec: str, libraries: Mapping[str, str], driver: bool) ->
     if not driver:
         missing.append(_DRIVER)
         remedy = remedy or GET_DRIVER
-    elif not _loads(libraries):
+    elif load_library(libraries) is None:
         missing.append(f"{libraries.get(platform.system(), libraries['Linux'])} of the NVIDIA driver")
         remedy = remedy or "in a container: NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"
     return Purpose(name, not missing, tuple(missing), remedy)
@@ -147,9 +148,8 @@ def _ffmpeg_has(codec: str) -> bool:
     return codec in av.codecs_available
 
 
-def _free(cache: Path) -> int | None:
-    """Free bytes where the cache is or will be."""
-    place = cache
+def _free_bytes(place: Path) -> int | None:
+    """Free bytes on the disk where `place` is or will be; None if unknown."""
     while not place.exists() and place != place.parent:
         place = place.parent
     try:

@@ -121,31 +121,25 @@ def _build(resolutions: Sequence[str], quiet: bool, **given: Any) -> None:
 @threads_option
 @cache_option
 @debug_option
-def verify(bundle: Path, checkpoint: Path, device: str | None, cache: Path | None, **given: Any) -> int:
+def verify(**given: Any) -> int:
     """Compare every stage of BUNDLE, and the whole loop, with the float32 PyTorch network.
 
     The network runs on the CPU and needs memory for a float32 checkpoint. Exits with 0 if every difference is within
     tolerance, with 1 if not.
     """
-    from swiftvr_trt.engines.bundle.cache import BundleCache
-    from swiftvr_trt.engines.bundle.files import Bundle
     from swiftvr_trt.export.build import needs_export_extra
 
-    from .tables import print_rows
-
     with needs_export_extra("verifying a bundle"):
-        from swiftvr_trt.export.network.checkpoint import load_checkpoint
-        from swiftvr_trt.export.verify import verification_device, verify_bundle
+        from swiftvr_trt.export.verify import VerifyOptions, verify_files
 
-    opened = Bundle.open(bundle)
-    given["device"] = verification_device(opened.manifest.recipe, device)
-    digest = BundleCache(cache).checkpoint_digest(checkpoint)
-    rows = []
-    for row in verify_bundle(opened, load_checkpoint(checkpoint), digest, **given):
-        rows.append(row)
-        console.say(f"compared {row.subject}, {row.unit}")
-    print_rows(rows)
-    return 0 if all(row.passed for row in rows) else 1
+    from .tables import print_comparisons
+
+    compared = []
+    for comparison in verify_files(VerifyOptions(**given)):
+        compared.append(comparison)
+        console.say(f"compared {comparison.subject}, {comparison.unit}")
+    print_comparisons(compared)
+    return 0 if all(comparison.passed for comparison in compared) else 1
 
 
 @command.command(short_help="Describe a bundle and the memory it takes.")
@@ -169,9 +163,10 @@ def inspect(
     from swiftvr_trt.engines.bundle.files import Bundle
     from swiftvr_trt.engines.bundle.geometry import Resolution
     from swiftvr_trt.engines.report.inspect import engine_reports, inspect_bundle
+    from swiftvr_trt.engines.report.picture import write_picture
     from swiftvr_trt.runtime.stream.plan import describe_stream
 
-    from .tables import print_buffers, print_kernels, print_report, write_picture
+    from .tables import print_buffers, print_kernels, print_report
 
     opened = Bundle.open(bundle)
     size = Resolution.parse(input_size) if input_size else opened.manifest.recipe.resolution
@@ -186,11 +181,11 @@ def inspect(
     if buffers:
         print_buffers(stream.buffers)
     if kernels:
-        facts = engine_reports(opened)
-        if not facts:
+        engines = engine_reports(opened)
+        if not engines:
             target = opened.manifest.recipe.target
             console.say(f"{bundle}: a bundle for target {target} holds graphs, which have no kernels yet")
-        print_kernels(facts)
+        print_kernels(engines)
 
 
 @command.command(short_help="List what this machine can build and run.")

@@ -1,4 +1,4 @@
-"""What `swiftvr-export` prints: tables for people."""
+"""The tables and summaries that `swiftvr-export` prints on standard output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from rich.table import Table
 
 from swiftvr_trt.engines.compile.report import EngineReport
 from swiftvr_trt.engines.report.inspect import BundleReport, EnginesSummary
-from swiftvr_trt.errors import MisuseError, OutputError
 from swiftvr_trt.text import size as in_words
 
 from .doctor import Diagnosis
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
     from swiftvr_trt.runtime.stream.plan import BufferPlace
 
 
-def print_rows(rows: list[Comparison]) -> None:
-    """A comparison, row by row."""
+def print_comparisons(comparisons: Iterable[Comparison]) -> None:
+    """A bundle against its checkpoint: one row per comparison, red where it failed."""
     table = Table("stage", "of", "largest", "mean", "signal to noise", "expected", "")
-    for row in rows:
+    for row in comparisons:
         verdict = "ok" if row.passed else ("differs" if row.finite else "not finite")
         noise = f"{row.decibels:.1f} dB"
         cells = (row.subject, row.unit, f"{row.largest:.2e}", f"{row.mean:.2e}", noise, row.expected, verdict)
@@ -35,7 +34,7 @@ def print_rows(rows: list[Comparison]) -> None:
 
 
 def print_report(path: Path, report: BundleReport) -> None:
-    """A bundle: what it is, its stages, and its engines if it has any."""
+    """A bundle: its recipe, its stages and, if it has any, its engines."""
     recipe = report.recipe
     click.echo(f"{path}: {recipe['width']}x{recipe['height']}, {recipe['precision']}, target {recipe['target']}")
     click.echo(
@@ -44,8 +43,8 @@ def print_report(path: Path, report: BundleReport) -> None:
     click.echo(f"  checkpoint  {recipe['checkpoint']}")
     click.echo(f"  made by     {report.made_by} with {report.compiler}")
     click.echo(f"  on disk     {in_words(report.bytes_on_disk)}")
-    click.echo(f"  a stream    {in_words(report.stream_bytes)} of buffers for {report.stream_input} input, without a")
-    click.echo("              stage's own working memory")
+    click.echo(f"  a stream    {in_words(report.stream_bytes)} of buffers for {report.stream_input} input, without the")
+    click.echo("              memory that stages need while they run")
     table = Table("stage", "takes", "gives", "state", "file")
     for stage in report.stages:
         state = in_words(stage.state_bytes) if stage.state_bytes else "-"
@@ -56,12 +55,12 @@ def print_report(path: Path, report: BundleReport) -> None:
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
-    """The machine: what is there, and what is missing for what."""
+    """The machine: what is installed, what it is ready for, and what to install for the rest."""
     click.echo(
         f"Python {diagnosis.python} on {diagnosis.platform}; NVIDIA driver: {'yes' if diagnosis.driver else 'no'}"
     )
     free = "unknown" if diagnosis.cache_free_bytes is None else in_words(diagnosis.cache_free_bytes)
-    click.echo(f"bundles are kept in {diagnosis.cache} ({free} free)")
+    click.echo(f"bundle cache: {diagnosis.cache} ({free} free)")
     click.echo(
         "installed: " + ", ".join(f"{name} {version}" for name, version in diagnosis.packages.items() if version)
     )
@@ -73,30 +72,28 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         if purpose.remedy:
             remedies.setdefault(purpose.remedy, []).append(purpose.name.removeprefix("target "))
     Console().print(table)
-    for remedy, names in remedies.items():  # not in the table, which would break what is to be typed into pieces
+    for remedy, names in remedies.items():  # not in the table, which would wrap what is to be copied
         click.echo(f"{', '.join(names)}:\n    {remedy}")
 
 
-def write_picture(report: BundleReport, path: Path) -> None:
-    """Draw a bundle of engines as SVG."""
-    from swiftvr_trt.engines.report.picture import draw
-
-    if report.engines is None:
-        raise MisuseError(
-            f"{path}: a bundle for target {report.recipe['target']} holds graphs, and nothing was compiled that could "
-            "be drawn; leave --picture out"
-        )
-    if path.exists() and path.suffix.lower() != ".svg":
-        raise MisuseError(f"{path}: exists and is no .svg file; --picture draws one, choose another name")
-    try:
-        path.write_text(draw(report, report.engines), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
 def print_engines(engines: EnginesSummary) -> None:
-    """What the compiler made: one table of stages, one of memory, one of projected speed."""
+    """What the compiler made: stages, kernels by kind, memory, and the projected speed."""
     out = Console()
+    for table in (_stage_table(engines), _kernel_table(engines), _memory_table(engines)):
+        out.print(table)
+    peak = f", {in_words(engines.build_peak_bytes)} of memory" if engines.build_peak_bytes else ""
+    click.echo(f"  the build   {engines.build_seconds:.0f} s{peak} (measured)")
+    flops = sum(engines.chunk_flops.values())
+    click.echo(f"  a chunk     {flops / 1e12:.2f} TFLOP, {in_words(engines.chunk_bytes)} moved (counted)")
+    for projection in engines.projected:
+        click.echo(
+            f"  {projection.gpu:10}  at most {projection.frames_per_second:.1f} frames/s "
+            "(projected, docs/roofline.md; not measured)"
+        )
+
+
+def _stage_table(engines: EnginesSummary) -> Table:
+    """A row per stage, red where attention was not fused."""
     table = Table("stage", "kernels", "products", "attention", "weights", "activations", "GFLOP", "moved")
     for made in engines.stages:
         table.add_row(
@@ -110,40 +107,38 @@ def print_engines(engines: EnginesSummary) -> None:
             in_words(made.kernel_bytes),
             style="red" if made.fused_attention < made.expected_attention else None,
         )
-    out.print(table)
-    kinds = list(dict.fromkeys(kind for made in engines.stages for kind in made.kernels))
+    return table
+
+
+def _kernel_table(engines: EnginesSummary) -> Table:
+    """A row per kind of kernel, a column per stage."""
     table = Table("kernels", *(made.stage for made in engines.stages))
-    for kind in kinds:
+    for kind in dict.fromkeys(kind for made in engines.stages for kind in made.kernels):
         table.add_row(kind, *(str(made.kernels.get(kind, "-")) for made in engines.stages))
-    out.print(table)
-    memory = Table("GPU memory", "planned")
+    return table
+
+
+def _memory_table(engines: EnginesSummary) -> Table:
+    """A row per owner of GPU memory, and their sum."""
+    table = Table("GPU memory", "planned")
     for owner, size in engines.memory.items():
-        memory.add_row(owner, in_words(size))
-    memory.add_row("whole pipeline, one stream", in_words(engines.gpu_bytes), style="bold")
-    out.print(memory)
-    peak = f", {in_words(engines.build_peak_bytes)} of memory" if engines.build_peak_bytes else ""
-    click.echo(f"  the build   {engines.build_seconds:.0f} s{peak} (measured)")
-    flops = sum(engines.chunk_flops.values())
-    click.echo(f"  a chunk     {flops / 1e12:.2f} TFLOP, {in_words(engines.chunk_bytes)} moved (counted)")
-    for projection in engines.projected:
-        click.echo(
-            f"  {projection.gpu:10}  at most {projection.frames_per_second:.1f} frames/s "
-            "(projected, docs/roofline.md; not measured)"
-        )
+        table.add_row(owner, in_words(size))
+    table.add_row("whole pipeline, one stream", in_words(engines.gpu_bytes), style="bold")
+    return table
 
 
 def print_buffers(buffers: Iterable[BufferPlace]) -> None:
-    """Every buffer of a stream, and where it lies."""
-    table = Table("buffer", "bytes", "begins at", "on the host at", "in the place of")
+    """Every buffer of a stream and where it lies, in bytes."""
+    table = Table("buffer", "bytes", "offset", "offset on the host", "shares the place of")
     for buffer in buffers:
         places = ("-" if place is None else str(place) for place in (buffer.offset, buffer.host_offset))
         table.add_row(buffer.name, str(buffer.nbytes), *places, buffer.over or "-")
     Console().print(table)
 
 
-def print_kernels(facts: Iterable[EngineReport]) -> None:
-    """Every kernel, in the order of execution."""
-    for engine in facts:
+def print_kernels(engines: Iterable[EngineReport]) -> None:
+    """Every kernel, in the order in which they run."""
+    for engine in engines:
         for stage in engine.stages:
             click.echo(f"{stage.name}: {len(stage.kernels)} kernels")
             for kernel in stage.kernels:

@@ -135,7 +135,8 @@ class _Builder:
         if self._target.compiled:
             self._report(_estimate(self._options.checkpoint, recipe, self._target, path))
         with needs_export_extra("exporting a checkpoint"):
-            from .network.checkpoint import load_checkpoint
+            from swiftvr_trt.export.network.checkpoint import load_checkpoint
+
             from .write import open_graphs, write_bundle
         self._report(f"building {recipe.describe()}")
         checkpoint = load_checkpoint(self._options.checkpoint)

@@ -10,23 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.files import Bundle
 from swiftvr_trt.engines.bundle.manifest import Manifest, Recipe, Role, StageSpec
 from swiftvr_trt.engines.bundle.targets import find_target
 from swiftvr_trt.errors import MisuseError
+from swiftvr_trt.export.graph.stages import Stage, stages_of
+from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
+from swiftvr_trt.export.network.reference import Reference
 from swiftvr_trt.runtime.devices.gpu import gpu_index, require_driver
 from swiftvr_trt.runtime.restore.restorer import Restorer, open_device
 from swiftvr_trt.runtime.stream.device import Workspace
 from swiftvr_trt.runtime.stream.program import BufferSpec, Download, Upload, View, plan_buffers, stage_program
-
-from .graph.stages import Stage, stages_of
-from .network.checkpoint import Checkpoint
-from .network.reference import Reference
 
 TOLERANCE = {"levels": 1.0, "latents": 2e-3, "state": 2e-3}
 """Largest absolute difference allowed in float32. The same limits hold against the published code (tests/golden.py),
@@ -69,6 +70,34 @@ class Comparison:
     def passed(self) -> bool:
         floor = FLOOR.get(self.precision)
         return self.finite and (self.largest <= TOLERANCE[self.unit] if floor is None else self.decibels >= floor)
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """What to compare. Fields have the names of the options of `swiftvr-export verify`.
+
+    bundle, checkpoint: directories. device: see `verification_device`. frames: length of the test clip; None takes two
+    chunks and 9 frames. threads: CPU threads per stage. cache: root of the bundle cache, which remembers digests.
+    """
+
+    bundle: Path
+    checkpoint: Path
+    device: str | None = None
+    frames: int | None = None
+    threads: int | None = None
+    cache: Path | None = None
+
+
+def verify_files(options: VerifyOptions) -> Iterator[Comparison]:
+    """Compare a bundle on disk with the checkpoint it was made from; yields each comparison as it is known.
+
+    Raises `MachineError` before the checkpoint is read if the device is a GPU and there is none.
+    """
+    bundle = Bundle.open(options.bundle)
+    device = verification_device(bundle.manifest.recipe, options.device)
+    digest = BundleCache(options.cache).checkpoint_digest(options.checkpoint)
+    checkpoint = load_checkpoint(options.checkpoint)
+    yield from verify_bundle(bundle, checkpoint, digest, device=device, frames=options.frames, threads=options.threads)
 
 
 def verify_bundle(

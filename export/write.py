@@ -19,14 +19,13 @@ from swiftvr_trt.engines.bundle.targets import TORCH, Target, choose_target, fin
 from swiftvr_trt.engines.compile.engines import build_engines
 from swiftvr_trt.engines.compile.parent import MODULES, compiler_version
 from swiftvr_trt.errors import MissingPackageError, MisuseError
+from swiftvr_trt.export.graph.calibration import CALIBRATION_FILE, Calibration
+from swiftvr_trt.export.graph.precision import Precision
+from swiftvr_trt.export.graph.stages import Stage, stages_of
+from swiftvr_trt.export.graph.to_onnx import WeightStore, WrittenStage, open_weights, write_stages
+from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
 from swiftvr_trt.runtime.devices.driver import find_driver, package_cuda
 from swiftvr_trt.text import LineCallback
-
-from .graph.calibration import CALIBRATION_FILE, Calibration
-from .graph.precision import Precision
-from .graph.stages import Stage, stages_of
-from .graph.to_onnx import WeightStore, WrittenStage, open_weights, write_stages
-from .network.checkpoint import Checkpoint, load_checkpoint
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from html import escape
+from pathlib import Path
 
+from swiftvr_trt.errors import MisuseError, OutputError
 from swiftvr_trt.text import size as in_words
 
 from .inspect import BundleReport, EnginesSummary
 
 _WIDTH, _LEFT, _BAR, _ROW = 860, 230, 500, 26
 _COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb", "#999933", "#882255")
+
+
+def write_picture(report: BundleReport, path: Path) -> None:
+    """Draw the engines of a bundle into an SVG file.
+
+    Raises `MisuseError` if the bundle has none or `path` is a file of another kind, `OutputError` if writing fails.
+    """
+    if report.engines is None:
+        raise MisuseError(
+            f"{path}: a bundle for target {report.recipe['target']} holds graphs, and there are no engines to draw; "
+            "leave --picture out"
+        )
+    if path.exists() and path.suffix.lower() != ".svg":
+        raise MisuseError(f"{path}: already exists and is not an .svg file; choose another name for --picture")
+    try:
+        path.write_text(draw(report, report.engines), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def draw(report: BundleReport, engines: EnginesSummary) -> str:

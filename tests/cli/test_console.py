@@ -1,17 +1,25 @@
-"""Signals that end a program politely."""
+"""Exit codes, errors in one line, signals that end a program politely, and the displays of progress."""
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
+from rich.console import Console
+from rich.progress import Progress, TextColumn
 
+from swiftvr_trt import BundleError, MachineError, MisuseError, OutputError
 from swiftvr_trt.cli import console
+from swiftvr_trt.cli.export import command
 from swiftvr_trt.runtime.restore import worker
+from tests.cli.program import Call
 
 
 @pytest.fixture
@@ -33,8 +41,8 @@ def test_on_windows_ctrl_break_cleans_up_as_ctrl_c_does(windows: dict[int, Any])
             handler(0, None)
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="has no hang-up")
-def test_nohup_goes_on_when_the_terminal_is_closed() -> None:
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_under_nohup_work_goes_on_when_the_terminal_is_closed() -> None:
     code = (
         "import os, signal\nfrom swiftvr_trt.cli import console\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
         "console._terminate_like_interrupt()\nos.kill(os.getpid(), signal.SIGHUP)\nprint('alive')"
@@ -43,8 +51,147 @@ def test_nohup_goes_on_when_the_terminal_is_closed() -> None:
     assert (done.returncode, done.stdout) == (0, "alive\n")
 
 
-def test_a_process_of_a_fleet_leaves_the_terminal_to_its_parent(windows: dict[int, Any]) -> None:
+def test_a_worker_process_ignores_the_signals_of_the_terminal(windows: dict[int, Any]) -> None:
     worker._listen_to_the_parent_alone()
     assert windows[2] is windows[21] is signal.SIG_IGN
     with pytest.raises(KeyboardInterrupt):
         windows[15](15, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (BundleError("x: no\n  manifest"), 2, "x: no manifest"),
+        (OutputError("disk full"), 1, "disk full"),
+        (MachineError("no GPU"), 1, "no GPU"),
+        (click.BadParameter("not a size"), 2, "Invalid value: not a size (see program --help)"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing was left half-written"),
+        (PermissionError(13, "Permission denied", "clip.mp4"), 1, "cannot access clip.mp4: Permission denied"),
+        (ValueError("oops"), 1, "internal error: ValueError: oops (run again with --debug and report the traceback)"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_a_failure_ends_in_one_line_and_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    line: str,
+) -> None:
+    monkeypatch.setattr(console, "_terminate_like_interrupt", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["program"])
+
+    @click.command()
+    def failing() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        console.run(failing, "program")
+    assert caught.value.code == code
+    out, err = capsys.readouterr()
+    assert (out, err.lstrip("\n")) == ("", f"error: {line}\n")  # click ends the line that Ctrl-C was typed in
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (1, 1)])
+def test_the_exit_code_is_what_the_command_returns(
+    monkeypatch: pytest.MonkeyPatch, returned: int | None, code: int
+) -> None:
+    monkeypatch.setattr(console, "_terminate_like_interrupt", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["program"])
+    with pytest.raises(SystemExit) as caught:
+        console.run(click.Command("program", callback=lambda: returned), "program")
+    assert caught.value.code == code
+
+
+def test_an_internal_error_is_one_line_too(cli: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swiftvr_trt.cli.doctor.diagnose", lambda _cache: 1 / 0)
+    said = cli("doctor")
+    assert said.code == 1
+    assert said.error.startswith("internal error: ZeroDivisionError: division by zero (run again with --debug")
+
+
+def test_debug_shows_the_traceback(cli: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["swiftvr-export", "inspect", str(tmp_path / "nothing"), "--debug"])
+    with pytest.raises(MisuseError, match="no such directory"):
+        console.run(command, "swiftvr-export")
+    assert cli("inspect", tmp_path / "nothing").code == 2
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that `console` sees, in seconds; the last entry counts."""
+    times = [100.0]
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: times[-1]))
+    return times
+
+
+def test_timed_lines_begin_with_the_seconds_since_the_start(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    loud, quiet = console.timed_lines(quiet=False), console.timed_lines(quiet=True)
+    clock.append(112.34)
+    for report in (loud, quiet):
+        report("traced decode")
+    assert capsys.readouterr().err == "  12.3 s  traced decode\n"
+
+
+def test_a_log_gets_a_line_per_file_every_few_seconds(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with console.display(quiet=False) as display:
+        for second, done in ((0, 0), (1, 10), (6, 60), (7, 70), (12, 70), (13, 130)):
+            clock.append(100.0 + second)
+            display.update("a.mp4", done, 200, 7.0)
+            display.update("", done, None, None)
+        display.say("b.mp4: failed")
+        display.finish("a.mp4")
+        display.finish("never begun")
+    assert capsys.readouterr().err.splitlines() == [
+        "a.mp4: 60/200 frames, 10.00 frames/s, 0:07 to go",
+        "60 frames, 10.00 frames/s",
+        "a.mp4: 70/200 frames, 5.83 frames/s, 0:07 to go",
+        "70 frames, 5.83 frames/s",
+        "b.mp4: failed",
+    ]
+
+
+def test_a_quiet_display_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.display(quiet=True) as display:
+        display.say("a.mp4: done")
+        display.update("a.mp4", 8, 8, 0.0)
+        display.finish("a.mp4")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_gets_a_bar_per_file_while_it_is_restored(clock: list[float]) -> None:
+    out = io.StringIO()
+    terminal = Console(file=out, width=100)
+    bars = Progress(TextColumn("{task.description} {task.fields[speed]}", markup=False), console=terminal, disable=True)
+    display = console.BarDisplay(bars)
+    display.update("a.mp4", 0, 200, None)
+    display.update("[b].mp4", 0, None, None)
+    clock.append(110.0)
+    display.update("a.mp4", 50, 200, 30.0)
+    shown = [(task.description, task.completed, task.total, task.fields["speed"]) for task in bars.tasks]
+    assert shown == [("a.mp4", 50, 200, "5.00 frames/s, 0:30 to go"), ("[b].mp4", 0, None, "first chunk")]
+    display.say("[b].mp4: done")
+    for name in ("a.mp4", "a.mp4", "never begun"):
+        display.finish(name)
+    assert [task.description for task in bars.tasks] == ["[b].mp4"]
+    assert out.getvalue() == "[b].mp4: done\n"
+
+
+def test_the_display_on_a_terminal_is_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with console.display(quiet=False) as display:
+        assert isinstance(display, console.BarDisplay)
+        display.update("a.mp4", 1, 8, None)
+        display.say("a.mp4: done")
+    assert "a.mp4: done" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("stream", [None, io.StringIO()])
+def test_the_display_in_a_log_is_lines(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO | None) -> None:
+    monkeypatch.setattr(sys, "stderr", stream)
+    with console.display(quiet=False) as display:
+        assert isinstance(display, console.LineDisplay)

@@ -18,9 +18,9 @@ EVERYTHING = {name for extra in doctor._PACKAGES.values() for group in extra for
 
 
 def purposes(monkeypatch: pytest.MonkeyPatch, installed: set[str], *, driver: bool) -> dict[str, Purpose]:
-    monkeypatch.setattr(doctor, "_version", lambda name: "1.0" if name in installed else None)
+    monkeypatch.setattr(doctor, "_installed_version", lambda name: "1.0" if name in installed else None)
     monkeypatch.setattr(doctor, "has_driver", lambda: driver)
-    monkeypatch.setattr(doctor, "_loads", lambda _names: driver)
+    monkeypatch.setattr(doctor, "load_library", lambda _names: object() if driver else None)
     return {purpose.name: purpose for purpose in diagnose(Path()).purposes}
 
 
@@ -62,7 +62,7 @@ def test_a_driver_without_its_video_libraries_is_told_from_none(monkeypatch: pyt
     """As in a container that was started for computing only."""
     without = purposes(monkeypatch, EVERYTHING, driver=False)["encode video on the GPU (--hwaccel)"]
     assert (without.missing, without.remedy) == (("NVIDIA driver (to run)",), "https://www.nvidia.com/drivers")
-    monkeypatch.setattr(doctor, "_loads", lambda _names: False)
+    monkeypatch.setattr(doctor, "load_library", lambda _names: None)
     monkeypatch.setattr(doctor, "has_driver", lambda: True)
     found = {purpose.name: purpose for purpose in diagnose(Path()).purposes}
     for name, library in (("encode", doctor._ENCODER), ("decode", doctor._DECODER)):

@@ -1,87 +1,26 @@
-"""`swiftvr-export` as scripts see it: exit codes, results on standard output, everything else on standard error."""
+"""`swiftvr-export` as scripts see it: exit codes, results on standard output, the rest on standard error."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from swiftvr_trt import Bundle, MisuseError, Resolution, Restorer
-from swiftvr_trt.cli import console
-from swiftvr_trt.cli.export import command
 from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.manifest import MANIFEST
 from swiftvr_trt.export.graph.to_onnx import WEIGHTS
 from swiftvr_trt.export.verify import synthetic_frame
+from tests.cli.program import Call, Said, finish, start
 from tests.mini import other_weights
 
 SIZE = ("--resolution", "45x37", "--clip-len", "4")
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command answered."""
-
-    code: Any
-    out: str
-    err: str
-
-    @property
-    def error(self) -> str:
-        """The one line of error, on standard error, and nothing on standard output."""
-        lines = self.err.splitlines()
-        assert self.out == ""
-        assert [line.startswith(console.ERROR) for line in lines] == [False] * (len(lines) - 1) + [True]
-        assert "Traceback" not in self.err
-        return lines[-1].removeprefix(console.ERROR)
-
-
-Call = Callable[..., Said]
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is taken from the user's cache, nothing put there, and tables are wide."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.delenv("SWIFTVR_CACHE", raising=False)
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """The program in this process."""
-    monkeypatch.setattr(console, "_terminate_like_interrupt", lambda: None)
-
-    def call(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["swiftvr-export", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            console.run(command, "swiftvr-export")
-        out, err = capsys.readouterr()
-        return Said(caught.value.code, out, err)
-
-    return call
-
-
-def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """The program in a process of its own."""
-    line = [sys.executable, "-m", "swiftvr_trt.cli.export", *map(str, arguments)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(line, env={**os.environ, **environment}, stdout=pipe, stderr=pipe, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> Said:
-    out, err = process.communicate(timeout=300)
-    return Said(process.returncode, out, err)
 
 
 @dataclass(frozen=True)
@@ -260,7 +199,7 @@ def test_inspect_describes_a_bundle_as_text_and_as_json(cli: Call, bundle: Path)
 def test_a_picture_of_graphs_is_refused(cli: Call, bundle: Path, tmp_path: Path) -> None:
     said = cli("inspect", bundle, "--picture", tmp_path / "picture.svg")
     assert said.code == 2
-    assert "holds graphs, and nothing was compiled" in said.error
+    assert "holds graphs, and there are no engines to draw" in said.error
     assert not (tmp_path / "picture.svg").exists()
 
 
@@ -392,20 +331,6 @@ def test_a_process_ends_with_the_exit_code_and_one_line(mini_checkpoint: Path) -
     assert said.code == 2
     assert said.error.startswith("resolution is 'big'")
     assert len(said.err.splitlines()) == 1
-
-
-def test_an_error_of_our_own_is_one_line_too(cli: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swiftvr_trt.cli.doctor.diagnose", lambda _cache: 1 / 0)
-    said = cli("doctor")
-    assert said.code == 1
-    assert said.error.startswith("internal error: ZeroDivisionError: division by zero (run again with --debug")
-
-
-def test_debug_shows_the_traceback(cli: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["swiftvr-export", "inspect", str(tmp_path / "nothing"), "--debug"])
-    with pytest.raises(MisuseError, match="no such directory"):
-        console.run(command, "swiftvr-export")
-    assert cli("inspect", tmp_path / "nothing").code == 2
 
 
 @pytest.mark.parametrize("verb", ["onnx", "build-engine", "verify", "inspect", "doctor"])

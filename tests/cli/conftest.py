@@ -1,0 +1,36 @@
+"""What tests of commands share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from swiftvr_trt.cli import console
+from swiftvr_trt.cli.export import command
+
+from .program import Call, Said
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's cache is neither read nor written, and tables are wide."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.delenv("SWIFTVR_CACHE", raising=False)
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """`swiftvr-export` in this process."""
+    monkeypatch.setattr(console, "_terminate_like_interrupt", lambda: None)
+
+    def call(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["swiftvr-export", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            console.run(command, "swiftvr-export")
+        out, err = capsys.readouterr()
+        return Said(caught.value.code, out, err)
+
+    return call
