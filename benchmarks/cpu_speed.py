@@ -1,8 +1,8 @@
-"""Whole-file speed and memory on the CPU: a bundle under ONNX Runtime against the plain torch network, in one run.
+"""Speed and memory of restoring a file on the CPU: a bundle on ONNX Runtime against the plain torch network.
 
-Both restore the same file into a file, through the same reader and writer. The torch network runs chunk by chunk
-(`export/reference.py`), as the published code does. Each side is a process of its own; they take turns, so that a
-machine that slows down slows both, and the ratio is taken pair by pair.
+Both use the same reader and writer. The torch network runs chunk by chunk, as the published code does. Each measurement
+is a process of its own. The two sides take turns, so a machine that slows down slows both, and the ratio is taken pair
+by pair.
 
     python -m benchmarks.cpu_speed compare --checkpoint DIR --resolution 512x288 --frames 52 --repeat 3 clip.mp4
 """
@@ -63,7 +63,7 @@ class FirstFrames:
 @click.group(invoke_without_command=True, context_settings={"ignore_unknown_options": True})
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Compare the two sides; see the module's text."""
+    """Compare a bundle with the torch network on the CPU."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -73,13 +73,13 @@ def main(context: click.Context) -> None:
 @click.option("--checkpoint", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--resolution", default="512x288", show_default=True)
 @click.option("--clip-len", default=24, show_default=True)
-@click.option("--frames", default=52, show_default=True, help="Frames of the clip to restore.")
-@click.option("--repeat", default=3, show_default=True, help="Turns of each side.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write every measurement here, too.")
-def compare(
+@click.option("--frames", default=52, show_default=True, help="How many frames of the clip to restore.")
+@click.option("--repeat", default=3, show_default=True, help="Measurements of each side.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write each measurement here, as JSON.")
+def compare(  # many parameters: one for each option
     clip: Path, checkpoint: Path, resolution: str, clip_len: int, frames: int, repeat: int, json_path: Path | None
 ) -> None:
-    """Build the bundle, then measure both sides in turn."""
+    """Build the bundle, then measure both sides by turns."""
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch) / "bundle"
         build = [sys.executable, "-m", "swiftvr_trt.cli.export", "onnx", "--quiet", "--checkpoint", str(checkpoint)]
@@ -91,7 +91,7 @@ def compare(
                 network = bundle if side == "bundle" else checkpoint
                 out = Path(scratch) / f"{side}-{turn}.mkv"
                 arguments = [side, str(clip), str(network), str(out), resolution, str(clip_len), str(frames)]
-                command = [sys.executable, "-m", "benchmarks.cpu_speed", "one", *arguments]
+                command = [sys.executable, "-m", "benchmarks.cpu_speed", "measure", *arguments]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                 measured[side].append(json.loads(done.stdout))
                 click.echo(f"turn {turn + 1}, {side}: {measured[side][-1]}", err=True)
@@ -108,8 +108,10 @@ def compare(
 @click.argument("resolution")
 @click.argument("clip_len", type=int)
 @click.argument("frames", type=int)
-def one(side: str, clip: Path, network: Path, out: Path, resolution: str, clip_len: int, frames: int) -> None:
-    """Measure one side once; prints JSON."""
+def measure(  # many parameters: one for each argument
+    side: str, clip: Path, network: Path, out: Path, resolution: str, clip_len: int, frames: int
+) -> None:
+    """Measure one side once and print JSON."""
     size = Resolution.parse(resolution)
     began = time.perf_counter()
     run = _run_torch if side == "torch" else _run_bundle

@@ -1,11 +1,11 @@
-"""What lower precisions cost: a real clip through bundles of each precision, against the float32 bundle.
+"""What lower precisions cost: a real clip through a bundle of each precision, compared with the float32 bundle.
 
     python -m benchmarks.precision --checkpoint DIR [--clip FILE] [--frames 60] [-o results.json]
 
-ONNX Runtime executes the graphs on the CPU, the quantised ones too, so this measures the number formats and the
-scales; a GPU's kernels round elsewhere. "plain cast" is the published network, autoencoder and transformer, cast to
-float16 as a whole without any of this tool's rewrites; "plain cast of the transformer" leaves the autoencoder in
-float32, which no engine here does. PSNR is over all frames, against white.
+ONNX Runtime executes all graphs on the CPU, including the quantised ones, so this measures number formats and scales; a
+GPU's kernels round in other places. "plain cast" is the published network cast to float16 as a whole, without any of
+this tool's rewrites. "plain cast of the transformer" leaves the autoencoder in float32, which no engine here does. PSNR
+is over all frames, against white.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ _WHITE = 255.0
 
 
 def psnr(ours: list[Frame], theirs: list[Frame]) -> float:
-    """Decibels; infinity if there is no difference."""
+    """In decibels, over all frames; infinity if they are equal."""
     squares = [np.square(a.astype(np.float64) - b).mean() for a, b in zip(ours, theirs, strict=True)]
     error = float(np.mean(squares))
     return float("inf") if error == 0 else 10 * float(np.log10(_WHITE**2 / error))
 
 
-def restored(checkpoint: Checkpoint, recipe: Recipe, place: Path, frames: list[Frame]) -> list[Frame]:
-    """The clip through a bundle."""
+def restore(checkpoint: Checkpoint, recipe: Recipe, folder: Path, frames: list[Frame]) -> list[Frame]:
+    """Restore the clip with a bundle, which is written to `folder`."""
     scales = CalibrationSource().obtain(checkpoint, recipe, click.echo) if recipe.precision in QUANTISED else None
-    bundle = write_bundle(checkpoint, recipe, place / recipe.precision, calibration=scales)
+    bundle = write_bundle(checkpoint, recipe, folder / recipe.precision, calibration=scales)
     with Restorer.open(bundle) as restorer:
         return list(restorer.restore(frames))
 
 
-def halved(checkpoint: Checkpoint) -> Checkpoint:
-    """A copy whose autoencoder computes in float16; float32 still goes in and comes out."""
+def with_float16_autoencoder(checkpoint: Checkpoint) -> Checkpoint:
+    """A copy whose autoencoder computes in float16, with float32 inputs and outputs."""
     reae = copy.deepcopy(checkpoint.reae).half()
     for half in (reae.encoder, reae.decoder):
         half.register_forward_pre_hook(lambda _, inputs: (inputs[0].half(), inputs[1]))
@@ -67,7 +67,7 @@ def halved(checkpoint: Checkpoint) -> Checkpoint:
 
 @torch.no_grad()
 def plain_cast(checkpoint: Checkpoint, size: Resolution, clip_len: int, frames: list[Frame]) -> Iterator[Frame]:
-    """The clip through a transformer that was cast as a whole, and the autoencoder as it is."""
+    """Restore the clip with a transformer that is cast to float16 as a whole. The autoencoder stays as it is."""
     reference = Reference(checkpoint, size, clip_len=clip_len)
     latents = clip_len // 4 + 1
     cast = DitStage(copy.deepcopy(checkpoint.dit), checkpoint.prompt, size, latents, ALL.without(ALL.names())).half()
@@ -84,9 +84,9 @@ def plain_cast(checkpoint: Checkpoint, size: Resolution, clip_len: int, frames: 
 @click.option("--frames", default=40, show_default=True)
 @click.option("--clip-len", default=24, show_default=True)
 @click.option("--upscale", default=2.0, show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the figures as JSON, too.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the figures as JSON.")
 def main(checkpoint: Path, clip: Path, frames: int, clip_len: int, upscale: float, output: Path | None) -> None:
-    """Restore the clip in every precision and print the distance to float32."""
+    """Restore the clip in each precision and print the PSNR against float32."""
     loaded, digest = load_checkpoint(checkpoint), BundleCache().checkpoint_digest(checkpoint)
     with open_source(clip) as source:
         taken = list(islice((item.pixels for item in source if isinstance(item, Picture)), frames))
@@ -95,8 +95,8 @@ def main(checkpoint: Path, clip: Path, frames: int, clip_len: int, upscale: floa
     with tempfile.TemporaryDirectory() as directory:
         for name in ("fp32", *PRECISIONS):
             recipe = Recipe(digest, size.width, size.height, clip_len, name, "onnx")
-            results[name] = restored(loaded, recipe, Path(directory), taken)
-    results["plain cast"] = list(plain_cast(halved(loaded), size, clip_len, taken))
+            results[name] = restore(loaded, recipe, Path(directory), taken)
+    results["plain cast"] = list(plain_cast(with_float16_autoencoder(loaded), size, clip_len, taken))
     results["plain cast of the transformer"] = list(plain_cast(loaded, size, clip_len, taken))
     table = {name: round(psnr(out, results["fp32"]), 2) for name, out in results.items() if name != "fp32"}
     for name, value in table.items():

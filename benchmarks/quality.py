@@ -35,9 +35,9 @@ from swiftvr_trt.export.network.dit import Attention, Dit
 from swiftvr_trt.export.network.reference import Reference
 from swiftvr_trt.export.network.windows import plan_windows
 
-from . import _metrics
-from ._metrics import Clip
+from . import metrics
 from .demo import degrade
+from .metrics import Clip
 
 CLIP_LEN = 24
 CLIPS = ("bigbuckbunny", "bikes", "carphone_pristine")
@@ -128,7 +128,7 @@ def enlarge(clip: Clip, size: Resolution, mode: str) -> Clip:
     """`bilinear` or `bicubic`, half-pixel centres, rounded."""
     x = torch.from_numpy(clip).permute(0, 3, 1, 2).float()
     x = F.interpolate(x, (size.height, size.width), mode=mode, align_corners=False)
-    return _metrics.as_clip(x)
+    return metrics.as_clip(x)
 
 
 def restore(checkpoint: Checkpoint, case: Case) -> Clip:
@@ -157,9 +157,9 @@ def _attention(dit: Dit) -> list[nn.Module]:
 def score(shown: Clip, case: Case, window: tuple[int, int]) -> Score:
     small = average(shown, case.average)
     plain = Score(
-        _metrics.psnr(small, case.clean),
-        _metrics.ssim(small, case.clean),
-        _metrics.temporal_error(small, case.clean),
+        metrics.psnr(small, case.clean),
+        metrics.ssim(small, case.clean),
+        metrics.temporal_error(small, case.clean),
     )
     if case.average > 1:
         return plain
@@ -169,8 +169,8 @@ def score(shown: Clip, case: Case, window: tuple[int, int]) -> Score:
         plain.psnr,
         plain.ssim,
         plain.temporal,
-        _metrics.chunk_seam(shown, case.clean, chunks),
-        _metrics.window_seam(shown, case.clean, columns, rows),
+        metrics.chunk_seam(shown, case.clean, chunks),
+        metrics.window_seam(shown, case.clean, columns, rows),
     )
 
 

@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from benchmarks._metrics import as_clip
+from benchmarks.metrics import as_clip
 
 from . import degrade
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from benchmarks._metrics import as_clip, psnr
 from benchmarks.demo.degrade import Damage, apply
 from benchmarks.make_demo import DEMO
+from benchmarks.metrics import as_clip, psnr
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
 from swiftvr_trt.export.network.reference import Reference

@@ -1,14 +1,15 @@
-"""The plain form of the network: what one gets by handing the published modules to an exporter.
+"""The network as it is published, ready for an exporter, without any of this tool's rewrites.
 
-The autoencoder takes a chunk of frames at a time and grows frames as it is published, by a convolution over time; the
-transformer carries its embedders and the whole prompt, attends to whole windows and runs in one dtype throughout.
-Nothing here is executed but for its shapes: in float16 the residual stream of this model family overflows.
+The autoencoder takes a chunk of frames at a time and doubles frames with a convolution over time, as published. The
+transformer carries its embedders and the whole prompt, attends to whole windows and runs in one dtype. These modules
+are traced and compiled but not executed: in float16 the residual stream of this model family overflows.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -20,20 +21,20 @@ from swiftvr_trt.export.graph.stages import Stage
 from swiftvr_trt.export.network.checkpoint import Checkpoint
 from swiftvr_trt.export.network.dit import Dit, embed, rope_tables, unpatch
 from swiftvr_trt.export.network.pixels import frames_to_pixels, pixels_to_frames
-from swiftvr_trt.export.network.reae import Decoder, Encoder, State, TGrow
+from swiftvr_trt.export.network.reae import Decoder, Encoder, TGrow
 from swiftvr_trt.export.network.windows import plan_windows
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-"""Every other precision has float16 as its plain form: there is no plain way to quantise."""
+"""All other precisions are float16 here: there is no plain way to quantise."""
 
 
 def plain_stages(loaded: Checkpoint, recipe: Recipe) -> Iterator[Stage]:
-    """All stages under the names of ours: a MIDDLE chunk for the autoencoder, both lengths for the transformer."""
+    """All stages, under this tool's names: the autoencoder for a MIDDLE chunk, the transformer for both lengths."""
     yield from (_encode(loaded, recipe), *plain_dits(loaded, recipe), _decode(loaded, recipe))
 
 
 def plain_dits(loaded: Checkpoint, recipe: Recipe) -> Iterator[Stage]:
-    """The transformer for n and for n + 1 latents, a static graph each."""
+    """The transformer for n and for n + 1 latents, each as a static graph."""
     size, channels = recipe.resolution, loaded.dit.config.latent_channels
     for name, count in (("dit", recipe.latents), ("dit_edge", recipe.latents + 1)):
         module = PlainDit(loaded.dit, loaded.prompt, size, count, _dtype(recipe))
@@ -46,7 +47,8 @@ def _encode(loaded: Checkpoint, recipe: Recipe) -> Stage:
     module = PlainEncode(loaded.reae.encoder, size, _dtype(recipe))
     state = module.encoder.initial_state(size.latent_height, size.latent_width)
     frames = torch.zeros(recipe.clip_len, 67, 93, 3, dtype=torch.uint8)
-    return _stage("encode", module, frames, state, ("frames", Role.FRAMES), ("latents", Role.LATENTS), ("frames",))
+    stage = _stage("encode", module, (frames, *state), ("frames", Role.FRAMES), ("latents", Role.LATENTS))
+    return replace(stage, free_size=("frames",))
 
 
 def _decode(loaded: Checkpoint, recipe: Recipe) -> Stage:
@@ -54,7 +56,7 @@ def _decode(loaded: Checkpoint, recipe: Recipe) -> Stage:
     module = PlainDecode(loaded.reae.decoder, size, _dtype(recipe))
     state = module.decoder.initial_state(size.latent_height, size.latent_width)
     latents = torch.zeros(recipe.latents, loaded.reae.config.latent_channels, size.latent_height, size.latent_width)
-    return _stage("decode", module, latents, state, ("restored", Role.LATENTS), ("frames", Role.FRAMES), ())
+    return _stage("decode", module, (latents, *state), ("restored", Role.LATENTS), ("frames", Role.FRAMES))
 
 
 def _dtype(recipe: Recipe) -> torch.dtype:
@@ -64,15 +66,15 @@ def _dtype(recipe: Recipe) -> torch.dtype:
 def _stage(
     name: str,
     module: nn.Module,
-    first: Tensor,
-    state: State,
-    taken: tuple[str, Role],
-    given: tuple[str, Role],
-    free: tuple[str, ...],
+    example: tuple[Tensor, ...],
+    first_in: tuple[str, Role],
+    first_out: tuple[str, Role],
 ) -> Stage:
-    before = tuple((f"state_in_{k}", Role.STATE_IN) for k in range(len(state)))
-    after = tuple((f"state_out_{k}", Role.STATE_OUT) for k in range(len(state)))
-    return Stage(name, module, (first, *state), (taken, *before), (given, *after), free_size=free)
+    """A stage of the autoencoder: `first_in`, then the state, becomes `first_out`, then the new state."""
+    states = range(len(example) - 1)
+    inputs = (first_in, *((f"state_in_{k}", Role.STATE_IN) for k in states))
+    outputs = (first_out, *((f"state_out_{k}", Role.STATE_OUT) for k in states))
+    return Stage(name, module, example, inputs, outputs)
 
 
 class PlainEncode(nn.Module):
@@ -88,14 +90,14 @@ class PlainEncode(nn.Module):
 
 
 class PlainGrow(nn.Module):
-    """A frame becomes two as it is published: repeated in time, then a convolution over time."""
+    """Make two frames of one as published: repeat it, then convolve over time."""
 
     def __init__(self, grow: TGrow) -> None:
         super().__init__()
         self.conv3d = grow.conv3d
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [T, C, h, w] -> [2 T, C, h, w]; a frame's two copies see each other and nothing else."""
+        """x [T, C, h, w] -> [2 T, C, h, w]; a frame's two copies see each other only."""
         twice = x.unsqueeze(2).repeat(1, 1, 2, 1, 1)
         return F.conv3d(twice, self.conv3d.weight, padding=(1, 0, 0)).transpose(1, 2).flatten(0, 1)
 

@@ -1,9 +1,9 @@
-"""A second opinion on an engine and on its arithmetic, sharing nothing with `engines/` but the ONNX file.
+"""Count an engine and its arithmetic again, sharing nothing with `engines/` but the ONNX file.
 
-The file is compiled through NVIDIA's Polygraphy, and what its log says is counted with a few searches for words; the
-operations are counted by torch itself, by running the traced module on tensors without memory.
+NVIDIA's Polygraphy compiles the file, and its log is searched for a few words. torch counts the operations by running
+the traced module on tensors without memory.
 
-    POLYGRAPHY_USE_TENSORRT_RTX=1 python -m benchmarks.independent FILE.onnx 12.0 '[{"x": [[6, 16], [6, 16], [6, 16]]}]'
+    POLYGRAPHY_USE_TENSORRT_RTX=1 python -m benchmarks.recount FILE.onnx 12.0 '[{"x": [[6, 16], [6, 16], [6, 16]]}]'
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ Profile = Mapping[str, Sequence[Sequence[int]]]
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """Of one optimization profile: kernels, fused attention kernels, activation bytes."""
+class Recount:
+    """Of one optimization profile: kernels, fused attention kernels and activation memory."""
 
     kernels: int
     attention: int
     arena_bytes: int
 
 
-def compile_again(onnx: Path, compute_capability: str, profiles: Sequence[Profile]) -> list[Opinion]:
-    """Compile with Polygraphy in a process of its own, and count in what it prints; one opinion per profile."""
+def recount_engine(onnx: Path, compute_capability: str, profiles: Sequence[Profile]) -> list[Recount]:
+    """Compile with Polygraphy in a process of its own and count what it prints, for each profile."""
     command = [
         sys.executable,
         "-m",
-        "benchmarks.independent",
+        "benchmarks.recount",
         str(onnx),
         compute_capability,
         json.dumps(list(profiles)),
@@ -49,11 +49,11 @@ def compile_again(onnx: Path, compute_capability: str, profiles: Sequence[Profil
     )
     if done.returncode:
         raise RuntimeError(f"{onnx.name}: Polygraphy could not compile it: {done.stderr.strip()[-300:]}")
-    return read(done.stdout, max(len(profiles), 1))
+    return read_log(done.stdout, max(len(profiles), 1))
 
 
-def read(log: str, profiles: int) -> list[Opinion]:
-    """Count words. Every profile is compiled into a graph of its own, whose number is in the names of its kernels."""
+def read_log(log: str, profiles: int) -> list[Recount]:
+    """Count words. Each profile becomes a graph of its own, whose number is in the names of its kernels."""
     kernels: dict[str, list[str]] = {}
     for line in log.splitlines():
         if "LayerType: " in line and "shape_call" not in line:
@@ -62,30 +62,30 @@ def read(log: str, profiles: int) -> list[Opinion]:
     arenas = re.findall(r"Total Activation Memory: (\d+)", log)
     if not len(arenas) == len(kernels) == profiles:
         raise RuntimeError(
-            f"Polygraphy's log tells of {len(arenas)} profiles and {len(kernels)} graphs, expected {profiles}"
+            f"Polygraphy's log has {len(arenas)} profiles and {len(kernels)} graphs, expected {profiles}"
         )
     return [
-        Opinion(len(names), sum("_mha" in name for name in names), int(arena))
+        Recount(len(names), sum("_mha" in name for name in names), int(arena))
         for names, arena in zip(kernels.values(), arenas, strict=True)
     ]
 
 
 def count_with_torch(module: nn.Module, example: Sequence[Tensor]) -> int:
-    """Operations of the module as torch counts them, on tensors that have a shape and no content."""
+    """Operations of the module as torch counts them, on tensors that have a shape but no content."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
-    # The kernel for the CPU is not among those that torch can count; the products that it stands for are.
+    # torch cannot count the CPU's fused attention kernel, but it can count the products that it consists of.
     with FakeTensorMode(allow_non_fake_inputs=True) as fake, sdpa_kernel(SDPBackend.MATH), counter, torch.no_grad():
         module(*(fake.from_tensor(tensor) for tensor in example))
     return counter.get_total_flops()
 
 
 def main(onnx: str, compute_capability: str, profiles: str) -> None:
-    """Build through Polygraphy's loaders; everything that the compiler says goes to standard output."""
+    """Build with Polygraphy's loaders. The compiler's log goes to standard output."""
     from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
     from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath, Profile
     from polygraphy.logger import G_LOGGER
