@@ -2,19 +2,17 @@
 
 With a clip length of `c` frames (a multiple of 4) and `n = c / 4` latents:
 
-    FIRST    c + 4 frames in   n + 1 latents            c + 1 frames out   (3 decoded frames precede the stream)
+    FIRST    c + 4 frames in   n + 1 latents            c + 1 frames out   (the first 3 decoded frames are dropped)
     MIDDLE   c frames in       n latents                c frames out
     LAST     what is left      up to n + 1 new latents  what is owed
 
-Output runs three frames behind input, so the end of a stream repeats its last frame until every frame has come out:
-frames in = frames out for every count from 1 up. LAST always shows the transformer `n + 1` latents; where it makes
-fewer, the last *input* latents of the chunk before fill the front. A stream too short for FIRST has no chunk before:
-its last frame is repeated until the context is real (`parity`: zeros instead, as the published code does).
+Output lags three frames behind input. At the end of a stream the last frame is therefore repeated until every frame has
+come out: as many frames come out as went in, for every count from 1 up. In LAST the transformer always sees `n + 1`
+latents; if the chunk makes fewer, the last *input* latents of the previous chunk come first. A stream too short for
+FIRST has no previous chunk: its last frame is repeated until the context is real (with `parity`: the context is zeros,
+as in the published code). A remainder of c + 1 frames becomes a MIDDLE and a LAST chunk, also as in the published code.
 
 A chunk is planned as soon as its frames are there, so a live source of unknown length needs no lookahead.
-
-Source: the published SwiftVR code (arXiv 2606.09516). Its chunk borders in `tests/oracle/stream_clip8.npz` show that a
-remainder of c + 1 frames is split into MIDDLE and LAST.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ LEAD = FRAMES_PER_LATENT - 1
 
 
 class Kind(Enum):
-    """Where a chunk stands in its stream."""
+    """Position of a chunk in its stream."""
 
     FIRST = "first"
     MIDDLE = "middle"
@@ -38,13 +36,13 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Chunk:
-    """One turn of the loop, in frames and latents.
+    """One round of the loop, in frames and latents.
 
     frames   input frames taken from the stream (may be 0 in LAST)
-    repeats  how often the last of them is repeated behind them; frames + repeats = 4 * latents
-    context  latents of the previous chunk put in front (zeros if there is none)
+    repeats  how often the last frame is repeated after them; frames + repeats = 4 * latents
+    context  latents of the previous chunk in front of the new ones (zeros if there is none)
     skip     decoded frames to drop at the front
-    emit     decoded frames to hand out after these; what follows is repetition
+    emit     decoded frames to hand out after these; the rest is repetition
     """
 
     kind: Kind
@@ -56,7 +54,7 @@ class Chunk:
 
     @property
     def latents(self) -> int:
-        """New latents: encoded, restored and decoded in this chunk."""
+        """New latents, which this chunk encodes, restores and decodes."""
         return (self.frames + self.repeats) // FRAMES_PER_LATENT
 
     @property
@@ -68,10 +66,10 @@ class Chunk:
 def next_chunk(
     clip_len: int, *, first: bool, waiting: int, owed: int, ended: bool, parity: bool = False
 ) -> Chunk | None:
-    """The chunk to run now, or None if more frames are needed (or, when `ended`, if all is done).
+    """The next chunk to run. None if more frames are needed or, once the stream has `ended`, if all is done.
 
-    waiting: frames received and not yet taken by a chunk. owed: frames received and not yet handed out, so at least
-    `waiting`. Call again after each chunk with the counts it left.
+    first: no chunk of the stream has run. waiting: frames received and not yet taken by a chunk. owed: frames received
+    and not yet handed out, so at least `waiting`. Call again after each chunk with the counts it left.
     """
     latents = clip_len // FRAMES_PER_LATENT
     full = clip_len + FRAMES_PER_LATENT if first else clip_len
@@ -83,7 +81,7 @@ def next_chunk(
     needed = -(-(waiting + LEAD) // FRAMES_PER_LATENT)
     if not first:
         return _chunk(Kind.LAST, waiting=waiting, owed=owed, latents=needed, context=latents + 1 - needed, first=False)
-    if needed > latents + 1:  # two or three frames too many for one LAST: fill up FIRST, and a LAST follows
+    if needed > latents + 1:  # two or three frames too many for one LAST: run a filled-up FIRST, then a LAST
         return _chunk(Kind.FIRST, waiting=waiting, owed=owed, latents=latents + 1, context=0, first=True)
     new = needed if parity else latents + 1
     return _chunk(Kind.LAST, waiting=waiting, owed=owed, latents=new, context=latents + 1 - new, first=True)

@@ -1,7 +1,7 @@
-"""What the chunk loop needs from a machine: buffers, and a way to record steps once and submit them again and again.
+"""What the chunk loop needs from a device: buffers, and a way to record steps once and submit them many times.
 
-A `Device` holds the loaded stages of one bundle and is shared; a `Workspace` holds the buffers of one stream. On ONNX
-Runtime a recording is a list of prepared bindings, on CUDA a captured graph; either way, replaying allocates nothing.
+A `Device` holds the loaded stages of one bundle and may be shared. A `Workspace` holds the buffers of one stream. With
+ONNX Runtime a recording is a list of prepared bindings, on CUDA a captured graph. Replaying either allocates nothing.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from .program import BufferSpec, Step
 
 
 class Submission(Protocol):
-    """Steps on their way. Who waits for one has waited for those before it, too.
+    """Submitted steps. Waiting for one also waits for all earlier ones.
 
-    Each must have been waited for before the third one after it is made.
+    Wait for each before the third one after it is made.
     """
 
     def done(self) -> bool:
-        """Whether `wait` would return at once."""
+        """True if `wait` would return at once."""
 
     def wait_uploaded(self) -> None:
-        """Return when the host may write again into what the steps upload."""
+        """Return once the host may overwrite what the steps upload."""
 
     def wait(self) -> None:
-        """Return when the host may read what the steps download.
+        """Return once the host may read what the steps download.
 
-        Raises `StageError` naming what failed; `Cancelled` if the workspace was cancelled meanwhile.
+        Raises `StageError`, which names what failed, and `Cancelled` if the workspace was cancelled meanwhile.
         """
 
 
@@ -50,44 +50,44 @@ DONE = Done()
 class Recording(Protocol):
     """Steps bound to the buffers of one workspace.
 
-    Submissions run in the order in which they are made. Two may be on their way at once if they upload and download
-    different buffers that share no place (`BufferSpec.over`); nobody touches those before the submission says so.
+    Submissions run in order. Two may be under way at once if they upload and download different buffers that share no
+    memory (`BufferSpec.over`); the host leaves those alone until the submission says it may use them.
     """
 
     def submit(self) -> Submission:
-        """Begin to run all steps. A device that cannot run beside its caller has run them when this returns.
+        """Start all steps. A synchronous device has run them when this returns.
 
-        Raises what `Submission.wait` raises, as far as it is known by then.
+        Raises what `Submission.wait` raises if it is known by then.
         """
 
     def replay(self) -> None:
-        """Run all steps and return when the host may read what they download."""
+        """Run all steps; return once the host may read what they download."""
 
 
 class Workspace(Protocol):
-    """The buffers of one stream. Not to be used from two threads at once, except for `cancel`."""
+    """The buffers of one stream. Use it from one thread at a time, except for `cancel`."""
 
     def host(self, buffer: str) -> NDArray[Any]:
-        """The host's array of a `host` buffer; it stays the same for the life of the workspace."""
+        """The array of a `host` buffer; the same one for the life of the workspace."""
 
     def record(self, steps: Sequence[Step], *, once: bool = False) -> Recording:
-        """Prepare steps for repeated execution; with `once` for a single one, which a device may prepare more cheaply.
+        """Prepare steps to be run repeatedly, or `once`, which a device may prepare more cheaply.
 
-        What was recorded with `once` is good until the next recording with `once`, and must be over by then.
+        A recording made with `once` must have run before the next one is made with `once`; it is invalid from then on.
         """
 
     def cancel(self) -> None:
-        """Make the running replay, and every later one, raise `Cancelled` as soon as it can. From any thread."""
+        """Make the running replay raise `Cancelled` as soon as it can, and every later one. From any thread."""
 
     def close(self) -> None:
-        """Release the buffers; recordings of this workspace are invalid after it."""
+        """Release the buffers. Recordings of this workspace are invalid afterwards."""
 
 
 class Device(Protocol):
     """The loaded stages of one bundle."""
 
     def workspace(self, buffers: Mapping[str, BufferSpec]) -> Workspace:
-        """Allocate the buffers of one stream, all zeros."""
+        """Allocate the buffers of one stream, filled with zeros."""
 
     def close(self) -> None:
-        """Release the stages; workspaces must be closed before."""
+        """Release the stages. Close all workspaces first."""

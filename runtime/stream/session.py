@@ -1,14 +1,14 @@
-"""One stream through a bundle: push frames in, get as many restored frames out.
+"""One stream through a bundle: frames go in, and as many restored frames come out.
 
     session = restorer.session()
     for frame in source:                # uint8 [h, w, 3], RGB, all of one size
         for restored in session.feed(frame): ...
     for restored in session.flush(): ...
 
-`feed` returns nothing most of the time and a whole chunk now and then: frames wait until a chunk is full, because the
-transformer sees a chunk at once. The latency is therefore one chunk, plus three frames that the causal decoder lags,
-plus the time that the chunk takes: a device that runs beside its caller works on one chunk while the next one is fed,
-and `feed` returns it at the first call after it is done. At the latest it returns it when two more chunks are full.
+The transformer works on whole chunks, so `feed` mostly returns nothing, and now and then the frames of a chunk. The
+latency is one chunk, plus three frames by which the causal decoder lags, plus the time that the chunk takes. A device
+that runs asynchronously works on one chunk while the next one is fed; `feed` returns the frames at the first call after
+the chunk is done, and at the latest when two more chunks are full.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _Pair = tuple[Frame, Frame]
 
 _NO_FRAME: Frame = np.empty((0, 0, 3), np.uint8)
 _IN_FLIGHT = 2
-"""Chunks that may be on their way at once: one for each of the two sides of the frame buffers."""
+"""Chunks that may be submitted and not yet collected: one for each side of the frame buffers."""
 
 
 @dataclass(frozen=True)
 class _Running:
-    """A chunk on its way, and where its frames will be."""
+    """A submitted chunk, and where its restored frames will be."""
 
     submission: Submission
     frames: Frame
@@ -56,9 +56,11 @@ class _Running:
 
 @dataclass
 class _Stream:
-    """What is known once the first frame has come: its size, the buffers for it, and how far the stream is.
+    """A stream whose first frame has arrived: its buffers, and how far it is.
 
-    Counts tell what was submitted; what is still on its way is in `running`, oldest first.
+    shape: of every frame. running: submitted chunks, oldest first. phase: of the next chunk. first: it is the first.
+    waiting: frames fed and not yet submitted. owed: frames fed that no submitted chunk hands out. count: frames fed.
+    last: the last of them, in its buffer. broken: a stage failed, so the state is lost.
     """
 
     workspace: Workspace
@@ -77,9 +79,9 @@ class _Stream:
 
 
 class Session:
-    """A stream with its own buffers and state; sessions of one restorer do not touch each other.
+    """A stream with its own buffers and state; sessions of one restorer are independent of each other.
 
-    Not to be used from two threads at once, except for `cancel`.
+    Use it from one thread at a time, except for `cancel`.
     """
 
     def __init__(self, device: Device, manifest: Manifest) -> None:
@@ -90,10 +92,10 @@ class Session:
         self._closed = False
 
     def feed(self, frame: Frame) -> list[Frame]:
-        """Push one frame, uint8 [h, w, 3]; returns the frames that are now ready, uint8 [H, W, 3], yours to keep.
+        """Push one frame, uint8 RGB [h, w, 3]. Returns the frames that are ready, uint8 RGB [H, W, 3]; they are copies.
 
-        Raises `MediaError` for anything but a uint8 RGB frame of the size of the stream's first one, and `DeviceError`
-        if the device fails.
+        Raises `MediaError` if the frame has another type, or another size than the stream's first one, and
+        `DeviceError` if the device fails.
         """
         stream = self._open(frame)
         stream.last = stream.frames_in[stream.phase.turn][stream.waiting]
@@ -101,7 +103,7 @@ class Session:
         stream.waiting += 1
         stream.owed += 1
         stream.count += 1
-        with _device_fails(Moment.MIDDLE):
+        with _device_errors(Moment.MIDDLE):
             return self._advance(stream, ended=False)
 
     def flush(self) -> list[Frame]:
@@ -110,10 +112,10 @@ class Session:
         Raises `DeviceError` if the device fails.
         """
         self._check_open()
-        stream = self._stream  # `close` in another thread may take it away at any moment
+        stream = self._stream  # `close` in another thread may set it to None at any moment
         if stream is None:
             return []
-        with _device_fails(Moment.MIDDLE):
+        with _device_errors(Moment.MIDDLE):
             restored = self._advance(stream, ended=True)
             while stream.running:
                 restored += self._collect(stream)
@@ -121,20 +123,20 @@ class Session:
         return restored
 
     def reset(self) -> None:
-        """Forget the stream, frames not yet restored included; buffers stay for a next one of the same size."""
+        """Drop the stream and its unfinished frames. The buffers stay for a next stream of the same size."""
         stream = self._stream
         if stream is not None:
-            stream.running.clear()  # nobody wants their frames, and what clears comes after them
-            with _device_fails(Moment.MIDDLE):
+            stream.running.clear()  # their frames are dropped; clearing runs after them
+            with _device_errors(Moment.MIDDLE):
                 stream.workspace.record(clear_program(self._manifest)).replay()
             stream.phase, stream.first = Phase(), True
             stream.waiting = stream.owed = stream.count = 0
             stream.last, stream.broken = _NO_FRAME, False
 
     def cancel(self) -> None:
-        """Make a `feed` or `flush` that is running in another thread raise `Cancelled` soon, and every later one."""
+        """Make the running `feed` or `flush` in another thread raise `Cancelled` soon, and every later call at once."""
         self._cancelled = True
-        stream = self._stream  # `close` in another thread may take it away at any moment
+        stream = self._stream  # `close` in another thread may set it to None at any moment
         if stream is not None:
             stream.workspace.cancel()
 
@@ -156,10 +158,10 @@ class Session:
         if self._cancelled:
             raise Cancelled
         if self._stream is not None and self._stream.broken:
-            raise MisuseError("a stage of this stream has failed, so its state is lost; begin a new one with reset()")
+            raise MisuseError("a stage of this stream has failed, so its state is lost; start a new one with reset()")
 
     def _open(self, frame: Frame) -> _Stream:
-        """The stream that `frame` belongs to, made for its size if it is the first."""
+        """The stream that `frame` belongs to; its first frame opens it."""
         self._check_open()
         stream = self._stream
         if stream is not None and getattr(frame, "shape", None) == stream.shape and frame.dtype == np.uint8:
@@ -171,9 +173,9 @@ class Session:
                 f"{stream.shape[1]}x{stream.shape[0]}; end it with flush() before feeding another size"
             )
         buffers = plan_buffers(self._manifest, frame.shape[0], frame.shape[1])
-        with _device_fails(Moment.BEGIN):
+        with _device_errors(Moment.BEGIN):
             if stream is not None:
-                self._stream = None  # should there be no memory for the new buffers, the old ones are gone all the same
+                self._stream = None  # first, since the new buffers may not fit into memory
                 stream.workspace.close()
             workspace = self._device.workspace(buffers)
             frames_in, frames_out = (
@@ -182,12 +184,12 @@ class Session:
             )
         opened = _Stream(workspace, frame.shape, frames_in, frames_out, {})
         self._stream = opened
-        if self._cancelled:  # looked at after the stream can be seen, so that no `cancel` falls between
+        if self._cancelled:  # checked after the stream is published, so that no `cancel` gets lost
             workspace.cancel()
         return opened
 
     def _advance(self, stream: _Stream, *, ended: bool) -> list[Frame]:
-        """Submit the chunks that are complete; hand out those that are through."""
+        """Submit the chunks that are complete, and return the frames of those that are done."""
         recipe = self._manifest.recipe
         restored: list[Frame] = []
         while chunk := next_chunk(
@@ -206,9 +208,9 @@ class Session:
         return restored
 
     def _submit(self, stream: _Stream, chunk: Chunk) -> None:
-        stream.broken = True  # until the chunk is on its way: a stage that fails leaves half of the state advanced
+        stream.broken = True  # until the chunk is submitted: a failed stage leaves the state half advanced
         turn = stream.phase.turn
-        # "The last frame" may be one of the chunk before; that lies in the other side and is still there.
+        # The last frame may belong to the chunk before; then it is still in the buffer of the other side.
         stream.frames_in[turn][chunk.frames : chunk.frames + chunk.repeats] = stream.last
         recording, after = self._recording(stream, chunk, stream.phase)
         submission = recording.submit()
@@ -217,14 +219,15 @@ class Session:
         stream.phase, stream.first = after, False
         stream.waiting -= chunk.frames
         stream.owed -= chunk.emit
-        if len(stream.running) == _IN_FLIGHT:  # the next frames go where those of the chunk before lie
+        if len(stream.running) == _IN_FLIGHT:  # the next frames overwrite those of the chunk before
             stream.running[0].submission.wait_uploaded()
 
     def _recording(self, stream: _Stream, chunk: Chunk, phase: Phase) -> tuple[Recording, Phase]:
-        """The steps of a chunk, recorded when it is the first of its kind, and the phase after it.
+        """The recorded steps of a chunk, and the phase after it.
 
-        A MIDDLE chunk has its counterpart for the other turn recorded with it, so that the ones after the first find
-        everything ready. A LAST chunk comes once in a stream, and in the next one is most likely another: none is kept.
+        Recordings are kept for later chunks of the same shape. The first MIDDLE chunk records the one of the other side
+        too, so that later chunks record nothing. A LAST chunk comes once per stream and differs between streams, so its
+        recording is not kept.
         """
         key = (chunk, phase, stream.first)
         if key not in stream.recordings:
@@ -237,7 +240,7 @@ class Session:
         return stream.recordings[key]
 
     def _collect(self, stream: _Stream) -> list[Frame]:
-        """Wait for the oldest chunk on its way; its frames, copied out of the buffer that will be used again."""
+        """Wait for the oldest submitted chunk. Returns copies of its frames, since the buffer will be reused."""
         running = stream.running.popleft()
         try:
             running.submission.wait()
@@ -248,10 +251,10 @@ class Session:
 
 
 @contextmanager
-def _device_fails(moment: Moment) -> Iterator[None]:
-    """Turn what the device raises within the block into a `DeviceError` of this moment.
+def _device_errors(moment: Moment) -> Iterator[None]:
+    """Turn what the device raises in this block into a `DeviceError` of this moment.
 
-    `Cancelled`, misuse, and an output that cannot be written (the trace) are not the device's doing and pass through.
+    `Cancelled`, `MisuseError` and `OutputError` (the trace) do not come from the device and pass through.
     """
     try:
         yield
