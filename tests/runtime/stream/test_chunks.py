@@ -1,4 +1,4 @@
-"""The chunk planner: frames in = frames out for every length, and the published protocol where it applies."""
+"""The chunk planner: as many frames out as in for every length, and the published protocol where it applies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from swiftvr_trt.runtime.stream.chunks import Chunk, Kind, next_chunk
 
 
 def plan(clip_len: int, frames: int, *, eager: bool = True, parity: bool = False) -> list[Chunk]:
-    """All chunks of a stream. `eager`: a live source, planned after every frame; otherwise all frames are there."""
+    """All chunks of a stream. eager: a live source, planned after every frame; otherwise all frames are there."""
     chunks: list[Chunk] = []
     waiting = owed = 0
 

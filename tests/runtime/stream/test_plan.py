@@ -1,4 +1,4 @@
-"""The memory plan: every buffer has its own bytes, but for those that share a place on purpose."""
+"""The memory plan: every buffer has its own bytes, except those that share a place on purpose."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.engines.fakes import fake_manifest
 
 
 def engine_manifest() -> Manifest:
-    """Four stages in three files, as a TensorRT build makes them: both kinds of `dit` share one."""
+    """Four stages in three files, as TensorRT builds make them: `dit` and `dit_edge` share one."""
     manifest = fake_manifest()
     arenas = {"encode": 1000, "dit": 5000, "dit_edge": 7001, "decode": 3000}
     files = {"encode": "encode.engine", "dit": "dit.engine", "dit_edge": "dit.engine", "decode": "decode.engine"}
@@ -52,7 +52,7 @@ def test_every_buffer_is_aligned_and_inside(plan: MemoryPlan) -> None:
     assert plan.device.offsets.keys() == plan.buffers.keys()
 
 
-def test_the_host_has_the_frames_of_both_turns(plan: MemoryPlan) -> None:
+def test_the_host_has_the_frames_of_both_sides(plan: MemoryPlan) -> None:
     assert set(plan.host.offsets) == {"frames_in_0", "frames_in_1", "frames_out_0", "frames_out_1"}
 
 
@@ -69,7 +69,7 @@ def test_owners_add_up(plan: MemoryPlan) -> None:
     assert owners["latents"] == sum(latents) == 3 * latents[0]
 
 
-def test_restored_frames_lie_over_those_that_are_encoded_by_then() -> None:
+def test_output_frames_share_the_place_of_input_frames() -> None:
     small, large = (plan_memory(engine_manifest(), side, side) for side in (1, 200))
     for plan in (small, large):
         for turn in (0, 1):
@@ -105,10 +105,10 @@ def test_stages_touch_aligned_addresses_only(plan: MemoryPlan) -> None:
             unaligned += isinstance(step, Run) and any(
                 begin(plan, v) % ALIGNMENT for v in (*step.inputs, *step.outputs)
             )
-    assert unaligned  # 100x60 is a size at which this matters
+    assert unaligned  # 100x60 is a size whose slots are not aligned
 
 
-def test_what_goes_through_staging_arrives_where_it_would_have_been(plan: MemoryPlan) -> None:
+def test_steps_with_staging_do_the_same_as_those_without(plan: MemoryPlan) -> None:
     for steps in programs(engine_manifest()):
         through = aligned_steps(steps, plan.buffers)
         origin: dict[View, View] = {}

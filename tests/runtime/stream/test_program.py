@@ -1,9 +1,10 @@
-"""Programs: each chunk reads what the one before wrote, and touches nothing else."""
+"""Programs: each chunk reads what the previous one wrote, and touches nothing else."""
 
 from __future__ import annotations
 
 import pytest
 
+from swiftvr_trt import MisuseError
 from swiftvr_trt.engines.bundle.manifest import Manifest
 from swiftvr_trt.runtime.stream.chunks import next_chunk
 from swiftvr_trt.runtime.stream.program import (
@@ -102,3 +103,8 @@ def test_buffers_are_those_of_the_manifest(manifest: Manifest) -> None:
     assert buffers["frames_out_1"].shape == (12, 132, 100, 3)
     assert buffers["latents_0"].shape == (3, 12, 10, 8)
     assert sum(spec.kind is BufferKind.STATE for spec in buffers.values()) == 2 * 9 + 2 * 9
+
+
+def test_a_stream_beyond_all_memory_is_refused_before_anything_is_allocated(mini_bundle: BundleFactory) -> None:
+    with pytest.raises(MisuseError, match=r"needs \d+ GB of buffers"):
+        plan_buffers(mini_bundle(clip_len=24).manifest, 16384, 65536)

@@ -1,4 +1,4 @@
-"""Traces: what Chrome's format wants, and what a run on the CPU puts there."""
+"""Traces: Chrome's format, and what a run on the CPU writes."""
 
 from __future__ import annotations
 
