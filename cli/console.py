@@ -24,7 +24,7 @@ from swiftvr_trt.errors import SwiftVRError
 from swiftvr_trt.text import LineCallback, duration
 
 if TYPE_CHECKING:
-    from swiftvr_trt.runtime.restore.fleet import Board
+    from swiftvr_trt.runtime.restore.display import Display
 
 ERROR = "error: "
 _LINE_EVERY_S = 5.0
@@ -184,7 +184,7 @@ class BarDisplay:
 
 
 @contextmanager
-def display(quiet: bool) -> Iterator[Board]:
+def display(quiet: bool) -> Iterator[Display]:
     """Where the progress of files is shown: bars on a terminal, lines in a log, nothing if `quiet`."""
     if quiet:
         yield SilentDisplay()

@@ -25,7 +25,7 @@ from swiftvr_trt.export.graph.stages import Stage, stages_of
 from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
 from swiftvr_trt.export.network.reference import Reference
 from swiftvr_trt.runtime.devices.gpu import gpu_index, require_driver
-from swiftvr_trt.runtime.restore.restorer import Restorer, open_device
+from swiftvr_trt.runtime.restore.restorer import OpenOptions, Restorer, open_device
 from swiftvr_trt.runtime.stream.device import Workspace
 from swiftvr_trt.runtime.stream.program import BufferSpec, Download, Upload, View, plan_buffers, stage_program
 
@@ -121,7 +121,7 @@ def verify_bundle(
             f"{bundle.path} was made from checkpoint {recipe.checkpoint[:16]}, {checkpoint.path} is {digest[:16]}; "
             "pass the checkpoint it was made from"
         )
-    opened = open_device(bundle, verification_device(recipe, device), threads)
+    opened = open_device(bundle, verification_device(recipe, device), OpenOptions(threads))
     with Restorer(opened, bundle.manifest) as restorer:
         workspace = opened.workspace(_buffers(bundle.manifest))
         try:

@@ -10,10 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
+from swiftvr_trt import child as module
 from swiftvr_trt.child import Child
 
 ROOT = Path(__file__).parents[1]
@@ -133,6 +136,18 @@ def test_a_child_ignores_what_a_terminal_sends(start: Start) -> None:
         for number in (signal.SIGINT, signal.SIGHUP):
             os.kill(pid(child), number)
         assert child.ask({"call": "echo", "lines": []}) is not None
+
+
+def test_on_windows_a_child_ignores_ctrl_c_and_ctrl_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers: dict[int, Any] = {}
+    names = {"SIGINT": 2, "SIGTERM": 15, "SIGBREAK": 21}
+    windows = SimpleNamespace(**names, SIG_IGN=signal.SIG_IGN, signal=handlers.__setitem__)
+    monkeypatch.setattr(module, "signal", windows)
+    module._ignore_the_terminal()
+    assert handlers.keys() == set(names.values())
+    assert handlers[2] is handlers[21] is signal.SIG_IGN
+    with pytest.raises(KeyboardInterrupt):
+        handlers[15](15, None)
 
 
 @posix

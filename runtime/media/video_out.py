@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from swiftvr_trt.errors import MediaError
+from swiftvr_trt.runtime.budget import CLOSING_S
 
 from .base import CopiedPacket, Item, Picture, SinkOptions, SourceInfo, check_pixels
 from .colour import from_rgb
@@ -20,9 +21,6 @@ from .timeline import ClockConverter
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
-
-_PATIENCE_S = 0.2
-"""How long to wait for a thread inside the encoder. After that the container is left unclosed."""
 
 
 class VideoSink:
@@ -125,7 +123,7 @@ class VideoSink:
         if self._committed:
             return
         self._file.discard()  # first: into a closed file FFmpeg writes no trailer
-        if self._busy.acquire(timeout=_PATIENCE_S):  # else a thread is still in the encoder
+        if self._busy.acquire(timeout=CLOSING_S):  # else a thread is still in the encoder
             try:
                 with suppress(Exception):
                     self._encoding.container.close()

@@ -1,9 +1,9 @@
-"""Several inputs into one folder: which output each gets, what can be refused at once, and which bundle does it."""
+"""Several inputs into one folder: name the outputs, refuse early what cannot work, and find a bundle for each."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,17 +13,17 @@ from swiftvr_trt.engines.bundle.files import read_manifest
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.errors import MediaError, MisuseError, OutputError, SwiftVRError
 from swiftvr_trt.runtime.media import SinkOptions, open_sink, open_source
+from swiftvr_trt.text import LineCallback
 
-from .fleet import Failure, Task
-from .job import Job
-from .selection import BundleRequest, choose_bundle, output_size
+from .job import Failure, Job, JobWithBundle
+from .selection import BundleRequest, find_or_build_bundle, output_size
 
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How inputs are read and outputs written. suffix: of videos, e.g. `.mkv`; None keeps the input's.
+    """How inputs are read and outputs written.
 
-    rate, sink, hwaccel: as in `Job`.
+    suffix: of output videos, e.g. `.mkv`; None keeps the input's. rate, sink, hwaccel: as in `Job`.
     """
 
     suffix: str | None = None
@@ -37,10 +37,10 @@ class BatchOptions:
 
 
 def plan_jobs(sources: Sequence[Path], folder: str, options: BatchOptions) -> list[Job]:
-    """A job for each input, its output in `folder` under the same name. Changes nothing.
+    """A job for each input, with an output of the same name in `folder`. Changes nothing on disk.
 
-    Raises `MisuseError` if an input is missing, two outputs have one name, one is an input, or one exists and must not
-    be replaced; `OutputError` if the folder cannot be made.
+    Raises `MisuseError` if an input is missing or given twice, if two outputs would have the same name, or if an output
+    is an input or must not be replaced; `OutputError` if the folder cannot be made.
     """
     place = Path(folder)
     _check_folder(place, slash=folder.endswith(("/", "\\")))
@@ -50,7 +50,7 @@ def plan_jobs(sources: Sequence[Path], folder: str, options: BatchOptions) -> li
             raise MediaError(f"the input {source} does not exist, expected a video or a folder of images")
         output = str(place / _output_name(source, options.suffix))
         job = Job(source, output, options.rate, options.sink, options.hwaccel)
-        other = jobs.setdefault(job.output.casefold(), job)  # on Windows and macOS case makes no difference
+        other = jobs.setdefault(job.output.casefold(), job)  # Windows and macOS ignore case
         if other is not job and other.source.resolve() == source.resolve():
             raise MisuseError(f"{source} was given twice; name every input once")
         if other is not job:
@@ -64,13 +64,13 @@ def plan_jobs(sources: Sequence[Path], folder: str, options: BatchOptions) -> li
 
 @contextmanager
 def output_folder(folder: str) -> Iterator[None]:
-    """The folder is there within the block; one that was made for it and stayed empty is removed."""
+    """Make the folder if need be, and remove it afterwards if it was made here and is empty."""
     place = Path(folder)
     new = not place.exists()
     try:
         place.mkdir(exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: the output folder cannot be made ({error.strerror or error})") from error
+        raise OutputError(f"{folder}: cannot create the output folder ({error.strerror or error})") from error
     try:
         yield
     finally:
@@ -79,31 +79,34 @@ def output_folder(folder: str) -> Iterator[None]:
                 place.rmdir()
 
 
-def choose_bundles(
-    jobs: Iterable[Job], request: BundleRequest, say: Callable[[str], None]
-) -> tuple[list[Task], list[Failure]]:
-    """The bundle for each job, built if need be; and the jobs whose input or output cannot be opened."""
+def assign_bundles(
+    jobs: Iterable[Job], request: BundleRequest, say: LineCallback
+) -> tuple[list[JobWithBundle], list[Failure]]:
+    """Find or build the bundle of each job. Jobs whose input or output cannot be opened are failures.
+
+    Raises `BundleError` if the requested bundle is not usable.
+    """
     if request.bundle is not None:
-        read_manifest(request.bundle)  # what is wrong with it is wrong for all
-    tasks: list[Task] = []
+        read_manifest(request.bundle)  # a bad bundle is bad for every job
+    assigned: list[JobWithBundle] = []
     failures: list[Failure] = []
     bundles: dict[Resolution, str] = {}
     for job in jobs:
         try:
-            size = _try(job, request)
+            size = _open_once(job, request)
             if size not in bundles:
-                bundle = choose_bundle(request, size, say)
+                bundle = find_or_build_bundle(request, size, say)
                 say(f"bundle: {bundle.path} ({bundle.manifest.recipe.describe()})")
                 bundles[size] = str(bundle.path)
-            tasks.append(Task(job, bundles[size]))
+            assigned.append(JobWithBundle(job, bundles[size]))
         except SwiftVRError as error:
             failures.append(Failure(job, str(error)))
             say(f"{job.name}: failed: {error}")
-    return tasks, failures
+    return assigned, failures
 
 
-def _try(job: Job, request: BundleRequest) -> Resolution:
-    """The size of the output, after both ends were opened once."""
+def _open_once(job: Job, request: BundleRequest) -> Resolution:
+    """Open input and output to see that they can be; returns the size of the output."""
     with open_source(job.source, rate=job.rate) as source:
         size = output_size(request, source.info.width, source.info.height)
         with open_sink(job.output, source.info, size.width, size.height, job.sink):
@@ -119,11 +122,11 @@ def _output_name(source: Path, suffix: str | None) -> str:
 
 def _check_folder(place: Path, *, slash: bool) -> None:
     if place.exists() and not place.is_dir():
-        raise MisuseError(f"the output {place} is a file, expected a folder for several inputs: name one")
+        raise MisuseError(f"the output {place} is a file, expected a folder for several inputs")
     if place.suffix and not place.exists() and not slash:
         raise MisuseError(
-            f"the output {place} looks like a file, expected a folder for several inputs or --devices: end its name "
-            "with a slash if it is one"
+            f"the output {place} looks like a file, expected a folder for several inputs or --devices; if it is a "
+            "folder, end its name with a slash"
         )
     if not place.absolute().parent.is_dir():
         raise OutputError(f"cannot write {place}: the directory {place.parent} does not exist; create it first")
@@ -134,10 +137,10 @@ def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
     for job in jobs:
         itself = inputs.get(Path(job.output).resolve())
         if itself is not None:
-            raise MediaError(f"the output {job.output} is the input {itself}: choose another folder")
+            raise MediaError(f"the output {job.output} is the input {itself}; choose another folder")
     there = [job.output for job in jobs if Path(job.output).exists()]
     if there and not overwrite:
         raise MediaError(
-            f"{len(there)} of {len(jobs)} outputs exist already, {there[0]} among them: choose another folder, or "
-            "allow them to be overwritten with -y"
+            f"{len(there)} of {len(jobs)} outputs exist already, e.g. {there[0]}; choose another folder, or replace "
+            "them with -y"
         )

@@ -1,4 +1,8 @@
-"""What may take long in somebody else's code, done beside the main thread, which is the only one to hear signals."""
+"""Run foreign code that may take long so that Ctrl-C still ends the program at once.
+
+Python handles signals in the main thread only, between two of its own instructions. Code that stays in a C library for
+seconds therefore runs in another thread while the main thread waits.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,22 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
+from swiftvr_trt.runtime.budget import NOTICE_S
+
 T = TypeVar("T")
 
-_POLL_S = 0.1
-"""Windows hears Ctrl-C between two waits, not in one."""
 
-
-def beside(task: Callable[[], T]) -> T:
-    """What `task` returns or raises. An interrupt is heard at once, and leaves behind what is still running."""
+def run_interruptibly(task: Callable[[], T]) -> T:
+    """Return what `task` returns, or raise what it raises. An interrupt leaves it behind in its thread."""
     future: Future[T] = Future()
 
     def run() -> None:
         try:
             future.set_result(task())
-        except BaseException as error:  # noqa: BLE001 (it is raised again where it can be handled)
+        except BaseException as error:  # noqa: BLE001 (raised again in the calling thread)
             future.set_exception(error)
 
-    threading.Thread(target=run, name="swiftvr-beside", daemon=True).start()
-    while not wait([future], _POLL_S).done:
+    threading.Thread(target=run, name="swiftvr-interruptible", daemon=True).start()
+    while not wait([future], NOTICE_S).done:  # a wait without a limit would not notice Ctrl-C on Windows
         pass
     return future.result()

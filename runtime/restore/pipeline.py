@@ -1,8 +1,8 @@
-"""A file through a session: read, restore and write at the same time, with little in between.
+"""Restore a source into a sink: one thread reads, one restores and one writes, with short queues in between.
 
-Three threads and two short queues. Whatever happens in one of them (a full disk, a damaged file, a failing stage, the
-caller's Ctrl-C) stops all three; the first error is what the caller sees, and the sink removes what it had begun.
-Every wait has a time limit after which it looks whether the run was stopped, so that nothing can hang on a queue.
+A full disk, a damaged file, a failing stage or Ctrl-C stops all three threads. The caller gets the first error, and the
+sink removes what it has written. Nothing hangs on a queue: every wait is short, and then checks whether the run has
+stopped.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from swiftvr_trt.errors import Cancelled, InternalError, SwiftVRError
+from swiftvr_trt.runtime.budget import NOTICE_S, THREADS_S
 from swiftvr_trt.runtime.media import Item, Picture, Sink, Source
 from swiftvr_trt.runtime.stream.session import Frame, Session
 
@@ -25,17 +26,14 @@ T = TypeVar("T")
 
 _DEPTH = 8
 """Items in a queue: enough to smooth a hiccup, few enough that memory does not depend on the clip."""
-
-_POLL_S = 0.05
+_POLL_S = THREADS_S / 8
+"""The longest wait on a queue; several fit into the time that the threads have to end."""
 _NO_PIXELS: Frame = np.empty((0, 0, 3), np.uint8)
-_GRACE_S = 0.4
-"""How long the threads of a stopped run may take to notice it. All such limits together, with those of the sink and of
-the process, must stay below a second: that is what whoever presses Ctrl-C is promised."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is. `total` is an estimate, or None; `elapsed` is in seconds."""
+    """How far a run is: frames read and written, frames expected (an estimate, or None), and seconds elapsed."""
 
     read: int
     written: int
@@ -49,7 +47,7 @@ class Progress:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds to go, or None while that cannot be told."""
+        """Seconds to go; None while unknown."""
         if not self.total or not self.written:
             return None
         return max(self.total - self.written, 0) / self.rate
@@ -58,15 +56,15 @@ class Progress:
 def restore_media(
     session: Session, source: Source, sink: Sink, on_progress: Callable[[Progress], None] | None = None
 ) -> Progress:
-    """Restore every picture of `source` into `sink` and commit it; copied packets keep their place.
+    """Restore every picture of `source` into `sink` and commit it. Copied packets keep their place.
 
-    `on_progress` is called a few times a second, in the calling thread. Raises the first error of any part; the sink
-    is then not committed.
+    `on_progress` is called a few times a second, in the calling thread. Raises the first error of any thread; the sink
+    is then not committed. An exception that is not ours becomes an `InternalError`.
     """
     run = _Run(session, source, sink)
     try:
         run.start()
-        while not run.finished.wait(0.2):
+        while not run.finished.wait(NOTICE_S):
             if on_progress:
                 on_progress(run.progress())
     finally:
@@ -80,11 +78,11 @@ def restore_media(
 
 
 class _Stopped(Exception):  # noqa: N818 (it ends a thread and reports no error)
-    """This run was stopped by another of its threads."""
+    """The run has stopped."""
 
 
-class _Lane(Generic[T]):
-    """A bounded queue that ends, and whose waits end when the run is stopped."""
+class _StoppableQueue(Generic[T]):
+    """A bounded queue with an end. When the run stops, whoever waits for it gets `_Stopped`."""
 
     def __init__(self, stopped: threading.Event) -> None:
         self._queue: queue.Queue[T | None] = queue.Queue(_DEPTH)
@@ -123,8 +121,8 @@ class _Run:
         self._session, self._source, self._sink = session, source, sink
         self._stopped = threading.Event()
         self._lock = threading.Lock()
-        self._read_lane: _Lane[Item] = _Lane(self._stopped)
-        self._write_lane: _Lane[Item] = _Lane(self._stopped)
+        self._to_restore: _StoppableQueue[Item] = _StoppableQueue(self._stopped)
+        self._to_write: _StoppableQueue[Item] = _StoppableQueue(self._stopped)
         self._read = self._written = 0
         self._began = time.monotonic()
         self._complete = False
@@ -140,14 +138,14 @@ class _Run:
             thread.start()
 
     def stop(self) -> None:
-        """End all threads. After a run that came to its end there is nothing to end, and the session stays usable.
+        """End all threads. After a complete run none is left, and the session stays usable.
 
-        A thread that is stuck in somebody else's code is left behind, as a daemon; it ends at its next look at a lane.
+        A thread that is stuck in foreign code is left behind as a daemon; it ends the next time it uses a queue.
         """
         self._stopped.set()
         if not self._complete:
             self._session.cancel()
-        deadline = time.monotonic() + _GRACE_S
+        deadline = time.monotonic() + THREADS_S
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0.01))
 
@@ -155,14 +153,14 @@ class _Run:
         return Progress(self._read, self._written, self._source.info.frames, time.monotonic() - self._began)
 
     def _guard(self, name: str, part: Callable[[], None]) -> None:
-        """Run one part; its error, if it is the first, becomes the run's."""
+        """Run one part. Its error becomes the run's if it is the first."""
         try:
             part()
         except (_Stopped, Cancelled):
             pass
         except SwiftVRError as error:
             self._fail(error)
-        except Exception as error:  # noqa: BLE001 (whatever it is, it must stop the other threads and be told)
+        except Exception as error:  # noqa: BLE001 (whatever it is, it must stop the other threads)
             wrapped = InternalError(f"{name} failed: {type(error).__name__}: {error}")
             wrapped.__cause__ = error
             self._fail(wrapped)
@@ -178,33 +176,33 @@ class _Run:
     def _do_read(self) -> None:
         for item in self._source:
             self._read += isinstance(item, Picture)
-            self._read_lane.put(item)
-        self._read_lane.end()
+            self._to_restore.put(item)
+        self._to_restore.end()
 
     def _do_restore(self) -> None:
         waiting: deque[Item] = deque()
-        for item in self._read_lane:
+        for item in self._to_restore:
             if isinstance(item, Picture):
                 waiting.append(item.with_pixels(_NO_PIXELS))  # only the stamp is still needed
                 self._emit(waiting, self._session.feed(item.pixels))
             elif waiting:
                 waiting.append(item)
             else:
-                self._write_lane.put(item)
+                self._to_write.put(item)
         self._emit(waiting, self._session.flush())
         for item in waiting:
-            self._write_lane.put(item)
-        self._write_lane.end()
+            self._to_write.put(item)
+        self._to_write.end()
 
     def _emit(self, waiting: deque[Item], restored: list[Frame]) -> None:
-        """Hand out restored frames under the stamps of their originals, and copied packets where they stood."""
+        """Pass on restored frames with the stamps of their originals, and copied packets in their place."""
         for pixels in restored:
             while not isinstance(item := waiting.popleft(), Picture):
-                self._write_lane.put(item)
-            self._write_lane.put(item.with_pixels(pixels))
+                self._to_write.put(item)
+            self._to_write.put(item.with_pixels(pixels))
 
     def _do_write(self) -> None:
-        for item in self._write_lane:
+        for item in self._to_write:
             self._sink.write(item)
             self._written += isinstance(item, Picture)
         self._sink.commit()

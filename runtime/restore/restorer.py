@@ -1,4 +1,4 @@
-"""`Restorer`: a bundle, loaded, that turns frames into frames.
+"""`Restorer`: an open bundle that restores frames.
 
 with Restorer.open("bundle") as restorer:
     for restored in restorer.restore(frames): ...
@@ -7,6 +7,7 @@ with Restorer.open("bundle") as restorer:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from swiftvr_trt.engines.bundle.files import Bundle
@@ -19,11 +20,27 @@ from swiftvr_trt.runtime.stream.session import Frame, Session
 from swiftvr_trt.runtime.stream.trace import Trace
 
 
+@dataclass(frozen=True)
+class OpenOptions:
+    """How a bundle is run. Raises `MisuseError` for a number of threads out of range.
+
+    threads: CPU threads for one stage, 1 to 1024; None for one per physical core. ort_graphs: let ONNX Runtime capture
+    its stages as CUDA graphs.
+    """
+
+    threads: int | None = None
+    ort_graphs: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            raise MisuseError(f"threads is {self.threads}, expected 1 to 1024")
+
+
 class Restorer:
-    """Stages loaded once, any number of independent streams through them."""
+    """The loaded stages of a bundle. Any number of independent streams may run through them."""
 
     def __init__(self, device: Device, manifest: Manifest) -> None:
-        """For devices of your own; `Restorer.open` is the usual way."""
+        """For a device of your own; otherwise use `Restorer.open`."""
         self._device: Device | None = device
         self.manifest = manifest
 
@@ -39,20 +56,17 @@ class Restorer:
     ) -> Restorer:
         """Check and load a bundle.
 
-        device: `cpu` for a bundle of graphs; `cuda` or `cuda:N`, the N-th GPU, for one of engines, and for graphs, too,
-        on ONNX Runtime; None for what the bundle was built for. threads: CPU threads that one stage may use, None for
-        one per physical core. ort_graphs: let ONNX Runtime capture its stages on a GPU (`ort_cuda.py`). trace: told
-        what takes how long; it must be closed after the restorer.
-        Raises `BundleError` if the bundle is damaged or was built for something else, `MissingPackageError` or
-        `MachineError` if the machine lacks what runs it.
+        device: `cpu` for a bundle of graphs; `cuda` or `cuda:N`, the N-th GPU, for graphs or engines; None for what the
+        bundle was built for. threads, ort_graphs: see `OpenOptions`. trace: records what takes how long; close it after
+        the restorer.
+        Raises `BundleError` if the bundle is damaged or was built for another device, `MissingPackageError` or
+        `MachineError` if the machine lacks what the bundle needs.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        if threads is not None and not 1 <= threads <= 1024:
-            raise MisuseError(f"threads is {threads}, expected 1 to 1024")
-        return cls(open_device(opened, device, threads, trace, ort_graphs=ort_graphs), opened.manifest)
+        return cls(open_device(opened, device, OpenOptions(threads, ort_graphs), trace), opened.manifest)
 
     def session(self) -> Session:
-        """A new stream, to be fed by hand; see `Session`."""
+        """A new stream that you feed yourself; see `Session`."""
         if self._device is None:
             raise MisuseError("this restorer is closed; open the bundle again with Restorer.open()")
         return Session(self._device, self.manifest)
@@ -60,7 +74,7 @@ class Restorer:
     def restore(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Restore a stream: uint8 [h, w, 3] RGB frames of one size in, as many uint8 [H, W, 3] frames out.
 
-        Lazy: takes frames as it needs them (one chunk ahead), so the source may be endless.
+        Lazy: reads at most one chunk ahead, so the source may be endless.
         """
         with self.session() as session:
             for frame in frames:
@@ -81,9 +95,9 @@ class Restorer:
 
 
 def choose_device(target: str, device: str | None = None, *, ort_graphs: bool = False) -> str:
-    """What runs bundles for `target`: `cpu`, `cuda` or `cuda:N`. None is what they are for; nothing is opened.
+    """The device that runs bundles for `target`: `cpu`, `cuda` or `cuda:N`. Opens nothing.
 
-    Raises `MisuseError` if that device does not run them, or not in this way.
+    device: the requested one; None for the target's own. Raises `MisuseError` if it cannot run such bundles.
     """
     known = find_target(target)
     chosen = device or known.usual_device
@@ -91,32 +105,28 @@ def choose_device(target: str, device: str | None = None, *, ort_graphs: bool = 
         gpu_index(chosen)
     if ort_graphs and (chosen == "cpu" or known.compiled):
         raise MisuseError(
-            f"--ort-graphs was given for a bundle for {target} on {chosen}, expected one of graphs on a GPU "
-            "(--device cuda); engines are captured in any case"
+            f"--ort-graphs was given for a bundle for {target} on {chosen}, expected a bundle of graphs on a GPU "
+            "(--device cuda); engines are always captured"
         )
     if chosen == "cpu" and not known.runs_on_cpu:
         raise BundleError(
-            f"the CPU was asked for, and the bundle holds engines for target {target}, which do not run on it; build "
-            "one that does: swiftvr-export build-engine --target cpu --checkpoint DIR --resolution WxH"
+            f"the device is the CPU, but the bundle holds engines for target {target}, which run on GPUs only; build "
+            "one for the CPU: swiftvr-export build-engine --target cpu --checkpoint DIR --resolution WxH"
         )
     return chosen
 
 
 def open_device(
-    bundle: Bundle,
-    device: str | None = None,
-    threads: int | None = None,
-    trace: Trace | None = None,
-    *,
-    ort_graphs: bool = False,
+    bundle: Bundle, device: str | None = None, options: OpenOptions | None = None, trace: Trace | None = None
 ) -> Device:
-    """What runs a bundle, as in `Restorer.open`: graphs run on ONNX Runtime, engines on the GPU they are for."""
+    """Load the stages of a bundle, as in `Restorer.open`: graphs into ONNX Runtime, engines onto their GPU."""
+    options = options or OpenOptions()
     target = bundle.manifest.recipe.target
-    chosen = choose_device(target, device, ort_graphs=ort_graphs)
+    chosen = choose_device(target, device, ort_graphs=options.ort_graphs)
     if chosen == "cpu":
         from swiftvr_trt.runtime.devices.cpu import CpuDevice
 
-        return CpuDevice(bundle, threads=threads, trace=trace)
+        return CpuDevice(bundle, threads=options.threads, trace=trace)
     from swiftvr_trt.runtime.devices.cuda import CudaDevice
     from swiftvr_trt.runtime.devices.ort_cuda import OrtCudaProvider
     from swiftvr_trt.runtime.devices.tensorrt import TensorRTProvider, import_tensorrt
@@ -125,6 +135,6 @@ def open_device(
     provider = (
         TensorRTProvider(import_tensorrt(bundle.manifest.toolchain.compiler))
         if compiled
-        else OrtCudaProvider(stage_graphs=ort_graphs)
+        else OrtCudaProvider(stage_graphs=options.ort_graphs)
     )
     return CudaDevice(bundle, provider, index=gpu_index(chosen), trace=trace)

@@ -7,7 +7,7 @@ restore_files(options, display)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -22,12 +22,13 @@ from swiftvr_trt.runtime.media import SinkOptions
 from swiftvr_trt.runtime.media.files import check_parent
 from swiftvr_trt.runtime.stream.trace import Trace
 
-from .batch import BatchOptions, choose_bundles, output_folder, plan_jobs
-from .fleet import Board, parse_devices, run_fleet
-from .interruptible import beside
+from .batch import BatchOptions, assign_bundles, output_folder, plan_jobs
+from .display import Display
+from .fleet import parse_devices, run_fleet
+from .interruptible import run_interruptibly
 from .job import Job, restore_job
-from .restorer import Restorer, choose_device
-from .selection import BundleRequest, choose_bundle, output_size
+from .restorer import OpenOptions, Restorer, choose_device
+from .selection import BundleRequest, find_or_build_bundle, output_size
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class RunOptions:
                 if self.devices is not None and getattr(self, name) is not None:
                     raise MisuseError(f"--{name} and --devices were both given, expected one of them")
             if self.trace is not None:
-                raise MisuseError("--trace is for one INPUT; restore the file in question by itself")
+                raise MisuseError("--trace is for one INPUT; restore that file by itself")
         elif self.suffix is not None:
             raise MisuseError("--suffix is for several INPUTs; for one, OUTPUT is its name")
 
@@ -71,7 +72,7 @@ class RunOptions:
         return len(self.sources) > 1 or self.devices is not None
 
 
-def restore_files(options: RunOptions, display: Board) -> None:
+def restore_files(options: RunOptions, display: Display) -> None:
     """Restore every source; lines and progress go to `display`.
 
     A file that fails in a batch does not stop the others: `MachineError` names the failed ones in the end.
@@ -82,7 +83,7 @@ def restore_files(options: RunOptions, display: Board) -> None:
         _restore_one(options, display)
 
 
-def _restore_one(options: RunOptions, display: Board) -> None:
+def _restore_one(options: RunOptions, display: Display) -> None:
     request = options.request
     job = Job(options.sources[0], options.output, options.rate, options.sink, options.hwaccel, options.device)
     _check_devices(request, (options.device,), options.ort_graphs)
@@ -91,30 +92,25 @@ def _restore_one(options: RunOptions, display: Board) -> None:
 
     @contextmanager
     def open_restorer(size: Resolution) -> Iterator[Restorer]:
-        bundle = choose_bundle(request, size, display.say)
+        bundle = find_or_build_bundle(request, size, display.say)
         display.say(f"bundle: {bundle.path} ({bundle.manifest.recipe.describe()})")
         opening = partial(
             Restorer.open, bundle, device=options.device, threads=options.threads, ort_graphs=options.ort_graphs
         )
-        with _open_trace(options.trace) as trace, beside(partial(opening, trace=trace)) as restorer:
+        with _open_trace(options.trace) as trace, run_interruptibly(partial(opening, trace=trace)) as restorer:
             yield restorer
 
-    @contextmanager
-    def watch(total: int | None) -> Iterator[Callable[[int, float | None], None]]:
-        yield lambda done, left: display.update("", done, total, left)
-        display.finish("")
-
-    display.say(restore_job(job, partial(output_size, request), open_restorer, display.say, watch))
+    display.say(restore_job(job, partial(output_size, request), open_restorer, display))
 
 
-def _restore_batch(options: RunOptions, display: Board) -> None:
+def _restore_batch(options: RunOptions, display: Display) -> None:
     devices = (options.device,) if options.devices is None else parse_devices(options.devices)
     batch = BatchOptions(options.suffix, options.rate, options.sink, options.hwaccel)
     jobs = plan_jobs(options.sources, options.output, batch)
     _check_devices(options.request, devices, options.ort_graphs)
     with output_folder(options.output):
-        tasks, failures = choose_bundles(jobs, options.request, display.say)
-        failures += run_fleet(tasks, devices, display, threads=options.threads, ort_graphs=options.ort_graphs)
+        assigned, failures = assign_bundles(jobs, options.request, display.say)
+        failures += run_fleet(assigned, devices, display, OpenOptions(options.threads, options.ort_graphs))
     if failures:
         names = ", ".join(str(failure.job.source) for failure in failures)
         others = ", the others are complete" if len(failures) < len(jobs) else ""

@@ -69,7 +69,7 @@ def output_size(request: BundleRequest, width: int, height: int) -> Resolution:
     return size
 
 
-def choose_bundle(request: BundleRequest, size: Resolution, report: Callable[[str], None]) -> Bundle:
+def find_or_build_bundle(request: BundleRequest, size: Resolution, report: Callable[[str], None]) -> Bundle:
     """The bundle that restores to `size`, checked; built if a checkpoint is named. `report` gets a build's lines."""
     if request.bundle is not None:
         return Bundle.open(request.bundle)

@@ -18,7 +18,6 @@ from rich.progress import Progress, TextColumn
 from swiftvr_trt import BundleError, MachineError, MisuseError, OutputError
 from swiftvr_trt.cli import console
 from swiftvr_trt.cli.export import command
-from swiftvr_trt.runtime.restore import worker
 from tests.cli.program import Call
 
 
@@ -29,7 +28,6 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
     names = {"SIGINT": 2, "SIGTERM": 15, "SIGBREAK": 21}
     fake = SimpleNamespace(**names, SIG_IGN=signal.SIG_IGN, signal=handlers.__setitem__, getsignal=handlers.get)
     monkeypatch.setattr(console, "signal", fake)
-    monkeypatch.setattr(worker, "signal", fake)
     return handlers
 
 
@@ -49,13 +47,6 @@ def test_under_nohup_work_goes_on_when_the_terminal_is_closed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "alive\n")
-
-
-def test_a_worker_process_ignores_the_signals_of_the_terminal(windows: dict[int, Any]) -> None:
-    worker._listen_to_the_parent_alone()
-    assert windows[2] is windows[21] is signal.SIG_IGN
-    with pytest.raises(KeyboardInterrupt):
-        windows[15](15, None)
 
 
 @pytest.mark.parametrize(

@@ -376,5 +376,5 @@ def test_engines_for_the_cpu_are_refused_before_they_are_built(
         tmp_path / "c",
     )
     outcome = run(clip, tmp_path / "out.mp4", "--device", "cpu", *building)
-    assert_one_error_line(outcome, 2, "holds engines for target rtx4090, which do not run on it", "--target cpu")
+    assert_one_error_line(outcome, 2, "holds engines for target rtx4090, which run on GPUs only", "--target cpu")
     assert not (tmp_path / "c").exists()

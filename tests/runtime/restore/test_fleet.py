@@ -22,9 +22,10 @@ from swiftvr_trt.errors import MachineError
 from swiftvr_trt.runtime.devices import gpu
 from swiftvr_trt.runtime.devices.kernel_cache import SUFFIX
 from swiftvr_trt.runtime.media import SinkOptions
-from swiftvr_trt.runtime.restore.batch import BatchOptions, choose_bundles, output_folder, plan_jobs
-from swiftvr_trt.runtime.restore.fleet import Failure, Task, parse_devices, run_fleet
-from swiftvr_trt.runtime.restore.job import Job
+from swiftvr_trt.runtime.restore.batch import BatchOptions, assign_bundles, output_folder, plan_jobs
+from swiftvr_trt.runtime.restore.fleet import parse_devices, run_fleet
+from swiftvr_trt.runtime.restore.job import Failure, Job, JobWithBundle
+from swiftvr_trt.runtime.restore.restorer import OpenOptions
 from swiftvr_trt.runtime.restore.selection import BundleRequest
 from swiftvr_trt.runtime.stream.plan import plan_memory
 from tests.cli.test_run import RUN, SECOND, assert_one_error_line, run
@@ -74,10 +75,10 @@ def long_clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [first, *(Path(shutil.copy(first, place / f"l{index}.mp4")) for index in (1, 2))]
 
 
-def tasks_of(sources: list[Path], out: Path, bundle: Bundle) -> list[Task]:
+def tasks_of(sources: list[Path], out: Path, bundle: Bundle) -> list[JobWithBundle]:
     """Without loss, since what x264 makes of the same frames is not the same each time."""
     sink = SinkOptions(crf=0)
-    return [Task(Job(source, str(out / source.name), sink=sink), str(bundle.path)) for source in sources]
+    return [JobWithBundle(Job(source, str(out / source.name), sink=sink), str(bundle.path)) for source in sources]
 
 
 def frames_of(path: Path) -> list[np.ndarray]:
@@ -89,6 +90,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+ONE_THREAD = OpenOptions(threads=1)
 Workers = Callable[[str], Path]
 """Has each worker run this code first, `process` being its number; the file in which each has left a line."""
 
@@ -202,7 +204,7 @@ def test_two_processes_restore_everything_as_one_does(bundle: Bundle, clips: lis
     for folder, devices in (("one", [None]), ("two", ["cpu", "cpu"])):
         (tmp_path / folder).mkdir()
         board = Notes()
-        assert run_fleet(tasks_of(clips, tmp_path / folder, bundle), devices, board, threads=1) == []
+        assert run_fleet(tasks_of(clips, tmp_path / folder, bundle), devices, board, ONE_THREAD) == []
         assert board.open == set()
         assert names(tmp_path / folder) == [clip.name for clip in clips]
     for clip in clips:
@@ -217,7 +219,7 @@ def test_a_file_that_fails_does_not_stop_the_others(bundle: Bundle, clips: list[
     rubbish.write_bytes(b"no video " * 500)
     tasks = tasks_of([clips[0], rubbish, clips[1]], tmp_path / "out", bundle)
     (tmp_path / "out").mkdir()
-    failures = run_fleet(tasks, ["cpu"], Notes(), threads=1)
+    failures = run_fleet(tasks, ["cpu"], Notes(), ONE_THREAD)
     assert [failure.job.source for failure in failures] == [rubbish]
     assert "cannot be read as a video" in failures[0].reason
     assert names(tmp_path / "out") == ["a.mp4", "b.mp4"]
@@ -236,7 +238,7 @@ def test_a_process_that_is_killed_loses_its_file_and_no_other(
             killed.kill()
 
     tasks = tasks_of([long_clips[0], *clips], tmp_path / "out", bundle)
-    failures = run_fleet(tasks, ["cpu"], Notes(kill), threads=1)
+    failures = run_fleet(tasks, ["cpu"], Notes(kill), ONE_THREAD)
     assert [failure.job.name for failure in failures] == ["l0.mp4"]
     assert "ended unexpectedly" in failures[0].reason
     assert [name for name in names(tmp_path / "out") if not name.startswith(".")] == [clip.name for clip in clips]
@@ -251,7 +253,7 @@ def test_after_two_deaths_in_a_row_a_device_gets_no_more_files(
         for worker in workers():
             worker.kill()
 
-    failures = run_fleet(tasks_of(long_clips, tmp_path / "out", bundle), ["cpu"], Notes(kill), threads=1)
+    failures = run_fleet(tasks_of(long_clips, tmp_path / "out", bundle), ["cpu"], Notes(kill), ONE_THREAD)
     reasons = [failure.reason for failure in failures]
     assert [failure.job.name for failure in failures] == ["l0.mp4", "l1.mp4", "l2.mp4"]
     assert all("ended unexpectedly" in reason for reason in reasons[:2])
@@ -264,7 +266,7 @@ def test_a_device_that_cannot_run_a_bundle_leaves_it_to_one_that_can(
 ) -> None:
     (tmp_path / "out").mkdir()
     board = Notes()
-    failures = run_fleet(tasks_of(clips, tmp_path / "out", bundle), ["cuda:77", "cpu"], board, threads=1)
+    failures = run_fleet(tasks_of(clips, tmp_path / "out", bundle), ["cuda:77", "cpu"], board, ONE_THREAD)
     assert failures == []
     assert names(tmp_path / "out") == [clip.name for clip in clips]
 
@@ -280,7 +282,7 @@ def test_a_bundle_that_no_device_can_run_fails_with_the_reason(
 
 def test_one_file_gets_the_device_that_can_run_it(bundle: Bundle, clips: list[Path], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    assert run_fleet(tasks_of(clips[:1], tmp_path / "out", bundle), ["cuda:77", "cpu"], Notes(), threads=1) == []
+    assert run_fleet(tasks_of(clips[:1], tmp_path / "out", bundle), ["cuda:77", "cpu"], Notes(), ONE_THREAD) == []
     assert names(tmp_path / "out") == ["a.mp4"]
 
 
@@ -291,7 +293,7 @@ def test_few_files_go_to_the_devices_that_are_named_first(
     (tmp_path / "out").mkdir()
     board = Notes()
     devices = ["cpu", "cuda:77", "cuda:78", "cuda:79"]
-    assert run_fleet(tasks_of(clips[:1], tmp_path / "out", bundle), devices, board, threads=1) == []
+    assert run_fleet(tasks_of(clips[:1], tmp_path / "out", bundle), devices, board, ONE_THREAD) == []
     assert not [line for line in board.lines if "cuda:7" in line]
     assert processes(started) == 1
 
@@ -435,7 +437,7 @@ def full(self, *arguments):
 PartFile._store = full
 """)
     (tmp_path / "out").mkdir()
-    failures = run_fleet(tasks_of(clips[:3], tmp_path / "out", bundle), ["cpu"], Notes(), threads=1)
+    failures = run_fleet(tasks_of(clips[:3], tmp_path / "out", bundle), ["cpu"], Notes(), ONE_THREAD)
     assert ["no space left" in failure.reason for failure in failures] == [True, True]
     assert names(tmp_path / "out") == ["c.mp4"]
     assert processes(started) == 1
@@ -450,7 +452,7 @@ def test_an_input_that_ends_early_says_nothing_about_the_device(
         (tmp_path / name).write_bytes(whole[: len(whole) // 5])
     (tmp_path / "out").mkdir()
     tasks = tasks_of([tmp_path / "cut1.mkv", tmp_path / "cut2.mkv", clips[0]], tmp_path / "out", bundle)
-    failures = run_fleet(tasks, ["cpu"], Notes(), threads=1)
+    failures = run_fleet(tasks, ["cpu"], Notes(), ONE_THREAD)
     assert ["holds what could be restored" in failure.reason for failure in failures] == [True, True]
     assert names(tmp_path / "out") == ["a.mp4", "cut1.mkv", "cut2.mkv"]
     assert processes(started) == 1
@@ -465,7 +467,7 @@ def test_a_process_that_says_something_else_is_replaced_and_keeps_nobody_waiting
     ended: list[list[Failure]] = []
     tasks = tasks_of(clips, tmp_path / "out", bundle)
     fleet = threading.Thread(
-        target=lambda: ended.append(run_fleet(tasks, ["cpu", "cpu"], Notes(), threads=1)), daemon=True
+        target=lambda: ended.append(run_fleet(tasks, ["cpu", "cpu"], Notes(), ONE_THREAD)), daemon=True
     )
     fleet.start()
     fleet.join(300)
@@ -480,7 +482,7 @@ def test_what_lies_in_the_current_directory_is_not_imported(
     (tmp_path / "queue.py").write_text("raise SystemExit(3)\n")
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert run_fleet(tasks_of(clips[:1], tmp_path / "out", bundle), ["cpu"], Notes(), threads=1) == []
+    assert run_fleet(tasks_of(clips[:1], tmp_path / "out", bundle), ["cpu"], Notes(), ONE_THREAD) == []
 
 
 @pytest.mark.alone
@@ -505,7 +507,7 @@ Restorer.close = lambda self: time.sleep(60)
                 threading.Timer(0.5, interrupt).start()
 
     with pytest.raises(KeyboardInterrupt):
-        run_fleet(tasks_of(clips[:1], tmp_path / "out", bundle), ["cpu"], Impatient(), threads=1)
+        run_fleet(tasks_of(clips[:1], tmp_path / "out", bundle), ["cpu"], Impatient(), ONE_THREAD)
     assert time.monotonic() - began[0] < SECOND
     assert workers() == []
 
@@ -535,7 +537,7 @@ def test_whoever_stops_the_fleet_ends_its_processes_within_a_second(
     threading.Thread(target=interrupt, daemon=True).start()
     tasks = tasks_of(long_clips, tmp_path / "out", bundle)
     with pytest.raises(KeyboardInterrupt):
-        run_fleet(tasks, ["cpu", "cpu"], Notes(meet), threads=1)
+        run_fleet(tasks, ["cpu", "cpu"], Notes(meet), ONE_THREAD)
     assert time.monotonic() - began[0] < SECOND
     assert workers() == []
     assert names(tmp_path / "out") == []
@@ -545,7 +547,7 @@ def test_whoever_stops_the_fleet_ends_its_processes_within_a_second(
 def test_inputs_that_cannot_be_opened_are_known_before_a_bundle_is_built(tmp_path: Path) -> None:
     (tmp_path / "rubbish.mp4").write_bytes(b"no video " * 500)
     jobs = plan_jobs([tmp_path / "rubbish.mp4"], str(tmp_path), BatchOptions(suffix=".mkv"))
-    tasks, failures = choose_bundles(jobs, BundleRequest(cache=tmp_path / "cache"), Notes().say)
+    tasks, failures = assign_bundles(jobs, BundleRequest(cache=tmp_path / "cache"), Notes().say)
     assert tasks == []
     assert [type(failure) for failure in failures] == [Failure]
     assert not (tmp_path / "cache").exists()
@@ -640,7 +642,7 @@ def _faulty_workers(place: Path, fault: str | None) -> dict[str, str]:
     """An environment in which the processes of the fleet, and no others, have one of the faults of `faulty.py`."""
     if fault is None:
         return dict(os.environ)
-    code = f"from tests.runtime import faulty\nfaulty.{fault}()\n"
+    code = f"from tests.runtime.restore import faulty\nfaulty.{fault}()\n"
     return {**os.environ, "PYTHONPATH": _path_that_runs(place, code)}
 
 

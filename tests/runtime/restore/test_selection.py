@@ -11,7 +11,7 @@ import pytest
 from swiftvr_trt import MisuseError
 from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.runtime.restore.selection import BundleRequest, choose_bundle
+from swiftvr_trt.runtime.restore.selection import BundleRequest, find_or_build_bundle
 from tests.engines.fakes import RECIPE, write_fake_bundle
 
 FP8 = replace(RECIPE, precision="fp8", target="rtx5090")
@@ -32,11 +32,11 @@ def request(cache: Path) -> BundleRequest:
 def test_of_several_calibrations_the_latest_serves(tmp_path: Path) -> None:
     latest = stored(tmp_path, "b", seconds=2)
     stored(tmp_path, "a", seconds=1)
-    assert choose_bundle(request(tmp_path), RECIPE.resolution, print).path == latest.path
+    assert find_or_build_bundle(request(tmp_path), RECIPE.resolution, print).path == latest.path
 
 
 def test_of_several_checkpoints_none_is_guessed(tmp_path: Path) -> None:
     stored(tmp_path, "a", seconds=1)
     stored(tmp_path, "a", seconds=2, checkpoint="d" * 64)
     with pytest.raises(MisuseError, match="bundles of several checkpoints fit"):
-        choose_bundle(request(tmp_path), RECIPE.resolution, print)
+        find_or_build_bundle(request(tmp_path), RECIPE.resolution, print)

@@ -1,0 +1,50 @@
+"""What came of a file on a device, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What follows from a verdict.
+
+    fails: the file counts as failed. leaves: what this device no longer gets and other devices may do, the file or
+    everything with its bundle. strikes: the device is to blame, and after `MAX_STRIKES` in a row it gets no more files.
+    replaces: the process ends, and the device goes on with a new one.
+    """
+
+    meaning: str
+    fails: bool = False
+    leaves: Literal["file", "bundle"] | None = None
+    strikes: bool = False
+    replaces: bool = False
+
+    def strikes_after(self, strikes: int) -> int:
+        """The device's strikes in a row, after it had `strikes`: a file left to others neither adds nor clears any."""
+        if self.leaves:
+            return strikes
+        return strikes + 1 if self.strikes else 0
+
+
+MAX_STRIKES = 2
+
+
+class Verdict(Enum):
+    """How one attempt to restore a file ended.
+
+    Every verdict about a device replaces the process, because an error of a GPU may stay as long as its process does.
+    """
+
+    DONE = Policy("the output is complete")
+    FAILED = Policy("the input or the output is at fault", fails=True)
+    UNFIT = Policy("the device cannot open the bundle", leaves="bundle", replaces=True)
+    UNBEGUN = Policy("the device could not begin, for lack of memory, say", leaves="file", replaces=True)
+    BROKEN = Policy("the device failed in the middle of the file", fails=True, strikes=True, replaces=True)
+    DIED = Policy("the process is gone", fails=True, strikes=True, replaces=True)
+
+    @property
+    def policy(self) -> Policy:
+        return self.value
