@@ -91,7 +91,7 @@ def output_colour(source: Colour, lines: int, pix_fmt: str) -> Colour:
     return Colour(usable_matrix(source.matrix, lines), source.primaries, source.transfer, full)
 
 
-def describe(colour: Colour) -> str:
+def describe_colour(colour: Colour) -> str:
     """The colour in a few words, e.g. "bt709 limited"."""
     words = [_MATRICES.get(colour.matrix, "untagged"), "full" if colour.full else "limited"]
     if colour.transfer in (PQ, HLG):

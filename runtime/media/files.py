@@ -50,7 +50,7 @@ def check_parent(path: Path) -> None:
         raise OutputError(f"cannot write {path}: the directory {path.parent} does not exist; create it first")
 
 
-def check_replaceable(path: Path, overwrite: bool) -> None:
+def check_overwrite(path: Path, overwrite: bool) -> None:
     """`MediaError` if `path` is a directory, or exists and must not be overwritten."""
     if path.is_dir():
         raise MediaError(f"the output {path} is a directory, expected a file: add a file name")
@@ -82,7 +82,7 @@ class PartFile:
 
     def __init__(self, target: Path, overwrite: bool) -> None:
         check_parent(target)
-        check_replaceable(target, overwrite)
+        check_overwrite(target, overwrite)
         self.target = target
         self.error: OSError | None = None
         self._overwrite = overwrite
@@ -125,7 +125,7 @@ class PartFile:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            check_replaceable(self.target, self._overwrite)  # it may have appeared meanwhile
+            check_overwrite(self.target, self._overwrite)  # it may have appeared meanwhile
             self._path.replace(self._place)
 
     def discard(self) -> None:

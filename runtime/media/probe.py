@@ -116,6 +116,7 @@ def _describe(decoder: VideoDecoder, first: VideoFrame, copies: tuple[CopiedStre
     if aspect and turned:
         aspect = 1 / aspect
     shown_rate = f"{float(rate):.3f}".rstrip("0").rstrip(".")
+    shown_size = f"{first.format.name} {width}x{height}"
     return SourceInfo(
         path=decoder.path,
         width=width,
@@ -125,7 +126,7 @@ def _describe(decoder: VideoDecoder, first: VideoFrame, copies: tuple[CopiedStre
         time_base=stream.time_base or 1 / rate,
         colour=tags,
         sample_aspect=aspect if aspect and aspect > 0 else None,
-        description=f"{stream.name} {first.format.name} {width}x{height}, {shown_rate} fps, {colour.describe(tags)}",
+        description=f"{stream.name} {shown_size}, {shown_rate} fps, {colour.describe_colour(tags)}",
         notes=_notes(first, tags, container, stream),
         metadata=_without(container.metadata, _FILE_TAGS),
         stream_metadata=_without(stream.metadata, _STREAM_TAGS),

@@ -16,7 +16,7 @@ from .base import CopiedPacket, Item, Picture, SinkOptions, SourceInfo, check_pi
 from .colour import from_rgb
 from .copies import StreamCopier
 from .encoder import EncodingRequest, open_encoder
-from .files import PartFile, check_parent, check_replaceable, output_error
+from .files import PartFile, check_overwrite, check_parent, output_error
 from .timeline import ClockConverter
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class VideoSink:
         self._path, self._width, self._height = path, width, height
         format_name = _format(path)
         check_parent(path)
-        check_replaceable(path, options.overwrite)
+        check_overwrite(path, options.overwrite)
         self._file = PartFile(path, options.overwrite)
         self._count = 0
         self._committed = False

@@ -1,4 +1,4 @@
-"""Clips of the tests of the CUDA device, which the CPU has restored beforehand."""
+"""Clips for the tests of the CUDA device. The CPU device restores them to get the expected frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLIPS = {
 
 
 def clip(name: str) -> list[Frame]:
-    """Frames that all differ."""
+    """The frames of a clip, uint8 [H, W, 3]. No two are equal."""
     frames, height, width, seed = CLIPS[name]
     generator = np.random.default_rng(seed)
     scene = generator.integers(0, 256, (height, width, 3), np.uint8)

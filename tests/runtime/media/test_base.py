@@ -1,0 +1,51 @@
+"""Pictures, options of sinks, and the check of pixels."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from swiftvr_trt.errors import MediaError, MisuseError
+from swiftvr_trt.runtime.media import CopiedStream, Picture, SinkOptions, Stamp
+from swiftvr_trt.runtime.media.base import check_pixels
+
+
+@pytest.mark.parametrize("options", [{"crf": -1}, {"crf": 300}, {"codec": ""}, {"preset": ""}])
+def test_options_are_checked_once(options: dict[str, object]) -> None:
+    with pytest.raises(MisuseError):
+        SinkOptions(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["audio", "subtitle", "data", "cover", "attachment"])
+def test_each_option_leaves_out_its_own_streams(kind: str) -> None:
+    stream = CopiedStream(1, kind, "codec", template=None)
+    option = {"audio": "audio", "subtitle": "subtitles"}.get(kind, "data")
+    assert SinkOptions().wants(stream)
+    for name in ("audio", "subtitles", "data"):
+        assert SinkOptions(**{name: False}).wants(stream) == (name != option)  # type: ignore[arg-type]
+
+
+def test_a_stream_is_named_in_messages() -> None:
+    assert str(CopiedStream(2, "subtitle", "subrip", template=None)) == "subtitle stream 2 (subrip)"
+
+
+def test_new_pixels_keep_the_stamp() -> None:
+    picture = Picture(np.zeros((2, 4, 3), np.uint8), Stamp(7, 90, 3, Fraction(1, 25)))
+    larger = picture.with_pixels(np.ones((4, 8, 3), np.uint8))
+    assert larger.stamp is picture.stamp
+    assert larger.pixels.shape == (4, 8, 3)
+
+
+def test_pixels_become_contiguous() -> None:
+    turned = np.arange(24, dtype=np.uint8).reshape(2, 4, 3).transpose(1, 0, 2)
+    checked = check_pixels(turned, width=2, height=4)
+    assert checked.flags.c_contiguous
+    assert np.array_equal(checked, turned)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((4, 2, 3), np.float32), np.zeros((2, 4, 3), np.uint8)])
+def test_pixels_of_another_type_or_size_are_refused(wrong: np.ndarray) -> None:
+    with pytest.raises(MediaError, match=r"expected uint8 \[4, 2, 3\]"):
+        check_pixels(wrong, width=2, height=4)

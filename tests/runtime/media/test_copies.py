@@ -1,0 +1,173 @@
+"""Streams that are copied: what is kept, and what is left out and named."""
+
+from __future__ import annotations
+
+import functools
+import io
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from av.stream import Disposition
+
+from swiftvr_trt.runtime.media import CopiedStream, SinkOptions
+from swiftvr_trt.runtime.media.copies import _make_decoding_time_advance, _Track
+
+from .videos import (
+    UNEVEN,
+    add_cover,
+    add_tone,
+    cover_picture,
+    make_video,
+    mux_cover,
+    mux_tone,
+    packets,
+    times,
+    transcode,
+)
+
+
+@pytest.mark.parametrize("late", [0, 28])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_sound_is_copied_byte_for_byte(tmp_path: Path, suffix: str, late: int) -> None:
+    before = tmp_path / f"in{suffix}"
+    make_video(before, UNEVEN, prepare=lambda container, _: add_tone(container), extra=mux_tone)
+    transcode(before, tmp_path / f"out{suffix}", late=late)
+    assert len(packets(before, "audio")) > 50
+    assert packets(tmp_path / f"out{suffix}", "audio") == packets(before, "audio")
+    assert times(tmp_path / f"out{suffix}") == times(before)
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert container.streams.audio[0].language in ("deu", "ger")
+
+
+def test_sound_can_be_left_out(tmp_path: Path) -> None:
+    make_video(tmp_path / "in.mp4", UNEVEN, prepare=lambda container, _: add_tone(container), extra=mux_tone)
+    transcode(tmp_path / "in.mp4", tmp_path / "out.mp4", options=SinkOptions(audio=False))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+
+
+@functools.cache
+def subtitle_file() -> Any:
+    """A container with a stream of SubRip text, whose header is copied."""
+    text = b"1\n00:00:00,100 --> 00:00:00,500\nun\n\n2\n00:00:00,700 --> 00:00:01,000\ndeux\n\n"
+    return av.open(io.BytesIO(text), format="srt")
+
+
+def add_subtitles(container: Any) -> None:
+    stream = container.add_stream_from_template(subtitle_file().streams.subtitles[0], opaque=True)
+    stream.metadata.update({"language": "fra", "title": "Sous-titres"})
+    stream.disposition = Disposition.forced
+
+
+def mux_subtitles(container: Any) -> None:
+    for index, (start, text) in enumerate([(100, b"un"), (700, b"deux")]):
+        packet = av.Packet(text)
+        packet.pts = packet.dts = start
+        packet.duration, packet.time_base = 300 + index, Fraction(1, 1000)
+        packet.stream = container.streams.subtitles[0]
+        container.mux(packet)
+
+
+def test_subtitles_keep_text_time_language_and_disposition(tmp_path: Path) -> None:
+    make_video(tmp_path / "in.mkv", UNEVEN, prepare=lambda container, _: add_subtitles(container), extra=mux_subtitles)
+    transcode(tmp_path / "in.mkv", tmp_path / "out.mkv", late=28)
+    assert packets(tmp_path / "out.mkv", "subtitle") == packets(tmp_path / "in.mkv", "subtitle")
+    assert [data for data, _ in packets(tmp_path / "out.mkv", "subtitle")] == [b"un", b"deux"]
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        stream = container.streams.subtitles[0]
+        assert stream.metadata["language"] in ("fre", "fra")  # Matroska writes the bibliographic code
+        assert stream.metadata["title"] == "Sous-titres"
+        assert stream.disposition & Disposition.forced
+
+
+def test_a_stream_that_the_container_refuses_is_left_out_and_named(tmp_path: Path) -> None:
+    make_video(tmp_path / "in.mkv", UNEVEN, prepare=lambda container, _: add_subtitles(container), extra=mux_subtitles)
+    _, notes = transcode(tmp_path / "in.mkv", tmp_path / "out.mp4")
+    assert any("subtitle stream 1 (subrip) is left out" in note and ".mkv" in note for note in notes)
+    assert len(times(tmp_path / "out.mp4")) == 30
+
+
+@pytest.mark.parametrize("after", [".mp4", ".mkv"])
+def test_a_cover_picture_is_not_the_video_and_is_kept(tmp_path: Path, after: str) -> None:
+    make_video(tmp_path / "in.mp4", UNEVEN, prepare=add_cover, extra=mux_cover)
+    info, notes = transcode(tmp_path / "in.mp4", tmp_path / f"out{after}")
+    assert (info.width, info.height) == (64, 48)
+    assert notes == ()
+    with av.open(str(tmp_path / f"out{after}")) as container:
+        (cover,) = (s for s in container.streams.video if s.disposition & Disposition.attached_pic)
+        assert [bytes(p) for p in container.demux(cover) if p.size] == [cover_picture()]
+    assert len(times(tmp_path / f"out{after}")) == 30
+
+
+def attach_font(container: Any, _: Any) -> None:
+    container.add_attachment("a.ttf", "font/ttf", b"\0\1\0\0font")
+
+
+def test_attached_fonts_are_kept_if_the_container_takes_them(tmp_path: Path) -> None:
+    make_video(tmp_path / "in.mkv", UNEVEN, prepare=attach_font)
+    _, kept = transcode(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    _, lost = transcode(tmp_path / "in.mkv", tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        (font,) = container.streams.attachments
+        assert (font.name, font.mimetype, font.data[:8]) == ("a.ttf", "font/ttf", b"\0\1\0\0font")
+    assert kept == ()
+    assert any("attachment" in note for note in lost)
+
+
+def add_pcm(container: Any, _: Any) -> None:
+    container.add_stream("pcm_s16le", rate=48000)
+
+
+def mux_pcm(container: Any) -> None:
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, 9600), np.int16), format="s16", layout="stereo")
+    frame.sample_rate = 48000
+    container.mux(container.streams.audio[0].encode(frame))
+
+
+def test_sound_that_would_fail_at_the_end_is_left_out_from_the_start(tmp_path: Path) -> None:
+    """Matroska does not say how PCM channels are laid out; MP4 has to, and asks when the file is closed."""
+    make_video(tmp_path / "in.mkv", UNEVEN, prepare=add_pcm, extra=mux_pcm)
+    _, lost = transcode(tmp_path / "in.mkv", tmp_path / "out.mp4")
+    _, kept = transcode(tmp_path / "in.mkv", tmp_path / "out.mov")
+    assert any("pcm_s16le" in note for note in lost)
+    assert kept == ()
+    old, new = (b"".join(data for data, _ in packets(tmp_path / n, "audio")) for n in ("in.mkv", "out.mov"))
+    assert old == new  # in packets of other sizes
+
+
+@pytest.mark.parametrize("after", [".mov", ".mp4", ".mkv"])
+def test_time_codes_are_kept(tmp_path: Path, after: str) -> None:
+    make_video(
+        tmp_path / "in.mov", UNEVEN, prepare=lambda _, stream: stream.metadata.update({"timecode": "01:02:03:04"})
+    )
+    _, notes = transcode(tmp_path / "in.mov", tmp_path / f"out{after}")
+    with av.open(str(tmp_path / f"out{after}")) as container:
+        tags = {key.lower(): value for key, value in container.streams.video[0].metadata.items()}
+    assert tags["timecode"] == "01:02:03:04"
+    assert notes == ()
+
+
+@pytest.mark.parametrize(
+    ("last", "pts", "dts", "expected"),
+    [
+        (None, None, None, (1, 1)),
+        (None, 7, None, (7, 7)),
+        (None, None, 5, (5, 5)),
+        (4, 9, 8, (9, 8)),  # in order: unchanged
+        (8, 8, 8, (9, 9)),  # repeated: one tick later
+        (8, 20, 3, (20, 9)),  # stepped back: decoded later, shown when it was
+    ],
+)
+def test_decoding_times_of_a_copied_stream_advance(
+    last: int | None, pts: int | None, dts: int | None, expected: tuple[int, int]
+) -> None:
+    packet = av.Packet(b"sound")
+    packet.pts, packet.dts = pts, dts
+    track = _Track(None, CopiedStream(1, "audio", "aac", None), last)
+    _make_decoding_time_advance(packet, track)
+    assert (packet.pts, packet.dts) == expected
+    assert track.last == expected[1]

@@ -1,0 +1,109 @@
+"""Folders of images as sources."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from swiftvr_trt.errors import MediaError
+from swiftvr_trt.runtime.media import Picture, open_source
+from swiftvr_trt.runtime.media.images_in import natural_key
+from swiftvr_trt.runtime.media.images_out import encode_image
+
+from .images import SUFFIXES, folder, image, pictures
+
+
+def test_numbers_in_names_sort_by_value() -> None:
+    names = ["f10.png", "F2.png", "f1.png", "a.png", "f2b.png", "1.png", "f02.png"]
+    assert sorted(names, key=natural_key) == ["1.png", "a.png", "f1.png", "F2.png", "f02.png", "f2b.png", "f10.png"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_format_is_read(tmp_path: Path, suffix: str) -> None:
+    found = pictures(folder(tmp_path / "in", [f"a{suffix}", f"b{suffix}"]))
+    assert len(found) == 2
+    for index, picture in enumerate(found):
+        assert np.abs(picture.pixels.astype(int) - image(index * 20)).max() <= (4 if suffix in (".jpg", ".jpeg") else 0)
+
+
+def test_other_files_are_ignored(tmp_path: Path) -> None:
+    path = folder(tmp_path / "in", ["a.png", "b 50%d.PNG", "c:.png"])
+    (path / "notes.txt").write_text("not an image")
+    (path / ".hidden.png").write_text("not an image")
+    (path / "sub.png").mkdir()
+    assert [picture.stamp.name for picture in pictures(path)] == ["a", "b 50%d", "c:"]
+
+
+def test_images_have_a_rate_and_a_count(tmp_path: Path) -> None:
+    path = folder(tmp_path / "in", ["1.png", "2.png"])
+    with open_source(path) as source:
+        assert (source.info.frames, source.info.rate, source.info.width, source.info.height) == (
+            2,
+            Fraction(25),
+            24,
+            16,
+        )
+    with open_source(path, rate=Fraction(30000, 1001)) as source:
+        assert source.info.rate == Fraction(30000, 1001)
+    assert [p.stamp.pts * p.stamp.time_base for p in pictures(path, Fraction(10))] == [0, Fraction(1, 10)]
+
+
+def test_sixteen_bit_images_and_transparency_are_noted(tmp_path: Path) -> None:
+    context = av.CodecContext.create("png", "w")
+    context.width, context.height, context.pix_fmt, context.framerate = 24, 16, "rgba64be", Fraction(1)
+    frame = av.VideoFrame.from_ndarray(np.full((16, 24, 4), 0x8080, np.uint16), "rgba64be")
+    (tmp_path / "a.png").write_bytes(b"".join(bytes(p) for p in [*context.encode(frame), *context.encode(None)]))
+    with open_source(tmp_path) as source:
+        (picture,) = (item for item in source if isinstance(item, Picture))
+        assert np.abs(picture.pixels.astype(int) - 128).max() <= 1
+        assert any("8 bits" in note for note in source.info.notes)
+        assert any("transparency" in note for note in source.info.notes)
+
+
+def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
+    path = folder(tmp_path / "in", ["1.png"])
+    (path / "2.png").write_bytes(encode_image(image(1, 26, 16), ".png"))
+    with pytest.raises(MediaError, match=r"2\.png is 26x16, expected 24x16"):
+        pictures(path)
+
+
+def test_a_broken_image_is_named(tmp_path: Path) -> None:
+    path = folder(tmp_path / "in", ["1.png"])
+    (path / "2.png").write_bytes(b"no image")
+    (path / "3.png").write_bytes(b"")
+    with pytest.raises(MediaError, match=r"2\.png cannot be read as an image"):
+        pictures(path)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="contains no images"):
+        open_source(tmp_path)
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="one image per name"):
+        open_source(folder(tmp_path / "in", ["1.png", "1.bmp"]))
+
+
+def exif(orientation: int) -> bytes:
+    """The APP1 segment of a JPEG that says how the camera was held."""
+    tiff = b"II*\0" + (8).to_bytes(4, "little") + (1).to_bytes(2, "little")
+    tiff += b"\x12\x01\x03\x00" + (1).to_bytes(4, "little") + orientation.to_bytes(4, "little") + bytes(4)
+    body = b"Exif\0\0" + tiff
+    return b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_photographs_come_out_upright(tmp_path: Path, orientation: int, turns: int) -> None:
+    stored = image(100, 32, 16)
+    stored[:8, :16] = 255
+    data = encode_image(stored, ".jpg")
+    (tmp_path / "a.jpg").write_bytes(data[:2] + exif(orientation) + data[2:])
+    (picture,) = pictures(tmp_path)
+    upright = np.rot90(stored, turns)
+    assert picture.pixels.shape == upright.shape
+    assert np.abs(picture.pixels.astype(int) - upright).mean() < 4

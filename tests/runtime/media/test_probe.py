@@ -1,0 +1,93 @@
+"""What is known of a video before it is read, and whether the GPU decodes it."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from swiftvr_trt.errors import MediaError
+from swiftvr_trt.runtime.devices.driver import has_driver
+from swiftvr_trt.runtime.media import open_source
+from swiftvr_trt.runtime.media.probe import open_video
+
+from .videos import CLOCK, EVEN, add_cover, cover_picture, decoded, make_video, mux_cover
+
+without_driver = pytest.mark.skipif(has_driver(), reason="this machine has a driver")
+
+
+def test_a_source_is_described_before_it_is_read(tmp_path: Path) -> None:
+    with open_source(make_video(tmp_path / "in.mp4", EVEN)) as source:
+        info = source.info
+    assert (info.width, info.height, info.frames, info.rate, info.time_base) == (64, 48, 30, Fraction(25), CLOCK)
+    assert info.description == "h264 yuv420p 64x48, 25 fps, untagged limited"
+    assert info.notes == ()
+
+
+def test_the_pixel_shape_of_a_turned_video_is_turned(tmp_path: Path) -> None:
+    def tall(_: Any, stream: Any) -> None:
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        stream.set_display_rotation(90)
+
+    with open_source(make_video(tmp_path / "in.mp4", [0], prepare=tall)) as source:
+        assert source.info.sample_aspect == Fraction(3, 4)
+
+
+def test_ten_bits_and_hdr_are_noted(tmp_path: Path) -> None:
+    def hdr(_: Any, stream: Any) -> None:
+        stream.pix_fmt = "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc = 9, 9, 16
+
+    path = make_video(tmp_path / "in.mkv", [0], codec="ffv1", prepare=hdr)
+    with open_source(path) as source:
+        assert any("10-bit" in note for note in source.info.notes)
+        assert any("HDR input (PQ)" in note for note in source.info.notes)
+
+
+def test_a_file_without_one_good_frame_is_refused(clip: Path) -> None:
+    data = bytearray(clip.read_bytes())
+    begin, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    data[begin:end] = bytes(end - begin)
+    clip.write_bytes(data)
+    with pytest.raises(MediaError, match="could be decoded"):
+        open_source(clip)
+
+
+@without_driver
+def test_decoding_falls_back_to_software_and_says_why(sound_clip: Path) -> None:
+    with open_source(sound_clip, gpu=0) as source:
+        (note,) = source.notes
+    assert note.startswith("decoding in software, not on the GPU: ")
+    assert "\n" not in note
+    assert np.array_equal(decoded(sound_clip, 0), decoded(sound_clip))
+
+
+def test_a_damaged_file_is_not_blamed_on_the_gpu(tmp_path: Path) -> None:
+    (tmp_path / "in.mp4").write_bytes(b"no video " * 500)
+    with pytest.raises(MediaError, match="cannot be read as a video"):
+        open_source(tmp_path / "in.mp4", gpu=0)
+
+
+def test_an_opened_video_holds_its_first_frame_and_the_packets_before_it(tmp_path: Path) -> None:
+    make_video(tmp_path / "in.mp4", [0, 3600], prepare=add_cover, extra=mux_cover)
+    opened = open_video(tmp_path / "in.mp4")
+    try:
+        assert (opened.first.width, opened.first.height, opened.first.pts) == (64, 48, 0)
+        assert [bytes(packet) for packet in opened.packets] == [cover_picture()]
+        assert [copy.cover for copy in opened.info.copies] == [cover_picture()]
+        assert opened.gpu_refusal is None
+        assert [type(item).__name__ for item in opened.decoder] == ["VideoFrame"]  # the second one
+    finally:
+        opened.decoder.close()
+
+
+@without_driver
+def test_the_refusal_of_the_gpu_is_kept_and_noted(sound_clip: Path) -> None:
+    opened = open_video(sound_clip, gpu=0)
+    opened.decoder.close()
+    assert opened.gpu_refusal
+    assert opened.info.notes[0] == f"decoding in software, not on the GPU: {opened.gpu_refusal}"
