@@ -85,9 +85,9 @@ class Attention(nn.Module):
         q = rotate(self.split(self.norm_q(self.to_q(x))), rope)
         k = rotate(self.split(self.norm_k(self.to_k(x))), rope)
         v = self.split(self.to_v(x))
-        q, k, v = (_into_windows(part, gather) for part in (q, k, v))
+        q, k, v = (into_windows(part, gather) for part in (q, k, v))
         mixed = F.scaled_dot_product_attention(q, k, v)
-        y: Tensor = self.to_out[0](_out_of_windows(mixed, x.shape[0], owner))
+        y: Tensor = self.to_out[0](out_of_windows(mixed, x.shape[0], owner))
         return y
 
 
@@ -282,7 +282,7 @@ def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 
 
-def _into_windows(x: Tensor, gather: Tensor) -> Tensor:
+def into_windows(x: Tensor, gather: Tensor) -> Tensor:
     """[T, S, heads, head_dim] -> [windows, heads, T * tokens, head_dim]."""
     windows, tokens = gather.shape
     latents, _, heads, head_dim = x.shape
@@ -290,7 +290,7 @@ def _into_windows(x: Tensor, gather: Tensor) -> Tensor:
     return x.permute(1, 3, 0, 2, 4).flatten(2, 3)
 
 
-def _out_of_windows(x: Tensor, latents: int, owner: Tensor) -> Tensor:
+def out_of_windows(x: Tensor, latents: int, owner: Tensor) -> Tensor:
     """[windows, heads, T * tokens, head_dim] -> [T, S, dim], each token from the window that owns it."""
     windows, heads, length, head_dim = x.shape
     x = x.view(windows, heads, latents, length // latents, head_dim).permute(2, 0, 3, 1, 4)

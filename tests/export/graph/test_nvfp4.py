@@ -27,7 +27,6 @@ from swiftvr_trt.engines.compile.engines import compile_job
 from swiftvr_trt.engines.compile.log import GEMM, by_precision
 from swiftvr_trt.engines.compile.parent import compile_engine
 from swiftvr_trt.export.graph.calibration import Calibration
-from swiftvr_trt.export.graph.dit_stage import cut_chunk
 from swiftvr_trt.export.graph.layers import Fp8Linear, LayerFactory, Nvfp4Linear
 from swiftvr_trt.export.graph.nvfp4 import (
     E2M1,
@@ -206,14 +205,6 @@ def test_the_graph_holds_packed_weights_and_the_operators_that_the_compiler_know
 
 
 SIZE = Resolution(45, 37)
-
-
-@pytest.mark.parametrize("latents", range(1, 15))
-def test_the_last_part_of_a_chunk_is_never_a_single_latent(latents: int) -> None:
-    """Its length is the free one of the two; the tracer takes a length of one for a constant, and refuses."""
-    starts = (0, *cut_chunk(latents, 2))
-    assert latents < 5 or len(starts) == 2
-    assert len(starts) == 1 or latents - 1 - starts[-1] > 1
 
 
 @pytest.fixture(scope="module")

@@ -8,29 +8,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from swiftvr_trt import MisuseError, Resolution
-from swiftvr_trt.export.graph.dit_stage import DitStage
 from swiftvr_trt.export.graph.rewrites import (
     ALL,
     Affine,
     Grow,
-    Rewrites,
     distinct_rows,
     fold_growth,
     fold_pooling,
     halves,
 )
 from swiftvr_trt.export.graph.self_attention import Rope
-from swiftvr_trt.export.network.dit import Dit, DitConfig, rope_tables
+from swiftvr_trt.export.network.dit import rope_tables
 from swiftvr_trt.export.network.reae import Decoder, Encoder, ReaeConfig, TGrow, walk
 from swiftvr_trt.export.network.windows import plan_owned_queries, plan_windows
+from tests.export.small import GRIDS, REAE, assert_same, small_prompt
 
-RELATIVE = 1e-9
-CONFIG = ReaeConfig(latent_channels=5, encoder=(6, 7, 8, 9), decoder=(12, 10, 8, 6))
-NARROW = replace(CONFIG, encoder_hidden=(3, 2, 3, 5, 5, 4, 4, 3, 1), decoder_hidden=(7, 4, 6, 4, 2, 4, 6, 5, 3))
-CONFIGS = pytest.mark.parametrize("config", [CONFIG, NARROW], ids=["as wide inside", "narrower inside"])
+NARROW = replace(REAE, encoder_hidden=(3, 2, 3, 5, 5, 4, 4, 3, 1), decoder_hidden=(7, 4, 6, 4, 2, 4, 6, 5, 3))
+CONFIGS = pytest.mark.parametrize("config", [REAE, NARROW], ids=["as wide inside", "narrower inside"])
 
 
 @pytest.fixture(autouse=True)
@@ -42,11 +39,6 @@ def _seed() -> None:
 def _no_grad() -> Iterator[None]:
     with torch.no_grad():
         yield
-
-
-def assert_same(ours: Tensor, theirs: Tensor) -> None:
-    assert ours.shape == theirs.shape
-    assert float((ours - theirs).abs().max()) <= RELATIVE * float(theirs.abs().max())
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -103,53 +95,6 @@ def test_one_latent_at_a_time_is_the_whole_chunk(cut: int, config: ReaeConfig) -
     assert all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(state, decoder_after, strict=True))
 
 
-def small_dit(layers: int = 3) -> Dit:
-    config = DitConfig(
-        heads=3,
-        head_dim=12,
-        layers=layers,
-        ffn_dim=40,
-        latent_channels=5,
-        text_dim=7,
-        freq_dim=16,
-        eps=1e-6,
-        window=(4, 4),
-    )
-    dit = Dit(config).double()
-    for parameter in dit.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return dit.eval()
-
-
-def prompt(distinct: int) -> Tensor:
-    rows = torch.zeros(9, 7, dtype=torch.float64)
-    rows[: distinct - 1] = torch.randn(distinct - 1, 7, dtype=torch.float64)
-    return rows
-
-
-# Grids of 32x32-pixel tokens: windows that overlap in both axes, in one, in none; a grid smaller than a window.
-GRIDS = [Resolution(32 * columns, 32 * rows) for columns, rows in ((6, 7), (9, 4), (8, 8), (3, 2), (13, 5))]
-
-
-@pytest.mark.parametrize("size", GRIDS, ids=str)
-@pytest.mark.parametrize(
-    "rewrites",
-    [ALL, ALL.without(Rewrites.names()), *(ALL.without([name]) for name in Rewrites.names())],
-    ids=["all", "none", *(f"without-{name}" for name in Rewrites.names())],
-)
-def test_the_traced_transformer_is_the_plain_one(rewrites: Rewrites, size: Resolution) -> None:
-    dit, rows = small_dit(), prompt(distinct=3)
-    latents = torch.randn(2, 5, size.latent_height, size.latent_width, dtype=torch.float64)
-    assert_same(DitStage(dit, rows, size, 2, rewrites)(latents), dit(latents, rows))
-
-
-@pytest.mark.parametrize("distinct", [1, 2, 8, 9])
-def test_prompts_with_any_number_of_distinct_rows_are_met(distinct: int) -> None:
-    dit, rows, size = small_dit(), prompt(distinct), GRIDS[0]
-    latents = torch.randn(1, 5, size.latent_height, size.latent_width, dtype=torch.float64)
-    assert_same(DitStage(dit, rows, size, 1, ALL)(latents), dit(latents, rows))
-
-
 def test_modulation_folds_into_linears() -> None:
     linear, x = nn.Linear(6, 4).double(), torch.randn(5, 6, dtype=torch.float64)
     gain, shift, gate = (torch.randn(n, dtype=torch.float64) for n in (6, 6, 4))
@@ -168,7 +113,7 @@ def test_rotating_halves_is_rotating_pairs_after_reordering() -> None:
 
 
 def test_distinct_rows_weigh_what_they_stand_for() -> None:
-    rows, weight = distinct_rows(prompt(distinct=3))
+    rows, weight = distinct_rows(small_prompt(distinct=3))
     assert rows.shape == (3, 7)
     assert sorted(weight.exp().round().int().tolist()) == [1, 1, 7]
 
