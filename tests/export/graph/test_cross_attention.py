@@ -60,9 +60,13 @@ def test_one_distinct_row_needs_no_choice() -> None:
     assert_same(made(x), block.attn2.to_out[0](value).expand(2, 4, -1))
 
 
-def test_weights_follow_the_difference_of_two_logits() -> None:
-    """Two rows of which one occurs eight times, and a query that does not tell them apart: weights 1/9 and 8/9."""
-    dit, prompt = small_dit(1), small_prompt(2)
+@pytest.mark.parametrize("sign", [1, -1], ids=["padding first", "padding last"])
+def test_weights_follow_the_difference_of_two_logits(sign: int) -> None:
+    """Two rows of which one occurs eight times, and a query that does not tell them apart: weights 1/9 and 8/9.
+
+    Distinct rows are sorted, so the sign decides which of the two is the last.
+    """
+    dit, prompt = small_dit(1), small_prompt(2).abs() * sign
     block = dit.blocks[0]
     assert isinstance(block, Block)
     for parameter in (block.attn2.to_k.weight, block.attn2.to_k.bias):
