@@ -17,12 +17,12 @@ from .parent import CompileJob, Engine, Profile, compile_engine
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Compile, print a summary or JSON, and keep engine and log if asked to."""
+    """Compile, print a summary or JSON, and keep the engine and the log if asked to."""
     options = _options().parse_args(arguments)
     chosen = find_target(options.target)
     engine_file = options.engine or options.onnx.with_suffix(".engine")
     profiles = tuple(_profile(text) for text in options.profile)
-    sm = options.sm or (chosen.sm if chosen.compiler == RTX else None)  # TensorRT builds for the GPU that is there
+    sm = options.sm or (chosen.sm if chosen.compiler == RTX else None)  # TensorRT builds for the GPU that is present
     job = CompileJob(options.onnx, engine_file, chosen.compiler, sm, profiles)
     try:
         engine = compile_engine(job, (lambda _: None) if options.json else lambda line: print(f"  {line}", flush=True))
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(f"error: {error}")
     if options.log:
         options.log.write_text(engine.log, encoding="utf-8")
-    print(json.dumps(summary(engine), indent=2) if options.json else describe(engine, every=options.kernels))
+    print(json.dumps(compiled_json(engine), indent=2) if options.json else compiled_text(engine, every=options.kernels))
     if not options.engine:
         engine_file.unlink()
 
@@ -39,17 +39,17 @@ def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("swiftvr_trt.engines.compile", description=__doc__)
     parser.add_argument("onnx", type=Path)
     parser.add_argument("--target", default="rtx5090")
-    parser.add_argument("--sm", help="another compute capability than the target's, e.g. SM89")
-    parser.add_argument("--engine", type=Path, help="keep the engine here")
-    parser.add_argument("--log", type=Path, help="keep the compiler's log here")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--sm", help="compute capability, e.g. SM89 [default: the target's]")
+    parser.add_argument("--engine", type=Path, help="keep the engine in this file")
+    parser.add_argument("--log", type=Path, help="keep the compiler's log in this file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--kernels", action="store_true", help="list every kernel")
     parser.add_argument(
         "--profile",
         action="append",
         default=[],
         metavar="NAME=AxBxC[:AxBxC:AxBxC],...",
-        help="one optimization profile: a fixed shape, or smallest:usual:largest, per input; repeat for more profiles",
+        help="optimization profile: a fixed shape, or smallest:usual:largest, per input; repeat for more profiles",
     )
     return parser
 
@@ -64,8 +64,8 @@ def _profile(text: str) -> Profile:
     return profile
 
 
-def summary(engine: Engine) -> dict[str, Any]:
-    """The facts as JSON values."""
+def compiled_json(engine: Engine) -> dict[str, Any]:
+    """What was compiled, as JSON values."""
     made = engine.made
     return {
         "engine_bytes": engine.nbytes,
@@ -83,15 +83,15 @@ def summary(engine: Engine) -> dict[str, Any]:
     }
 
 
-def describe(engine: Engine, *, every: bool = False) -> str:
-    """The facts for people."""
-    facts = summary(engine)
+def compiled_text(engine: Engine, *, every: bool = False) -> str:
+    """What was compiled, as lines of text."""
+    compiled = compiled_json(engine)
     peak = f"{engine.peak_bytes / 1e9:.2f} GB" if engine.peak_bytes else "unknown"
     lines = [
         f"built in {engine.seconds:.1f} s, peak memory {peak}, engine {engine.nbytes / 1e6:,.1f} MB, "
         f"weights {engine.made.weight_bytes / 1e6:,.1f} MB"
     ]
-    for number, profile in enumerate(facts["profiles"]):
+    for number, profile in enumerate(compiled["profiles"]):
         kernels = profile["kernels"]
         arena = engine.made.arena_bytes[number] / 1e6
         lines.append(f"profile {number}: activations {arena:,.1f} MB, {sum(kernels.values())} kernels")

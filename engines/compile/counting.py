@@ -1,6 +1,6 @@
-"""Floating-point operations of an ONNX graph, node by node, from its shapes alone.
+"""Counts the floating-point operations of an ONNX graph, node by node, from its shapes alone.
 
-GraphCount are the operators that multiply matrices, a multiplication and an addition as two operations:
+Only operators that multiply matrices count. A multiplication and an addition are two operations:
 
     MatMul, Gemm            2 M N K per product
     Conv                    2 x outputs x (input channels / groups) x kernel positions
@@ -8,8 +8,8 @@ GraphCount are the operators that multiply matrices, a multiplication and an add
     Attention               2 B H Nq Nk (Dqk + Dv)
     Einsum                  2 x product of all index sizes
 
-Elementwise work, norms, softmax and resizing are not counted: on a GPU they cost bytes, not arithmetic.
-The precision of a node is that of its narrowest matrix operand, looking through DequantizeLinear.
+Elementwise work, norms, softmax and resizing do not count: on a GPU they cost memory traffic, not arithmetic.
+The precision of a node is that of its narrowest matrix operand before DequantizeLinear.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _THROUGH = frozenset({"Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Q
 
 @dataclass(frozen=True)
 class NodeCount:
-    """Operations of one node, and the precision in which it multiplies."""
+    """Operations of one node. precision: of its operands, e.g. `fp16`."""
 
     node: str
     operator: str
@@ -44,7 +44,7 @@ class NodeCount:
 
 @dataclass(frozen=True)
 class GraphCount:
-    """A graph's counts, and how many attention computations it holds, as an operator or spelled out."""
+    """The counts of a graph. attentions: attention computations in it, as one operator or spelled out."""
 
     nodes: tuple[NodeCount, ...]
     attentions: int
@@ -54,6 +54,7 @@ class GraphCount:
         return sum(count.flops for count in self.nodes)
 
     def by_precision(self) -> dict[str, int]:
+        """Operations in each precision."""
         totals: dict[str, int] = {}
         for count in self.nodes:
             totals[count.precision] = totals.get(count.precision, 0) + count.flops
@@ -61,7 +62,7 @@ class GraphCount:
 
 
 def count_file(path: Path, shapes: Mapping[str, Shape] | None = None) -> GraphCount:
-    """NodeCount the graph in a file; its weights are not read. `shapes` fixes inputs whose sides are free."""
+    """Count the graph in a file, without reading its weights. shapes: of inputs that have free sides."""
     try:
         import onnx
     except ImportError as error:
@@ -70,7 +71,7 @@ def count_file(path: Path, shapes: Mapping[str, Shape] | None = None) -> GraphCo
 
 
 def count(model: ModelProto, shapes: Mapping[str, Shape]) -> GraphCount:
-    """NodeCount a graph in memory."""
+    """Count a graph in memory. Raises `BuildError` if a shape that matters is unknown."""
     graph = _Graph(model, shapes)
     counts = []
     for node in model.graph.node:
@@ -81,7 +82,7 @@ def count(model: ModelProto, shapes: Mapping[str, Shape]) -> GraphCount:
 
 
 class _Graph:
-    """A graph whose shapes are known."""
+    """A graph with the inferred type and shape of every value."""
 
     def __init__(self, model: ModelProto, shapes: Mapping[str, Shape]) -> None:
         self._types, self._shapes = _infer(model, shapes)
@@ -99,12 +100,12 @@ class _Graph:
             raise BuildError(f"the shape of {name} is not known; no operations can be counted") from None
 
     def precision(self, node: NodeProto) -> str:
-        """Of the first two operands the narrower one, as it was before it was dequantized."""
+        """Precision of the narrower of the first two operands, before it was dequantized."""
         widths = [self._source_type(name) for name in node.input[:2]]
         return min(widths, key=lambda precision: _BITS.get(precision, 64))
 
     def _source_type(self, name: str) -> str:
-        """Type of what a value was dequantized from, or else its own."""
+        """Type of the value before it was dequantized; its own if it was not."""
         source, made = name, self._made_by.get(name)
         while made is not None and made.op_type in _THROUGH - {"QuantizeLinear"}:
             source = made.input[0]
@@ -149,7 +150,7 @@ def _infer(model: ModelProto, shapes: Mapping[str, Shape]) -> tuple[dict[str, st
     for value in fixed.graph.input:
         for dim, side in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
             dim.dim_value = side
-    del fixed.graph.value_info[:]  # what the exporter noted may hold the symbols that have just been replaced
+    del fixed.graph.value_info[:]  # the exporter's notes may hold the symbols that were just replaced
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
     for node in fixed.graph.node:
@@ -180,10 +181,10 @@ def _infer(model: ModelProto, shapes: Mapping[str, Shape]) -> tuple[dict[str, st
 
 
 def _settle_shapes(model: ModelProto) -> None:
-    """Put numbers in place of Shape nodes on inputs whose sides are known.
+    """Replace Shape nodes on inputs of known shape with constants.
 
-    Inference does not follow a Slice that ends at a computed place; what is multiplied by one then has no known side
-    where the other operand's is 1, as with one latent.
+    ONNX's shape inference does not follow a Slice whose end is computed. The side would stay unknown wherever it is
+    broadcast against a side of 1, as for a single latent.
     """
     from onnx import helper
 
@@ -196,7 +197,7 @@ def _settle_shapes(model: ModelProto) -> None:
 
 
 def _stand_in(node: NodeProto) -> None:
-    """Shape inference does not know TensorRT's operator; a cast to FP4 has its first output's type and shape."""
+    """Replace TensorRT's operator, which shape inference does not know, by a cast of the same result."""
     from onnx import TensorProto, helper
 
     node.CopyFrom(helper.make_node("Cast", node.input[:1], node.output[:1], to=TensorProto.FLOAT4E2M1))
@@ -218,18 +219,18 @@ def _conv(graph: _Graph, node: NodeProto) -> int:
 
 
 def _conv_transpose(graph: _Graph, node: NodeProto) -> int:
-    """Weights are [in, out / groups, *kernel]; every input element is multiplied with all of that."""
+    """Weights are [in, out / groups, *kernel]; every input element is multiplied by its [out / groups, *kernel]."""
     return 2 * math.prod(graph.shape(node.input[0])) * math.prod(graph.shape(node.input[1])[1:])
 
 
 def _attention(graph: _Graph, node: NodeProto) -> int:
     """Inputs are [B, H, N, D]."""
-    batch, heads, queries, width = _four(graph.shape(node.input[0]), node)
-    _, _, keys, value_width = _four(graph.shape(node.input[2]), node)
+    batch, heads, queries, width = _four_sides(graph.shape(node.input[0]), node)
+    _, _, keys, value_width = _four_sides(graph.shape(node.input[2]), node)
     return 2 * batch * heads * queries * keys * (width + value_width)
 
 
-def _four(shape: Shape, node: NodeProto) -> Shape:
+def _four_sides(shape: Shape, node: NodeProto) -> Shape:
     if len(shape) != 4:
         raise BuildError(f"{node.name}: attention on {list(shape)}, expected [batch, heads, length, size]")
     return shape
@@ -264,10 +265,10 @@ _RULES: Mapping[str, Callable[[_Graph, Any], int]] = {
 
 
 def share_among(counts: Sequence[NodeCount], cited: Mapping[str, Sequence[tuple[int, int]]]) -> dict[int, int]:
-    """Distribute every node's operations over the kernels that execute it.
+    """Distribute the operations of every node over the kernels that execute it. Returns kernel index -> operations.
 
-    cited: for each node the kernels that name it, as (kernel index, size of its output): a node that was split is
-    divided in proportion. Index -1 collects what no kernel names.
+    cited: for each node the kernels that name it, as (kernel index, size of its output). A node that was split is
+    divided in proportion to these sizes. Index -1 collects the nodes that no kernel names.
     """
     shares: dict[int, int] = {}
     for count in counts:

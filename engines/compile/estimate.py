@@ -1,7 +1,7 @@
-"""What a build will take, computed before it starts: memory, disk, time, and the GPU memory of what comes out.
+"""Estimates what a build will take before it starts: memory, disk and time, and the GPU memory of the result.
 
-Estimates, not measurements: they are meant to refuse what cannot work and to say what to expect. The factors were
-fitted to builds with TensorRT-RTX 1.7.1 on two CPU cores (docs/engines.md, "Estimates").
+They serve to refuse builds that cannot work, and to say what to expect. They are not measurements: the factors were
+fitted to builds with TensorRT-RTX 1.7.1 on two CPU cores (docs/engines.md).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from swiftvr_trt.engines.bundle.manifest import Recipe
-from swiftvr_trt.engines.bundle.targets import BYTES_PER_WEIGHT, RTX, find_target
+from swiftvr_trt.engines.bundle.targets import BYTES_PER_WEIGHT, RTX, TRT, find_target
 from swiftvr_trt.errors import CheckpointError, MachineError, MisuseError, OutputError
 from swiftvr_trt.text import size as in_words
 
 from .memory import available_memory
 
-_LARGEST_CARD = {True: 96e9, False: 288e9}
-"""GPU memory of the largest card that TensorRT-RTX builds for (RTX PRO 6000), and of the largest of all (B300)."""
+_LARGEST_CARD = {RTX: 96e9, TRT: 288e9}
+"""GPU memory of the largest card that each compiler builds for: RTX PRO 6000 and B300."""
 
 _KEPT = 0.82
-"""Of the published parameters, those that are in the engines: rewrites 2 and 4 turn the others into few constants."""
+"""Share of the published parameters that the engines hold; rewrites turn the others into a few constants."""
 _BASE_BYTES = 0.8e9
 _MEMORY_PER_WEIGHT_BYTE = 2.5
 _DISK_PER_WEIGHT_BYTE = 2.3
@@ -40,7 +40,7 @@ _MAX_HEADER = 1 << 27
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes and seconds. gpu_bytes: what the pipeline will need while it runs."""
+    """Bytes and seconds of a build. gpu_bytes: GPU memory of the whole pipeline when the bundle runs."""
 
     weight_bytes: int
     memory_bytes: int
@@ -49,6 +49,7 @@ class Estimate:
     seconds: float
 
     def describe(self) -> str:
+        """One line for the user."""
         return (
             f"estimate: about {max(self.seconds / 60, 1):.0f} min to compile, {in_words(self.memory_bytes)} of memory, "
             f"{in_words(self.disk_bytes)} of disk; will need {in_words(self.gpu_bytes)} of GPU memory"
@@ -56,7 +57,7 @@ class Estimate:
 
 
 def estimate(parameters: int, recipe: Recipe) -> Estimate:
-    """For a checkpoint of so many parameters."""
+    """Estimate the build of `recipe` from a checkpoint with this many parameters."""
     weights = parameters * _KEPT * BYTES_PER_WEIGHT[recipe.precision]
     size = recipe.resolution
     pixels = size.padded_width * size.padded_height
@@ -71,7 +72,7 @@ def estimate(parameters: int, recipe: Recipe) -> Estimate:
 
 
 def _free_disk(place: Path) -> int | None:
-    """Free bytes where `place` is or will be."""
+    """Free bytes on the disk where `place` is or will be; None if unknown."""
     while not place.exists() and place != place.parent:
         place = place.parent
     try:
@@ -88,8 +89,12 @@ def check_feasible(
     available: Callable[[], int | None] = available_memory,
     free_disk: Callable[[Path], int | None] = _free_disk,
 ) -> None:
-    """Raise, in one line, if the build or what it makes cannot fit. `place` is where the bundle will lie."""
-    card = _LARGEST_CARD[find_target(recipe.target).compiler == RTX]
+    """Raise if the build or its result cannot fit. recipe: for a compiled target. place: where the bundle will lie.
+
+    `MisuseError` if no card of the target has the memory, `MachineError` if this machine has too little memory, and
+    `OutputError` if the disk is too full. Unknown amounts pass.
+    """
+    card = _LARGEST_CARD[find_target(recipe.target).compiler]
     if expected.gpu_bytes > card:
         raise MisuseError(
             f"{recipe.resolution} in {recipe.clip_len}-frame chunks would need about {in_words(expected.gpu_bytes)} of "
@@ -106,12 +111,15 @@ def check_feasible(
     if disk is not None and disk < expected.disk_bytes:
         raise OutputError(
             f"{place}: the build would take about {in_words(expected.disk_bytes)} of disk, {in_words(disk)} are free; "
-            "make room, or choose another place with -o or --cache"
+            "make room, or choose another directory with -o or --cache"
         )
 
 
 def count_parameters(checkpoint: Path) -> int:
-    """Parameters of a checkpoint's networks, from the headers of its files; the prompt's embedding is none of them."""
+    """Number of parameters of a checkpoint's networks, from the headers of its files. The prompt does not count.
+
+    Raises `CheckpointError` if a file has no valid header.
+    """
     files = [*checkpoint.glob("*.safetensors"), *(checkpoint / "transformer").glob("*.safetensors")]
     return sum(
         math.prod(entry["shape"])
@@ -123,13 +131,13 @@ def count_parameters(checkpoint: Path) -> int:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """A safetensors file begins with the length of its header, which is JSON."""
+    """The JSON header of a safetensors file, which begins with the header's length."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length)) if length <= _MAX_HEADER else None
         if not isinstance(header, dict):
-            raise ValueError("its header is none")
+            raise ValueError("no valid header")
         return header
     except (OSError, ValueError, struct.error) as error:
         raise CheckpointError(f"{path}: not a safetensors file ({error}); download the checkpoint again") from error

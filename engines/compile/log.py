@@ -1,4 +1,4 @@
-"""What a TensorRT compiler made, read from its own log: every kernel with its tensors, and the memory it will take.
+"""Reads what a TensorRT compiler made from its log: every kernel with its tensors, and the memory of the engine.
 
 With detailed profiling verbosity and a verbose logger, the log of a build ends with one line per compiled kernel, in
 the order of execution, first for optimization profile 0, then for profile 1, and so on:
@@ -6,7 +6,7 @@ the order of execution, first for optimization profile 0, then for profile 1, an
     Name: _gemm_mha_v2_myl0_5, LayerType: kgen, Inputs: [ { Name: ..., Dimensions: [4,128,128], ..., Datatype: Half,
     ... }], Constants: [...], Outputs: [...], TacticName: ..., StreamId: 0, Metadata: [ONNX Layer: Attention_13]
 
-No GPU is needed to read it, and nothing here executes anything: pure functions over text.
+These are pure functions over text; no GPU is needed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ATTENTION, GEMM, CONV, ELEMENTWISE, MOVE, QUANTIZE, RESIZE, OTHER = KINDS = (
     "resize",
     "other",
 )
-"""What kernels are counted as."""
+"""Kinds of kernels."""
 
 _CONVOLUTIONS = frozenset({"correlation", "deconv", "conv", "convolution"})
 _MOVES = frozenset({"Move", "Tran", "Resh", "Slic", "Conc", "Gath", "Copy", "Repl", "Expa", "Sque", "Unsq", "Cast"})
@@ -37,7 +37,7 @@ _ON_THE_HOST = frozenset({"shape_call"})
 _BITS = {"FP4": 4, "FP8": 8, "Int8": 8, "UInt8": 8, "Half": 16, "BFloat16": 16, "Float": 32}
 
 _FP4_FORMAT = "E2M1"
-"""The compiler writes FP8 for E4M3, but FP4E2M1; here formats are called by their width."""
+"""The compiler calls E4M3 `FP8`, but E2M1 `FP4E2M1`. Here formats are called by their width."""
 
 _KERNEL = re.compile(r"^Name: (?P<name>.+?), LayerType: (?P<layer>\w+), Inputs: \[(?P<rest>.*)$", re.MULTILINE)
 _TENSOR = re.compile(r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dims>[-\d,]*)\].*?Datatype: (?P<dtype>\w+)")
@@ -51,21 +51,21 @@ _WEIGHTS = re.compile(r"Total Weights Memory: (\d+) bytes")
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor as the compiler lists it; `dtype` is its word for it: Float, Half, BFloat16, FP8, FP4, ..."""
+    """A tensor as the compiler lists it. dtype: the compiler's word, e.g. Float, Half, BFloat16, FP8, FP4."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
 
     def with_sides(self, *sides: int) -> Tensor:
-        """Sides that are free, which the compiler writes as -1, replaced in the order in which they stand."""
+        """The tensor with its free sides, which the compiler writes as -1, replaced by `sides` in order."""
         left = iter(sides)
         return replace(self, shape=tuple(next(left, 1) if side < 0 else side for side in self.shape))
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One compiled kernel. `layer` is the compiler's word for what it is, `sources` are the ONNX nodes it executes."""
+    """One compiled kernel. layer: the compiler's word for its type. sources: the ONNX nodes that it executes."""
 
     name: str
     layer: str
@@ -76,7 +76,7 @@ class Kernel:
     sources: tuple[str, ...]
 
     def with_sides(self, *sides: int) -> Kernel:
-        """The same for all of its tensors."""
+        """The kernel with the free sides of all its tensors replaced."""
         return replace(
             self,
             inputs=tuple(tensor.with_sides(*sides) for tensor in self.inputs),
@@ -97,25 +97,26 @@ class Kernel:
 
     @property
     def precision(self) -> str:
-        """Type of the operands, the compiler's word for it: the narrowest one, since sums and scales are wider."""
+        """Type of the operands in the compiler's words: the narrowest, since sums and scales are wider."""
         operands = [tensor.dtype for tensor in (*self.inputs, *self.constants) if len(tensor.shape) > 1]
         return min(operands, key=lambda dtype: _BITS.get(dtype, 64), default="none")
 
 
 @dataclass(frozen=True)
 class BuildLog:
-    """All that the log tells. `arena_bytes` is the activation memory of each optimization profile."""
+    """What the log says. arena_bytes: activation memory of each optimization profile."""
 
     kernels: tuple[Kernel, ...]
     arena_bytes: tuple[int, ...]
     weight_bytes: int
 
     def of_profile(self, profile: int) -> tuple[Kernel, ...]:
+        """The kernels of one optimization profile, in the order of execution."""
         return tuple(kernel for kernel in self.kernels if kernel.profile == profile)
 
 
 def parse_log(text: str) -> BuildLog:
-    """Read the log of one finished build."""
+    """Read the log of one finished build. What a log lacks is empty or 0 in the result."""
     weights = _WEIGHTS.findall(text)
     return BuildLog(
         tuple(_with_profiles(list(_KERNEL.finditer(text)))),
@@ -125,19 +126,19 @@ def parse_log(text: str) -> BuildLog:
 
 
 def by_kind(kernels: Iterable[Kernel]) -> dict[str, int]:
-    """How many kernels of each kind, in the order of `KINDS`; kinds that do not occur are left out."""
+    """Number of kernels of each kind, in the order of `KINDS`, without kinds that do not occur."""
     kinds = [kernel.kind for kernel in kernels]
     return {kind: kinds.count(kind) for kind in KINDS if kind in kinds}
 
 
 def by_precision(kernels: Iterable[Kernel], kind: str) -> dict[str, int]:
-    """How many kernels of one kind work in which precision."""
+    """Number of kernels of one kind in each precision."""
     found = [kernel.precision for kernel in kernels if kernel.kind == kind]
     return {precision: found.count(precision) for precision in sorted(set(found))}
 
 
 def _with_profiles(found: list[re.Match[str]]) -> Iterator[Kernel]:
-    """Kernels of one compiled graph belong to the profile that any of them names; the first is not named."""
+    """All kernels of a compiled graph belong to the profile that one of them names; profile 0 is never named."""
     graphs = [match["name"] for match in found]
     profiles: dict[str, int] = {}
     for graph, match in zip(map(_graph, graphs), found, strict=True):
@@ -145,10 +146,10 @@ def _with_profiles(found: list[re.Match[str]]) -> Iterator[Kernel]:
         profiles[graph] = max(profiles.get(graph, 0), named)
     for match in found:
         if match["layer"] not in _ON_THE_HOST:
-            yield _kernel(match, profiles)
+            yield _parse_kernel(match, profiles)
 
 
-def _kernel(match: re.Match[str], profiles: Mapping[str, int]) -> Kernel:
+def _parse_kernel(match: re.Match[str], profiles: Mapping[str, int]) -> Kernel:
     inputs, _, rest = match["rest"].partition("Constants: [")
     constants, _, rest = rest.partition("Outputs: [")
     outputs, _, metadata = rest.partition("Metadata: ")
@@ -180,7 +181,7 @@ def _graph(name: str) -> str:
 
 
 def _parts(name: str) -> set[str]:
-    """`__myl_AddCastMul_myl0_7` -> {Add, Cast, Mul}: what a generated kernel does, in the compiler's abbreviations."""
+    """What a generated kernel does: `__myl_AddCastMul_myl0_7` -> {Add, Cast, Mul}."""
     if not name.startswith("__myl_"):
         return set()
     return set(_PARTS.findall(name.removeprefix("__myl_").split("_")[0]))
