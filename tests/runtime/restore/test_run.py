@@ -1,0 +1,165 @@
+"""`restore_files`: what `swiftvr-run` does, called from Python."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swiftvr_trt import Bundle, BundleError, MachineError, MisuseError, OutputError, SwiftVRError
+from swiftvr_trt.runtime.media import SinkOptions
+from swiftvr_trt.runtime.restore import run as module
+from swiftvr_trt.runtime.restore.run import RunOptions, restore_files
+from swiftvr_trt.runtime.restore.selection import BundleRequest
+from tests.clips import video_pts, write_clip
+from tests.conftest import BundleFactory
+
+
+class Notes:
+    """A display that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.progress: list[tuple[str, int, int | None]] = []
+        self.finished: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def update(self, name: str, done: int, total: int | None, left: float | None) -> None:
+        assert left is None or left >= 0
+        self.progress.append((name, done, total))
+
+    def finish(self, name: str) -> None:
+        self.finished.append(name)
+
+
+@pytest.fixture(scope="module")
+def bundle(mini_bundle: BundleFactory) -> Bundle:
+    return mini_bundle()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "in.mp4", frames=9)
+
+
+def options_for(bundle: Bundle, source: Path, output: Path | str, **changes: Any) -> RunOptions:
+    return RunOptions((source,), str(output), request=BundleRequest(bundle=bundle.path), threads=1, **changes)
+
+
+@pytest.mark.parametrize(
+    ("sources", "changes", "message"),
+    [
+        (1, {"suffix": ".mkv"}, "--suffix is for several INPUTs"),
+        (2, {"trace": Path("t.json")}, "--trace is for one INPUT"),
+        (1, {"devices": "0", "device": "cuda"}, "--device and --devices were both given"),
+        (1, {"devices": "0", "trace": Path("t.json")}, "--trace and --devices were both given"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused_at_once(
+    sources: int, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(MisuseError, match=message):
+        RunOptions((Path("a.mp4"),) * sources, "out", **changes)
+
+
+@pytest.mark.parametrize(
+    ("sources", "devices", "into_folder"), [(1, None, False), (1, "0", True), (2, None, True), (2, "0,1", True)]
+)
+def test_several_sources_or_devices_go_into_a_folder(sources: int, devices: str | None, into_folder: bool) -> None:
+    assert RunOptions((Path("a.mp4"),) * sources, "out", devices=devices).into_folder is into_folder
+
+
+def test_one_file_is_restored_in_this_process(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    notes, out, trace = Notes(), tmp_path / "out.mp4", tmp_path / "trace.json"
+    restore_files(options_for(bundle, clip, out, trace=trace), notes)
+    assert video_pts(out) == video_pts(clip)
+    assert notes.lines[0].startswith("input:  ")
+    assert f"bundle: {bundle.path} ({bundle.manifest.recipe.describe()})" in notes.lines
+    assert notes.lines[-1].startswith(f"output: {out}, 9 frames")
+    assert notes.progress[-1] == ("", 9, 9)
+    assert [event for event in json.loads(trace.read_text()) if event.get("name") == "dit_edge"]
+
+
+def test_images_take_the_rate_that_is_asked_for(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "frames", tmp_path / "out.mkv"
+    restore_files(options_for(bundle, clip, folder), Notes())
+    restore_files(options_for(bundle, folder, out, rate=Fraction(10)), Notes())
+    assert video_pts(out) == [Fraction(index, 10) for index in range(9)]
+
+
+def test_a_batch_names_the_files_that_failed_and_leaves_no_empty_folder(bundle: Bundle, tmp_path: Path) -> None:
+    sources = tuple(tmp_path / name for name in ("a.mp4", "b.mp4"))
+    for source in sources:
+        source.write_bytes(b"no video at all" * 100)
+    options = replace(options_for(bundle, sources[0], tmp_path / "out"), sources=sources)
+    with pytest.raises(MachineError, match=rf"^2 of 2 files failed: {sources[0]}, {sources[1]}$"):
+        restore_files(options, Notes())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_on_one_device_restores_the_others(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    rubbish = tmp_path / "rubbish.mp4"
+    rubbish.write_bytes(b"no video at all" * 100)
+    options = replace(options_for(bundle, clip, tmp_path / "out"), sources=(rubbish, clip), suffix=".mkv")
+    notes = Notes()
+    with pytest.raises(MachineError, match=rf"^1 of 2 files failed, the others are complete: {rubbish}$"):
+        restore_files(options, notes)
+    assert len(video_pts(tmp_path / "out" / "in.mkv")) == 9
+    assert "in.mp4" in notes.finished
+
+
+@pytest.mark.parametrize(
+    ("devices", "refused"), [(("gpu",), True), (("gpu", "cpu"), False), (("gpu", "tpu"), True), ((None,), False)]
+)
+def test_one_device_that_can_run_the_bundle_is_enough(
+    bundle: Bundle, devices: tuple[str | None, ...], refused: bool
+) -> None:
+    request = BundleRequest(bundle=bundle.path)
+    if not refused:
+        module._check_devices(request, devices, ort_graphs=False)
+        return
+    with pytest.raises(MisuseError, match="device 'gpu' is not known"):
+        module._check_devices(request, devices, ort_graphs=False)
+
+
+def test_engines_for_the_cpu_are_refused_before_they_are_built(clip: Path, tmp_path: Path) -> None:
+    request = BundleRequest(checkpoint=tmp_path / "none", target="rtx4090", precision="fp16")
+    options = RunOptions((clip,), str(tmp_path / "out.mp4"), request=request, device="cpu")
+    with pytest.raises(BundleError, match="holds engines for target rtx4090"):
+        restore_files(options, Notes())
+
+
+@pytest.mark.parametrize(
+    ("trace", "error", "message"),
+    [
+        ("in.mp4", MisuseError, "is INPUT: give the trace a name of its own"),
+        ("out.mp4", MisuseError, "is OUTPUT: give the trace a name of its own"),
+        ("folder", MisuseError, "is a directory, expected the name of a file"),
+        ("there.json", MisuseError, "already exists: choose another name"),
+        ("none/t.json", OutputError, "none"),
+    ],
+)
+def test_a_trace_that_would_overwrite_something_is_refused_first(
+    bundle: Bundle, tmp_path: Path, trace: str, error: type[SwiftVRError], message: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("in.mp4", "there.json"):
+        (tmp_path / name).write_bytes(b"precious")
+    options = options_for(bundle, tmp_path / "in.mp4", tmp_path / "out.mp4", trace=tmp_path / trace)
+    with pytest.raises(error, match=message):
+        restore_files(options, Notes())
+    assert (tmp_path / "there.json").read_bytes() == b"precious"
+
+
+def test_an_existing_trace_is_overwritten_if_that_is_allowed(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.json"
+    trace.write_bytes(b"old")
+    sink = SinkOptions(overwrite=True)
+    restore_files(options_for(bundle, clip, tmp_path / "out.mp4", trace=trace, sink=sink), Notes())
+    assert json.loads(trace.read_text())
