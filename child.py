@@ -107,6 +107,16 @@ class Child:
             return self._process.wait(patience_s)
         return None
 
+    def ending(self, patience_s: float) -> str:
+        """How the process ended, with the last line it wrote to standard error if that was kept."""
+        code = self.exit_code(patience_s)
+        if code is None:
+            how = "it no longer answers"
+        else:
+            how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        words = [line.strip() for line in self.errors().splitlines() if line.strip()]
+        return f"{how}: {words[-1]}" if words else how
+
     def errors(self) -> str:
         """What the child has written to standard error so far, with `keep_errors`."""
         if self._errors is None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 LineCallback = Callable[[str], None]
 """Receives one line of progress at a time, without a line break."""
+
+
+def timed(report: LineCallback) -> LineCallback:
+    """Report each line after the seconds since now."""
+    began = time.monotonic()
+    return lambda line: report(f"{time.monotonic() - began:6.1f} s  {line}")
 
 
 def duration(seconds: float) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from swiftvr_trt.errors import SwiftVRError
-from swiftvr_trt.text import LineCallback, duration
+from swiftvr_trt.text import LineCallback, duration, timed
 
 if TYPE_CHECKING:
     from swiftvr_trt.runtime.restore.display import Display
@@ -103,13 +103,7 @@ def say_error(message: str) -> None:
 
 def timed_lines(quiet: bool) -> LineCallback:
     """A function that prints a line after the seconds since now; prints nothing if `quiet`."""
-    began = time.monotonic()
-
-    def report(line: str) -> None:
-        if not quiet:
-            say(f"{time.monotonic() - began:6.1f} s  {line}")
-
-    return report
+    return (lambda _line: None) if quiet else timed(say)
 
 
 class SilentDisplay:

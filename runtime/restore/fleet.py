@@ -160,7 +160,7 @@ class _Fleet:
                 self._display.update(name, answer.done, answer.total, answer.remaining)
             else:
                 return answer
-        return Outcome(Verdict.DIED, f"its process ended unexpectedly ({_ending(child)})")
+        return Outcome(Verdict.DIED, f"its process ended unexpectedly ({child.ending(PROCESS_S)})")
 
     def _settle(self, number: int, device: str | None, job: JobWithBundle, outcome: Outcome) -> None:
         """Show what came of a file, and give it back to the schedule if another device may do it."""
@@ -202,10 +202,3 @@ class _Fleet:
         child.end(time.monotonic() + (PROCESS_S if self._stopped else patience_s))
         with self._lock:
             self._children.discard(child)
-
-
-def _ending(child: Child) -> str:
-    code = child.exit_code(PROCESS_S)
-    if code is None:
-        return "it closed its pipe"
-    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from swiftvr_trt import BundleError, MachineError, MisuseError, OutputError
+from swiftvr_trt import BundleError, MachineError, MisuseError, OutputError, text
 from swiftvr_trt.cli import console
 from swiftvr_trt.cli.export import command
 from tests.cli.program import Call
@@ -112,7 +112,8 @@ def test_debug_shows_the_traceback(cli: Call, tmp_path: Path, monkeypatch: pytes
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that `console` sees, in seconds; the last entry counts."""
     times = [100.0]
-    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: times[-1]))
+    for module in (console, text):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: times[-1]))
     return times
 
 

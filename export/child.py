@@ -1,0 +1,55 @@
+"""The process that builds a bundle for `runtime.restore.selection`: it keeps torch out of the process that restores."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from contextlib import closing
+from pathlib import Path
+
+from swiftvr_trt.child import Message, Parent, interrupt_main
+from swiftvr_trt.engines.bundle.geometry import Resolution
+from swiftvr_trt.errors import MisuseError, message_of
+from swiftvr_trt.text import LineCallback, timed
+
+from .build import BuildOptions, build_bundles
+
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Build the bundle that the parent orders, and answer with what went wrong, if anything did."""
+    parent = Parent(interrupt_main)
+    try:
+        order = parent.receive()
+        if order is not None:
+            parent.answer(build_ordered(order, parent.say))
+    except KeyboardInterrupt:
+        os._exit(_INTERRUPTED)  # what was begun is removed; threads inside a library need not be waited for
+
+
+def build_ordered(order: Message, report: LineCallback) -> Message:
+    """Build one bundle into the cache.
+
+    order: `checkpoint` and `cache` (directories), `resolution` (WxH), `clip_len`, `precision` and `target`. report:
+    gets a line per finished step, with the seconds since the start. Returns `error`, which is None or the reason in one
+    line, and `misuse`, whether a different order could succeed.
+    """
+    try:
+        options = BuildOptions(
+            checkpoint=Path(order["checkpoint"]),
+            resolutions=(Resolution.parse(order["resolution"]),),
+            target=order["target"],
+            precision=order["precision"],
+            clip_len=order["clip_len"],
+            cache=Path(order["cache"]),
+        )
+        with closing(build_bundles(options, timed(report))) as bundles:
+            deque(bundles, maxlen=0)
+    except Exception as error:  # noqa: BLE001 (the parent raises it)
+        return {"error": message_of(error), "misuse": isinstance(error, MisuseError)}
+    return {"error": None, "misuse": False}
+
+
+if __name__ == "__main__":
+    main()
