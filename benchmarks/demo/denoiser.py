@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from swiftvr_trt.export.network.reae import UNSHUFFLE, MemBlock, Reae
 
 from .batch import past
-from .layout import COLOUR_LIFT, COLOUR_WEIGHT, LUMA_LIFT, MIX, PAIR, as_stored
+from .layout import COLOUR_LIFT, COLOUR_WEIGHT, LUMA_LIFT, MIX, PAIR, as_stored, bias_of, convolutions, kernel_of
 
 WIDTH = 64
 """Channels and hidden channels of the MemBlocks."""
@@ -94,8 +94,8 @@ class Denoiser(nn.Module):
         self.branches = nn.ModuleList(_branch(*size) for size in sizes)
         self.register_buffer("whiten", torch.eye(_SEEN))
         with torch.no_grad():
-            self.branches[1][4].weight.mul_(0.3)
-            for parameter in self.branches[2][4].parameters():
+            kernel_of(convolutions(self.branches[1])[2]).mul_(0.3)
+            for parameter in convolutions(self.branches[2])[2].parameters():
                 parameter.zero_()
 
     @torch.no_grad()
@@ -118,11 +118,10 @@ class Denoiser(nn.Module):
         return late + _CORRECTION * self._branch(2, torch.cat([kept, found], 1), clips).float()
 
     def _branch(self, number: int, x: Tensor, clips: int) -> Tensor:
-        first, *others = self.branches[number]
-        found = F.conv2d(torch.cat([x, past(x, clips)], 1), self._kernel(first), first.bias, padding=1)
-        for layer in others:
-            found = layer(found)
-        return found
+        first, second, last = convolutions(self.branches[number])
+        y = F.conv2d(torch.cat([x, past(x, clips)], 1), self._kernel(first), first.bias, padding=1)
+        corrected: Tensor = last(F.relu(second(F.relu(y))))
+        return corrected
 
     def _kernel(self, layer: nn.Conv2d) -> Tensor:
         """A first kernel as it sees patches that are not whitened."""
@@ -140,23 +139,23 @@ class Denoiser(nn.Module):
         for number, block in enumerate(blocks):
             branch, first = self.branches[number], PAIR + 1 if number == 0 else 0
             hidden = slice(first, None)
-            (a, b, c), (x, y, z) = ([m for m in of if isinstance(m, nn.Conv2d)] for of in (block.conv, branch))
-            left = torch.zeros_like(x.bias)
+            (a, b, c), (x, y, z) = convolutions(block), convolutions(branch)
+            left = torch.zeros_like(bias_of(x))
             for half, centred in enumerate(self._kernel(x).chunk(2, 1)):
                 at = [half * WIDTH + k for k in seen[number]]
                 a.weight[hidden, half * WIDTH : (half + 1) * WIDTH] = 0
                 kernel, rest = _uncentred(centred)
                 a.weight[hidden, at] = kernel
                 left = left + rest
-            a.bias[hidden] = x.bias + left
+            bias_of(a)[hidden] = bias_of(x) + left
             b.weight[hidden, :first] = 0
-            b.weight[hidden, hidden], b.bias[hidden] = y.weight, y.bias
+            b.weight[hidden, hidden], bias_of(b)[hidden] = y.weight, bias_of(y)
             scale = _CORRECTION if number == 2 else 1.0
             if number:
                 c.weight.zero_()
-                c.bias.zero_()
+                bias_of(c).zero_()
             c.weight[told[number], :] = 0
-            c.weight[told[number], hidden], c.bias[told[number]] = scale * z.weight, scale * z.bias
+            c.weight[told[number], hidden], bias_of(c)[told[number]] = scale * z.weight, scale * bias_of(z)
 
 
 def _branch(seen: int, hidden: int, told: int) -> nn.Sequential:

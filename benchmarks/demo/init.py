@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swiftvr_trt.export.network.dit import Dit
-from swiftvr_trt.export.network.reae import UNSHUFFLE, MemBlock, Reae, TGrow
+from swiftvr_trt.export.network.reae import UNSHUFFLE, MemBlock, Reae
 
 from . import batch as batched
 from .denoiser import Denoiser, signals
@@ -47,6 +47,9 @@ from .layout import (
     SLOPES,
     STRONGEST,
     as_stored,
+    bias_of,
+    convolutions,
+    kernel_of,
     least_squares,
     rows_of,
 )
@@ -126,55 +129,55 @@ def _watch(embedding: nn.Conv3d, latents: Tensor) -> None:
     variance, vectors = torch.linalg.eigh(torch.cov(rows.T).double())
     variance, vectors = variance[-embedding.out_channels :], vectors[:, -embedding.out_channels :]
     seen = (vectors * (variance + 1e-4 * variance[-1]).rsqrt()).T.float()
-    embedding.weight.copy_(seen.view_as(embedding.weight))
-    nn.init.normal_(embedding.bias)
-    embedding.bias.sub_(seen @ rows.mean(0))
+    kernel_of(embedding).copy_(seen.view_as(kernel_of(embedding)))
+    nn.init.normal_(bias_of(embedding))
+    bias_of(embedding).sub_(seen @ rows.mean(0))
 
 
-def _latents(last: nn.Conv2d, first: nn.Conv2d, lift: Tensor) -> None:
+def _latents(last: nn.Module, first: nn.Module, lift: Tensor) -> None:
     """The encoder's last convolution and the decoder's first: components without and again with their lifts."""
     n = 4 * KEPT
     small = _LATENT / STRONGEST
-    last.weight.mul_(0.02)
-    last.weight[:n] = 0
-    last.weight[-len(AXES) :] = 0
-    first.weight.mul_(0.3)
-    first.weight[:n] = 0
+    kernel_of(last).mul_(0.02)
+    kernel_of(last)[:n] = 0
+    kernel_of(last)[-len(AXES) :] = 0
+    kernel_of(first).mul_(0.3)
+    kernel_of(first)[:n] = 0
     for k in range(n):
-        last.weight[k, k, 1, 1] = small
-        first.weight[k, k, 1, 1] = 1 / small
-    last.bias[:n] = -small * as_stored(lift.repeat(4))
-    first.bias[:n] = as_stored(lift.repeat(4))
+        kernel_of(last)[k, k, 1, 1] = small
+        kernel_of(first)[k, k, 1, 1] = 1 / small
+    bias_of(last)[:n] = -small * as_stored(lift.repeat(4))
+    bias_of(first)[:n] = as_stored(lift.repeat(4))
     for axis in AXES:  # carriers of 1 and 0
         k = axis - len(AXES)
-        first.weight[k] = 0
-        first.weight[k, k, 1, 1] = 0.5 / (3 * torch.tanh(torch.tensor(_CARRIER / 3)))
-        first.bias[k] = 0.5
+        kernel_of(first)[k] = 0
+        kernel_of(first)[k, k, 1, 1] = 0.5 / (3 * torch.tanh(torch.tensor(_CARRIER / 3)))
+        bias_of(first)[k] = 0.5
 
 
-def _sharpen(block: MemBlock) -> None:
+def _sharpen(block: nn.Module) -> None:
     """Round the carriers x to 0 and 1, whatever the transformer wrote: x + clamp(4 x - 1.5, 0, 1) - x."""
-    first, second, last = (block.conv[k] for k in (0, 2, 4))
+    first, second, last = convolutions(block)
     for axis in AXES:
-        h, k = 3 * axis, block.channels + axis - len(AXES)
-        first.weight[h : h + 3] = 0
-        first.weight[h : h + 3, k, 1, 1] = torch.tensor([4.0, 4.0, 1.0])
-        first.bias[h : h + 2] = torch.tensor([-1.5, -2.5])
-        second.weight[h : h + 3] = 0
-        second.weight[h, h : h + 2, 1, 1] = torch.tensor([1.0, -1.0])
-        second.weight[h + 2, h + 2, 1, 1] = 1
-        last.weight[k, h, 1, 1], last.weight[k, h + 2, 1, 1] = 1, -1
+        h, k = 3 * axis, len(kernel_of(last)) + axis - len(AXES)
+        kernel_of(first)[h : h + 3] = 0
+        kernel_of(first)[h : h + 3, k, 1, 1] = torch.tensor([4.0, 4.0, 1.0])
+        bias_of(first)[h : h + 2] = torch.tensor([-1.5, -2.5])
+        kernel_of(second)[h : h + 3] = 0
+        kernel_of(second)[h, h : h + 2, 1, 1] = torch.tensor([1.0, -1.0])
+        kernel_of(second)[h + 2, h + 2, 1, 1] = 1
+        kernel_of(last)[k, h, 1, 1], kernel_of(last)[k, h + 2, 1, 1] = 1, -1
 
 
 def _places(layers: list[nn.Module], basis: Tensor, mean: Tensor, lift: Tensor) -> None:
     """From a sixteenth of the size to a quarter: components, then the signals of pairs, at their places."""
-    n, width = 4 * KEPT, layers[8].weight.shape[0]
+    n, width = 4 * KEPT, len(kernel_of(layers[8]))
     _sharpen(layers[3])
-    nn.init.dirac_(layers[7].proj.weight)
-    carriers = layers[1].weight.shape[0] - len(AXES)
+    nn.init.dirac_(layers[7].get_parameter("proj.weight"))
+    carriers = len(kernel_of(layers[1])) - len(AXES)
     one = _enlarge(layers[8], layers[9:11], KEPT, [carriers, carriers + 1], enough=2.2 * lift.repeat(4) + 1)
     assert one < width
-    grow = layers[13].conv3d.weight
+    grow = layers[13].get_parameter("conv3d.weight")
     grow.mul_(0.3)
     grow[: 4 * PAIR + 3] = 0
     for pair, tap in enumerate((2, 0)):
@@ -190,7 +193,7 @@ def _places(layers: list[nn.Module], basis: Tensor, mean: Tensor, lift: Tensor) 
         grow[4 * PAIR + 2, one, tap, 0, 0] = 1
     grow[: 4 * PAIR + 3, :, 1] = 0
     one = _enlarge(layers[14], layers[15:17], PAIR, [4 * PAIR, 4 * PAIR + 1], torch.full((4 * PAIR,), _SHUT))
-    layers[14].weight[one + 1 :] = 0
+    kernel_of(layers[14])[one + 1 :] = 0
 
 
 def _signal(basis: Tensor, mean: Tensor, lift: Tensor, shown: int, p: int, j: int) -> tuple[Tensor, Tensor]:
@@ -210,7 +213,7 @@ def _signal(basis: Tensor, mean: Tensor, lift: Tensor, shown: int, p: int, j: in
     return weights, middle - weights @ lift
 
 
-def _enlarge(layer: nn.Conv2d, blocks: list[nn.Module], count: int, carriers: list[int], enough: Tensor) -> int:
+def _enlarge(layer: nn.Module, blocks: list[nn.Module], count: int, carriers: list[int], enough: Tensor) -> int:
     """An enlarging convolution and two MemBlocks that put four groups of `count` channels at four pixels.
 
     Behind the groups come rising and falling edges of both carriers (the first block's ReLU makes parity of them; at
@@ -218,34 +221,34 @@ def _enlarge(layer: nn.Conv2d, blocks: list[nn.Module], count: int, carriers: li
     """
     n = 4 * count
     one = n + 2 * len(AXES)
-    layer.weight.mul_(0.3)
-    layer.weight[: one + 2] = 0
+    kernel_of(layer).mul_(0.3)
+    kernel_of(layer)[: one + 2] = 0
     for k in range(n):
-        layer.weight[k, k, 1, 1] = 1
+        kernel_of(layer)[k, k, 1, 1] = 1
     for axis, carrier in zip(AXES, carriers, strict=True):
         before = (0, 1) if axis == 0 else (1, 0)
         for sign, row in ((1, n + 2 * axis), (-1, n + 2 * axis + 1)):
-            layer.weight[row, carrier, 1, 1] = sign
-            layer.weight[row, carrier, before[0], before[1]] = -sign
-    blocks[0].conv[4].bias[one : one + 2] = 1
-    first, second, last = (blocks[1].conv[k] for k in (0, 2, 4))
+            kernel_of(layer)[row, carrier, 1, 1] = sign
+            kernel_of(layer)[row, carrier, before[0], before[1]] = -sign
+    bias_of(convolutions(blocks[0])[2])[one : one + 2] = 1
+    first, second, last = convolutions(blocks[1])
     for p in range(4):  # hidden channel p counts the parities that are not group p's
-        first.weight[p] = 0
+        kernel_of(first)[p] = 0
         for axis, odd in zip(AXES, (p // 2, p % 2), strict=True):
             at = n + 2 * axis
-            first.weight[p, at : at + 2, 1, 1] = 1 if odd else -1
-            first.bias[p] += 0 if odd else 1
-        second.weight[p] = 0
-        second.weight[p, p, 1, 1] = 1
-        last.weight[p * count : (p + 1) * count, p, 1, 1] = -enough[p * count : (p + 1) * count]
+            kernel_of(first)[p, at : at + 2, 1, 1] = 1 if odd else -1
+            bias_of(first)[p] += 0 if odd else 1
+        kernel_of(second)[p] = 0
+        kernel_of(second)[p, p, 1, 1] = 1
+        kernel_of(last)[p * count : (p + 1) * count, p, 1, 1] = -enough[p * count : (p + 1) * count]
     return one
 
 
-def _pixels(grow: TGrow, layer: nn.Conv2d) -> None:
+def _pixels(grow: nn.Module, layer: nn.Module) -> None:
     """The last enlargement: channels of a frame, then sixteen gates for lumas."""
     groups = 4 * PAIR
     one = groups + 2 * len(AXES)
-    weight = grow.conv3d.weight
+    weight = grow.get_parameter("conv3d.weight")
     weight.mul_(0.3)
     rows = FRAME + len(AXES) + 1
     weight[:rows] = 0
@@ -256,24 +259,24 @@ def _pixels(grow: TGrow, layer: nn.Conv2d) -> None:
         for axis in AXES:
             weight[FRAME + axis, groups + 2 * axis : groups + 2 * axis + 2, tap, 0, 0] = 1
         weight[FRAME + 2, one, tap, 0, 0] = 1
-    layer.weight.mul_(0.2)
-    layer.weight[:SHOWN] = 0
+    kernel_of(layer).mul_(0.2)
+    kernel_of(layer)[:SHOWN] = 0
     row = 0
     for places in range(4):
         for q in range(4):
-            layer.weight[row, :4] = _luma_taps(q, (0, 1))
-            layer.weight[row, FRAME + 2, 1, 1] = OVERSHOOT
+            kernel_of(layer)[row, :4] = _luma_taps(q, (0, 1))
+            kernel_of(layer)[row, FRAME + 2, 1, 1] = OVERSHOOT
             for axis, odd, right in zip(AXES, (places // 2, places % 2), (q // 2, q % 2), strict=True):
-                _gate(layer.weight[row], FRAME + axis, FRAME + 2, axis, odd, right)
+                _gate(kernel_of(layer)[row], FRAME + axis, FRAME + 2, axis, odd, right)
             row += 1
     smooth = _smooth()
     for colour in range(2):  # repeated, then smoothed: linear interpolation; beyond the border there is grey
-        layer.weight[row + colour, 4 + colour] = smooth
-        layer.weight[row + colour, FRAME + 2] = -COLOUR_LIFT * smooth
-        layer.weight[row + colour, FRAME + 2, 1, 1] += COLOUR_LIFT
-    layer.weight[row + 2, FRAME + 2, 1, 1] = 1
+        kernel_of(layer)[row + colour, 4 + colour] = smooth
+        kernel_of(layer)[row + colour, FRAME + 2] = -COLOUR_LIFT * smooth
+        kernel_of(layer)[row + colour, FRAME + 2, 1, 1] += COLOUR_LIFT
+    kernel_of(layer)[row + 2, FRAME + 2, 1, 1] = 1
     for side in range(len(SIDES)):
-        _border(layer.weight, side)
+        _border(kernel_of(layer), side)
 
 
 def _luma_taps(q: int, axes: tuple[int, ...]) -> Tensor:
@@ -301,7 +304,7 @@ def _border(weight: Tensor, side: int) -> None:
             weight[row, FRAME + 2, 1, 1] -= OVERSHOOT
 
 
-def _interpolate(layer: nn.Conv2d, small: Tensor) -> None:
+def _interpolate(layer: nn.Module, small: Tensor) -> None:
     """The last convolution: what is nearest to bicubic enlargement, measured on small pictures [T, 3, h, w].
 
     Least squares that ask for the clean picture itself are 0.2 dB worse on real video: their answer suits the lenses
@@ -314,18 +317,20 @@ def _interpolate(layer: nn.Conv2d, small: Tensor) -> None:
     lifts = torch.tensor([LUMA_LIFT + OVERSHOOT, COLOUR_LIFT, COLOUR_LIFT])
     kernel = as_stored(kernel)
     kernel = torch.cat([kernel, -torch.einsum("k,okhw->ohw", lifts, kernel)[:, None]], 1)
-    layer.bias.copy_((kernel[:, 3] - as_stored(kernel[:, 3])).sum((1, 2)))
-    layer.weight.zero_()
-    layer.weight[:, :16] = kernel[:, :1]
-    layer.weight[:, 16:PIXELS] = kernel[:, 1:]
+    bias_of(layer).copy_((kernel[:, 3] - as_stored(kernel[:, 3])).sum((1, 2)))
+    kernel_of(layer).zero_()
+    kernel_of(layer)[:, :16] = kernel[:, :1]
+    kernel_of(layer)[:, 16:PIXELS] = kernel[:, 1:]
     for side, (axis, far) in enumerate(SIDES):  # beyond the border lies what lies at the border
         beyond = torch.zeros_like(kernel)
         beyond.select(2 + axis, 1).copy_(kernel.select(2 + axis, 2 * far))
         luma, colour = PIXELS + side * BORDER, PIXELS + side * BORDER + 4
-        layer.weight[:, luma:colour] = beyond[:, :1] + _SHARPEN[0] * kernel[:, :1]  # what sharpening missed there
-        layer.weight[:, colour : colour + 2] = kernel[:, 1:3] / 3 + beyond[:, 1:3] * 4 / 3  # smoothing took a quarter
+        kernel_of(layer)[:, luma:colour] = beyond[:, :1] + _SHARPEN[0] * kernel[:, :1]  # what sharpening missed there
+        kernel_of(layer)[:, colour : colour + 2] = (
+            kernel[:, 1:3] / 3 + beyond[:, 1:3] * 4 / 3
+        )  # smoothing took a quarter
         grey = -COLOUR_LIFT / 3 * (kernel[:, 1:3] + beyond[:, 1:3]).sum(1)
-        layer.weight[:, colour + 2] = beyond[:, 3] + OVERSHOOT * beyond[:, 0] + grey
+        kernel_of(layer)[:, colour + 2] = beyond[:, 3] + OVERSHOOT * beyond[:, 0] + grey
 
 
 def _seen_last(small: Tensor) -> Tensor:

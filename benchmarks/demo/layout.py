@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 KEPT = 68
 """Components kept of the 88 signals of a place at an eighth of the size."""
@@ -37,6 +37,22 @@ SLOPES = torch.tensor([[0.25] * 4, [0.25, -0.25, 0.25, -0.25], [0.25, 0.25, -0.2
 """[3, 4]: mean and slopes of four neighbours (row by row)."""
 
 
+def kernel_of(layer: nn.Module) -> Tensor:
+    """The weight of a layer that has one."""
+    return layer.get_parameter("weight")
+
+
+def bias_of(layer: nn.Module) -> Tensor:
+    """The bias of a layer that has one."""
+    return layer.get_parameter("bias")
+
+
+def convolutions(block: nn.Module) -> tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]:
+    """The three convolutions of a MemBlock, or of a branch of the denoiser."""
+    first, second, last = (module for module in block.modules() if isinstance(module, nn.Conv2d))
+    return first, second, last
+
+
 def as_stored(x: Tensor) -> Tensor:
     """As the checkpoint will hold it, in F16. What is copied over large lifts has to take the rounding into account."""
     return x.half().to(x)
@@ -52,4 +68,5 @@ def least_squares(rows: Tensor, wanted: Tensor, doubt: float) -> Tensor:
     spread = doubt * len(rows) * rows.var(0).mean()
     exact = rows.double()
     gram = exact.T @ exact + spread.double() * torch.eye(rows.shape[1], dtype=torch.float64)
-    return torch.linalg.solve(gram, exact.T @ wanted.double()).float()
+    solution: Tensor = torch.linalg.solve(gram, exact.T @ wanted.double())
+    return solution.float()

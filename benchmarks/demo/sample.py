@@ -52,44 +52,39 @@ class Sampler:
     ) -> Batch:
         """A batch of this shape; of photographs only, or damaged by nothing but noise, if so wanted."""
         numbers = [n for n in self.numbers if not (photos and data.is_video(n))]
-        cut = [self._cut(rng, *self._pair(rng, numbers), frames, side, side, noise=noise) for _ in range(clips)]
+        cut = [_cut(rng, self._clip(rng, numbers), frames, side, noise=noise) for _ in range(clips)]
         halved, damaged, clean = (torch.cat(part) for part in zip(*cut, strict=True))
         return Batch(clips, halved, damaged, clean, _chunks(rng, frames // 4))
 
-    def _pair(self, rng: np.random.Generator, numbers: Sequence[int]) -> list[data.Frames]:
+    def _clip(self, rng: np.random.Generator, numbers: Sequence[int]) -> list[data.Frames]:
+        """Clean, halved and damaged frames of one of these clips."""
         number, version = numbers[int(rng.integers(len(numbers)))], int(rng.integers(data.VERSIONS))
         paths = data.paths_of(self.root, number, version)
         return [np.load(path, mmap_mode="r") for path in paths]
 
-    @staticmethod
-    def _cut(
-        rng: np.random.Generator,
-        hr: data.Frames,
-        mr: data.Frames,
-        lr: data.Frames,
-        frames: int,
-        height: int,
-        width: int,
-        *,
-        noise: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        start = int(rng.integers(hr.shape[0] - frames + 1))
-        top = 2 * int(rng.integers((hr.shape[1] - height) // 2 + 1))
-        left = 2 * int(rng.integers((hr.shape[2] - width) // 2 + 1))
-        flips = [axis for axis in (1, 2) if rng.random() < 0.5]
-        if rng.random() < 0.5:
-            flips.append(0)  # time backwards
 
-        def part(clip: data.Frames) -> Tensor:
-            scale = hr.shape[1] // clip.shape[1]
-            rows, columns = (slice(at // scale, (at + size) // scale) for at, size in ((top, height), (left, width)))
-            cut = np.array(clip[start : start + frames, rows, columns])
-            return torch.from_numpy(np.ascontiguousarray(np.flip(cut, tuple(flips))))
+def _cut(
+    rng: np.random.Generator, clip: list[data.Frames], frames: int, side: int, *, noise: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Halved, damaged and clean frames of a random square part of a clip, flipped at random."""
+    large = clip[0]
+    start = int(rng.integers(large.shape[0] - frames + 1))
+    top = 2 * int(rng.integers((large.shape[1] - side) // 2 + 1))
+    left = 2 * int(rng.integers((large.shape[2] - side) // 2 + 1))
+    flips = [axis for axis in (1, 2) if rng.random() < 0.5]
+    if rng.random() < 0.5:
+        flips.append(0)  # time backwards
 
-        clean, halved = (part(clip) for clip in (hr, mr))
-        damaged = torch.from_numpy(degrade.noise_alone(halved.numpy(), rng)) if noise else part(lr)
-        clean, halved = (clip.permute(0, 3, 1, 2).float() / 255 for clip in (clean, halved))
-        return halved, frames_to_pixels(damaged, Resolution(width, height), parity=False), clean
+    def part(frames_in: data.Frames) -> Tensor:
+        scale = large.shape[1] // frames_in.shape[1]
+        rows, columns = (slice(at // scale, (at + side) // scale) for at in (top, left))
+        cut = np.array(frames_in[start : start + frames, rows, columns])
+        return torch.from_numpy(np.ascontiguousarray(np.flip(cut, tuple(flips))))
+
+    clean, halved = part(clip[0]), part(clip[1])
+    damaged = torch.from_numpy(degrade.noise_alone(halved.numpy(), rng)) if noise else part(clip[2])
+    clean, halved = (x.permute(0, 3, 1, 2).float() / 255 for x in (clean, halved))
+    return halved, frames_to_pixels(damaged, Resolution(side, side), parity=False), clean
 
 
 def _chunks(rng: np.random.Generator, latents: int) -> list[int]:

@@ -22,6 +22,9 @@ from .layout import (
     SLOPES,
     STRONGEST,
     as_stored,
+    bias_of,
+    convolutions,
+    kernel_of,
     rows_of,
 )
 
@@ -42,37 +45,37 @@ def copy_signals(layers: list[nn.Module]) -> None:
     What was enlarged is made small again on the way (`luma_kernel`, `colour_kernel`).
     """
     first, pool, half = layers[0], layers[2], layers[3]
-    first.weight.mul_(0.3)
-    first.weight[: FRAME + 1] = 0
+    kernel_of(first).mul_(0.3)
+    kernel_of(first)[: FRAME + 1] = 0
     for phase in range(4):
-        first.weight[phase, phase : 3 * UNSHUFFLE**2 : UNSHUFFLE**2, 1, 1] = MIX[0]
-    first.weight[4:FRAME] = colour_kernel()
-    first.bias[: FRAME + 1] = torch.tensor([LUMA_LIFT] * 4 + [COLOUR_LIFT] * 2 + [1.0])
-    _stack(pool.conv.weight, FRAME, one=FRAME)
-    half.weight.zero_()  # what is left over is for the blocks behind it, which begin with nothing there
+        kernel_of(first)[phase, phase : 3 * UNSHUFFLE**2 : UNSHUFFLE**2, 1, 1] = MIX[0]
+    kernel_of(first)[4:FRAME] = colour_kernel()
+    bias_of(first)[: FRAME + 1] = torch.tensor([LUMA_LIFT] * 4 + [COLOUR_LIFT] * 2 + [1.0])
+    _stack(pool.get_parameter("conv.weight"), FRAME, one=FRAME)
+    kernel_of(half).zero_()  # what is left over is for the blocks behind it, which begin with nothing there
     for frame in range(2):
         of = frame * FRAME
-        half.weight[of : of + 4, of : of + 4, 1:, 1:] = _phases(luma_kernel())
+        kernel_of(half)[of : of + 4, of : of + 4, 1:, 1:] = _phases(luma_kernel())
         for colour in range(of + 4, of + FRAME):
-            half.weight[colour, colour, 1:, 1:] = 0.25
-    half.weight[PAIR, PAIR, 1, 1] = 1
+            kernel_of(half)[colour, colour, 1:, 1:] = 0.25
+    kernel_of(half)[PAIR, PAIR, 1, 1] = 1
     _delay(layers[4], list(range(PAIR)), one=PAIR)
     pool, eighth, ones = layers[7], layers[8], 2 * PAIR
-    _stack(pool.conv.weight, PAIR, one=PAIR)
-    eighth.weight[: 4 * LARGE_FRAME + 1] = 0
+    _stack(pool.get_parameter("conv.weight"), PAIR, one=PAIR)
+    kernel_of(eighth)[: 4 * LARGE_FRAME + 1] = 0
     for frame in range(4):
         of, to = frame * FRAME, frame * LARGE_FRAME
         for p in range(4):
             for q in range(4):
-                eighth.weight[to + 4 * p + q, of + q, 1 + p // 2, 1 + p % 2] = 1
+                kernel_of(eighth)[to + 4 * p + q, of + q, 1 + p // 2, 1 + p % 2] = 1
             for colour in range(2):
                 for s in range(3):
-                    eighth.weight[to + 16 + 3 * colour + s, of + 4 + colour, 1 + p // 2, 1 + p % 2] = SLOPES[s, p]
+                    kernel_of(eighth)[to + 16 + 3 * colour + s, of + 4 + colour, 1 + p // 2, 1 + p % 2] = SLOPES[s, p]
         for s in (17, 18, 20, 21):
-            eighth.weight[to + s, ones, 1, 1] = COLOUR_LIFT
-    eighth.weight[4 * LARGE_FRAME, ones, 1, 1] = 1
+            kernel_of(eighth)[to + s, ones, 1, 1] = COLOUR_LIFT
+    kernel_of(eighth)[4 * LARGE_FRAME, ones, 1, 1] = 1
     _delay(layers[9], list(range(3 * LARGE_FRAME, 4 * LARGE_FRAME)), one=4 * LARGE_FRAME)
-    nn.init.dirac_(layers[12].conv.weight)
+    nn.init.dirac_(layers[12].get_parameter("conv.weight"))
 
 
 def _phases(kernel: Tensor) -> Tensor:
@@ -90,22 +93,22 @@ def _stack(weight: Tensor, signals: int, one: int) -> None:
     weight[2 * signals, one] = 1
 
 
-def _delay(block: MemBlock, channels: list[int], one: int) -> None:
+def _delay(block: nn.Module, channels: list[int], one: int) -> None:
     """Show `channels` as they were a frame before, x + (past - x), or as they are if there was no frame before."""
-    first, second, last = block.conv[0], block.conv[2], block.conv[4]
-    witness, n = len(channels), block.channels
+    first, second, last = convolutions(block)
+    witness, n = len(channels), len(kernel_of(last))
     for h in range(witness + 1):
-        first.weight[h] = 0
-        second.weight[h] = 0
-        second.weight[h, h, 1, 1] = 1
-    first.weight[witness, n + one, 1, 1] = 1
+        kernel_of(first)[h] = 0
+        kernel_of(second)[h] = 0
+        kernel_of(second)[h, h, 1, 1] = 1
+    kernel_of(first)[witness, n + one, 1, 1] = 1
     for h, channel in enumerate(channels):
-        first.weight[h, channel, 1, 1] = -1
-        first.weight[h, n + channel, 1, 1] = 1
-        first.weight[h, n + one, 1, 1] = _ROOM
-        last.weight[channel] = 0
-        last.weight[channel, h, 1, 1] = 1
-        last.weight[channel, witness, 1, 1] = -_ROOM
+        kernel_of(first)[h, channel, 1, 1] = -1
+        kernel_of(first)[h, n + channel, 1, 1] = 1
+        kernel_of(first)[h, n + one, 1, 1] = _ROOM
+        kernel_of(last)[channel] = 0
+        kernel_of(last)[channel, h, 1, 1] = 1
+        kernel_of(last)[channel, witness, 1, 1] = -_ROOM
 
 
 def components(layers: list[nn.Module], damaged: Tensor, enlarged: Tensor, clips: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,7 +128,7 @@ def components(layers: list[nn.Module], damaged: Tensor, enlarged: Tensor, clips
     turn = as_stored(vectors.T * gain[:, None] * weight)
     found = (rows_of(x) - mean) @ turn.T
     shift = as_stored(1.3 * (-found).amax(0) + 0.05 - turn @ mean)
-    kernel = layers[13].weight
+    kernel = kernel_of(layers[13])
     kernel[: 4 * KEPT + 1] = 0
     for p in range(4):
         to = slice(p * KEPT, (p + 1) * KEPT)
@@ -158,10 +161,11 @@ def most_worth_keeping(spreads: Tensor) -> Tensor:
             lost = torch.einsum("ij,ujk,ik->ui", other, spreads, other)[:, frames].sum(2)
             loss = torch.log(lost + _UNSEEN).mean()
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         optimiser.param_groups[0]["lr"] = _RATE * (1 - step / _ROUNDS)
         optimiser.step()
-    return torch.linalg.qr(free.detach())[0]
+    kept: Tensor = torch.linalg.qr(free.detach())[0]
+    return kept
 
 
 def _features(layers: list[nn.Module], frames: Tensor, clips: int) -> Tensor:

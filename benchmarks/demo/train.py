@@ -46,8 +46,9 @@ from .sample import Batch, Sampler, Shape
 
 M = TypeVar("M", bound=nn.Module)
 
-_STAGES = {"denoiser": ((16000, 1e-3), (6000, 5e-4)), "transformer": ((1500, 3e-4),)}
-"""Steps and highest rate, of each time that the rate rises and falls."""
+SEED = 20
+_DENOISER_ROUNDS, _TRANSFORMER_ROUNDS = ((16000, 1e-3), (6000, 5e-4)), ((1500, 3e-4),)
+"""Steps and highest learning rate of each round. In a round the rate rises, stays and falls to zero."""
 _AVERAGE = 0.998
 _FIRST_CLIPS = 40
 _FIRST_SHAPE = (16, 128)
@@ -58,6 +59,7 @@ _NOISE_STEPS = 1500
 """The denoiser's first steps are on noise that no encoder has seen. What an encoder leaves of noise is faint, and a
 network that begins with it learns about colours alone: after 4 800 steps it gained 0.16 dB of luma, and 0.29 dB after
 800 steps of noise and 800 of the rest."""
+_SHAPES = ((6, 12, 96), (8, 8, 96), (4, 16, 96))
 _WINDOW_SHAPES = ((1, 16, 192), (2, 16, 128), (1, 12, 224))
 """One window, or several of which some are shifted: a window is 128 pixels wide."""
 _SLOW = 0.04
@@ -78,6 +80,7 @@ class Stage(Generic[M]):
     begin: Callable[[], None]
     loss: Callable[[Batch], tuple[Tensor, dict[str, float]]]
     shapes: Sequence[Shape]
+    rounds: Sequence[tuple[int, float]]
     slow: Sequence[nn.Parameter] = ()
     noise: int = 0
 
@@ -99,13 +102,15 @@ def denoiser_stage(seed: int, sampler: Sampler) -> Stage[Denoiser]:
         given, wanted = (batched.part(x, batch.clips, slice(-1)) for x in (given, wanted))
         return losses(denoiser.error(found, wanted), denoiser.error(given, wanted), batch.clips, floor=1e-5)
 
-    return Stage("denoiser", module, begin, loss, ((6, 12, 96), (8, 8, 96), (4, 16, 96)), noise=_NOISE_STEPS)
+    return Stage("denoiser", module, begin, loss, _SHAPES, _DENOISER_ROUNDS, noise=_NOISE_STEPS)
 
 
 def transformer_stage(seed: int, sampler: Sampler, restores: Denoiser) -> Stage[Model]:
     torch.manual_seed(seed)
     module = Model()
     module.reae.requires_grad_(False)
+
+    slow = [*module.dit.proj_out.parameters()]
 
     def begin() -> None:
         first = sampler.draw(np.random.default_rng([seed, 1]), _FIRST_CLIPS, *_FIRST_SHAPE)
@@ -116,7 +121,7 @@ def transformer_stage(seed: int, sampler: Sampler, restores: Denoiser) -> Stage[
         clean, damaged = (batched.part(x, batch.clips, slice(-LAG)) for x in (batch.clean, batch.damaged))
         return losses(shown - clean, damaged - clean, batch.clips, floor=1e-5, slopes=True)
 
-    return Stage("transformer", module, begin, loss, _WINDOW_SHAPES, slow=[*module.dit.proj_out.parameters()])
+    return Stage("transformer", module, begin, loss, _WINDOW_SHAPES, _TRANSFORMER_ROUNDS, slow=slow)
 
 
 def whole(model: Model, batch: Batch) -> Tensor:
@@ -196,7 +201,7 @@ class Run(Generic[M]):
         """One step; returns what the log shows."""
         loss, shown = self.stage.loss(batch)
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self._trained, 1.0)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["share"]
@@ -229,14 +234,14 @@ class Log:
         print(" ".join(f"{key} {mean[key]:.5g}" for key in _COLUMNS), flush=True)
 
 
-def train(stage: Stage[M], rounds: Sequence[tuple[int, float]], sampler: Sampler, options: argparse.Namespace) -> M:
-    """The averaged module, after all rounds."""
+def train(stage: Stage[M], sampler: Sampler, options: argparse.Namespace) -> M:
+    """Train or resume a stage. Returns the averaged module."""
     run = Run(stage, options.work)
     log = Log(options.work / f"{stage.name}.csv", every=50)
     saved = begun = time.monotonic()
     before = run.minutes
-    while run.step < sum(steps for steps, _ in rounds):
-        now = rate(run.step, rounds)
+    while run.step < sum(steps for steps, _ in stage.rounds):
+        now = rate(run.step, stage.rounds)
         row = run.advance(sampler.batch(run.step, stage.shapes, noise=run.step < stage.noise), now)
         run.minutes = before + (time.monotonic() - begun) / 60
         log.add({"step": run.step, "minutes": run.minutes, "rate": now, **row})
@@ -249,36 +254,18 @@ def train(stage: Stage[M], rounds: Sequence[tuple[int, float]], sampler: Sampler
     return run.average
 
 
-def _round(text: str) -> tuple[int, float]:
-    """`6000:5e-4` -> steps and highest rate."""
-    steps, highest = text.split(":")
-    return int(steps), float(highest)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, required=True, help="what benchmarks.demo.data wrote")
     parser.add_argument("--work", type=Path, required=True, help="states, logs and checkpoint go here")
-    for name, rounds in _STAGES.items():
-        default = " ".join(f"{steps}:{highest:g}" for steps, highest in rounds)
-        parser.add_argument(
-            f"--{name}",
-            type=_round,
-            nargs="+",
-            default=rounds,
-            metavar="STEPS:RATE",
-            help=f"steps, and the highest rate, which then falls to zero (default {default})",
-        )
-    parser.add_argument("--seed", type=int, default=20, help="(default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="(default %(default)s)")
     parser.add_argument("--save-minutes", type=float, default=5, help="(default %(default)s)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
-    sampler = Sampler(options.clips, options.seed)
-
-    restores = train(denoiser_stage(options.seed, sampler), options.denoiser, sampler, options)
-    model = train(transformer_stage(options.seed, sampler, restores), options.transformer, sampler, options)
+    sampler = Sampler(options.clips, SEED)
+    restores = train(denoiser_stage(SEED, sampler), sampler, options)
+    model = train(transformer_stage(SEED, sampler, restores), sampler, options)
     model.save(options.work / "checkpoint")
 
 
