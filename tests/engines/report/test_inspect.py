@@ -1,76 +1,19 @@
-"""What `inspect` says of a bundle is what its manifest and the compiler's facts hold."""
+"""`inspect` reports what the manifest and the reports of the engines say."""
 
 from __future__ import annotations
 
 import json
-import xml.etree.ElementTree as ET
 from dataclasses import asdict, replace
-from pathlib import Path
 
-import pytest
-
-from swiftvr_trt.engines.bundle.files import Bundle, BundleWriter
-from swiftvr_trt.engines.bundle.manifest import StageSpec, Toolchain
+from swiftvr_trt.engines.bundle.files import Bundle
 from swiftvr_trt.engines.compile.log import ATTENTION, CONV, GEMM
-from swiftvr_trt.engines.compile.report import SUFFIX, CompiledKernel, CompiledStage, EngineReport
-from swiftvr_trt.engines.report.inspect import describe_engines, inspect_bundle, inspect_manifest
-from swiftvr_trt.engines.report.picture import draw
-from swiftvr_trt.runtime.stream.plan import StreamLayout
-from tests.engines.fakes import RECIPE, fake_manifest, fake_stages
+from swiftvr_trt.engines.report.inspect import describe_engines, engine_reports, inspect_bundle, inspect_manifest
+from swiftvr_trt.runtime.stream.plan import BufferPlace
+from tests.engines.fakes import RECIPE, fake_manifest, write_fake_bundle
 
-STREAM = StreamLayout(70, {"weights": 530, "arena": 4096, "frames": 40, "state": 30, "staging": 0}, ())
+from .compiled import COMPILED, REPORTS, STREAM, compiled_stages
+
 REPORT = inspect_manifest(fake_manifest(), stream_input=(64, 48), stream=replace(STREAM, nbytes=123))
-COMPILED = replace(RECIPE, target="rtx5090", precision="fp8")
-
-
-def kernel(kind: str, precision: str, flops: int = 0, nbytes: int = 0) -> CompiledKernel:
-    return CompiledKernel(f"{kind} <&>", kind, precision, flops, nbytes, ("Half 2x3",), (), ("Half scalar",), ("node",))
-
-
-def stage(name: str, attentions: int, flops: dict[str, int], *kernels: CompiledKernel) -> CompiledStage:
-    return CompiledStage(name, 1000, attentions, flops, kernels)
-
-
-def engine(weights: int, *stages: CompiledStage) -> EngineReport:
-    return EngineReport("TensorRT-RTX 1.7", "SM120", 5, weights, 2.5, 700, stages)
-
-
-FACTS = {
-    "encode": engine(10, stage("encode", 0, {"fp16": 100}, kernel(CONV, "Half", 90, 7))),
-    "dit": engine(
-        500,
-        stage(
-            "dit", 2, {"fp8": 30, "fp16": 4}, kernel(GEMM, "FP8", 30, 5), kernel(GEMM, "Half"), kernel(ATTENTION, "FP8")
-        ),
-        stage("dit_edge", 2, {"fp8": 40}, kernel(ATTENTION, "FP8"), kernel(ATTENTION, "FP8")),
-    ),
-    "decode": engine(20, stage("decode", 0, {"fp16": 200}, kernel(CONV, "Half", 200, 11))),
-}
-
-
-def compiled_stages() -> tuple[StageSpec, ...]:
-    """Both transformer stages in one file; `decode` needs most activation memory."""
-    arenas = {"encode": 1000, "dit": 2000, "dit_edge": 3000, "decode": 4000}
-    weights = {"encode": 10, "dit": 500, "dit_edge": 500, "decode": 20}
-    return tuple(
-        replace(
-            spec,
-            file="dit.engine" if spec.name.startswith("dit") else f"{spec.name}.engine",
-            profile=int(spec.name == "dit_edge"),
-            arena_bytes=arenas[spec.name],
-            weight_bytes=weights[spec.name],
-        )
-        for spec in fake_stages(COMPILED)
-    )
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
-    with BundleWriter(tmp_path / "bundle") as writer:
-        for name, facts in FACTS.items():
-            (writer.directory / f"{name}.engine").write_bytes(b"plan")
-            (writer.directory / f"{name}{SUFFIX}").write_text(facts.to_json())
-        return writer.commit(COMPILED, Toolchain("test", "TensorRT-RTX", "1.7"), compiled_stages())
 
 
 def test_a_stage_is_described_by_its_shapes_and_its_state() -> None:
@@ -102,7 +45,7 @@ def test_weights_count_once_per_file_and_activations_once_for_all(bundle: Bundle
     assert engines.gpu_bytes == 4696
 
 
-def test_what_was_compiled_is_told_stage_by_stage(bundle: Bundle) -> None:
+def test_what_was_compiled_is_reported_stage_by_stage(bundle: Bundle) -> None:
     engines = inspect_bundle(bundle, stream_input=(100, 60), stream=STREAM).engines
     assert engines is not None
     encode, dit, edge, _ = engines.stages
@@ -113,8 +56,8 @@ def test_what_was_compiled_is_told_stage_by_stage(bundle: Bundle) -> None:
     assert dit.unattributed_flops == 4
 
 
-def test_a_chunk_is_counted_as_it_runs(bundle: Bundle) -> None:
-    """Clip length 8: two latents in, one pass of the transformer, two latents out."""
+def test_a_chunk_counts_every_run_of_a_stage(bundle: Bundle) -> None:
+    """Clip length 8: two latents are encoded, restored in one pass, and decoded."""
     engines = inspect_bundle(bundle, stream_input=(100, 60), stream=STREAM).engines
     assert engines is not None
     assert engines.chunk_flops == {"fp16": 2 * 100 + 4 + 2 * 200, "fp8": 30}
@@ -123,20 +66,23 @@ def test_a_chunk_is_counted_as_it_runs(bundle: Bundle) -> None:
     assert [projection.gpu for projection in engines.projected][:1] == ["RTX 5090"]
 
 
-def test_a_build_whose_memory_nobody_knows_has_no_peak() -> None:
-    facts = [replace(entry, peak_bytes=None) for entry in FACTS.values()]
+def test_a_build_of_unknown_memory_has_no_peak() -> None:
+    reports = [replace(entry, peak_bytes=None) for entry in REPORTS.values()]
     manifest = replace(fake_manifest(COMPILED), stages=compiled_stages())
-    assert describe_engines(manifest, facts, STREAM).build_peak_bytes is None
+    assert describe_engines(manifest, reports, STREAM).build_peak_bytes is None
 
 
-def test_the_picture_is_valid_and_says_its_numbers(bundle: Bundle) -> None:
-    report = inspect_bundle(bundle, stream_input=(100, 60), stream=replace(STREAM, owners={"frames": 70_000_000}))
-    assert report.engines is not None
-    drawn = ET.fromstring(draw(report, report.engines))
-    texts = [element.text or "" for element in drawn.iter() if element.tag.endswith("text")]
-    for said in ("100x60, fp8, target rtx5090", "weights of dit.engine", "70.0 MB", "(projected)", "(planned, 100x60"):
-        assert any(said in text for text in texts), said
-    bars = [
-        float(element.attrib["width"]) for element in drawn.iter() if "x" in element.attrib and "fill" in element.attrib
+def test_the_buffers_of_a_stream_are_reported_field_by_field() -> None:
+    places = (BufferPlace("frames_in_0", 40, 0, 0, None), BufferPlace("frames_out_0", 30, 0, 40, "frames_in_0"))
+    report = inspect_manifest(fake_manifest(), stream_input=(64, 48), stream=replace(STREAM, buffers=places))
+    assert json.loads(json.dumps(report.to_dict()))["buffers"] == [
+        {"name": "frames_in_0", "nbytes": 40, "offset": 0, "host_offset": 0, "over": None},
+        {"name": "frames_out_0", "nbytes": 30, "offset": 0, "host_offset": 40, "over": "frames_in_0"},
     ]
-    assert max(bars) == 500
+
+
+def test_only_bundles_of_engines_have_reports(bundle: Bundle) -> None:
+    assert engine_reports(bundle) == tuple(REPORTS[name] for name in ("decode", "dit", "encode"))
+    graphs = write_fake_bundle(bundle.path.with_name("graphs"))
+    assert engine_reports(graphs) == ()
+    assert inspect_bundle(graphs, stream_input=(100, 60), stream=STREAM).engines is None
