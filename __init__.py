@@ -1,12 +1,12 @@
-"""SwiftVR video restoration without PyTorch at run time.
+"""Restore video with SwiftVR, without PyTorch at run time.
 
-    from . import Restorer
+    from swiftvr_trt import Restorer
 
-    with Restorer.open(bundle) as r:
-        for restored in r.restore(frames):      # uint8 [h, w, 3] RGB in, uint8 [H, W, 3] RGB out, same count
+    with Restorer.open("bundle") as restorer:
+        for restored in restorer.restore(frames):  # uint8 RGB [h, w, 3] in, as many uint8 RGB [H, W, 3] out
             ...
 
-Bundles are made by `swiftvr-export`; whole video files are restored by `swiftvr-run`.
+`swiftvr-export` builds bundles; `swiftvr-run` restores video files.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     click.echo(
         "installed: " + ", ".join(f"{name} {version}" for name, version in diagnosis.packages.items() if version)
     )
-    table = Table("to", "ready", "missing")
+    table = Table("purpose", "ready", "missing")
     remedies: dict[str, list[str]] = {}
     for purpose in diagnosis.purposes:
         ready = "yes" if purpose.ready else (purpose.note or "no")

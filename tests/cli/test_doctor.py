@@ -1,4 +1,4 @@
-"""The doctor tells what is there from what is not, and how to get it."""
+"""What `doctor` finds on machines with and without packages and a driver, and what it advises."""
 
 from __future__ import annotations
 
@@ -51,15 +51,17 @@ def test_a_machine_with_everything_lacks_nothing(monkeypatch: pytest.MonkeyPatch
         assert found[f"target {target.name}"].note == ("" if target.ready else "not yet")
 
 
-def test_the_onnxruntime_of_the_cpu_is_in_the_way_of_the_one_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnxruntime_for_the_cpu_must_be_uninstalled_for_the_one_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     found = purposes(monkeypatch, EVERYTHING | {"onnxruntime"}, driver=True)
     assert not found["target cuda"].ready
     assert found["target cuda"].remedy == 'pip uninstall onnxruntime, then pip install "swiftvr-trt[gpu,cuda]"'
     assert found["target cpu"].ready
 
 
-def test_a_driver_without_its_video_libraries_is_told_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container that was started for computing only."""
+def test_missing_video_libraries_are_not_taken_for_a_missing_driver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a container started without the `video` capability."""
     without = purposes(monkeypatch, EVERYTHING, driver=False)["encode video on the GPU (--hwaccel)"]
     assert (without.missing, without.remedy) == (("NVIDIA driver (to run)",), "https://www.nvidia.com/drivers")
     monkeypatch.setattr(doctor, "load_library", lambda _names: None)
@@ -71,12 +73,12 @@ def test_a_driver_without_its_video_libraries_is_told_from_none(monkeypatch: pyt
         assert "NVIDIA_DRIVER_CAPABILITIES" in purpose.remedy
 
 
-def test_either_flavour_of_a_compiler_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_package_of_a_compiler_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     other = EVERYTHING - {"tensorrt-rtx-cu12"} | {"tensorrt-rtx-cu13"}
     assert purposes(monkeypatch, other, driver=True)["target rtx4090"].missing == ()
 
 
-def test_a_half_installed_extra_names_only_what_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_half_installed_extra_names_only_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     found = purposes(monkeypatch, EVERYTHING - {"polygraphy", "onnxscript"}, driver=True)
     assert found["target h100"].missing == ("polygraphy",)
     assert found["target h100"].remedy == 'pip install "swiftvr-trt[tensorrt]"'
@@ -93,7 +95,7 @@ def test_this_machine_is_described_as_json(tmp_path: Path) -> None:
     assert not (tmp_path / "not").exists()
 
 
-def test_looking_around_loads_no_framework() -> None:
+def test_a_diagnosis_loads_no_framework() -> None:
     script = (
         "import sys; from pathlib import Path; from swiftvr_trt.cli.doctor import diagnose; diagnose(Path()); "
         "print({'torch', 'onnx', 'onnxruntime', 'polygraphy'} & set(sys.modules))"

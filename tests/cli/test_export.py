@@ -25,7 +25,7 @@ SIZE = ("--resolution", "45x37", "--clip-len", "4")
 
 @dataclass(frozen=True)
 class Exports:
-    """What the module's only two exports said, and where they put it."""
+    """The two exports of this module: what they printed, and where their bundles are."""
 
     bundle: Path
     cache: Path
@@ -35,7 +35,7 @@ class Exports:
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory, mini_checkpoint: Path) -> Exports:
-    """`onnx` and `build-engine`, once each and at the same time: they take half a minute."""
+    """`onnx` and `build-engine`, run once each and in parallel, since they take half a minute."""
     place = tmp_path_factory.mktemp("cli")
     bundle, cache = place / "bundle", place / "cache"
     line = ("--checkpoint", mini_checkpoint, *SIZE)
@@ -70,7 +70,7 @@ def bundle(tmp_path: Path, exports: Exports) -> Path:
 
 
 def falsify(bundle: Path, checkpoint: str | None = None) -> None:
-    """Make the manifest agree with whatever the files are now, and claim a checkpoint."""
+    """Make the manifest agree with the files as they are, and name another checkpoint."""
     raw = json.loads((bundle / MANIFEST).read_text())
     for entry in raw["files"]:
         entry["sha256"] = hashlib.sha256((bundle / entry["name"]).read_bytes()).hexdigest()
@@ -91,7 +91,7 @@ def test_an_unknown_rewrite_is_refused_before_anything_is_built(
     assert not (tmp_path / "bundle").exists()
 
 
-def test_onnx_writes_a_bundle_that_runs_and_says_only_where(exports: Exports) -> None:
+def test_onnx_writes_a_bundle_that_runs_and_prints_only_its_path(exports: Exports) -> None:
     said = exports.onnx
     assert (said.code, said.out) == (0, f"{exports.bundle}\n")
     assert "traced dit_edge" in said.err
@@ -99,7 +99,7 @@ def test_onnx_writes_a_bundle_that_runs_and_says_only_where(exports: Exports) ->
         assert [frame.shape for frame in restorer.restore([synthetic_frame(0, 20, 30)])] == [(37, 45, 3)]
 
 
-def test_build_engine_keeps_what_it_built_and_finds_it_without_torch(
+def test_build_engine_finds_what_it_built_before_without_torch(
     exports: Exports, mini_checkpoint: Path, no_torch: dict[str, str]
 ) -> None:
     built = exports.build_engine
@@ -270,7 +270,7 @@ def test_onnx_refuses_what_only_tensorrt_executes(cli: Call, tmp_path: Path, min
 
 
 @pytest.mark.parametrize("verb", ["inspect", "verify"])
-def test_what_is_no_bundle_is_refused_in_one_line(cli: Call, tmp_path: Path, mini_checkpoint: Path, verb: str) -> None:
+def test_a_missing_bundle_is_refused_in_one_line(cli: Call, tmp_path: Path, mini_checkpoint: Path, verb: str) -> None:
     rest = ("--checkpoint", mini_checkpoint) if verb == "verify" else ()
     said = cli(verb, tmp_path / "nothing", *rest)
     assert said.code == 2
@@ -299,7 +299,7 @@ def test_scales_for_a_precision_without_any_are_refused(
     ],
     ids=["no-file", "no-clip", "percentile", "both"],
 )
-def test_scales_that_cannot_be_had_are_refused(
+def test_scales_that_cannot_be_found_are_refused(
     cli: Call, tmp_path: Path, mini_checkpoint: Path, options: tuple[str, ...], message: str
 ) -> None:
     line = ("onnx", "--checkpoint", mini_checkpoint, *SIZE, "--precision", "fp8", *options, "-o")
@@ -319,7 +319,7 @@ def test_a_bundle_without_a_name_is_refused(
     assert "a name of its own" in said.error
 
 
-def test_a_cache_that_cannot_be_written_is_the_machines_fault(cli: Call, tmp_path: Path, mini_checkpoint: Path) -> None:
+def test_a_cache_that_cannot_be_written_ends_with_exit_code_1(cli: Call, tmp_path: Path, mini_checkpoint: Path) -> None:
     (tmp_path / "file").touch()
     said = cli("build-engine", "--checkpoint", mini_checkpoint, *SIZE, "--cache", tmp_path / "file")
     assert said.code == 1
@@ -334,7 +334,7 @@ def test_a_process_ends_with_the_exit_code_and_one_line(mini_checkpoint: Path) -
 
 
 @pytest.mark.parametrize("verb", ["onnx", "build-engine", "verify", "inspect", "doctor"])
-def test_every_command_explains_itself(cli: Call, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+def test_every_command_has_a_help_that_fits_a_terminal(cli: Call, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     said = cli(verb, "--help")
     assert (said.code, said.err) == (0, "")

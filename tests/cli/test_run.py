@@ -114,7 +114,7 @@ def test_the_cached_bundle_of_the_right_size_is_found(mini_checkpoint: Path, cli
             assert np.array_equal(ours.to_ndarray(), theirs.to_ndarray())
 
 
-def test_a_cached_bundle_of_another_kind_is_not_taken(clip: Path, tmp_path: Path) -> None:
+def test_a_cached_bundle_with_another_recipe_is_not_used(clip: Path, tmp_path: Path) -> None:
     for checkpoint, changes in (("a", {"clip_len": 8}), ("b", {"parity": True}), ("c", {"target": "h100"})):
         recipe = replace(RECIPE, checkpoint=checkpoint * 64, width=112, height=68, clip_len=24, target="cpu")
         recipe = replace(recipe, **changes)
@@ -123,7 +123,7 @@ def test_a_cached_bundle_of_another_kind_is_not_taken(clip: Path, tmp_path: Path
     assert_one_error_line(outcome, 2, "112x68, fp32, 24-frame chunks, target cpu")
 
 
-def test_bundles_of_several_checkpoints_are_not_guessed_between(clip: Path, tmp_path: Path) -> None:
+def test_bundles_of_several_checkpoints_are_refused_as_ambiguous(clip: Path, tmp_path: Path) -> None:
     for checkpoint in "ab":
         recipe = replace(RECIPE, checkpoint=checkpoint * 64, width=112, height=68, clip_len=24, target="cpu")
         write_fake_bundle(BundleCache(tmp_path / "cache").path(recipe), recipe)
@@ -131,7 +131,7 @@ def test_bundles_of_several_checkpoints_are_not_guessed_between(clip: Path, tmp_
     assert_one_error_line(outcome, 2, "several checkpoints", "aaaaaaaa", "bbbbbbbb")
 
 
-def test_what_cannot_be_written_is_said_before_a_bundle_is_built(
+def test_an_output_that_cannot_be_written_is_refused_before_a_bundle_is_built(
     mini_checkpoint: Path, clip: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "there.mp4").write_bytes(b"precious")
@@ -173,7 +173,7 @@ def test_a_truncated_input_is_restored_as_far_as_it_goes_and_fails(bundle: Bundl
         assert 10 < len(video_pts(out)) < 100
 
 
-def test_a_trace_tells_what_every_chunk_did(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+def test_a_trace_has_every_stage_of_every_chunk(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
     options = ("--bundle", bundle.path, "--device", "cpu", "--trace", trace, "--threads", 1)
     outcome = run(clip, tmp_path / "out.mp4", *options)
@@ -252,14 +252,16 @@ def test_an_existing_output_is_kept_unless_told_otherwise(bundle: Bundle, clip: 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
-def test_a_trace_that_does_not_fit_is_named_and_the_output_is_kept(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+def test_if_the_trace_cannot_be_written_it_is_named_and_the_output_kept(
+    bundle: Bundle, clip: Path, tmp_path: Path
+) -> None:
     outcome = run(clip, tmp_path / "out.mp4", "--bundle", bundle.path, "--trace", "/dev/full")
     assert_one_error_line(outcome, 1, "/dev/full", "trace")
     assert len(video_pts(tmp_path / "out.mp4")) == 30
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closes a descriptor in the child")
-def test_work_goes_on_where_nobody_can_be_told(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+def test_a_run_completes_when_standard_error_is_closed(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
     command = [*RUN, str(clip), str(tmp_path / "out.mp4"), "--bundle", str(bundle.path)]
     assert subprocess.run(command, preexec_fn=lambda: os.close(2), check=False).returncode == 0
     assert len(video_pts(tmp_path / "out.mp4")) == 30
@@ -301,7 +303,7 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing(bundle: Bundle, tmp_pat
     assert list(out.iterdir()) == []
 
 
-def test_help_and_version_are_told() -> None:
+def test_help_and_version_are_printed() -> None:
     for argument, word in (("--help", "OUTPUT"), ("--version", "0.")):
         outcome = run(argument)
         assert outcome.returncode == 0
@@ -351,7 +353,7 @@ def test_help_imports_nothing_heavy() -> None:
     ],
 )
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_device_that_cannot_do_it_is_refused_once_and_first(
+def test_an_unsuitable_device_is_refused_once_and_before_anything_else(
     bundle: Bundle, clip: Path, tmp_path: Path, options: list[str], words: tuple[str, ...], count: int
 ) -> None:
     inputs = [clip, *(shutil.copy(clip, tmp_path / "b.mp4") for _ in range(count - 1))]

@@ -1,4 +1,4 @@
-"""What a build records of where it was made."""
+"""What `write_bundle` records about the machine it ran on."""
 
 from __future__ import annotations
 
