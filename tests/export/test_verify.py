@@ -62,7 +62,7 @@ def test_engines_are_verified_on_the_gpu(
 
 
 @pytest.mark.cuda_emulator
-def test_engines_of_other_weights_are_found_out(
+def test_engines_of_other_weights_fail(
     on_gpu: Verify, mini_bundle: BundleFactory, mini_checkpoint: Path, tmp_path: Path
 ) -> None:
     other = other_weights(mini_checkpoint, tmp_path / "other")
@@ -97,17 +97,19 @@ def _device(bundle: Bundle, library: FakeTensorRT) -> CudaDevice:
     ("target", "device", "chosen"),
     [("onnx", None, "cpu"), ("cuda", None, "cpu"), ("cuda", "cuda:1", "cuda:1"), ("rtx5090", None, "cuda")],
 )
-def test_what_runs_a_bundle(monkeypatch: pytest.MonkeyPatch, target: str, device: str | None, chosen: str) -> None:
+def test_the_device_that_runs_a_bundle(
+    monkeypatch: pytest.MonkeyPatch, target: str, device: str | None, chosen: str
+) -> None:
     monkeypatch.setattr(module, "require_driver", lambda: None)
     assert verification_device(replace(RECIPE, target=target), device) == chosen
 
 
-def test_a_device_that_is_none_is_refused() -> None:
+def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(MisuseError, match="expected cpu, cuda, or cuda:N"):
         verification_device(RECIPE, "tpu")
 
 
 @pytest.mark.skipif(has_driver(), reason="this machine has an NVIDIA driver")
-def test_engines_without_a_driver_are_refused_before_a_checkpoint_is_read() -> None:
+def test_engines_without_a_driver_are_refused() -> None:
     with pytest.raises(MachineError, match="no NVIDIA driver was found"):
         verification_device(replace(RECIPE, target="rtx5090"), None)

@@ -1,4 +1,4 @@
-"""Calibration finds what really goes through, holds one block at a time, and trusts no file."""
+"""Calibration measures what the plain network computes, holds one block at a time, and checks every file."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_magnitudes_are_those_of_sorted_values() -> None:
     ("width", "height", "size"),
     [(320, 176, Resolution(640, 352)), (1920, 1056, Resolution(640, 352)), (176, 320, Resolution(352, 640))],
 )
-def test_large_clips_are_watched_at_a_moderate_size(width: int, height: int, size: Resolution) -> None:
+def test_large_clips_are_calibrated_at_a_moderate_size(width: int, height: int, size: Resolution) -> None:
     assert calibration_size(width, height) == size
 
 
@@ -80,7 +80,7 @@ def test_every_name_that_the_graph_asks_for_is_found(checkpoint: Checkpoint, fou
     assert all(value > 0 for value in found.largest.values())
 
 
-def test_what_is_found_is_what_the_plain_network_sees(
+def test_magnitudes_are_those_in_the_plain_network(
     checkpoint: Checkpoint, frames: list[Frame], found: Calibration
 ) -> None:
     """The input of the last linear of a block is the same in every form of the network."""
@@ -132,12 +132,12 @@ def test_a_percentile_cuts_the_largest_values(checkpoint: Checkpoint, frames: li
 
 
 @pytest.mark.parametrize("percentile", [0.0, 89.9, 100.1, float("nan")])
-def test_percentiles_without_sense_are_refused(checkpoint: Checkpoint, frames: list[Frame], percentile: float) -> None:
+def test_percentiles_out_of_range_are_refused(checkpoint: Checkpoint, frames: list[Frame], percentile: float) -> None:
     with pytest.raises(MisuseError, match="percentile"):
         calibrate(checkpoint, RECIPE, frames, "a test picture", percentile)
 
 
-def test_a_damaged_checkpoint_is_named(checkpoint: Checkpoint, frames: list[Frame]) -> None:
+def test_a_damaged_checkpoint_is_reported(checkpoint: Checkpoint, frames: list[Frame]) -> None:
     dit = copy.deepcopy(checkpoint.dit)
     assert dit.patch_embedding.bias is not None
     torch.nn.init.constant_(dit.patch_embedding.bias, float("nan"))
@@ -164,7 +164,9 @@ def test_a_file_is_read_back(tmp_path: Path, found: Calibration) -> None:
     ],
     ids=str,
 )
-def test_files_that_are_none_are_refused(tmp_path: Path, found: Calibration, change: dict[str, object]) -> None:
+def test_malformed_files_and_those_of_other_checkpoints_are_refused(
+    tmp_path: Path, found: Calibration, change: dict[str, object]
+) -> None:
     path = tmp_path / "calibration.json"
     path.write_text(json.dumps({**json.loads(found.to_json()), **change}), encoding="utf-8")
     with pytest.raises(MisuseError, match=str(path)) as refused:
@@ -172,7 +174,7 @@ def test_files_that_are_none_are_refused(tmp_path: Path, found: Calibration, cha
     assert "\n" not in str(refused.value)
 
 
-def test_scales_are_told_apart_by_what_they_follow_from(tmp_path: Path) -> None:
+def test_the_identity_tells_sources_apart(tmp_path: Path) -> None:
     other = tmp_path / "other.mp4"
     other.write_bytes(SAMPLE_CLIP.read_bytes() + b"\0")
     scales = [

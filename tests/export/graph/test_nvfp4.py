@@ -1,6 +1,6 @@
-"""NVFP4: rounding is that of the format, a linear computes what numpy's formats say, and the compiler multiplies in it.
+"""NVFP4: rounding follows the format, a linear matches an independent simulation, and the compiler multiplies in FP4.
 
-The format is played independently by ml_dtypes, whose casts to E2M1 and E4M3 are its own.
+The simulation uses ml_dtypes, which has its own casts to E2M1 and E4M3.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def test_two_values_share_a_byte_the_first_in_the_low_bits() -> None:
     assert packed.view(torch.uint8).tolist() == [[0xF1, 0x52]]
 
 
-def test_every_code_means_what_it_means_elsewhere() -> None:
+def test_every_code_is_that_of_an_independent_implementation() -> None:
     codes = np.arange(16, dtype=np.uint8)
     values = torch.from_numpy(codes.view(ml_dtypes.float4_e2m1fn).astype(np.float32))
     packed = pack_e2m1(values)
@@ -159,7 +159,7 @@ def test_a_linear_computes_what_an_independent_simulation_says(form: Precision, 
     assert np.allclose(ours.float().numpy(), expected, rtol=tolerance, atol=tolerance * 4)
 
 
-def test_a_linear_is_off_by_what_two_operands_of_four_bits_cost() -> None:
+def test_the_error_of_a_linear_is_that_of_two_rounded_operands() -> None:
     """Each operand is off by a tenth (rounding normal values to E2M1 with a scale per block); errors add in squares."""
     given, x = affine(256, 512), normal(64, 512)
     exact = x @ given.weight.T

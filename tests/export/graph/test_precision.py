@@ -17,6 +17,7 @@ from torch import Tensor
 
 from swiftvr_trt import Bundle, MisuseError, Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe
+from swiftvr_trt.engines.bundle.targets import PRECISIONS, QUANTISED
 from swiftvr_trt.export.graph.calibration import CALIBRATION_FILE, calibrate
 from swiftvr_trt.export.graph.dit_stage import DitStage
 from swiftvr_trt.export.graph.layers import LayerFactory
@@ -122,3 +123,18 @@ def test_a_quantised_precision_without_scales_is_refused(checkpoint: Checkpoint,
     with pytest.raises(MisuseError, match="precision fp8 needs scales"):
         write_bundle(checkpoint, recipe, tmp_path / "bundle")
     assert not np.any([path.name for path in tmp_path.iterdir()])
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(
+        MisuseError, match=r"precision 'fp4' is not known, expected one of fp32, bf16, fp16, fp8, nvfp4$"
+    ):
+        Precision.named("fp4")
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_every_precision_of_a_recipe_has_a_definition(name: str) -> None:
+    found = Precision.named(name)
+    assert found.name == name
+    assert found.quantised == (name in QUANTISED)
+    assert found.stream in (None, torch.float32), "the stream of this model family overflows in float16"

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from swiftvr_trt import MisuseError, Resolution
+from swiftvr_trt import MisuseError
 from swiftvr_trt.export.graph.rewrites import (
     ALL,
     Affine,
@@ -23,8 +22,7 @@ from swiftvr_trt.export.graph.rewrites import (
 from swiftvr_trt.export.graph.self_attention import Rope
 from swiftvr_trt.export.network.dit import rope_tables
 from swiftvr_trt.export.network.reae import Decoder, Encoder, ReaeConfig, TGrow, walk
-from swiftvr_trt.export.network.windows import plan_owned_queries, plan_windows
-from tests.export.small import GRIDS, REAE, assert_same, small_prompt
+from tests.export.small import REAE, assert_same, small_prompt
 
 NARROW = replace(REAE, encoder_hidden=(3, 2, 3, 5, 5, 4, 4, 3, 1), decoder_hidden=(7, 4, 6, 4, 2, 4, 6, 5, 3))
 CONFIGS = pytest.mark.parametrize("config", [REAE, NARROW], ids=["as wide inside", "narrower inside"])
@@ -116,22 +114,6 @@ def test_distinct_rows_weigh_what_they_stand_for() -> None:
     rows, weight = distinct_rows(small_prompt(distinct=3))
     assert rows.shape == (3, 7)
     assert sorted(weight.exp().round().int().tolist()) == [1, 1, 7]
-
-
-@pytest.mark.parametrize("size", [*GRIDS, Resolution(1920, 1080), Resolution(2560, 1440)], ids=str)
-def test_owned_queries_ask_for_every_token_in_two_calls(size: Resolution) -> None:
-    for layer in (0, 1):
-        plan = plan_windows(size.token_rows, size.token_columns, (16, 16), layer=layer)
-        owned = plan_owned_queries(plan)
-        assert len(owned.groups) <= 2
-        assert set(owned.queries.tolist()) == set(range(size.token_rows * size.token_columns))
-        assert np.array_equal(owned.queries[owned.out], np.arange(owned.out.size))
-        window_of = {token: w for w, tokens in enumerate(plan.gather.tolist()) for token in tokens}
-        assert len(window_of) == owned.out.size
-        for group in owned.groups:
-            for queries, keys in zip(group.queries.tolist(), group.keys.tolist(), strict=True):
-                assert set(queries) <= set(keys)
-                assert keys in plan.gather.tolist()
 
 
 def test_an_unknown_rewrite_is_refused() -> None:

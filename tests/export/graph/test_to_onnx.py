@@ -1,4 +1,4 @@
-"""WrittenStage graphs are dense and static, and share their weights."""
+"""Graphs are dense and static, and share their weights."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ def test_graph_is_dense_static_and_maskless(mini_bundle: BundleFactory, stage: s
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_graph_passes_the_checker_and_says_nothing_of_the_tracing_machine(
-    mini_bundle: BundleFactory, stage: str
-) -> None:
+def test_graph_passes_the_checker_and_names_no_path_of_this_machine(mini_bundle: BundleFactory, stage: str) -> None:
     path = mini_bundle().stage_path(stage)
     onnx.checker.check_model(path)
     model = onnx.load(path, load_external_data=False)

@@ -88,7 +88,7 @@ def shard(root: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-def test_every_tensor_is_loaded_as_float32_but_for_the_blocks(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_every_tensor_but_those_of_blocks_is_loaded_as_float32(tmp_path: Path, dtype: torch.dtype) -> None:
     """Blocks stay as they are stored, so that a checkpoint larger than the memory loads."""
     root = write_mini_checkpoint(tmp_path / "checkpoint", dtype=dtype)
     loaded = load_checkpoint(str(root))
@@ -142,7 +142,7 @@ def test_the_window_is_that_of_the_config(checkpoint: Path, written: object, rea
 
 
 @pytest.mark.parametrize("name", ["nothing", "file", "empty"])
-def test_a_place_that_is_no_checkpoint(tmp_path: Path, name: str) -> None:
+def test_a_path_without_a_checkpoint(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     refusal(tmp_path / name, "expected", "SwiftVR checkpoint")
@@ -206,7 +206,7 @@ def test_tensors_that_are_missing_are_counted(checkpoint: Path) -> None:
     refusal(checkpoint, "blocks.2.scale_shift_table", "is missing (and ", "more)")
 
 
-def test_parts_of_two_checkpoints_do_not_mix(checkpoint: Path) -> None:
+def test_parts_of_two_checkpoints_are_refused(checkpoint: Path) -> None:
     tensors = load_file(checkpoint / REAE)
     tensors["encoder.17.weight"], tensors["encoder.17.bias"] = torch.ones(13, 16, 3, 3), torch.ones(13)
     first = tensors["decoder.1.weight"]
@@ -250,7 +250,7 @@ def test_a_config_outside_the_family(checkpoint: Path, field: str, value: object
 @pytest.mark.parametrize(
     "text", [b"", b"{\n", b"\xff\xfe{}", b"[" * 100_000, b"[]", b"null"], ids=lambda text: str(text[:9])
 )
-def test_a_config_that_is_no_json_object(checkpoint: Path, text: bytes) -> None:
+def test_a_config_that_is_not_a_json_object(checkpoint: Path, text: bytes) -> None:
     (checkpoint / CONFIG).write_bytes(text)
     refusal(checkpoint, CONFIG, "JSON")
 
@@ -275,7 +275,7 @@ def test_a_tensor_that_two_shards_hold(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"weight_map": []}', '{"weight_map": {"a": {}}}'])
-def test_an_index_that_is_none(checkpoint: Path, text: str) -> None:
+def test_a_malformed_index(checkpoint: Path, text: str) -> None:
     shard(checkpoint)
     (checkpoint / INDEX).write_text(text)
     refusal(checkpoint, INDEX, "weight_map")

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swiftvr_trt.export.network.windows import plan_windows, window_starts
+from swiftvr_trt import Resolution
+from swiftvr_trt.export.network.windows import plan_owned_queries, plan_whole_windows, plan_windows, window_starts
+from tests.export.small import GRIDS
 
 sides = st.integers(1, 50)
 windows = st.integers(1, 20)
@@ -78,3 +80,44 @@ def test_a_token_covered_twice_has_another_owner_on_odd_layers() -> None:
     even, odd = (plan_windows(1, 17, (16, 16), layer=layer) for layer in (2, 3))
     assert (even.owner // 16).tolist() == [0] * 16 + [1]
     assert (odd.owner // 16).tolist() == [0] + [1] * 16
+
+
+@pytest.mark.parametrize("size", [*GRIDS, Resolution(1920, 1080), Resolution(2560, 1440)], ids=str)
+def test_owned_queries_ask_for_every_token_in_two_calls(size: Resolution) -> None:
+    for layer in (0, 1):
+        plan = plan_windows(size.token_rows, size.token_columns, (16, 16), layer=layer)
+        owned = plan_owned_queries(plan)
+        assert len(owned.groups) <= 2
+        assert set(owned.queries.tolist()) == set(range(size.token_rows * size.token_columns))
+        assert np.array_equal(owned.queries[owned.out], np.arange(owned.out.size))
+        window_of = {token: w for w, tokens in enumerate(plan.gather.tolist()) for token in tokens}
+        assert len(window_of) == owned.out.size
+        for group in owned.groups:
+            for queries, keys in zip(group.queries.tolist(), group.keys.tolist(), strict=True):
+                assert set(queries) <= set(keys)
+                assert keys in plan.gather.tolist()
+
+
+def test_whole_windows_ask_for_everything_and_drop_what_they_do_not_own() -> None:
+    plan = plan_windows(1, 17, (16, 16), layer=0)
+    whole = plan_whole_windows(plan)
+    [group] = whole.groups
+    assert group.queries.tolist() == group.keys.tolist() == [list(range(16)), list(range(1, 17))]
+    assert whole.out.tolist() == [*range(16), 31]  # the second window owns its last token only
+
+
+def test_windows_that_own_less_repeat_their_last_token() -> None:
+    """Of two windows over 20 tokens the second owns 4. Two calls need no repetition, one call repeats 12 times."""
+    plan = plan_windows(1, 20, (16, 16), layer=0)
+    assert [group.queries.shape for group in plan_owned_queries(plan, calls=2).groups] == [(1, 16), (1, 4)]
+    [group] = plan_owned_queries(plan, calls=1).groups
+    assert group.queries[1].tolist() == [16, 17, 18, *[19] * 13]
+
+
+def test_a_plan_follows_its_tokens_to_other_places() -> None:
+    """Token t is stored at position 19 - t."""
+    plan, position = plan_owned_queries(plan_windows(1, 20, (16, 16), layer=0)), np.arange(20)[::-1].copy()
+    moved = plan.reordered(position)
+    assert (19 - moved.queries).tolist() == plan.queries.tolist()
+    assert [(19 - group.keys).tolist() for group in moved.groups] == [group.keys.tolist() for group in plan.groups]
+    assert np.array_equal(moved.queries[moved.out], np.arange(20))
