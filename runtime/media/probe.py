@@ -36,7 +36,7 @@ _SANE_RATE = 1000
 class OpenedVideo:
     """A video that is open, and all that is known before its second frame is decoded.
 
-    decoder       has yielded `packets` and `first`, and goes on from there; whoever holds it closes it
+    decoder       has yielded `packets` and `first`, and continues after them; close it when done
     packets       the packets to copy that lie before the first frame
     first         the first frame, as FFmpeg decodes it
     gpu_refusal   why the GPU that was asked for does not decode; None if it does, or if none was asked for

@@ -24,7 +24,7 @@ _DECODING_ORDER = frozenset({"avi"})
 
 
 class VideoSource:
-    """The pictures of an opened video and the packets between them, which end when the source is closed.
+    """The pictures of an opened video, and the packets between them. Closing the source closes the video.
 
     See `base.Source`. Iterating raises `MediaError` if the disk fails or if the frame size changes.
     """
@@ -87,7 +87,7 @@ class VideoSource:
         return Picture(pixels, Stamp(index, pts, duration, self.info.time_base))
 
     def _moment(self, frame: VideoFrame) -> int | None:
-        """When the frame is shown. AVI only counts frames in decoding order, so FFmpeg can but guess."""
+        """When the frame is shown. AVI only counts frames in decoding order, and FFmpeg only guesses the rest."""
         if self._decoder.container.format.name not in _DECODING_ORDER:
             return frame.pts
         if frame.dts is None:  # among the last frames, when no packets follow: one step after the frame before

@@ -140,7 +140,7 @@ def test_an_empty_output_folder_is_filled(tmp_path: Path) -> None:
 
 
 def test_an_existing_folder_is_never_moved(tmp_path: Path) -> None:
-    """Another disk may be mounted there: nothing beside it can take its place, or be moved into it."""
+    """Another disk may be mounted there: no folder outside can replace it or be renamed into it."""
     (tmp_path / "disk").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "disk")
     before = (tmp_path / "disk").stat().st_ino
