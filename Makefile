@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.11 or newer with pip, and nothing else.
+# Needs only Python 3.11 or newer with pip.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
@@ -7,15 +7,16 @@ TESTABLE := $(VENV)/.testable
 
 .PHONY: demo test gpu-test lint clean
 
-demo: $(INSTALLED)  ## restore the sample clip and draw before and after
+demo: $(INSTALLED)  ## restore the sample clip and draw a picture before and after
 	$(BIN)/python -m benchmarks.make_demo
 
-# First what can share the machine, a test file at a time on each of two cores; then what measures time or memory.
+# First the tests that can share the machine, one file at a time on each of two cores. Then those that measure time or
+# memory, alone.
 test: $(TESTABLE)  ## run the tests and print the coverage
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" --cov --cov-report=
 	$(BIN)/python -m pytest -m alone --cov --cov-append --cov-report=term:skip-covered
 
-gpu-test:  ## on a machine with an NVIDIA GPU: test everything there and write gpu-test.json, to be sent back
+gpu-test:  ## test this machine's NVIDIA GPU and write gpu-test.json, to send back
 	@$(PYTHON) tests/gpu/start.py
 
 lint: $(TESTABLE)  ## formatting, lint, import contracts, types
@@ -34,5 +35,5 @@ $(TESTABLE): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[cpu,export,rtx,cuda,dev]"
 	@echo testable > $@
 
-clean:  ## remove what the two commands made
+clean:  ## remove what the other commands made
 	rm -rf $(VENV) .venv-gpu demo-output gpu-test.json

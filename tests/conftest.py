@@ -1,8 +1,7 @@
 """Checkpoints and bundles that the tests share.
 
-`tests/oracle/` holds the checkpoint generator and what the published implementation computes on its checkpoints.
-Exports take seconds each, so a bundle is built once per test run and shared by everything that needs one like it,
-in all workers of pytest-xdist.
+`tests/oracle/` holds the checkpoint generator and what the published implementation computes on its checkpoints. An
+export takes seconds, so each bundle is built once per test run, for all workers of pytest-xdist.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # the other workers need the other cores; before torch reads it
+if "PYTEST_XDIST_WORKER" in os.environ:  # leave the other cores to the other workers; torch reads this
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from swiftvr_trt import Bundle
@@ -37,9 +36,9 @@ CheckpointFactory = Callable[..., Path]
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_are_heard() -> None:
-    """`nohup` and a shell's `&` have signals ignored, and so would everything that the tests start and then signal.
+    """Undo `nohup` and a shell's `&`, which ignore signals, also in the processes that the tests start and signal.
 
-    What has a handler here is at its default in a child.
+    A signal that has a handler here has its default action in a child.
     """
     for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", lambda *_: None)):
         number = getattr(signal, name, None)
@@ -49,7 +48,7 @@ def signals_are_heard() -> None:
 
 @pytest.fixture(scope="session")
 def oracle_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFactory:
-    """(config, seed, prompt_len) -> a checkpoint with published names and shapes, made by the oracle's generator."""
+    """(config, seed, prompt_len) -> a checkpoint with the published names and shapes, from the oracle's generator."""
 
     @cache
     def make(config: str = "tiny", seed: int = 0, prompt_len: int = 1) -> Path:
@@ -63,7 +62,7 @@ def oracle_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFac
 
 @pytest.fixture(scope="session")
 def mini_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of the same family with tiny widths everywhere."""
+    """A checkpoint of the same family with tiny widths."""
     from .mini import write_mini_checkpoint
 
     return write_mini_checkpoint(tmp_path_factory.mktemp("mini") / "checkpoint")
@@ -71,7 +70,7 @@ def mini_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of this test run: the same one in every worker."""
+    """A directory that all workers of this test run share."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
@@ -93,5 +92,5 @@ def mini_bundle(shared_tmp: Path, mini_checkpoint: Path) -> BundleFactory:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rehearse", action="store_true", help="Run the tests of the GPU on the CPU: tests the tests.")
-    parser.addoption("--gpu-bundles", metavar="DIR", help="Keep the bundles of the tests of the GPU here.")
+    parser.addoption("--rehearse", action="store_true", help="Run the GPU tests on the CPU, to test the tests.")
+    parser.addoption("--gpu-bundles", metavar="DIR", help="Keep the bundles of the GPU tests here.")

@@ -1,4 +1,4 @@
-"""A CUDA driver on host memory, strict and hostile: `cuda-core` runs on it without a GPU. See docs/cuda-emulator.md.
+"""A CUDA driver on host memory, strict and hostile: `cuda-core` runs on it without a GPU. See the README here.
 
     with emulated(seed=7) as emulator:          # before anything in this process has loaded a driver
         device = Device(0)

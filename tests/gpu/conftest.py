@@ -1,6 +1,6 @@
-"""What the tests of a real GPU run on. `--rehearse` puts the CPU in its place, which tests the tests.
+"""Bundles and devices for the GPU tests. `--rehearse` uses the CPU instead, to test the tests.
 
-A *route* is a way to run on this GPU, see `ROUTES`. One that this machine does not have is skipped with the reason.
+A *route* is a way to run on this GPU, see `ROUTES`. Routes that this machine lacks are skipped with the reason.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ FRAME = (90, 160)
 
 @dataclass(frozen=True)
 class Route:
-    """A bundle, the device that runs it, its checkpoint, that one's bundle in float32 on the CPU, and how long to try.
+    """A bundle, the device that runs it and what to compare with.
 
-    least_psnr: what the frames of both must agree to, in dB.
+    reference      bundle of the same checkpoint, in float32 for the CPU
+    least_psnr     how well the frames of both must agree, in dB
+    chunks         how many to run when watching the memory
     """
 
     bundle: Bundle
@@ -45,13 +47,13 @@ class Route:
 
 
 _LEAST_PSNR = {"fp32": 55.0, "fp16": 40.0, "bf16": 35.0, "fp8": 25.0}
-"""The checkpoint has random weights, which amplify rounding more than trained ones do: these catch what is broken."""
+"""Low, because random weights amplify rounding more than trained ones do. These limits catch what is broken."""
 
 Builder = Callable[[str, str], Bundle]
 Record = Callable[[str, object], None]
 
 _BUILD_SECONDS = 300
-"""Such a bundle takes 20 s on two cores; TensorRT, which tries kernels out, may take some minutes."""
+"""A bundle takes 20 s on two cores; TensorRT, which tries kernels out, may take minutes."""
 
 
 def psnr(ours: list[Frame], theirs: list[Frame]) -> float:
@@ -71,7 +73,7 @@ def builder(
     request: pytest.FixtureRequest,
     rehearsal: bool,
 ) -> Builder:
-    """(target, precision) -> a bundle, built by the command that users type."""
+    """(target, precision) -> a bundle, built with the command line."""
     kept = request.config.getoption("--gpu-bundles")
     place = Path(kept) if kept else tmp_path_factory.mktemp("gpu")
 
@@ -89,7 +91,7 @@ def builder(
 
 
 def run_build(command: list[str], limit: float) -> None:
-    """Run a command that builds; if it fails, so does the test, with the end of what it printed: the reason."""
+    """Run a build command. If it fails, the test fails with the end of its output, which holds the reason."""
     ended = run(command, limit)
     if ended.code:
         pytest.fail(f"{ended.output}\nthe build failed, {ended.why}", pytrace=False)
@@ -128,7 +130,7 @@ def _need_cuda_provider() -> None:
 
 
 def _engine_target() -> str:
-    """The target of this GPU whose compiler is here: an RTX card's, or that of whatever GPU this is."""
+    """The target for this GPU whose compiler is installed: that of its RTX card, or `local`."""
     from swiftvr_trt.runtime.devices.gpu import Gpu
 
     capability = Gpu(0).compute_capability
@@ -142,7 +144,7 @@ def _engine_target() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a GPU, tests that need one are skipped, and say so."""
+    """Skip tests that need a GPU where there is none."""
     if config.getoption("--rehearse") or has_driver():
         return
     skip = pytest.mark.skip(reason="no NVIDIA driver was found")

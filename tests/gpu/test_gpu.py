@@ -1,4 +1,4 @@
-"""What a GPU must do; run by `make gpu-test`, which sends the results back as one file. Only public names are used."""
+"""What a GPU must do. `make gpu-test` runs these tests and writes the results to one file."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .machine import MOST_GROWTH_PER_CHUNK, gpu_bytes_taken, growth_per_chunk
 pytestmark = [pytest.mark.gpu, pytest.mark.alone]
 
 SAMPLE_FRAMES = 3 * CLIP_LEN + 5
-"""FIRST, MIDDLE twice, LAST."""
+"""Chunks: FIRST, MIDDLE twice, LAST."""
 
 READINGS = 10
-"""Of the GPU's memory, while the chunks run."""
+"""How often the GPU's memory is read while the chunks run."""
 
 
 def clip(count: int = SAMPLE_FRAMES, start: int = 0) -> list[Frame]:
@@ -45,12 +45,12 @@ def test_frames_are_those_of_the_cpu(route: Route, restorer: Restorer, record_pr
     agreement = psnr(ours, theirs)
     record_property("psnr_db", round(agreement, 2))
     record_property("largest_difference", int(np.abs(np.asarray(ours, int) - theirs).max()))
-    assert np.std(theirs) > 1  # a black picture would agree with another one
+    assert np.std(theirs) > 1  # two black pictures would agree
     assert agreement >= route.least_psnr
 
 
 def test_every_stage_does_what_the_network_does(route: Route, record_property: Record) -> None:
-    """As `swiftvr-export verify` compares it; what differs is then known by the name of its stage."""
+    """Compared as by `swiftvr-export verify`, so a difference has the name of its stage."""
     checkpoint, digest = load_checkpoint(route.checkpoint), route.bundle.manifest.recipe.checkpoint
     rows = list(verify_bundle(route.bundle, checkpoint, digest, device=route.device, frames=SAMPLE_FRAMES))
     for row in rows:

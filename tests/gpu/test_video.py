@@ -1,4 +1,4 @@
-"""Video through the GPU's own decoder and encoder. Not every GPU has both, and not every container shows them."""
+"""Video through the GPU's decoder and encoder. Not every GPU has both, and not every container exposes them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def video(tmp_path: Path) -> Path:
 
 
 def decoded(path: Path) -> list[Frame]:
-    """By software."""
+    """The frames of a video, decoded in software."""
     with open_source(path) as source:
         return [item.pixels for item in source if isinstance(item, Picture)]
 
 
 def test_video_is_decoded_by_the_gpu(rehearsal: bool, video: Path, record_property: Record) -> None:
-    """NVDEC gives the same pictures as software does."""
+    """NVDEC gives the same pictures as software."""
     if not rehearsal:
         need_video("decode")
     with open_source(video, gpu=None if rehearsal else 0) as source:
@@ -41,11 +41,11 @@ def test_video_is_decoded_by_the_gpu(rehearsal: bool, video: Path, record_proper
         assert source.notes == ()
     agreement = psnr(hardware, decoded(video))
     record_property("decoded_psnr_db", round(agreement, 2))
-    assert agreement >= 45  # the same numbers, by way of another pixel format
+    assert agreement >= 45  # the same numbers, but another pixel format on the way
 
 
 def test_video_is_encoded_by_the_gpu(rehearsal: bool, video: Path, tmp_path: Path, record_property: Record) -> None:
-    """What NVENC makes can be read and looks alike."""
+    """NVENC's file can be read and looks like the original."""
     if not rehearsal:
         need_video("encode")
     options = SinkOptions(gpu=None if rehearsal else 0)
@@ -62,7 +62,7 @@ def test_video_is_encoded_by_the_gpu(rehearsal: bool, video: Path, tmp_path: Pat
         sink.commit()
     agreement = psnr(decoded(tmp_path / "out.mp4"), decoded(video))
     record_property("encoded_psnr_db", round(agreement, 2))
-    assert agreement >= 22  # much colour in little room; another picture is at 10
+    assert agreement >= 22  # many colours in a small file; an unrelated picture has 10
 
 
 def _skip_without_encoder(notes: tuple[str, ...]) -> None:
