@@ -9,8 +9,8 @@ LineCallback = Callable[[str], None]
 """Receives one line of progress at a time, without a line break."""
 
 
-def timed(report: LineCallback) -> LineCallback:
-    """Report each line after the seconds since now."""
+def with_elapsed_time(report: LineCallback) -> LineCallback:
+    """A callback that puts the seconds since this call in front of each line."""
     began = time.monotonic()
     return lambda line: report(f"{time.monotonic() - began:6.1f} s  {line}")
 

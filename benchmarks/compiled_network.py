@@ -13,7 +13,7 @@ from torch import nn
 from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT
 from swiftvr_trt.engines.bundle.manifest import Manifest, Recipe, StageSpec, Toolchain
 from swiftvr_trt.engines.bundle.targets import Target
-from swiftvr_trt.engines.compile.engines import build_engines, compile_job
+from swiftvr_trt.engines.compile.engines import EngineOptions, build_engines, compile_job
 from swiftvr_trt.engines.compile.log import GEMM
 from swiftvr_trt.engines.compile.report import SUFFIX, CompiledKernel, CompiledStage, read_report
 from swiftvr_trt.export.graph.stages import Stage, stages_of
@@ -136,7 +136,8 @@ def compile_stages(stages: Iterable[Stage], setup: Setup, folder: Path, frames: 
     with open_weights(folder) as weights:
         specs = tuple(traced.spec for traced in write_stages(watched, folder, weights))
     size = setup.recipe.resolution
-    built = build_engines(specs, folder, folder, setup.target, size, _to_stderr, WORKSPACE_BYTES)
+    options = EngineOptions(setup.target, size, WORKSPACE_BYTES)
+    built = build_engines(specs, folder, folder, options, _to_stderr)
     reports = [stage for path in sorted(folder.glob(f"*{SUFFIX}")) for stage in read_report(path).stages]
     recounts = _recount(specs, folder, setup) if setup.recount else {}
     return CompiledNetwork(
@@ -178,7 +179,7 @@ def _recount(specs: tuple[StageSpec, ...], folder: Path, setup: Setup) -> dict[s
     recounts: dict[str, Recount] = {}
     for file in dict.fromkeys(spec.file for spec in specs):
         sharing = [spec for spec in specs if spec.file == file]
-        job = compile_job(sharing, folder, folder, setup.target, setup.recipe.resolution)
+        job = compile_job(sharing, folder, folder, EngineOptions(setup.target, setup.recipe.resolution))
         found = recount_engine(job.onnx, setup.target.compute_capability or "", job.profiles)
         recounts |= dict(zip((spec.name for spec in sharing), found, strict=True))
     return recounts

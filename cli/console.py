@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from swiftvr_trt.errors import SwiftVRError
-from swiftvr_trt.text import LineCallback, duration, timed
+from swiftvr_trt.text import LineCallback, duration, with_elapsed_time
 
 if TYPE_CHECKING:
     from swiftvr_trt.runtime.restore.display import Display
@@ -103,7 +103,7 @@ def say_error(message: str) -> None:
 
 def timed_lines(quiet: bool) -> LineCallback:
     """A function that prints a line after the seconds since now; prints nothing if `quiet`."""
-    return (lambda _line: None) if quiet else timed(say)
+    return (lambda _line: None) if quiet else with_elapsed_time(say)
 
 
 class SilentDisplay:

@@ -10,7 +10,7 @@ from pathlib import Path
 from swiftvr_trt.child import Message, Parent, interrupt_main
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.errors import MisuseError, message_of
-from swiftvr_trt.text import LineCallback, timed
+from swiftvr_trt.text import LineCallback, with_elapsed_time
 
 from .build import BuildOptions, build_bundles
 
@@ -44,7 +44,7 @@ def build_ordered(order: Message, report: LineCallback) -> Message:
             clip_len=order["clip_len"],
             cache=Path(order["cache"]),
         )
-        with closing(build_bundles(options, timed(report))) as bundles:
+        with closing(build_bundles(options, with_elapsed_time(report))) as bundles:
             deque(bundles, maxlen=0)
     except Exception as error:  # noqa: BLE001 (the parent raises it)
         return {"error": message_of(error), "misuse": isinstance(error, MisuseError)}

@@ -16,7 +16,7 @@ import torch
 from swiftvr_trt.engines.bundle.files import PARTIAL, Bundle, BundleWriter
 from swiftvr_trt.engines.bundle.manifest import Recipe, StageSpec, Toolchain
 from swiftvr_trt.engines.bundle.targets import TORCH, Target, choose_target, find_target
-from swiftvr_trt.engines.compile.engines import build_engines
+from swiftvr_trt.engines.compile.engines import EngineOptions, build_engines
 from swiftvr_trt.engines.compile.parent import MODULES, compiler_version
 from swiftvr_trt.errors import MissingPackageError, MisuseError
 from swiftvr_trt.export.graph.calibration import CALIBRATION_FILE, Calibration
@@ -106,7 +106,8 @@ def _compile(
     """Trace every stage, then compile all: the compiler needs the memory that the tracer used."""
     traced = _specs(write_stages(network, graphs.directory, graphs.store), report)
     gc.collect()  # the tracer leaves reference cycles that hold whole networks
-    return build_engines(traced, graphs.directory, directory, find_target(recipe.target), recipe.resolution, report)
+    options = EngineOptions(find_target(recipe.target), recipe.resolution)
+    return build_engines(traced, graphs.directory, directory, options, report)
 
 
 def _specs(traced: Iterable[WrittenStage], report: LineCallback) -> tuple[StageSpec, ...]:

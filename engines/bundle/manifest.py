@@ -30,6 +30,10 @@ _MAX_STATES = 64
 _MAX_PROFILES = 8
 
 
+Shape = tuple[int, ...]
+"""Sides of a tensor, all of them known."""
+
+
 def tensor_bytes(shape: Sequence[int], dtype: str) -> int:
     """Bytes of a dense tensor. dtype: a key of `DTYPE_BYTES`."""
     return math.prod(shape) * DTYPE_BYTES[dtype]

@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swiftvr_trt.engines.bundle.manifest import Shape
 from swiftvr_trt.errors import BuildError, MissingPackageError
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
-
-Shape = tuple[int, ...]
 
 _BITS = {"fp4": 4, "fp8": 8, "int8": 8, "fp16": 16, "bf16": 16, "fp32": 32, "fp64": 64}
 _TO_FP4 = "TRT_FP4DynamicQuantize"

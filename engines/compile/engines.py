@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.engines.bundle.manifest import StageSpec, TensorSpec
+from swiftvr_trt.engines.bundle.manifest import Shape, StageSpec, TensorSpec
 from swiftvr_trt.engines.bundle.targets import RTX, Target
 from swiftvr_trt.errors import BuildError
 from swiftvr_trt.text import LineCallback
 from swiftvr_trt.text import size as in_words
 
 from .counting import count_file
-from .parent import WORKSPACE_BYTES, CompileJob, Engine, Profile, Shape, compile_engine
+from .parent import WORKSPACE_BYTES, CompileJob, Engine, Profile, compile_engine
 from .report import SUFFIX, EngineReport, compiled_stage, engine_report
 
 SMALLEST_SIDE = 16
 """Least side of input frames in pixels; they may not be larger than the output frames either."""
 
 
+@dataclass(frozen=True)
+class EngineOptions:
+    """What engines are built for: a target, and frames of the output resolution `size`.
+
+    workspace_bytes: the most scratch memory that one kernel may ask for.
+    """
+
+    target: Target
+    size: Resolution
+    workspace_bytes: int = WORKSPACE_BYTES
+
+
 def build_engines(
-    stages: Sequence[StageSpec],
-    graphs: Path,
-    directory: Path,
-    target: Target,
-    size: Resolution,
-    report: LineCallback,
-    workspace_bytes: int = WORKSPACE_BYTES,
+    stages: Sequence[StageSpec], graphs: Path, directory: Path, options: EngineOptions, report: LineCallback
 ) -> tuple[StageSpec, ...]:
     """Compile the graph files of `stages`, which lie in `graphs`, and write the engines into `directory`.
 
@@ -40,11 +46,10 @@ def build_engines(
     for file in dict.fromkeys(stage.file for stage in stages):
         sharing = [stage for stage in stages if stage.file == file]
         name = sharing[0].name
-        report(f"compiling {' and '.join(stage.name for stage in sharing)} for {target.sm or 'this GPU'}")
-        job = replace(compile_job(sharing, graphs, directory, target, size), workspace_bytes=workspace_bytes)
-        engine = compile_engine(job, partial(_indented, report))
+        report(f"compiling {' and '.join(stage.name for stage in sharing)} for {options.target.sm or 'this GPU'}")
+        engine = compile_engine(compile_job(sharing, graphs, directory, options), partial(_indented, report))
         _check_log(engine, sharing)
-        compiled = _report(sharing, graphs, engine, target, size)
+        compiled = _report(sharing, graphs, engine, options)
         (directory / f"{name}{SUFFIX}").write_text(compiled.to_json(), encoding="utf-8")
         report(_one_line(name, compiled))
         finished |= {stage.name: stage for stage in _finished(sharing, engine)}
@@ -55,18 +60,17 @@ def _indented(report: LineCallback, line: str) -> None:
     report(f"    {line}")
 
 
-def compile_job(
-    sharing: Sequence[StageSpec], graphs: Path, directory: Path, target: Target, size: Resolution
-) -> CompileJob:
+def compile_job(sharing: Sequence[StageSpec], graphs: Path, directory: Path, options: EngineOptions) -> CompileJob:
     """The job that compiles the graph file of these stages."""
     free = any(None in tensor.shape for stage in sharing for tensor in stage.inputs)
-    profiles = tuple(profile(stage, size) for stage in sharing) if free or len(sharing) > 1 else ()
+    profiles = tuple(profile(stage, options.size) for stage in sharing) if free or len(sharing) > 1 else ()
     return CompileJob(
         graphs / sharing[0].file,
         directory / f"{sharing[0].name}.engine",
-        target.compiler,
-        target.sm if target.compiler == RTX else None,  # TensorRT builds for the GPU that is there, and only for it
+        options.target.compiler,
+        options.target.sm if options.target.compiler == RTX else None,  # TensorRT builds for the GPU that is present
         profiles,
+        options.workspace_bytes,
     )
 
 
@@ -105,16 +109,14 @@ def _check_log(engine: Engine, sharing: Sequence[StageSpec]) -> None:
         )
 
 
-def _report(
-    sharing: Sequence[StageSpec], graphs: Path, engine: Engine, target: Target, size: Resolution
-) -> EngineReport:
+def _report(sharing: Sequence[StageSpec], graphs: Path, engine: Engine, options: EngineOptions) -> EngineReport:
     """The report of one engine. Operations and bytes are those of the largest input."""
-    stages = []
+    size, stages = options.size, []
     for number, stage in enumerate(sharing):
         counted = count_file(graphs / stage.file, {tensor.name: largest(tensor, size) for tensor in stage.inputs})
         kernels = [kernel.with_sides(size.height, size.width) for kernel in engine.made.of_profile(number)]
         stages.append(compiled_stage(stage.name, engine.made.arena_bytes[number], counted, kernels))
-    return engine_report(engine, target.compiler, target.sm, stages)
+    return engine_report(engine, options.target.compiler, options.target.sm, stages)
 
 
 def _finished(sharing: Sequence[StageSpec], engine: Engine) -> list[StageSpec]:

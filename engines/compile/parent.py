@@ -15,13 +15,13 @@ from importlib import metadata
 from pathlib import Path
 
 from swiftvr_trt.child import Child, Message
+from swiftvr_trt.engines.bundle.manifest import Shape
 from swiftvr_trt.engines.bundle.targets import RTX, TRT
 from swiftvr_trt.errors import BuildError, MachineError, MissingPackageError
 from swiftvr_trt.text import LineCallback
 
 from .log import BuildLog, parse_log
 
-Shape = tuple[int, ...]
 Profile = Mapping[str, tuple[Shape, Shape, Shape]]
 """Input name -> its smallest, its usual and its largest shape. Inputs of one static shape need not be in it."""
 

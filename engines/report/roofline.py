@@ -43,17 +43,18 @@ class Card:
         return {"FP4": self.fp4, "FP8": self.fp8, "Half": self.fp16, "BFloat16": self.fp16}.get(precision, self.fp32)
 
 
-def _card(name: str, sm: str, fp32: float, fp16: float, fp8: float, fp4: float, gigabytes: float) -> Card:
-    return Card(name, sm, fp32 * 1e12, fp16 * 1e12, fp8 * 1e12, fp4 * 1e12, gigabytes * 1e9)
-
-
-CARDS = (
-    _card("RTX 5090", "SM120", 104.8, 209.5, 419.0, 1676.0, 1792),
-    _card("RTX 5080", "SM120", 56.3, 112.6, 225.1, 900.4, 960),
-    _card("RTX 5070", "SM120", 30.9, 61.7, 123.5, 493.9, 672),
-    _card("RTX 4090", "SM89", 82.6, 165.2, 330.3, 330.3, 1008),
-    _card("RTX 3090", "SM86", 35.6, 71.2, 71.2, 71.2, 936),
-    _card("H100 SXM", "SM90", 66.9, 989.4, 1978.9, 1978.9, 3350),
+_DATA_SHEETS = (
+    # name, compute capability, TFLOP/s in FP32, FP16, FP8 and FP4, GB/s
+    ("RTX 5090", "SM120", (104.8, 209.5, 419.0, 1676.0), 1792),
+    ("RTX 5080", "SM120", (56.3, 112.6, 225.1, 900.4), 960),
+    ("RTX 5070", "SM120", (30.9, 61.7, 123.5, 493.9), 672),
+    ("RTX 4090", "SM89", (82.6, 165.2, 330.3, 330.3), 1008),
+    ("RTX 3090", "SM86", (35.6, 71.2, 71.2, 71.2), 936),
+    ("H100 SXM", "SM90", (66.9, 989.4, 1978.9, 1978.9), 3350),
+)
+CARDS = tuple(
+    Card(name, sm, fp32 * 1e12, fp16 * 1e12, fp8 * 1e12, fp4 * 1e12, bandwidth * 1e9)
+    for name, sm, (fp32, fp16, fp8, fp4), bandwidth in _DATA_SHEETS
 )
 
 

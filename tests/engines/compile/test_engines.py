@@ -11,7 +11,7 @@ import pytest
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import Role, StageSpec, TensorSpec
 from swiftvr_trt.engines.bundle.targets import find_target
-from swiftvr_trt.engines.compile.engines import build_engines, compile_job, profile
+from swiftvr_trt.engines.compile.engines import EngineOptions, build_engines, compile_job, profile
 from swiftvr_trt.engines.compile.log import GEMM
 from swiftvr_trt.engines.compile.report import read_report
 from tests.engines.fakes import RECIPE, fake_stages
@@ -19,7 +19,7 @@ from tests.engines.graphs import graph, node, ones, save
 
 ENCODE, DIT, EDGE, DECODE = fake_stages()
 SIZE = RECIPE.resolution
-RTX5090 = find_target("rtx5090")
+OPTIONS = EngineOptions(find_target("rtx5090"), SIZE)
 
 
 def test_input_frames_have_any_size_up_to_that_of_the_output() -> None:
@@ -35,14 +35,14 @@ def test_other_inputs_have_one_shape() -> None:
 
 
 def test_a_static_graph_of_one_stage_needs_no_profile(tmp_path: Path) -> None:
-    assert compile_job([DECODE], tmp_path, tmp_path, RTX5090, SIZE).profiles == ()
-    assert len(compile_job([ENCODE], tmp_path, tmp_path, RTX5090, SIZE).profiles) == 1
-    assert len(compile_job([DIT, EDGE], tmp_path, tmp_path, RTX5090, SIZE).profiles) == 2
+    assert compile_job([DECODE], tmp_path, tmp_path, OPTIONS).profiles == ()
+    assert len(compile_job([ENCODE], tmp_path, tmp_path, OPTIONS).profiles) == 1
+    assert len(compile_job([DIT, EDGE], tmp_path, tmp_path, OPTIONS).profiles) == 2
 
 
 def test_the_compiler_is_told_the_card_unless_it_needs_the_gpu_itself(tmp_path: Path) -> None:
-    assert compile_job([DECODE], tmp_path, tmp_path, RTX5090, SIZE).sm == "SM120"
-    assert compile_job([DECODE], tmp_path, tmp_path, find_target("h100"), SIZE).sm is None
+    assert compile_job([DECODE], tmp_path, tmp_path, OPTIONS).sm == "SM120"
+    assert compile_job([DECODE], tmp_path, tmp_path, EngineOptions(find_target("h100"), SIZE)).sm is None
 
 
 def _stage(name: str, file: str, length: int) -> StageSpec:
@@ -60,7 +60,7 @@ def test_stages_that_share_a_graph_share_an_engine(tmp_path: Path) -> None:
     save(graph(product, {"x": (2, 16)}, "y", {"w": ones(16, 8)}), graphs / "decode.onnx")
     asked = (_stage("dit", "dit.onnx", 6), _stage("decode", "decode.onnx", 2), _stage("dit_edge", "dit.onnx", 7))
     lines: list[str] = []
-    dit, decode, edge = build_engines(asked, graphs, bundle, RTX5090, SIZE, lines.append)
+    dit, decode, edge = build_engines(asked, graphs, bundle, OPTIONS, lines.append)
     assert [stage.file for stage in (dit, decode, edge)] == ["dit.engine", "decode.engine", "dit.engine"]
     assert [stage.profile for stage in (dit, decode, edge)] == [0, 0, 1]
     assert (dit.inputs, dit.outputs) == (asked[0].inputs, asked[0].outputs)

@@ -23,7 +23,7 @@ from swiftvr_trt import MisuseError, Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe, Role, StageSpec
 from swiftvr_trt.engines.bundle.targets import ONNX, find_target
 from swiftvr_trt.engines.compile.counting import count_file
-from swiftvr_trt.engines.compile.engines import compile_job
+from swiftvr_trt.engines.compile.engines import EngineOptions, compile_job
 from swiftvr_trt.engines.compile.log import GEMM, by_precision
 from swiftvr_trt.engines.compile.parent import compile_engine
 from swiftvr_trt.export.graph.calibration import Calibration
@@ -240,7 +240,7 @@ def test_all_linears_of_the_blocks_are_counted_in_fp4_and_attention_in_fp8(
 def test_the_compiler_multiplies_in_fp4_for_sm120(joint: tuple[list[StageSpec], Path], tmp_path: Path) -> None:
     """qkv, out, query, and up and down for two parts of the chunk; in both profiles."""
     specs, graphs = joint
-    made = compile_engine(compile_job(specs, graphs, tmp_path, find_target("rtx5090"), SIZE)).made
+    made = compile_engine(compile_job(specs, graphs, tmp_path, EngineOptions(find_target("rtx5090"), SIZE))).made
     for profile in (0, 1):
         kernels = made.of_profile(profile)
         assert by_precision(kernels, GEMM)["FP4"] == 3 + 2 * 2
