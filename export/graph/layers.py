@@ -1,8 +1,10 @@
 """The layers of a transformer block in each precision: linears and attention.
 
-fp32, bf16, fp16    plain modules in that dtype
-fp8                 `Fp8Linear`, `Fp8Attention`
-nvfp4               `Nvfp4Linear` (`Fp8Linear` where inputs do not divide by 16), `Fp8Attention`
+    fp32, bf16, fp16    plain modules in that dtype
+    fp8                 `Fp8Linear`, `Fp8Attention`
+    nvfp4               `Nvfp4Linear` (`Fp8Linear` where inputs do not divide by 16), `Fp8Attention`
+
+The stages ask a `LayerFactory` for them and need not know the precision.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def _served(spec: StageSpec, lengths: Mapping[str, int]) -> Iterator[StageSpec]:
 
 
 def stage_to_onnx(stage: Stage) -> Model:
-    """Trace a stage into an ONNX model in memory. Raises `BuildError` if `check_graph` rejects it."""
+    """Trace a stage into an ONNX model in memory. Raises `BuildError` if torch or `check_graph` rejects it."""
     names = [name for name, _ in stage.inputs]
     free = {name: {1: _free_side("height"), 2: _free_side("width")} for name in stage.free_size}
     if stage.lengths:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import onnx
 import onnx_ir
 import pytest
@@ -11,7 +14,15 @@ from torch import Tensor, nn
 from swiftvr_trt.engines.bundle.manifest import STAGES, Role
 from swiftvr_trt.errors import BuildError
 from swiftvr_trt.export.graph.stages import Stage
-from swiftvr_trt.export.graph.to_onnx import FORBIDDEN, OPSET, WEIGHTS, check_graph, stage_to_onnx
+from swiftvr_trt.export.graph.to_onnx import (
+    FORBIDDEN,
+    OPSET,
+    WEIGHTS,
+    check_graph,
+    open_weights,
+    stage_to_onnx,
+    write_stages,
+)
 from tests.conftest import BundleFactory
 
 
@@ -93,3 +104,26 @@ def test_a_graph_with_a_symbolic_shape_is_refused() -> None:
     stage = Stage("dit", nn.Identity(), (), (("x", Role.LATENTS),), (("x", Role.LATENTS),))
     with pytest.raises(BuildError, match="static"):
         check_graph(model, stage)
+
+
+def test_a_tensor_is_stored_once_and_aligned(tmp_path: Path) -> None:
+    first, other = np.arange(300, dtype=np.float32), np.full(5, 7, np.float32)
+    with open_weights(tmp_path) as store:
+        places = [store.put(onnx_ir.tensor(array, name=f"t{k}")) for k, array in enumerate((first, other, first))]
+    assert places[0].offset == places[2].offset
+    assert [place.name for place in places] == ["t0", "t1", "t2"]
+    assert all(place.offset is not None and place.offset % 256 == 0 for place in places)
+    assert (tmp_path / WEIGHTS).stat().st_size == 1280 + other.nbytes  # 1200 bytes, padded to a multiple of 256
+    for place, array in zip(places, (first, other, first), strict=True):
+        assert np.array_equal(place.numpy(), array)
+
+
+def test_a_graph_for_two_lengths_is_described_as_two_stages(tmp_path: Path) -> None:
+    ports = ((("x", Role.LATENTS),), (("y", Role.LATENTS),))
+    stage = Stage("dit", nn.ReLU(), (torch.zeros(5, 2, 4, 8),), *ports, lengths={"dit": 4, "dit_edge": 5})
+    written = list(write_stages([stage], tmp_path))
+    assert [(entry.spec.name, entry.spec.file) for entry in written] == [("dit", "dit.onnx"), ("dit_edge", "dit.onnx")]
+    assert [entry.spec.inputs[0].shape for entry in written] == [(4, 2, 4, 8), (5, 2, 4, 8)]
+    assert {entry.nodes for entry in written} == {1}
+    [given] = onnx.load(tmp_path / "dit.onnx").graph.input
+    assert [side.dim_param or side.dim_value for side in given.type.tensor_type.shape.dim] == ["latents", 2, 4, 8]
