@@ -154,18 +154,19 @@ class BarDisplay:
     """For terminals: a progress bar per file, lines above them. Thread-safe."""
 
     def __init__(self, bars: Any) -> None:
-        """bars: a started `rich.progress.Progress` with a column for the field `speed`."""
+        """bars: a `rich.progress.Progress` with a column for the field `speed`. Started with the first bar."""
         self._bars, self._lock = bars, threading.Lock()
         self._tasks: dict[str, tuple[Any, float]] = {}  # the bar of a file, and when it began
 
     def say(self, line: str) -> None:
         with self._lock:
-            self._bars.console.print(line, markup=False, highlight=False)
+            self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, name: str, done: int, total: int | None, left: float | None) -> None:
         now = time.monotonic()
         with self._lock:
             if name not in self._tasks:
+                self._bars.start()
                 self._tasks[name] = self._bars.add_task(name, total=total, speed=""), now
             task, began = self._tasks[name]
             self._bars.update(task, completed=done, speed=_speed(done, now - began, left))
@@ -183,8 +184,12 @@ def display(quiet: bool) -> Iterator[Display]:
     if quiet:
         yield SilentDisplay()
     elif sys.stderr is not None and sys.stderr.isatty():  # a closed stream is None
-        with _bars() as bars:
+        bars = _bars()
+        try:
             yield BarDisplay(bars)
+        finally:
+            if bars.live.is_started:
+                bars.stop()
     else:
         yield LineDisplay()
 

@@ -23,10 +23,10 @@ TORCH, ORT, RTX, TRT = "torch.onnx", "ONNX Runtime", "TensorRT-RTX", "TensorRT"
 class Target:
     """Where a bundle runs.
 
-    compiler: what makes the bundle's stages, or checks that it can run them. extra: the extra of this package that
+    compiler: what makes the stages; for graphs of ONNX Runtime, what runs them. extra: extra of this package that
     brings it. precisions: those the target takes. ready: True if this version builds and runs it. sm: compute
-    capability that the compiler is told, e.g. `SM120`; None if it is the machine's own, or does not matter.
-    also: other names for the target.
+    capability that the compiler is told, e.g. `SM120`; None if it is the machine's own or does not matter. also: other
+    names for the target. usual_device: `cpu` or `cuda`, where its bundles run unless another device is asked for.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Target:
     ready: bool = False
     sm: str | None = None
     also: tuple[str, ...] = ()
+    usual_device: str = "cuda"
 
     @property
     def compute_capability(self) -> str | None:
@@ -52,11 +53,6 @@ class Target:
     def runs_on_cpu(self) -> bool:
         """True if its bundles run on a CPU: ONNX Runtime runs all graphs there, whatever they were built for."""
         return not self.compiled
-
-    @property
-    def usual_device(self) -> str:
-        """The device that its bundles run on unless another is asked for: `cpu` or `cuda`."""
-        return "cpu" if self.name in ("onnx", "cpu") else "cuda"
 
     @property
     def command(self) -> str:
@@ -75,9 +71,17 @@ _ALL = (*_BELOW_FP4, "nvfp4")
 
 _FOR_ORT = ("fp32", *_BELOW_FP4)
 
-ONNX = Target("onnx", "ONNX graphs, to be run by ONNX Runtime or other tools", TORCH, "export", _FOR_ORT, ready=True)
+ONNX = Target(
+    "onnx",
+    "ONNX graphs, to be run by ONNX Runtime or other tools",
+    TORCH,
+    "export",
+    _FOR_ORT,
+    ready=True,
+    usual_device="cpu",
+)
 TARGETS = (
-    Target("cpu", "any machine, ONNX Runtime on the CPU", ORT, "cpu", ("fp32",), ready=True),
+    Target("cpu", "any machine, ONNX Runtime on the CPU", ORT, "cpu", ("fp32",), ready=True, usual_device="cpu"),
     Target("cuda", "any NVIDIA GPU, ONNX Runtime; slower than engines", ORT, "gpu", ("fp32", "fp16"), ready=True),
     Target(
         "rtx5090",

@@ -175,11 +175,16 @@ def test_the_display_on_a_terminal_is_bars(monkeypatch: pytest.MonkeyPatch) -> N
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys, "stderr", terminal)
+    path = "long/" * 40 + "a.mp4"
     with console.display(quiet=False) as display:
         assert isinstance(display, console.BarDisplay)
+        display.say(f"bundle: {path}")
+        assert terminal.getvalue() == f"bundle: {path}\n"  # in one piece, and no bar yet
         display.update("a.mp4", 1, 8, None)
         display.say("a.mp4: done")
     assert "a.mp4: done" in terminal.getvalue()
+    hidden, shown = "\x1b[?25l", "\x1b[?25h"
+    assert terminal.getvalue().count(hidden) == terminal.getvalue().count(shown)  # the cursor is back
 
 
 @pytest.mark.parametrize("stream", [None, io.StringIO()])

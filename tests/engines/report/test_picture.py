@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from swiftvr_trt import MisuseError, OutputError
 from swiftvr_trt.engines.bundle.files import Bundle
 from swiftvr_trt.engines.report.inspect import EnginesSummary, inspect_bundle
-from swiftvr_trt.engines.report.picture import draw
+from swiftvr_trt.engines.report.picture import draw, write_picture
 
 from .compiled import STREAM
 
@@ -62,3 +64,29 @@ def test_nothing_sticks_out_below(bundle: Bundle) -> None:
     _, drawn = draw_with(bundle)
     bottoms = [float(e.attrib["y"]) + float(e.attrib["height"]) for e in drawn.iter() if e.attrib.get("x") == "230"]
     assert max(b for b in bottoms) <= float(drawn.attrib["height"])
+
+
+def test_a_picture_is_written_and_replaces_an_older_one(bundle: Bundle, tmp_path: Path) -> None:
+    report = inspect_bundle(bundle, stream_input=(100, 60), stream=STREAM)
+    assert report.engines is not None
+    for name in ("p.svg", "p.SVG", "new"):
+        (tmp_path / "p.svg").write_text("old")
+        write_picture(report, tmp_path / name)
+        assert (tmp_path / name).read_text(encoding="utf-8") == draw(report, report.engines)
+
+
+def test_a_picture_never_replaces_a_file_of_another_kind(bundle: Bundle, tmp_path: Path) -> None:
+    report = inspect_bundle(bundle, stream_input=(100, 60), stream=STREAM)
+    (tmp_path / "holiday.jpg").write_bytes(b"precious")
+    with pytest.raises(MisuseError, match=r"holiday.jpg: already exists and is not an .svg file"):
+        write_picture(report, tmp_path / "holiday.jpg")
+    assert (tmp_path / "holiday.jpg").read_bytes() == b"precious"
+
+
+def test_a_picture_of_graphs_or_in_no_directory_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    report = inspect_bundle(bundle, stream_input=(100, 60), stream=STREAM)
+    with pytest.raises(MisuseError, match="holds graphs, and there are no engines to draw"):
+        write_picture(replace(report, engines=None), tmp_path / "p.svg")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_picture(report, tmp_path / "none" / "p.svg")
+    assert list(tmp_path.glob("*.svg")) == []
