@@ -1,4 +1,4 @@
-"""A checkpoint small enough to export in seconds: published layout and names, tiny widths, fixed random weights."""
+"""A checkpoint that exports in seconds: the published layout and names, tiny widths, fixed random weights."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def write_mini_checkpoint(path: Path, *, dtype: torch.dtype = torch.float32, rea
 
 
 def other_weights(checkpoint: Path, path: Path) -> Path:
-    """A copy of a checkpoint whose pictures come out a little brighter."""
+    """A copy of a checkpoint whose frames come out a little brighter."""
     shutil.copytree(checkpoint, path)
     file = path / "reae.safetensors"
     tensors = load_file(file)
@@ -76,7 +76,7 @@ def other_weights(checkpoint: Path, path: Path) -> Path:
 
 
 def _random(module: torch.nn.Module, generator: torch.Generator, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Weights that keep activations of order one, and the last bias at mid-grey so that few pixels clip."""
+    """Weights that keep activations near one. The last bias is mid-grey, so that few pixels clip."""
     tensors = {}
     for name, tensor in module.state_dict().items():
         values = torch.randn(tensor.shape, generator=generator)

@@ -28,7 +28,7 @@ def test_damaged_bundles_are_rows_and_leftovers_are_not(
     without_manifest, damaged = measure_all(Sandbox(tmp_path, rehearsal=True), bundles, lambda: tmp_path, None)
     assert without_manifest["bundle"] == "rtx3090-bf16"
     assert without_manifest["status"] == "not measured"
-    assert "no manifest.json in it" in without_manifest["error"]
+    assert "it has no manifest.json" in without_manifest["error"]
     assert damaged["status"] == "not measured"
     assert "the manifest says" in damaged["error"]
 

@@ -1,4 +1,4 @@
-"""Bundles written by hand: a manifest that is consistent, and stage files that nothing would run."""
+"""Bundles written by hand: a consistent manifest, and stage files without content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WEIGHTS = "weights.bin"
 
 
 def fake_stages(recipe: Recipe = RECIPE) -> tuple[StageSpec, ...]:
-    """Tensors as the recipe implies them, one state each for `encode` and `decode`."""
+    """Stages with the tensors that the recipe implies, and one state each for `encode` and `decode`."""
     size = recipe.resolution
     grid = (size.latent_height, size.latent_width)
     incoming = TensorSpec("frames", "uint8", (4, None, None, 3), Role.FRAMES)
@@ -48,7 +48,7 @@ def fake_manifest(recipe: Recipe = RECIPE) -> Manifest:
 
 
 def raw_manifest() -> dict[str, Any]:
-    """The manifest as JSON gives it, to be damaged."""
+    """The fake manifest as parsed JSON, for tests to damage."""
     raw: dict[str, Any] = json.loads(fake_manifest().to_json())
     return raw
 
@@ -56,7 +56,7 @@ def raw_manifest() -> dict[str, Any]:
 def write_fake_bundle(
     path: Path, recipe: Recipe = RECIPE, *, content: bytes = b"weights", midway: Callable[[], object] = lambda: None
 ) -> Bundle:
-    """Build a bundle whose weights are `content`; `midway` is called when half of its files are there."""
+    """Build a bundle whose weights are `content`. midway: called when half of its files are written."""
     with BundleWriter(path) as writer:
         (writer.directory / WEIGHTS).write_bytes(content)
         midway()

@@ -1,4 +1,4 @@
-"""Graphs small enough to count by hand, written with onnx's helpers."""
+"""Graphs that are small enough to count by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def graph(
     *,
     dtype: int = FLOAT,
 ) -> onnx.ModelProto:
-    """A model with float inputs of the given shapes and one output, whose shape is left to inference."""
+    """A model with inputs of the given shapes and one output, whose shape is inferred."""
     made = helper.make_graph(
         list(nodes),
         "graph",
@@ -34,7 +34,7 @@ def graph(
 
 
 def node(operator: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
-    """One node, named after its output; inputs are separated by blanks."""
+    """One node, named after its output. inputs: names separated by blanks."""
     return helper.make_node(operator, inputs.split(), [output], name=output, **attributes)
 
 
@@ -43,6 +43,6 @@ def ones(*shape: int, dtype: Any = np.float32) -> np.ndarray[Any, Any]:
 
 
 def save(model: onnx.ModelProto, path: Path) -> Path:
-    """Write the model with the shape of its output filled in, as compilers want it."""
+    """Write the model with the shape of its output filled in, as compilers require."""
     onnx.save(onnx.shape_inference.infer_shapes(model), path)
     return path

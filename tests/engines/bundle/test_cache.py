@@ -1,4 +1,4 @@
-"""A bundle is built once, however many ask, and found again as long as it is what was built."""
+"""A bundle is built once, however many processes ask for it, and found again until it is damaged."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def process(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def never(path: Path) -> Bundle:
-    raise AssertionError(f"{path} was to be built although it is there")
+    raise AssertionError(f"{path} was to be built although it exists")
 
 
 def test_two_processes_that_ask_at_the_same_time_build_once(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_damaged_bundle_is_built_again(tmp_path: Path, harm: str) -> None:
         replace(RECIPE, without=("growth",)),
     ],
 )
-def test_every_field_of_a_recipe_has_its_own_place(tmp_path: Path, other: Recipe) -> None:
+def test_recipes_that_differ_in_any_field_have_different_paths(tmp_path: Path, other: Recipe) -> None:
     cache = BundleCache(tmp_path)
     assert cache.path(other) != cache.path(RECIPE)
 
@@ -145,7 +145,7 @@ def test_search_finds_the_newest_first_and_filters(tmp_path: Path) -> None:
     assert cache.search() == [foreign, broad]
 
 
-def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="the cache cannot be written"):
         BundleCache(tmp_path / "file").get_or_build(RECIPE, never)
@@ -153,7 +153,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """As much of a checkpoint as a digest looks at."""
+    """The files of a checkpoint that its digest depends on, and one that it does not."""
     root = tmp_path / "checkpoint"
     (root / "transformer").mkdir(parents=True)
     for name in ("reae.safetensors", "transformer/a.safetensors", "transformer/config.json", "README.md"):
@@ -162,7 +162,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def digest_anew(tmp_path: Path, checkpoint: Path) -> str:
-    """By a cache that remembers nothing."""
+    """The digest from an empty cache."""
     return BundleCache(tmp_path / f"cache-{len(list(tmp_path.iterdir()))}").checkpoint_digest(checkpoint)
 
 
@@ -206,7 +206,7 @@ def test_a_digest_is_remembered_and_the_files_are_not_read_again(
 
 
 @pytest.mark.parametrize("memory", ["", "[]", "{", '{"ROOT": 1}', '{"ROOT": {"stamp": null, "digest": "abc"}}'])
-def test_a_garbled_memory_of_digests_is_ignored(tmp_path: Path, checkpoint: Path, memory: str) -> None:
+def test_a_garbled_file_of_digests_is_ignored(tmp_path: Path, checkpoint: Path, memory: str) -> None:
     cache = BundleCache(tmp_path / "cache")
     cache.root.mkdir()
     (cache.root / "digests.json").write_text(memory.replace("ROOT", str(checkpoint)))

@@ -1,4 +1,4 @@
-"""Opening trusts nothing; writing leaves a whole bundle or what was there before."""
+"""Opening checks everything. Writing leaves a complete bundle, or what was there before."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def flip_a_byte(path: Path) -> None:
 
 
 def link_away(path: Path) -> None:
-    """The same content, but elsewhere."""
+    """Replace a file by a link to the same content."""
     path.rename(path.parent.parent / "elsewhere")
     path.symlink_to(path.parent.parent / "elsewhere")
 
@@ -68,11 +68,11 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, harm: Callable[[Path]
 
 def test_a_file_that_the_manifest_does_not_name_is_refused(tmp_path: Path) -> None:
     write_fake_bundle(tmp_path / "bundle")
-    (tmp_path / "bundle" / "hidden.bin").write_bytes(b"weights that nobody digested")
+    (tmp_path / "bundle" / "hidden.bin").write_bytes(b"weights without a digest")
     assert "hidden.bin: not part of the bundle" in refusal(tmp_path / "bundle")
 
 
-def test_replacing_through_a_link_leaves_the_link_and_no_stray(tmp_path: Path) -> None:
+def test_replacing_through_a_link_keeps_the_link_and_leaves_nothing_else(tmp_path: Path) -> None:
     write_fake_bundle(tmp_path / "real")
     (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
     write_fake_bundle(tmp_path / "link")
@@ -91,8 +91,8 @@ def test_an_unreadable_file_is_refused_by_name(tmp_path: Path, monkeypatch: pyte
     assert "Permission denied" in refusal(bundle.path)
 
 
-def test_what_ends_the_check_ends_it_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gigabytes that are being read must not keep whoever pressed Ctrl-C, or has one bad file, waiting."""
+def test_an_interrupt_ends_the_check_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, or one damaged file, does not wait until gigabytes of other files are read."""
     pieces, digested = 100, 0
 
     class Slow:
@@ -139,7 +139,7 @@ def test_a_giant_manifest_is_not_read_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing", "file"])
-def test_what_is_no_directory_is_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_a_path_that_is_not_a_directory_is_refused_by_name(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     assert refusal(tmp_path / name).startswith(f"{tmp_path / name}: no such directory")
 
@@ -182,7 +182,9 @@ def full_disk(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("when", ["weights", "manifest"])
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+def test_a_full_disk_is_reported_in_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
     if when == "manifest":
         monkeypatch.setattr(module, "sha256", full_disk)
     with pytest.raises(OutputError, match=r"bundle: the bundle could not be written \(No space left on device\)$"):
@@ -212,7 +214,7 @@ def test_a_rename_that_fails_does_not_lose_the_older_bundle(
 
 
 @pytest.mark.parametrize("manifest", [None, "", '{"name": "an extension", "version": "1"}', '["format"]'])
-def test_a_directory_that_is_no_bundle_is_never_overwritten(tmp_path: Path, manifest: str | None) -> None:
+def test_a_directory_that_is_not_a_bundle_is_never_overwritten(tmp_path: Path, manifest: str | None) -> None:
     precious = tmp_path / "photos"
     precious.mkdir()
     (precious / "holiday.jpg").touch()
@@ -259,10 +261,10 @@ def test_an_empty_directory_and_a_damaged_bundle_may_be_replaced(tmp_path: Path)
     assert names_in(tmp_path) == ["damaged", "empty"]
 
 
-def test_a_directory_that_cannot_make_way_is_refused_before_the_work(
+def test_a_directory_that_cannot_be_replaced_is_refused_before_the_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a disk is mounted, which only root can do."""
+    """As happens where a disk is mounted; only root could mount one here."""
     (tmp_path / "disk").mkdir()
 
     def busy(*_: object) -> None:
@@ -274,20 +276,20 @@ def test_a_directory_that_cannot_make_way_is_refused_before_the_work(
     assert [path.name for path in tmp_path.iterdir()] == ["disk"]
 
 
-def test_a_place_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot create the bundle's directory"):
         write_fake_bundle(tmp_path / "file" / "bundle")
 
 
-def test_a_manifest_that_would_not_be_read_is_not_written(tmp_path: Path) -> None:
+def test_a_manifest_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
     manifest = fake_manifest()
     with BundleWriter(tmp_path / "bundle") as writer, pytest.raises(BundleError, match="a list of 1 to 4"):
         writer.commit(manifest.recipe, manifest.toolchain, ())
     assert names_in(tmp_path) == []
 
 
-def test_removing_what_killed_builds_left_touches_nothing_else(tmp_path: Path) -> None:
+def test_removing_leftovers_of_killed_builds_touches_nothing_else(tmp_path: Path) -> None:
     bundle = write_fake_bundle(tmp_path / "a")
     for name in ("a.partial-0123abcd", "ab.partial-0123abcd"):
         shutil.copytree(bundle.path, tmp_path / name)

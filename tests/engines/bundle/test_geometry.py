@@ -37,7 +37,7 @@ def test_the_grids_of_a_resolution(
     ],
     ids=lambda text: text[:12],
 )
-def test_what_is_no_resolution_is_refused_in_one_line(text: str) -> None:
+def test_anything_but_a_resolution_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(MisuseError, match=r"^resolution is .*, expected .*$"):
         Resolution.parse(text)
 
@@ -49,7 +49,7 @@ def test_a_side_out_of_range_is_refused(sides: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("frames", [4, 8, 24, 1024])
-def test_clip_lengths_of_the_protocol_are_taken(frames: int) -> None:
+def test_clip_lengths_of_the_protocol_are_accepted(frames: int) -> None:
     assert check_clip_len(frames) == frames
 
 

@@ -1,4 +1,4 @@
-"""A manifest is untrusted text: it becomes a `Manifest` that the loop can rely on, or one line of `BundleError`."""
+"""A manifest is untrusted text. It becomes a valid `Manifest`, or is refused with a `BundleError` of one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.engines.fakes import RECIPE, WHERE, fake_manifest, raw_manifest
 
 
 class Missing:
-    """Stands for a field that is not there."""
+    """Stands for a missing field."""
 
     def __repr__(self) -> str:
         return "missing"
@@ -39,7 +39,7 @@ json_values = st.recursive(
 
 
 def put(raw: dict[str, Any], path: str, value: object) -> dict[str, Any]:
-    """Set the field at a dotted path, or take it away."""
+    """Set or remove the field at a dotted path."""
     *parents, last = path.split(".")
     place: Any = raw
     for part in parents:
@@ -53,7 +53,7 @@ def put(raw: dict[str, Any], path: str, value: object) -> dict[str, Any]:
 
 
 def refusal(raw: object) -> str:
-    """The one line with which a manifest is refused, without the path that it begins with."""
+    """The line that refuses a manifest, without the path at its start."""
     with pytest.raises(BundleError) as caught:
         Manifest.from_json(raw if isinstance(raw, str) else json.dumps(raw), WHERE)
     line = str(caught.value)
@@ -66,7 +66,7 @@ OPTIONAL = ("compute_capability", "cuda", "driver_cuda", "recipe.calibration")
 
 
 def field_paths() -> list[str]:
-    """Every field of the fake manifest, one stage, tensor and file standing for all of their kind."""
+    """Every field of the fake manifest; the first stage, tensor and file stand for all others."""
 
     def walk(value: object, path: str) -> list[str]:
         if isinstance(value, dict):
@@ -91,7 +91,7 @@ def test_a_manifest_survives_the_round_trip(recipe: Recipe) -> None:
     assert Manifest.from_json(manifest.to_json(), WHERE) == manifest
 
 
-def test_what_need_not_be_there_survives_the_round_trip() -> None:
+def test_optional_fields_survive_the_round_trip() -> None:
     recipe = replace(RECIPE, calibration="c0" * 32)
     made = Toolchain("swiftvr-trt 1.0", "TensorRT-RTX", "1.7", compute_capability="12.0", cuda="12", driver_cuda="13.0")
     manifest = replace(fake_manifest(recipe), toolchain=made)
@@ -106,13 +106,13 @@ def test_the_text_of_a_manifest_does_not_change() -> None:
     assert digest == "926c24a1e2c3fafe84187358bea4e41ff48728b651912b9d97c48ffa8c86f997"
 
 
-def test_a_manifest_from_before_versions_of_cuda_were_recorded_is_read() -> None:
+def test_a_manifest_without_cuda_versions_is_read() -> None:
     raw = raw_manifest()
     del raw["cuda"], raw["driver_cuda"]
     assert Manifest.from_json(json.dumps(raw), WHERE) == fake_manifest()
 
 
-def test_what_a_later_version_records_besides_is_not_minded() -> None:
+def test_unknown_fields_of_a_later_version_are_ignored() -> None:
     assert Manifest.from_json(json.dumps({**raw_manifest(), "weather": "fair"}), WHERE) == fake_manifest()
 
 
@@ -179,7 +179,7 @@ def test_a_resolution_beyond_the_largest_side_is_refused(width: int) -> None:
 
 
 @pytest.mark.parametrize("clip_len", [1, 6, 1028])
-def test_a_clip_length_that_the_protocol_lacks_is_refused(clip_len: int) -> None:
+def test_a_clip_length_outside_the_protocol_is_refused(clip_len: int) -> None:
     assert f"clip length is {clip_len}" in refusal(put(raw_manifest(), "recipe.clip_len", clip_len))
 
 
@@ -190,7 +190,7 @@ def test_no_name_leads_outside_the_bundle(field: str, name: str) -> None:
 
 
 @given(st.text(max_size=20))
-def test_a_name_that_is_accepted_is_a_plain_file_name_everywhere(name: str) -> None:
+def test_an_accepted_name_is_a_plain_file_name_on_every_system(name: str) -> None:
     raw = put(put(raw_manifest(), "stages.0.file", name), "files.0.name", name)
     try:
         Manifest.from_json(json.dumps(raw), WHERE)
@@ -256,12 +256,12 @@ def test_a_format_of_another_version_is_named(version: int) -> None:
     ["", "{", "[" * 100_000, "9" * 5000, "null", "[]", '"text"', "NaN", '{"format": 1e400}'],
     ids=lambda t: t[:9],
 )
-def test_what_is_no_manifest_is_refused(text: str) -> None:
+def test_text_that_is_not_a_manifest_is_refused(text: str) -> None:
     assert refusal(text)
 
 
 @given(json_values)
-def test_arbitrary_json_is_never_anything_but_a_bundle_error(value: object) -> None:
+def test_arbitrary_json_is_always_a_bundle_error(value: object) -> None:
     refusal(value)
 
 

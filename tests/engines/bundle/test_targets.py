@@ -18,7 +18,7 @@ def test_the_names_are_those_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize("known", TARGETS, ids=lambda t: t.name)
-def test_a_target_is_found_by_its_name_and_takes_known_precisions(known: Target) -> None:
+def test_a_target_is_found_by_its_name_and_has_known_precisions(known: Target) -> None:
     found = find_target(known.name)
     assert found is known
     assert set(found.precisions) <= set(PRECISIONS)
@@ -32,8 +32,8 @@ def test_a_card_stands_for_its_series(asked: str, name: str) -> None:
     assert find_target(asked).name == name
 
 
-def test_what_a_card_cannot_compute_in_is_refused_with_the_reason() -> None:
-    """Each of these was refused by TensorRT-RTX 1.7.1 itself, after tracing everything."""
+def test_a_precision_that_a_card_lacks_is_refused_with_the_reason() -> None:
+    """TensorRT-RTX 1.7.1 itself refuses each of these, but only after everything was traced."""
     for name, precision, why in (
         ("rtx3090", "fp8", "SM86 cannot compute in it"),
         ("rtx4090", "nvfp4", "SM89 cannot compute in it"),
@@ -63,17 +63,17 @@ def test_every_target_names_the_command_that_builds_for_it() -> None:
     assert (ONNX.command, find_target("cpu").command) == ("onnx", "build-engine --target cpu")
 
 
-def test_the_compute_capability_is_worded_as_the_driver_words_it() -> None:
+def test_the_compute_capability_is_written_as_by_the_driver() -> None:
     words = {t.name: t.compute_capability for t in TARGETS}
     assert (words["rtx5090"], words["rtx4090"], words["local"]) == ("12.0", "8.9", None)
 
 
-def test_an_unknown_target_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_target_is_refused_with_the_known_ones() -> None:
     with pytest.raises(MisuseError, match=r"target 'tpu' is not known, expected one of cpu, .*local$"):
         find_target("tpu")
 
 
-def test_a_target_that_this_version_cannot_build_is_refused_with_those_that_it_can(
+def test_a_target_that_this_version_cannot_build_is_refused_with_the_ones_it_can(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waiting = Target("abacus", "beads", "wood", "cpu", ("fp32",))

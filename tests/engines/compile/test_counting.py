@@ -1,4 +1,4 @@
-"""Operations of a graph are those of the textbook formulas, worked out by hand."""
+"""The operations of a graph follow the textbook formulas, worked out by hand."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_transposed_convolution_does_16_of_36_multiplications_of_upsampling_and_
     assert count(folded, {}).flops * 36 == count(upsampled, {}).flops * 16
 
 
-def test_a_free_side_is_what_the_caller_says() -> None:
+def test_the_caller_fixes_free_sides() -> None:
     model = graph([node("MatMul", "x w", "y")], {"x": ("T", 3, 5)}, "y", {"w": ones(5, 7)})
     assert count(model, {"x": (4, 3, 5)}).flops == 2 * 4 * 3 * 5 * 7
     with pytest.raises(BuildError, match="shape of y is not known"):
@@ -138,7 +138,7 @@ def test_a_product_of_quantized_operands_counts_as_fp8() -> None:
     assert count(_quantized(), {}).by_precision() == {"fp16": 2 * 3 * 7 * 2, "fp8": 2 * 3 * 5 * 7}
 
 
-def test_a_product_in_nvfp4_is_counted_although_its_quantizer_is_no_onnx_operator() -> None:
+def test_a_product_in_nvfp4_counts_although_its_quantizer_is_not_an_onnx_operator() -> None:
     """The input [3, 32] passes TensorRT's operator, the weight [7, 32] is stored in 4 bits, and both are cast."""
     import ml_dtypes
 
@@ -183,7 +183,7 @@ def test_attention_is_recognised_as_an_operator_and_spelled_out() -> None:
     assert one.flops == other.flops
 
 
-def test_a_softmax_over_logits_from_constants_is_no_attention() -> None:
+def test_a_softmax_over_logits_from_constants_is_not_attention() -> None:
     model = graph(
         [node("MatMul", "x keys", "logits"), node("Softmax", "logits", "p"), node("MatMul", "p values", "y")],
         {"x": (3, 5)},

@@ -1,4 +1,4 @@
-"""What cannot work is refused before anything is built, and what can is described."""
+"""A build that cannot work is refused before it starts; any other is described."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check(recipe: Recipe, place: Path, *, memory: int | None = PLENTY, disk: int
 
 def test_the_published_model_is_expected_to_build_on_a_machine_of_24_gb() -> None:
     expected = estimate(PUBLISHED, FULL)
-    assert expected.weight_bytes < 0.85 * PUBLISHED  # the others become constants (docs/rewrites.md, 2 and 4)
+    assert expected.weight_bytes < 0.85 * PUBLISHED  # the others become constants (docs/rewrites.md)
     assert expected.memory_bytes < 18e9
     assert 5.7e9 < expected.gpu_bytes < 6.2e9  # the plan of the engines that were built says 5.85 GB
     assert expected.seconds < 20 * 60
@@ -36,7 +36,7 @@ def test_twice_the_bits_take_twice_the_weights() -> None:
     assert twice == pytest.approx(2 * once)
 
 
-def test_what_fits_is_not_refused(tmp_path: Path) -> None:
+def test_a_build_that_fits_is_not_refused(tmp_path: Path) -> None:
     check(FULL, tmp_path)
     check(FULL, tmp_path, memory=None, disk=None)  # a system that does not tell is given the benefit of the doubt
 
@@ -51,7 +51,7 @@ def test_too_little_disk_is_refused_with_the_place(tmp_path: Path) -> None:
         check(FULL, tmp_path / "bundle", disk=10**9)
 
 
-def test_a_size_that_no_card_can_hold_is_refused(tmp_path: Path) -> None:
+def test_a_size_that_fits_no_card_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MisuseError, match=r"16384x16384 .* largest card of target rtx5090 has 96\.00 GB; choose"):
         check(replace(FULL, width=16384, height=16384), tmp_path)
     check(replace(FULL, width=7680, height=4320), tmp_path)

@@ -1,4 +1,4 @@
-"""What is read from the logs of real builds (TensorRT-RTX 1.7.1.116, SM120) is what stands there, counted by hand.
+"""Logs of real builds (TensorRT-RTX 1.7.1.116, SM120) are read as they were counted by hand.
 
 The logs are trimmed to the lines that matter. `block_*` are one transformer block of width 256 with 2 heads on 128
 tokens; `encode_fp32` is the encoder at 320x192; `linear_nvfp4` is [200, 256] x [256, 512] with a bias.
@@ -38,7 +38,7 @@ def kernel(name: str, layer: str = "kgen", inputs: tuple[Tensor, ...] = (), outp
     return Kernel(name, layer, 0, inputs, (), outputs, ())
 
 
-def test_two_profiles_are_told_apart_and_hold_the_same_kernels() -> None:
+def test_two_profiles_are_distinguished_and_hold_the_same_kernels() -> None:
     made = read("block_fp16_two_profiles")
     first, second = made.of_profile(0), made.of_profile(1)
     assert len(made.kernels) == len(first) + len(second) == 22
@@ -46,7 +46,7 @@ def test_two_profiles_are_told_apart_and_hold_the_same_kernels() -> None:
     assert (first[0].inputs[0].shape, second[0].inputs[0].shape) == ((2, 128, 256), (3, 128, 256))
 
 
-def test_memory_is_that_of_each_profile_and_weights_are_there_once() -> None:
+def test_each_profile_has_its_memory_and_weights_count_once() -> None:
     made = read("block_fp16_two_profiles")
     assert made.arena_bytes == (9371648, 9961472)
     assert made.weight_bytes == 1579776
@@ -68,7 +68,7 @@ def test_an_fp8_block_multiplies_in_fp8_and_fuses_its_attention() -> None:
     assert {"MatMul_24", "Softmax_25", "MatMul_28"} <= set(attention.sources)
 
 
-def test_a_product_in_nvfp4_is_one_in_fp4() -> None:
+def test_a_product_in_nvfp4_counts_as_fp4() -> None:
     """Values of 4 bits, and a scale of 8 bits per 16 of them, of weights and of inputs."""
     [product] = [k for k in read("linear_nvfp4").kernels if k.kind == GEMM]
     assert product.precision == "FP4"
@@ -89,7 +89,7 @@ def test_attention_that_is_not_fused_shows_as_products() -> None:
     assert kinds[GEMM] == 4 + 2  # q, k and v are one; two more for scores and values
 
 
-def test_the_encoder_is_convolutions_and_what_moves_their_operands() -> None:
+def test_the_encoder_consists_of_convolutions_and_copies() -> None:
     made = read("encode_fp32")
     assert by_kind(made.kernels) == {CONV: 35, MOVE: 16, RESIZE: 1}
     assert made.kernels[0].inputs[0].shape == (4, -1, -1, 3)
@@ -97,7 +97,7 @@ def test_the_encoder_is_convolutions_and_what_moves_their_operands() -> None:
     assert made.arena_bytes == (43253760,)
 
 
-def test_what_runs_on_the_host_is_no_kernel() -> None:
+def test_code_on_the_host_is_not_a_kernel() -> None:
     assert "LayerType: shape_call" in (LOGS / "encode_fp32.log").read_text(encoding="utf-8")
     assert not [k for k in read("encode_fp32").kernels if k.layer == "shape_call"]
 
@@ -124,5 +124,5 @@ def test_a_kernel_is_counted_as_what_it_does(made: Kernel, kind: str) -> None:
     assert made.kind == kind
 
 
-def test_a_log_without_kernels_tells_nothing() -> None:
+def test_a_log_without_kernels_has_no_content() -> None:
     assert parse_log("[I] hello\n") == BuildLog((), (), 0)

@@ -1,7 +1,7 @@
-"""A build ends with an engine and its facts, or with one line that says why not; the tool itself survives everything.
+"""A build ends with an engine, or with one line that says why not; the parent survives whatever the compiler does.
 
-What a compiler may do to its process is played by a module that does it. With TensorRT-RTX installed, small graphs
-are compiled for real; that needs no GPU.
+A fake compiler does to its process what a real one might. With TensorRT-RTX installed, small graphs are compiled for
+real, which needs no GPU.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import pytest
 from swiftvr_trt.child import Child
 from swiftvr_trt.engines.bundle.targets import RTX, TRT
 from swiftvr_trt.engines.compile import parent as compiler
-from swiftvr_trt.engines.compile.__main__ import main
 from swiftvr_trt.engines.compile.log import GEMM, by_kind
 from swiftvr_trt.engines.compile.parent import CompileJob, compile_engine, compiler_version
 from swiftvr_trt.errors import BuildError, MachineError, MissingPackageError
@@ -172,7 +171,7 @@ def test_a_build_that_takes_its_time_tells_how_far_it_is(
 
 @real
 def test_builds_may_run_at_the_same_time(tmp_path: Path, onnx_file: Path) -> None:
-    """One logger per process wins; each build therefore has a process, and its facts are its own."""
+    """One logger per process wins; so each build has a process of its own."""
     jobs = [CompileJob(onnx_file, tmp_path / f"{n}.engine", RTX, "SM120", ({"x": ((n, 16),) * 3},)) for n in (3, 9)]
     shapes = {}
 
@@ -185,12 +184,3 @@ def test_builds_may_run_at_the_same_time(tmp_path: Path, onnx_file: Path) -> Non
     for thread in threads:
         thread.join()
     assert {shape[-2] for shape in shapes.values()} == {3, 9}
-
-
-@real
-def test_one_file_is_compiled_from_the_command_line(onnx_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([str(onnx_file), "--target", "rtx4070", "--profile", "x=6x16", "--profile", "x=1x16:4x16:7x16"])
-    said = capsys.readouterr().out
-    assert "profile 1: activations" in said
-    assert "1 gemm (1 Float)" in said
-    assert sorted(path.name for path in onnx_file.parent.iterdir()) == ["m.onnx"]
