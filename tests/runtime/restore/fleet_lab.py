@@ -1,0 +1,114 @@
+"""What the tests of fleets and workers share: a display that remembers, and code that runs inside the workers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import psutil
+import pytest
+
+from swiftvr_trt import Bundle
+from swiftvr_trt.runtime.media import SinkOptions
+from swiftvr_trt.runtime.restore.job import Job, JobWithBundle
+from swiftvr_trt.runtime.restore.restorer import OpenOptions
+
+from .faulty import ROOT
+
+ONE_THREAD = OpenOptions(threads=1)
+
+
+PrepareWorkers = Callable[[str], Path]
+"""Has each worker run this code first, `process` being its number; the file in which each has left a line."""
+
+
+EMULATED = """
+import itertools, time
+from tests.cuda_emulator import load
+emulator = load()
+from swiftvr_trt.runtime.devices import gpu, tensorrt
+from swiftvr_trt.runtime.restore import restorer
+from tests.runtime.devices import fake_trt
+library = fake_trt.FakeTensorRT(emulator)
+tensorrt.import_tensorrt = lambda _compiler: library
+gpu.Gpu.driver_version = lambda _gpu: "580.1"  # the emulator has no management library to ask
+open_device = restorer.open_device
+
+def when_opened(device, happens):
+    def opening(bundle, name, *arguments, **options):
+        opened = open_device(bundle, name, *arguments, **options)
+        if name == device:
+            happens()
+        return opened
+    restorer.open_device = opening
+
+def breaks():
+    runs = itertools.count(1)
+    def running(stage):
+        if stage.startswith("dit") and next(runs) == 3:  # each of the two ran once when the stream was made
+            emulator.break_device(700)
+    library.running = running
+"""
+"""Has a worker find an emulated GPU and a stand-in for TensorRT. Once it `breaks`, every call of the driver fails."""
+
+
+emulates = pytest.mark.skipif(sys.platform != "linux", reason="the CUDA emulator needs Linux")
+
+
+class RecordingDisplay:
+    """A display that remembers. `on_update` is called with each name that made progress."""
+
+    def __init__(self, on_update: Callable[[str], None] = lambda _name: None) -> None:
+        self.lines: list[str] = []
+        self.open: set[str] = set()
+        self._on_update = on_update
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def update(self, name: str, done: int, _total: int | None, _left: float | None) -> None:
+        self.open.add(name)
+        if done:
+            self._on_update(name)
+
+    def finish(self, name: str) -> None:
+        self.open.discard(name)
+
+
+def jobs_of(sources: list[Path], out: Path, bundle: Bundle) -> list[JobWithBundle]:
+    """Without loss, since what x264 makes of the same frames is not the same each time."""
+    sink = SinkOptions(crf=0)
+    return [JobWithBundle(Job(source, str(out / source.name), sink=sink), str(bundle.path)) for source in sources]
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    with av.open(path) as container:
+        return [frame.to_ndarray() for frame in container.decode(video=0)]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def path_that_runs(place: Path, code: str) -> str:
+    """A PYTHONPATH with which the processes of the fleet, and no others, run this code first."""
+    site = place / "site"
+    site.mkdir(exist_ok=True)
+    (site / "at_first.py").write_text(code)
+    (site / "sitecustomize.py").write_text(
+        "import sys\nif 'swiftvr_trt.runtime.restore.worker' in sys.orig_argv:\n    import at_first\n"
+    )
+    return os.pathsep.join([str(site), str(ROOT)])
+
+
+def processes(started: Path) -> int:
+    """How many workers there were."""
+    return len(started.read_text().splitlines())
+
+
+def workers() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children() if "swiftvr_trt.runtime.restore.worker" in p.cmdline()]
