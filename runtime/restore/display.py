@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+# tested with: a protocol; test_console.py tests the displays, and test_fleet.py their use
+
 
 class Display(Protocol):
     """Shows lines, and the progress of each file. Called from several threads."""

@@ -6,9 +6,6 @@ real, which needs no GPU.
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import re
 import sys
 import threading
 import time
@@ -17,46 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from swiftvr_trt.child import Child
 from swiftvr_trt.engines.bundle.targets import RTX, TRT
-from swiftvr_trt.engines.compile import parent as compiler
 from swiftvr_trt.engines.compile.log import GEMM, by_kind
 from swiftvr_trt.engines.compile.parent import CompileJob, compile_engine, compiler_version
 from swiftvr_trt.errors import BuildError, MachineError, MissingPackageError
-from tests.engines.graphs import graph, node, ones, save
+from tests.engines.graphs import graph, node, save
 
-real = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs TensorRT-RTX")
-
-_BASES = """
-import os, signal, sys, threading, time
-__version__ = "0"
-class ILogger:
-    def __init__(self): pass
-"""
-
-
-@pytest.fixture
-def onnx_file(tmp_path: Path) -> Path:
-    """[T, 16] x [16, 8]."""
-    return save(graph([node("MatMul", "x w", "y")], {"x": ("T", 16)}, "y", {"w": ones(16, 8)}), tmp_path / "m.onnx")
-
-
-def job(onnx_file: Path, *lengths: int) -> CompileJob:
-    profiles = tuple({"x": ((length, 16),) * 3} for length in lengths)
-    return CompileJob(onnx_file, onnx_file.with_name("m.engine"), RTX, "SM120", profiles)
-
-
-def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, builder: str) -> None:
-    """Put a compiler in place whose Builder does what `builder` says."""
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "played.py").write_text(f"{_BASES}\ndef Builder(logger):\n    {builder}\n", encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setitem(compiler.MODULES, RTX, "played")
-
-
-def tick_often(site: Path) -> None:
-    """Have the process report every 10 ms instead of every 20 s."""
-    (site / "sitecustomize.py").write_text("import time\nslept = time.sleep\ntime.sleep = lambda _: slept(0.01)\n")
+from .played import job, play, real, report_often
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -85,7 +49,7 @@ def test_whatever_ends_the_compiler_is_one_line_and_leaves_no_engine(
 def test_an_interrupt_ends_the_compiler_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, onnx_file: Path) -> None:
     pid = tmp_path / "pid"
     play(monkeypatch, tmp_path, f"open({str(pid)!r}, 'w').write(str(os.getpid())); threading.Event().wait(60)")
-    tick_often(tmp_path / "site")
+    report_often(tmp_path / "site")
     began = time.monotonic()
 
     def interrupt(_line: str) -> None:
@@ -96,19 +60,6 @@ def test_an_interrupt_ends_the_compiler_too(monkeypatch: pytest.MonkeyPatch, tmp
         compile_engine(job(onnx_file), interrupt)
     assert time.monotonic() - began < 30
     assert not psutil.pid_exists(int(pid.read_text()))
-
-
-def test_a_build_ends_when_its_parent_hangs_up(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, onnx_file: Path
-) -> None:
-    started = tmp_path / "started"
-    play(monkeypatch, tmp_path, f"open({str(started)!r}, 'w').close(); time.sleep(60)")
-    with Child("swiftvr_trt.engines.compile.child", patience_s=0.0) as child:
-        child.send(compiler._order(job(onnx_file), tmp_path / "log"))
-        while not started.exists():
-            assert child.exit_code(0.02) is None
-        child.hang_up()
-        assert child.exit_code(30) == 1
 
 
 def test_a_compiler_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,20 +104,6 @@ def test_a_file_that_is_no_graph_is_refused_with_the_parsers_words(tmp_path: Pat
     (tmp_path / "m.onnx").write_bytes(b"no graph")
     with pytest.raises(BuildError, match=r"^m.onnx: TensorRT-RTX cannot compile it; the parser refused it"):
         compile_engine(job(tmp_path / "m.onnx"))
-
-
-@real
-def test_a_build_that_takes_its_time_tells_how_far_it_is(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, onnx_file: Path
-) -> None:
-    (tmp_path / "site").mkdir()
-    tick_often(tmp_path / "site")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
-    lines: list[str] = []
-    compile_engine(job(onnx_file, 6), lines.append)
-    assert lines
-    for line in lines:  # where the ticks fall depends on how quickly the machine loads the compiler
-        assert re.fullmatch(r"\w[^,]*, \d+ s(, \d+\.\d GB of memory)?", line), line
 
 
 @real
