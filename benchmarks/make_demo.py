@@ -23,20 +23,20 @@ FRAME = 30
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "demo-output", help="Where results go.")
+@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "demo-output", help="Folder for the results.")
 def main(out: Path) -> None:
-    """Export, build, restore, draw."""
+    """Restore the sample clip and draw a frame before and after."""
     out.mkdir(parents=True, exist_ok=True)
     video, picture = out / "restored.mp4", out / "before-after.png"
-    # The checkpoint is traced to ONNX and built into a bundle for the CPU by the first run, and found by later ones.
+    # The first run exports the checkpoint and builds a bundle for the CPU; later runs reuse it.
     _run("run", str(SAMPLE), str(video), "--checkpoint", str(DEMO), "--upscale", "2", "--overwrite")
     draw(SAMPLE, video, picture)
     click.echo(f"\nrestored clip:      {_shown(video)}\nbefore and after:   {_shown(picture)}")
-    click.echo("Made by the demonstration model (7.9 MB), which is far from what SwiftVR's published weights do.")
+    click.echo("Made by the demonstration model (7.9 MB), which comes nowhere near SwiftVR's published weights.")
 
 
 def draw(before: Path, after: Path, path: Path, index: int = FRAME) -> None:
-    """One frame: on the left the input enlarged by bicubic interpolation, on the right the restored one."""
+    """Draw one frame: on the left the input, enlarged bicubically, on the right the restored frame."""
     right = _frame(after, index)
     left = _frame(before, index, size=(right.shape[1], right.shape[0]))
     both = np.concatenate([left, np.full((right.shape[0], 6, 3), 255, np.uint8), right], axis=1)
@@ -51,7 +51,7 @@ def _run(command: str, *arguments: str) -> None:
     line = [sys.executable, "-m", f"swiftvr_trt.cli.{command}", *arguments]
     outcome = subprocess.run(line, check=False)
     if outcome.returncode:
-        sys.exit(outcome.returncode)  # the tool has said why
+        sys.exit(outcome.returncode)  # the command has printed why
 
 
 def _frame(path: Path, index: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -66,7 +66,7 @@ def _frame(path: Path, index: int, size: tuple[int, int] | None = None) -> NDArr
 
 
 def _shown(path: Path) -> str:
-    """Relative to where the user is, if it is below."""
+    """Relative to the current directory, if the path lies in it."""
     try:
         return os.fspath(path.relative_to(Path.cwd()))
     except ValueError:

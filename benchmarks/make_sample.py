@@ -1,4 +1,4 @@
-"""Cut and damage the sample clip: smaller, noisier and compressed, as old videos are; the sound is copied.
+"""Cut the sample clip and make it look like an old video: smaller, noisy and compressed. The sound is copied.
 
 python -m benchmarks.make_sample bigbuckbunny_720p.mp4 export/sample.mp4
 """

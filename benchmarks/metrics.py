@@ -1,11 +1,11 @@
-"""Figures of merit for uint8 RGB clips [T, H, W, 3] against the clean clip of the same shape.
+"""Picture quality: a uint8 RGB clip [T, H, W, 3] against the clean clip of the same shape.
 
-psnr             dB over the three channels, mean of the frames' values
-ssim             of the luma: 11x11 Gaussian window of 1.5 pixels, mean of the frames' values (Wang et al., 2004)
-temporal_error   how far the change from frame to frame is from the clean clip's change, mean absolute, in 8-bit
-                 luma steps: flicker, swimming and lag all raise it; 0 is perfect
-chunk_seam       the temporal error at chunk borders over that four frames to either side; 1 is invisible
-window_seam      the jump of the error across window borders over that across other token borders; 1 is invisible
+psnr             dB over the three channels, mean over frames
+ssim             of the luma: 11x11 Gaussian window of 1.5 pixels, mean over frames (Wang et al., 2004)
+temporal_error   mean absolute difference between the clip's change from frame to frame and the clean clip's, in 8-bit
+                 luma steps. Flicker, swimming and lag raise it; 0 is perfect
+chunk_seam       the temporal error at chunk borders, divided by that four frames to either side; 1 is invisible
+window_seam      the jump of the error across window borders, divided by that across other token borders; 1 is invisible
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 def as_clip(x: torch.Tensor) -> Clip:
-    """float [T, 3, H, W] in 0 ... 255 -> rounded, uint8 [T, H, W, 3]."""
+    """float [T, 3, H, W] in 0 ... 255 -> uint8 [T, H, W, 3], rounded."""
     clip: Clip = np.ascontiguousarray(x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
     return clip
 
@@ -58,7 +58,7 @@ def ssim(shown: Clip, clean: Clip) -> float:
 
 
 def temporal_steps(shown: Clip, clean: Clip) -> NDArray[np.float32]:
-    """[T - 1]: the temporal error between each frame and the next one."""
+    """[T - 1]: the temporal error between each frame and the next."""
     steps: NDArray[np.float32] = np.abs(np.diff(luma(shown) - luma(clean), axis=0)).mean(axis=(1, 2))
     return steps
 
@@ -68,16 +68,16 @@ def temporal_error(shown: Clip, clean: Clip) -> float:
 
 
 def chunk_seam(shown: Clip, clean: Clip, borders: Sequence[int], period: int = 4) -> float:
-    """borders: first frames of the later chunks. Compared at the same phase, since four frames share a latent."""
+    """borders: first frames of all chunks but the first. Compared at a distance of one latent, which is four frames."""
     steps = temporal_steps(shown, clean)
     inside = [b for b in borders if period < b < len(steps) - period + 1]
     at = [float(steps[b - 1]) for b in inside]
-    beside = [float(steps[b - 1 - period] + steps[b - 1 + period]) / 2 for b in inside]
-    return sum(at) / sum(beside) if at else float("nan")
+    nearby = [float(steps[b - 1 - period] + steps[b - 1 + period]) / 2 for b in inside]
+    return sum(at) / sum(nearby) if at else float("nan")
 
 
 def window_seam(shown: Clip, clean: Clip, columns: Sequence[int], rows: Sequence[int], token: int = 32) -> float:
-    """columns, rows: first pixels behind a window border; every other multiple of `token` is the comparison."""
+    """columns, rows: first pixels behind a window border. All other multiples of `token` are the comparison."""
     error = luma(shown) - luma(clean)
     at: list[float] = []
     elsewhere: list[float] = []

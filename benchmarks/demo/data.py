@@ -1,18 +1,18 @@
-"""Clips whose clean picture is known: half from photographs that are set in motion, half from real video.
+"""Make clips with a known clean picture: half from photographs that are set in motion, half from real video.
 
-A photograph is shrunk until it is sharp, then a camera with a smooth random path (sub-pixel shifts, zoom, turn, shake)
-looks at it. A third of these clips also have a second photograph moving in front, cut out by a soft blob, so that some
-things are uncovered. A clip of video is a part of it, shrunk up to fourfold. What moves in a photograph moves as a
-whole, and a network that has seen nothing else mistakes the motion of real things for noise. Damaged by `degrade.py`
-and written to disk as
+A photograph is shrunk until it is sharp. A camera with a smooth random path (sub-pixel shifts, zoom, rotation, shake)
+films it. In a third of these clips a second photograph moves in front, cut out with a soft edge, so that things get
+uncovered. A clip of video is a part of it, shrunk up to fourfold. Real video is needed because photographs move as a
+whole: a network that has seen nothing else mistakes the motion of real things for noise. `degrade.py` damages the
+clips. They are written as
 
     DIR/00012.hr.npy   uint8 [24, H, W, 3]        clean
     DIR/00012.mr.npy   uint8 [24, H/2, W/2, 3]    blurred and halved
-    DIR/00012.lr0.npy  uint8 [24, H/2, W/2, 3]    then noisy and compressed; lr1 to lr3 otherwise than this
+    DIR/00012.lr0.npy  uint8 [24, H/2, W/2, 3]    then made noisy and compressed; lr1 to lr3 are other versions
 
     python -m benchmarks.demo.data --photos PHOTOS --videos VIDEOS --out CLIPS
 
-Clip number k depends on the photographs, the videos and on k alone, so several processes may share the work (--start,
+Clip number k depends only on the photographs, the videos and k, so several processes can share the work (--start,
 --step). Even numbers are photographs.
 """
 
@@ -42,7 +42,7 @@ Frames = NDArray[np.uint8]
 CLIP_FRAMES = 24
 SIDE = 256
 VERSIONS = 4
-"""Of the damaged clip: noise that comes again is learned by heart."""
+"""Damaged versions of each clip: noise that repeats would be learned by heart."""
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _MIN_BYTES = 100_000
 _LONGEST = 3000
@@ -62,7 +62,7 @@ _VIDEOS = {
 
 
 def find_photos(root: Path) -> list[Path]:
-    """The largest file of every directory of sizes, and every other picture, in a stable order."""
+    """The largest file of each directory of sizes, and every other picture, in a stable order."""
     found = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
     found = [p for p in found if not p.is_symlink() and p.stat().st_size >= _MIN_BYTES]
     sized: dict[Path, Path] = {}
@@ -78,7 +78,7 @@ def find_photos(root: Path) -> list[Path]:
 
 def load_photo(path: Path) -> Image.Image:
     """RGB, no side longer than `_LONGEST`."""
-    from PIL import Image  # whoever reads clips that are there needs no Pillow
+    from PIL import Image  # reading finished clips needs no Pillow
 
     Image.MAX_IMAGE_PIXELS = None
     file = Image.open(path)
@@ -89,16 +89,16 @@ def load_photo(path: Path) -> Image.Image:
 
 
 class Photos:
-    """The photographs of a directory, opened when first used; `texture` hands out sharp shrunk copies."""
+    """The photographs of a directory, opened when first used. `texture` returns sharp, shrunk parts."""
 
     def __init__(self, root: Path) -> None:
         self.paths = find_photos(root)
         if not self.paths:
-            raise SystemExit(f"{root}: no pictures found; unpack the packages that docs/demo-model.md names here")
+            raise SystemExit(f"{root}: no pictures found: unpack the packages that docs/demo-model.md names here")
         self._open: dict[int, Image.Image] = {}
 
     def texture(self, rng: np.random.Generator, height: int, width: int) -> torch.Tensor:
-        """A part of a photograph, float32 [3, height, width] in 0 ... 255: the most detailed of three tries."""
+        """A part of a photograph, float32 [3, height, width] in 0 ... 255: mostly the most detailed of three tries."""
         tries = [self._part(rng, height, width) for _ in range(3)]
         best = max(tries, key=lambda part: float(np.abs(np.diff(part.astype(np.int16), axis=1)).mean()))
         pick = best if rng.random() < 0.8 else tries[0]
@@ -143,7 +143,7 @@ def camera_path(rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
 
 
 def look(texture: torch.Tensor, path: NDArray[np.float64], height: int, width: int) -> torch.Tensor:
-    """What the camera sees of `texture` [C, h, w]: [T, C, height, width], about one texel per pixel."""
+    """Film `texture` [C, h, w]: frames [T, C, height, width], about one texel per pixel."""
     h, w = texture.shape[1:]
     ys, xs = torch.meshgrid(
         torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij"
@@ -192,7 +192,7 @@ class Videos:
         self.paths = sorted(p for p in root.rglob("*") if p.name in _VIDEOS)
         missing = _VIDEOS - {p.name for p in self.paths}
         if missing:
-            raise SystemExit(f"{root}: no {sorted(missing)[0]}; unpack the packages that docs/demo-model.md names here")
+            raise SystemExit(f"{root}: no {sorted(missing)[0]}: unpack the packages that docs/demo-model.md names here")
         self._open: dict[Path, Frames] = {}
 
     def part(self, rng: np.random.Generator, height: int, width: int) -> Frames:
@@ -225,7 +225,7 @@ def make_clip(photos: Photos, videos: Videos, number: int) -> tuple[Frames, Fram
 
 
 def damage(clean: Frames, number: int) -> tuple[Frames, list[Frames]]:
-    """What becomes of clip `number`, halved and in the end; independent of how it was made."""
+    """The halved frames of clip `number` and its damaged versions. The damage depends on the number only."""
     rng = np.random.default_rng([22, number])
     drawn = degrade.draw(rng)
     small = degrade.shrink(clean, drawn)
@@ -238,7 +238,7 @@ def damage(clean: Frames, number: int) -> tuple[Frames, list[Frames]]:
 
 
 def paths_of(root: Path, number: int, version: int = 0) -> tuple[Path, Path, Path]:
-    """Of the clean, the halved and the damaged frames."""
+    """Files of the clean, the halved and the damaged frames."""
     high, middle, low = (root / f"{number:05d}.{kind}.npy" for kind in ("hr", "mr", f"lr{version}"))
     return high, middle, low
 

@@ -1,11 +1,11 @@
-"""Clean frames become what a bad camera and a stingy encoder leave of them, in the order of RealBasicVSR's recipe.
+"""Damage clean frames as a bad camera and a low bit rate do, in the order of RealBasicVSR's recipe.
 
     blur -> half size -> sensor noise -> JPEG of every frame -> a real video encoder and decoder
 
     uint8 [T, H, W, 3] RGB, H and W multiples of 4  ->  uint8 [T, H/2, W/2, 3]
 
-Every strength is drawn from one generator, so a clip is reproducible from its seed. A share of the clips stays nearly
-clean: the network must also learn to leave a good picture alone.
+All strengths come from one random generator, so a clip is reproducible from its seed. Some clips stay nearly clean,
+because the network must also learn to leave a good picture alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SCALE = 2
 
 @dataclass(frozen=True)
 class Damage:
-    """Strengths of one clip. Noise is in 8-bit steps; 0 or None leaves a stage out; `crf` is in x264's units."""
+    """The strengths of the damage to one clip. Noise is in 8-bit steps, `crf` in x264's units; 0 or None: not done."""
 
     blur: float
     filter: str
@@ -41,9 +41,9 @@ class Damage:
 
 
 def draw(rng: np.random.Generator) -> Damage:
-    """A random damage: one clip in four nearly clean, the others noisy and always compressed.
+    """Random strengths: one clip in four stays nearly clean, the others are noisy and always compressed.
 
-    Noise that no encoder has seen is easier to take away, and is not what video has.
+    Uncompressed noise would be easier to remove, but it is not what video has.
     """
     clean = rng.random() < 1 / 4
     codec = str(rng.choice(["libx264", "libx264", "libx264", "libx264", "mpeg4"]))
@@ -74,7 +74,7 @@ def spoil(small: NDArray[np.float32], damage: Damage, rng: np.random.Generator) 
 
 
 def noise_alone(small: Frames, rng: np.random.Generator) -> Frames:
-    """What no encoder has seen yet: easy, and therefore what training begins with; one clip in four stays clean."""
+    """Add noise without compressing: easy, so training begins with it. One clip in four stays clean."""
     noise = 0.0 if rng.random() < 1 / 4 else float(rng.uniform(1, 14))
     drawn = Damage(0.0, "area", noise, 0.0, bool(rng.random() < 0.25), None, None, 0, "medium")
     return add_noise(small.astype(np.float32), drawn, rng)
@@ -95,7 +95,7 @@ def shrink(frames: Frames, damage: Damage) -> NDArray[np.float32]:
 
 
 def add_noise(frames: NDArray[np.float32], damage: Damage, rng: np.random.Generator) -> Frames:
-    """Gaussian noise plus noise that grows with the light; the same in all three channels if `grey_noise`."""
+    """Add Gaussian noise and noise that grows with brightness, equal in all channels if `grey_noise`."""
     channels = 1 if damage.grey_noise else 3
     noise = rng.standard_normal((*frames.shape[:3], channels), dtype=np.float32)
     sigma = np.sqrt(damage.noise**2 + damage.shot_noise**2 * np.clip(frames, 0, 255))
@@ -104,7 +104,7 @@ def add_noise(frames: NDArray[np.float32], damage: Damage, rng: np.random.Genera
 
 
 def recompress(frames: Frames, codec: str, crf: int, preset: str = "medium") -> Frames:
-    """Through a real encoder (YUV 4:2:0) and back. MPEG-4 takes a quantiser, derived from `crf`."""
+    """Encode (YUV 4:2:0) and decode. MPEG-4 takes a quantiser, derived from `crf`."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as out:
         stream: Any = out.add_stream(codec, rate=25)
@@ -126,7 +126,7 @@ def recompress(frames: Frames, codec: str, crf: int, preset: str = "medium") -> 
 
 
 def _jpeg(frame: Frames, quality: int) -> Frames:
-    from PIL import Image  # whoever draws no JPEG needs no Pillow
+    from PIL import Image  # only JPEG needs Pillow
 
     file = io.BytesIO()
     Image.fromarray(frame).save(file, "JPEG", quality=quality)

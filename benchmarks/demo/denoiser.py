@@ -1,16 +1,16 @@
-"""What restores: three MemBlocks that see the small picture's signals, trained alone and then put into the encoder.
+"""The part that restores: three MemBlocks of the encoder, trained alone on the signals of the small picture.
 
-At a quarter of the size the encoder holds twelve signals for a pair of frames (`start_encoder.py`): of each frame the
-lumas of four small pixels and two colours that they share. The first MemBlock shows the pair before, so that the pair
-which follows is known too, and all three look for what is wrong with it; the last adds the correction. The decoder's
-last convolution makes the large picture of the small one. In between there are copies, so this part may be trained
-without it: no windows, no latents, small crops of many clips. `install` then writes them into the whole
-network, which computes the same as long as what is copied survives the latents.
+At a quarter of the size the encoder holds twelve signals for a pair of frames (`start_encoder.py`): the lumas of four
+small pixels and two shared colours, for each frame. The first MemBlock delays the pair, so that the next pair is known
+as well. All three look for errors in it, and the last adds the correction. From there on the network only copies, and
+the decoder's last convolution enlarges the picture. So this part can be trained without the rest: without windows and
+latents, on small parts of many clips. `install` then writes it into the whole network, which computes the same as long
+as the latents preserve what is copied.
 
-What is wrong with a picture is faint beside what it shows: of the patches that a kernel sees, brightness fills a few
-directions and noise all the others. So kernels learn as if patches were whitened (`measure`), and the correction is a
-tenth of what the last kernel says. Then Adam's steps, which are alike for every weight, are neither too large for the
-picture nor too small for the noise.
+The error of a picture is faint beside its content: in the patches that a kernel sees, brightness fills a few directions
+and noise fills all others. So kernels learn as if patches were whitened (`measure`), and the correction is a tenth of
+the last kernel's output. Then Adam's steps, which are equal for all weights, are neither too large for the content nor
+too small for the noise.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ WIDTH = 64
 FREE = WIDTH - PAIR - 1
 _SEEN = 2 * PAIR * 9
 _DOUBT = 1e-3
-"""Directions quieter than this share of the average variance are not amplified further."""
+"""Directions with less than this share of the average variance are not amplified further."""
 _CORRECTION = 0.1
 _LUMA_MEAN = 0.45
 
 
 def signals(frames: Tensor) -> Tensor:
-    """Small frames [T, 3, h, w] in [0, 1] -> pairs [T/2, 12, h/2, w/2], not lifted."""
+    """The signals of small frames: [T, 3, h, w] in [0, 1] -> pairs [T/2, 12, h/2, w/2], without offsets."""
     return _paired(torch.einsum("kc,nchw->nkhw", MIX, frames))
 
 
-def found(enlarged: Tensor) -> Tensor:
-    """What the encoder finds again of small pictures that were enlarged: [T, 3, H, W] -> [T/2, 12, H/4, W/4].
+def recover(enlarged: Tensor) -> Tensor:
+    """The signals of small frames after bilinear enlargement: [T, 3, H, W] -> pairs [T/2, 12, H/4, W/4].
 
-    Their signals, but for colours at the border, which are an eighth too strong: beyond it the kernel sees zeros.
+    Equal to `signals` of the small frames, except for colours at the border: they are an eighth too strong, because the
+    kernel sees zeros beyond it.
     """
     luma = torch.einsum("c,nchw->nhw", MIX[0], enlarged)[:, None]
     luma = F.conv2d(luma, luma_kernel()[:, None], stride=4)
@@ -56,17 +57,17 @@ def _paired(x: Tensor) -> Tensor:
 
 
 def luma_kernel() -> Tensor:
-    """[4, 4, 4]: the lumas of 2x2 small pixels, of the 4x4 that they were enlarged to.
+    """[4, 4, 4]: recovers the lumas of 2x2 small pixels from the 4x4 pixels that they were enlarged to.
 
-    The middle two of four in a row are 3/4 and 1/4 of either small pixel, so 3/2 and -1/2 of them give it exactly, and
-    nothing that lies outside of the four (or of the picture) is needed.
+    Of four enlarged pixels in a row, the middle two mix the small pixels 3/4 to 1/4, so weights of 3/2 and -1/2 give
+    each small pixel exactly, without any pixel outside of the four.
     """
     along = torch.tensor([[0.0, 1.5, -0.5, 0.0], [0.0, -0.5, 1.5, 0.0]])
     return torch.einsum("pi,qj->pqij", along, along).reshape(4, 4, 4)
 
 
 def colour_kernel() -> Tensor:
-    """[2, 12, 3, 3]: two colours of the picture that was enlarged twofold bilinearly, of the enlarged one unshuffled.
+    """[2, 12, 3, 3]: recovers two colours of the small picture from the unshuffled enlarged one.
 
     Of enlarged pixels 2i - 1 ... 2i + 2 in a row the weights -1/4, 3/4, 3/4, -1/4 give pixel i exactly.
     """
@@ -77,16 +78,16 @@ def colour_kernel() -> Tensor:
 
 
 def error(found: Tensor, wanted: Tensor) -> Tensor:
-    """What is wrong with pairs, a frame at a time: [n, 12, h, w] -> [2n, 6, h, w].
+    """The error of pairs, frame by frame: [n, 12, h, w] -> [2n, 6, h, w].
 
-    Colours count by their share in red, green and blue.
+    Colours are weighted by their share in red, green and blue.
     """
     share = torch.tensor([1.0] * 4 + [COLOUR_WEIGHT**0.5] * 2)[:, None, None]
     return share * (found - wanted).view(-1, PAIR // 2, *found.shape[2:])
 
 
 class Denoiser(nn.Module):
-    """Pairs of a clip in, corrected pairs out, one pair late."""
+    """Corrects pairs of frames, one pair late."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,15 +101,15 @@ class Denoiser(nn.Module):
 
     @torch.no_grad()
     def measure(self, enlarged: Tensor, clips: int) -> None:
-        """Take what is not learned from frames [clips * T, 3, H, W] that the network sees."""
-        x = found(enlarged) - _means()[:, None, None]
+        """Compute the whitening, which is not learned, from input frames [clips * T, 3, H, W]."""
+        x = recover(enlarged) - _means()[:, None, None]
         rows = F.unfold(torch.cat([x, past(x, clips)], 1), 3).transpose(1, 2).flatten(0, 1)
         spread, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
         gain = (spread.clamp(min=0) + _DOUBT * spread.mean()).rsqrt()
         self.get_buffer("whiten").copy_(vectors @ torch.diag(gain) @ vectors.T)
 
     def forward(self, given: Tensor, clips: int) -> Tensor:
-        """Pairs [clips * T/2, 12, h, w] as `signals` makes them -> corrected, one pair late."""
+        """Pairs [clips * T/2, 12, h, w] as from `signals` -> corrected pairs, one pair late."""
         late = _late(given, clips)
         one = torch.ones_like(given[:, :1])
         now = torch.cat([given - _means()[:, None, None], one], 1)
@@ -124,7 +125,7 @@ class Denoiser(nn.Module):
         return corrected
 
     def _kernel(self, layer: nn.Conv2d) -> Tensor:
-        """A first kernel as it sees patches that are not whitened."""
+        """A first kernel, converted for patches that are not whitened."""
         kernel = layer.weight.unflatten(1, (2, -1))
         signal, rest = kernel[:, :, :PAIR], kernel[:, :, PAIR:]
         signal = (signal.flatten(1) @ self.get_buffer("whiten")).view_as(signal)
@@ -132,7 +133,7 @@ class Denoiser(nn.Module):
 
     @torch.no_grad()
     def install(self, reae: Reae) -> None:
-        """Into a network in which `start_encoder.copy_signals` has put the copies."""
+        """Write the weights into a network that `start_encoder.copy_signals` has prepared."""
         blocks = [block for block in list(reae.encoder)[4:7] if isinstance(block, MemBlock)]
         seen = ([*range(PAIR + 1)], [*range(WIDTH)], [*range(WIDTH)])
         told = (slice(PAIR + 1, None), slice(PAIR + 1, None), slice(PAIR))
@@ -166,7 +167,7 @@ def _branch(seen: int, hidden: int, told: int) -> nn.Sequential:
 
 
 def _late(pairs: Tensor, clips: int) -> Tensor:
-    """The pair before, or the present one where there was none."""
+    """The previous pair, or the first pair itself at the beginning."""
     x = pairs.view(clips, -1, *pairs.shape[1:])
     return torch.cat([x[:, :1], x[:, :-1]], 1).flatten(0, 1)
 
@@ -176,11 +177,11 @@ def _means() -> Tensor:
 
 
 def _uncentred(kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """A kernel [out, 13 or more, 3, 3] for centred signals and a one -> that for lifted ones and a one, and a bias.
+    """Convert a kernel [out, 13 or more, 3, 3] for centred signals to one for lifted signals, and a bias.
 
-    What the mean takes away goes to the kernel of the one, which is zero outside of the picture, like the signals. It
-    is taken from the kernel as it is stored: what rounding changes there is multiplied by the lifts, and is a shade.
-    What is too fine for that number itself is the bias.
+    Channel `PAIR` is a constant one, which is zero outside of the picture like the signals; its kernel subtracts the
+    mean. It is computed from the rounded kernel, because the lifts would turn rounding into a shade. The remainder that
+    is too fine for it becomes the bias.
     """
     lifts = torch.tensor(2 * ([LUMA_LIFT] * 4 + [COLOUR_LIFT] * 2))
     stored = as_stored(kernel)

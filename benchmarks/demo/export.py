@@ -17,7 +17,7 @@ from swiftvr_trt.export.network.dit import DitConfig
 def write_checkpoint(
     root: Path, config: DitConfig, reae: Mapping[str, Tensor], dit: Mapping[str, Tensor], prompt: Tensor
 ) -> None:
-    """prompt [rows, text_dim]. Files appear one by one, each whole."""
+    """Write the directory. prompt: [rows, text_dim]. Each file appears complete."""
     (root / TRANSFORMER).parent.mkdir(parents=True, exist_ok=True)
     (root / CONFIG).write_text(json.dumps(_config_json(config), separators=(",", ":")) + "\n", encoding="utf-8")
     for name, tensors in ((REAE, reae), (TRANSFORMER, dit), (PROMPT, {PROMPT_KEY: prompt[None]})):
@@ -34,7 +34,7 @@ def _half(name: str, tensor: Tensor) -> Tensor:
 
 
 def _config_json(config: DitConfig) -> dict[str, object]:
-    """What the loader reads, under the published names."""
+    """The values that the loader reads, under their published names."""
     return {
         "num_attention_heads": config.heads,
         "attention_head_dim": config.head_dim,

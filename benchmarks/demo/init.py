@@ -1,23 +1,23 @@
-"""A start that passes the picture through: copies and gates instead of noise, so that training begins at bicubic.
+"""Initial weights that pass the picture through: copies and gates instead of noise, so training starts at bicubic.
 
-What is copied. The input is an enlarged picture, so the first convolution finds the small one again: luma and two
-colour differences a pixel. Two by two pixels become one place with 4 lumas and 2 colours a frame (video carries colour
-at half the size anyhow), twelve signals a pair of frames; four by four become 16 lumas and 6 colours, 88 signals for
-four frames, of which the strongest principal components go into the latents.
+Signals. The input is an enlarged picture, so the first convolution recovers the small one: luma and two colour
+differences per pixel. 2x2 pixels become one place with 4 lumas and 2 colours per frame (video has colour at half the
+size anyway), twelve signals per pair of frames. 4x4 pixels become 16 lumas and 6 colours, 88 signals for four frames,
+and the main components of these go into the latents.
 
-The lag. The decoder's output runs three frames behind. The encoder hides it: its first block shows the pair before
-(two frames), its fourth the fourth frame of the four before, so a latent holds the very frames that the decoder shows.
-A channel that is one everywhere says whether there was a frame before; where there was none the present one stays.
+The lag. The decoder's output runs three frames behind. The encoder compensates: its first block delays by a pair (two
+frames), its fourth block delays the fourth frame of each four, so a latent holds the frames that the decoder shows. A
+constant channel says whether there was a frame before; if not, the present frame stays.
 
-Pixels from places. The decoder enlarges by repeating and a 3x3 convolution, which on latents that are the same
-everywhere can only draw what is the same everywhere. So the transformer, whose output is a patch of 2x2 latents, adds
-a chequered carrier on two channels, and every level makes the parity of rows and columns of it. Each of four groups
-of channels is shut but at its own pixel: exact depth-to-space. The last enlargement has no block behind it, only a
-ReLU; there the carrier and its differences tell sixteen pixels apart (four places, each with four pixels of the small
-picture).
+Pixels from places. The decoder enlarges by repeating pixels and a 3x3 convolution, which turns uniform latents into
+uniform pictures only. So the transformer, whose output is a patch of 2x2 latents, adds a chequered carrier on two
+channels, and each level derives the parity of rows and columns from it. Four groups of channels are each open at their
+own pixel only: exact depth-to-space. After the last enlargement there is only a ReLU; there the carrier and its
+differences separate sixteen pixels (four places, each with four pixels of the small picture).
 
-Features are positive (blocks end in a ReLU), so what may be negative is lifted by what was seen, with a margin. What
-restores comes from `denoiser.py`; all other residual branches are silent. The last convolution interpolates.
+Features are positive (blocks end in a ReLU), so signals that may be negative get an offset, a *lift*, from the observed
+range plus a margin. The restoring weights come from `denoiser.py`; all other residual branches add zero. The last
+convolution interpolates.
 """
 
 from __future__ import annotations
@@ -56,23 +56,24 @@ from .layout import (
 from .start_encoder import components, copy_signals
 
 _LATENT = 1 / 16
-"""What `STRONGEST` becomes in the latents, where tanh bends what is large; a power of two, which rounds nothing."""
+"""Scale of the strongest component in the latents, small because tanh bends large values. A power of two is exact."""
 _CARRIER = 0.5
 _SHUT = 3.0
-"""What a closed gate takes away; more than any signal there."""
+"""What a closed gate subtracts: more than any signal there."""
 _BICUBIC = (-1 / 8, 5 / 4, -1 / 8)
-"""Bicubic enlargement needs five small pixels in a row and the last convolution sees three. It is the product of this
-filter along both axes and of one that sees three."""
+"""Bicubic enlargement needs five small pixels in a row, but the last convolution sees three. So it is split into this
+filter, along both axes, and one over three pixels."""
 _SHARPEN = (-5 / 32, 21 / 16, -5 / 32)
-"""What the convolution before the last applies: that filter, and a little more. A pixel of a halved picture is the mean
-of two in a row, which blurs as a variance of 1/16 does (in halved pixels); the variance of this filter is smaller by
-that than `_BICUBIC`'s, so the enlarged picture is as sharp as what was halved (to second order)."""
+"""The filter of the convolution before the last: `_BICUBIC` and a little sharper. A pixel of a halved picture is the
+mean of two in a row, a blur of variance 1/16 (in halved pixels). This filter's variance is smaller than `_BICUBIC`'s by
+just that, so the enlarged picture is as sharp as the original was before halving (to second order)."""
 
 
 def initialise(reae: Reae, dit: Dit, restores: Denoiser, damaged: Tensor, clean: Tensor, clips: int) -> None:
-    """Write the start, with `restores` in it.
+    """Set all weights, with the trained denoiser `restores` in the encoder.
 
-    Measured on frames [clips * T, 3, H, W] in [0, 1]. Random numbers come from torch's global state."""
+    damaged, clean: frames [clips * T, 3, H, W] in [0, 1] to measure on. Random numbers come from torch's global state.
+    """
     with torch.no_grad():
         for layer in (*reae.encoder, *reae.decoder):
             _draw(layer)
@@ -121,9 +122,9 @@ def _draw_dit(dit: Dit) -> None:
 
 
 def _watch(embedding: nn.Conv3d, latents: Tensor) -> None:
-    """Tokens begin as the strongest principal components of patches, all equally strong, around values of their own.
+    """Set the patch embedding: tokens are the main principal components of patches, equally strong, plus constants.
 
-    (A norm follows that divides by what it finds; with some of it constant, what varies stays nearly linear.)
+    The constants keep the norm that follows nearly linear in what varies.
     """
     rows = F.unfold(latents, embedding.stride[1:], stride=embedding.stride[1:]).transpose(1, 2).flatten(0, 1)
     variance, vectors = torch.linalg.eigh(torch.cov(rows.T).double())
@@ -135,7 +136,7 @@ def _watch(embedding: nn.Conv3d, latents: Tensor) -> None:
 
 
 def _latents(last: nn.Module, first: nn.Module, lift: Tensor) -> None:
-    """The encoder's last convolution and the decoder's first: components without and again with their lifts."""
+    """Set the encoder's last convolution, which removes the lifts, and the decoder's first, which adds them again."""
     n = 4 * KEPT
     small = _LATENT / STRONGEST
     kernel_of(last).mul_(0.02)
@@ -156,7 +157,7 @@ def _latents(last: nn.Module, first: nn.Module, lift: Tensor) -> None:
 
 
 def _sharpen(block: nn.Module) -> None:
-    """Round the carriers x to 0 and 1, whatever the transformer wrote: x + clamp(4 x - 1.5, 0, 1) - x."""
+    """Round the carriers x to 0 and 1 whatever the transformer adds: x + clamp(4 x - 1.5, 0, 1) - x."""
     first, second, last = convolutions(block)
     for axis in AXES:
         h, k = 3 * axis, len(kernel_of(last)) + axis - len(AXES)
@@ -170,7 +171,7 @@ def _sharpen(block: nn.Module) -> None:
 
 
 def _places(layers: list[nn.Module], basis: Tensor, mean: Tensor, lift: Tensor) -> None:
-    """From a sixteenth of the size to a quarter: components, then the signals of pairs, at their places."""
+    """Set the decoder from a sixteenth of the size to a quarter: components, then signals of pairs, at their places."""
     n, width = 4 * KEPT, len(kernel_of(layers[8]))
     _sharpen(layers[3])
     nn.init.dirac_(layers[7].get_parameter("proj.weight"))
@@ -197,9 +198,9 @@ def _places(layers: list[nn.Module], basis: Tensor, mean: Tensor, lift: Tensor) 
 
 
 def _signal(basis: Tensor, mean: Tensor, lift: Tensor, shown: int, p: int, j: int) -> tuple[Tensor, Tensor]:
-    """How the lifted components give signal j (4 lumas, 2 colours) of neighbour p in the frame shown as number 0 to 3.
+    """Rounded weights and the offset that make a signal from the lifted components.
 
-    Weights, as they are stored, and what is to be added.
+    shown: the frame, 0 to 3 in output order. p: the neighbour. j: the signal, of 4 lumas and 2 colours.
     """
     at = (3, 0, 1, 2)[shown] * LARGE_FRAME  # the delayed frame took the place of the last and is the earliest
     if j < 4:
@@ -214,10 +215,11 @@ def _signal(basis: Tensor, mean: Tensor, lift: Tensor, shown: int, p: int, j: in
 
 
 def _enlarge(layer: nn.Module, blocks: list[nn.Module], count: int, carriers: list[int], enough: Tensor) -> int:
-    """An enlarging convolution and two MemBlocks that put four groups of `count` channels at four pixels.
+    """Set an enlarging convolution and two MemBlocks that put four groups of `count` channels at four pixels.
 
-    Behind the groups come rising and falling edges of both carriers (the first block's ReLU makes parity of them; at
-    its first row and column a carrier is 1, as if the picture went on), then two channels of ones. Returns the first.
+    After the groups come rising and falling edges of both carriers, which the first block's ReLU turns into parity (at
+    the first row and column a carrier is 1, as if the picture went on), then two constant ones. Returns the first of
+    these. enough: what a closed gate subtracts from each channel.
     """
     n = 4 * count
     one = n + 2 * len(AXES)
@@ -232,7 +234,7 @@ def _enlarge(layer: nn.Module, blocks: list[nn.Module], count: int, carriers: li
             kernel_of(layer)[row, carrier, before[0], before[1]] = -sign
     bias_of(convolutions(blocks[0])[2])[one : one + 2] = 1
     first, second, last = convolutions(blocks[1])
-    for p in range(4):  # hidden channel p counts the parities that are not group p's
+    for p in range(4):  # hidden channel p counts the parities that differ from group p's
         kernel_of(first)[p] = 0
         for axis, odd in zip(AXES, (p // 2, p % 2), strict=True):
             at = n + 2 * axis
@@ -245,7 +247,7 @@ def _enlarge(layer: nn.Module, blocks: list[nn.Module], count: int, carriers: li
 
 
 def _pixels(grow: nn.Module, layer: nn.Module) -> None:
-    """The last enlargement: channels of a frame, then sixteen gates for lumas."""
+    """Set the last enlargement: channels of a frame, then sixteen gates for lumas."""
     groups = 4 * PAIR
     one = groups + 2 * len(AXES)
     weight = grow.get_parameter("conv3d.weight")
@@ -270,7 +272,7 @@ def _pixels(grow: nn.Module, layer: nn.Module) -> None:
                 _gate(kernel_of(layer)[row], FRAME + axis, FRAME + 2, axis, odd, right)
             row += 1
     smooth = _smooth()
-    for colour in range(2):  # repeated, then smoothed: linear interpolation; beyond the border there is grey
+    for colour in range(2):  # repeating and smoothing is linear interpolation; beyond the border there is grey
         kernel_of(layer)[row + colour, 4 + colour] = smooth
         kernel_of(layer)[row + colour, FRAME + 2] = -COLOUR_LIFT * smooth
         kernel_of(layer)[row + colour, FRAME + 2, 1, 1] += COLOUR_LIFT
@@ -280,7 +282,7 @@ def _pixels(grow: nn.Module, layer: nn.Module) -> None:
 
 
 def _luma_taps(q: int, axes: tuple[int, ...]) -> Tensor:
-    """[4, 3, 3]: small pixel q of four, sharpened along `axes`, of the lumas of places that are repeated two by two."""
+    """[4, 3, 3]: makes small pixel q of four, sharpened along `axes`, from the lumas of places repeated 2x2."""
     taps = torch.zeros(4, 3, 3)
     rows, columns = (_SHARPEN if axis in axes else (0.0, 1.0, 0.0) for axis in (0, 1))
     for i, y in enumerate(rows):
@@ -290,7 +292,10 @@ def _luma_taps(q: int, axes: tuple[int, ...]) -> Tensor:
 
 
 def _border(weight: Tensor, side: int) -> None:
-    """Lumas (sharpened along the border alone), colours and one, opened by a missing neighbour; [out, in, 3, 3]."""
+    """Set the channels that a missing neighbour opens: lumas (sharpened along the border only), colours and a one.
+
+    weight: [out, in, 3, 3].
+    """
     axis, far = SIDES[side]
     shut = (1, 2 * far) if axis else (2 * far, 1)
     ends = [p for p in range(4) if (p % 2 if axis else p // 2) == far]
@@ -305,10 +310,10 @@ def _border(weight: Tensor, side: int) -> None:
 
 
 def _interpolate(layer: nn.Module, small: Tensor) -> None:
-    """The last convolution: what is nearest to bicubic enlargement, measured on small pictures [T, 3, h, w].
+    """Set the last convolution to the nearest fit to bicubic enlargement, by least squares on pictures [T, 3, h, w].
 
-    Least squares that ask for the clean picture itself are 0.2 dB worse on real video: their answer suits the lenses
-    and the halving of the clips they were asked about.
+    A fit to the clean large picture itself is 0.2 dB worse on real video: it suits only the lenses and the halving of
+    the clips that it was fitted to.
     """
     bicubic = F.interpolate(small, scale_factor=2, mode="bicubic", align_corners=False)
     wanted = rows_of(F.pixel_unshuffle(bicubic, UNSHUFFLE)[:, :, 1:-1, 1:-1])
@@ -321,11 +326,13 @@ def _interpolate(layer: nn.Module, small: Tensor) -> None:
     kernel_of(layer).zero_()
     kernel_of(layer)[:, :16] = kernel[:, :1]
     kernel_of(layer)[:, 16:PIXELS] = kernel[:, 1:]
-    for side, (axis, far) in enumerate(SIDES):  # beyond the border lies what lies at the border
+    for side, (axis, far) in enumerate(SIDES):  # beyond the border, repeat the border
         beyond = torch.zeros_like(kernel)
         beyond.select(2 + axis, 1).copy_(kernel.select(2 + axis, 2 * far))
         luma, colour = PIXELS + side * BORDER, PIXELS + side * BORDER + 4
-        kernel_of(layer)[:, luma:colour] = beyond[:, :1] + _SHARPEN[0] * kernel[:, :1]  # what sharpening missed there
+        kernel_of(layer)[:, luma:colour] = (
+            beyond[:, :1] + _SHARPEN[0] * kernel[:, :1]
+        )  # what the sharpening missed there
         kernel_of(layer)[:, colour : colour + 2] = (
             kernel[:, 1:3] / 3 + beyond[:, 1:3] * 4 / 3
         )  # smoothing took a quarter
@@ -334,7 +341,7 @@ def _interpolate(layer: nn.Module, small: Tensor) -> None:
 
 
 def _seen_last(small: Tensor) -> Tensor:
-    """What the last convolution sees of a small picture, not lifted, lumas in one: [T, 3, h, w] -> [T, 3, h, w]."""
+    """The input of the last convolution for a small picture [T, 3, h, w], without lifts, all lumas in one plane."""
     x = signals(small).reshape(-1, FRAME, small.shape[2] // 2, small.shape[3] // 2)
     luma = F.pixel_shuffle(x[:, :4], 2)
     along = torch.tensor(_BICUBIC)
@@ -345,12 +352,12 @@ def _seen_last(small: Tensor) -> Tensor:
 
 
 def _smooth() -> Tensor:
-    """[3, 3]: makes linear interpolation of repeated pixels."""
+    """[3, 3]: turns repeated pixels into linear interpolation."""
     return torch.outer(*[torch.tensor([0.25, 0.5, 0.25])] * 2)
 
 
 def _gate(kernel: Tensor, carrier: int, one: int, axis: int, odd: int, right: int) -> None:
-    """Add 0 at the one pixel of four in a row that is meant, and -_SHUT or less at the others; kernel [in, 3, 3].
+    """Make a gate: add 0 at one pixel of four in a row and -_SHUT or less at the others; kernel [in, 3, 3].
 
     The carrier a is 1, 1, 0, 0 along the row (even place, odd place) and its edge d is 1, 0, -1, 0.
     """

@@ -9,27 +9,27 @@ KEPT = 68
 """Components kept of the 88 signals of a place at an eighth of the size."""
 LUMA_LIFT = 0.25
 COLOUR_LIFT = 0.75
-"""Added to what may be negative, because features are not."""
+"""Added to signals that may be negative, because features (after a ReLU) cannot be."""
 OVERSHOOT = 0.375
-"""Added to lumas besides, where they are sharpened for the last convolution."""
+"""Added to lumas as well where they are sharpened for the last convolution."""
 COLOUR_WEIGHT = 4.3
-"""What a colour's square counts where lumas' count 1: one for four pixels, and 1.07 times as much in red, green and
-blue. At an eighth it is the mean of four such, and counts for sixteen pixels."""
+"""Weight of a colour's squared error against a luma's: a colour serves four pixels and counts 1.07 times as much in
+red, green and blue. At an eighth of the size it is a mean of four and serves sixteen pixels, so the weight is equal."""
 FRAME = 6
 """Signals of a frame at a quarter of the size: 4 lumas, 2 colours."""
 PAIR = 2 * FRAME
 LARGE_FRAME = 22
-"""The same at an eighth: 16 lumas, then of each colour the mean and two slopes."""
+"""Signals of a frame at an eighth of the size: 16 lumas, then for each colour its mean and two slopes."""
 PIXELS = 16 + 3
-"""Channels before the last convolution: luma at each of sixteen pixels behind its gate, two colours, a one."""
+"""Channels before the last convolution: a gated luma for each of sixteen pixels, two colours, a constant one."""
 SIDES = ((1, False), (1, True), (0, False), (0, True))
-"""Left, right, top, bottom: axis, and whether it is the far one."""
+"""Left, right, top, bottom: the axis, and whether it is the far side."""
 BORDER = 4 + 2 + 1
-"""Channels that are shut but at one side of the picture: the lumas that occur there, two colours, a one."""
+"""Channels that are open only along one side of the picture: the lumas there, two colours, a constant one."""
 SHOWN = PIXELS + len(SIDES) * BORDER
-"""All of these."""
+"""All of these channels."""
 STRONGEST = 0.5
-"""Deviation of the strongest component among the features at a sixteenth."""
+"""Standard deviation of the strongest component, among the features at a sixteenth of the size."""
 AXES = (0, 1)
 MIX = torch.tensor([[0.299, 0.587, 0.114], [-0.25, -0.25, 0.5], [0.5, -0.4, -0.1]])
 """Red, green and blue to luma and two colour differences."""
@@ -54,7 +54,7 @@ def convolutions(block: nn.Module) -> tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]:
 
 
 def as_stored(x: Tensor) -> Tensor:
-    """As the checkpoint will hold it, in F16. What is copied over large lifts has to take the rounding into account."""
+    """Rounded to F16 as in the checkpoint. Sums that cancel large offsets must use the rounded numbers."""
     return x.half().to(x)
 
 
@@ -64,7 +64,7 @@ def rows_of(x: Tensor) -> Tensor:
 
 
 def least_squares(rows: Tensor, wanted: Tensor, doubt: float) -> Tensor:
-    """[n, a], [n, b] -> [a, b], as if the rows were noisy by `doubt` of their variance."""
+    """Regularised least squares, [n, a], [n, b] -> [a, b]: as if rows had noise of `doubt` times their variance."""
     spread = doubt * len(rows) * rows.var(0).mean()
     exact = rows.double()
     gram = exact.T @ exact + spread.double() * torch.eye(rows.shape[1], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The demonstration member of the family: its sizes, and both networks in one module."""
+"""The demonstration network: its sizes, and both parts in one module."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ PROMPT_ROWS = 16
 
 
 class Model(nn.Module):
-    """Both networks and the prompt, so that one state dict holds everything that is learned."""
+    """Autoencoder, transformer and prompt: one state dict holds everything that is learned."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reae = Reae(REAE)
         self.dit = Dit(DIT)
-        prompt = torch.zeros(PROMPT_ROWS, DIT.text_dim)  # one row that speaks, then padding, as published
+        prompt = torch.zeros(PROMPT_ROWS, DIT.text_dim)  # one row with content, then padding, as published
         prompt[0] = torch.randn(DIT.text_dim, generator=torch.Generator().manual_seed(3))
         self.register_buffer("prompt", prompt)
 

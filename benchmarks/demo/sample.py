@@ -23,8 +23,10 @@ Shape = tuple[int, int, int]
 class Batch:
     """Frames of `clips` clips one after another, float32 [clips * T, 3, H, W] in [0, 1].
 
-    damaged: what the network sees. clean: what it should show. halved: of half the size, without noise and compression.
-    cuts: lengths of the chunks in latents.
+    damaged     what the network sees
+    clean       what it should show
+    halved      at half the size, without noise and compression
+    cuts        lengths of the chunks in latents
     """
 
     clips: int
@@ -35,13 +37,13 @@ class Batch:
 
 
 class Sampler:
-    """Random cuts of the clips in a directory; batch number k depends on the clips there and on k alone."""
+    """Random parts of the clips in a directory. Batch number k depends only on these clips and on k."""
 
     def __init__(self, root: Path, seed: int) -> None:
         self.root, self.seed = root, seed
         self.numbers = [int(p.name[:5]) for p in sorted(root.glob("*.lr0.npy"))]
         if not self.numbers:
-            raise SystemExit(f"{root}: no clips; run `python -m benchmarks.demo.data` first")
+            raise SystemExit(f"{root}: no clips found: run `python -m benchmarks.demo.data` first")
 
     def batch(self, step: int, shapes: Sequence[Shape], noise: bool = False) -> Batch:
         rng = np.random.default_rng([self.seed, step])
@@ -50,7 +52,7 @@ class Sampler:
     def draw(
         self, rng: np.random.Generator, clips: int, frames: int, side: int, *, photos: bool = False, noise: bool = False
     ) -> Batch:
-        """A batch of this shape; of photographs only, or damaged by nothing but noise, if so wanted."""
+        """A batch of this shape. photos: of photographs only. noise: damaged by noise only."""
         numbers = [n for n in self.numbers if not (photos and data.is_video(n))]
         cut = [_cut(rng, self._clip(rng, numbers), frames, side, noise=noise) for _ in range(clips)]
         halved, damaged, clean = (torch.cat(part) for part in zip(*cut, strict=True))
@@ -88,7 +90,7 @@ def _cut(
 
 
 def _chunks(rng: np.random.Generator, latents: int) -> list[int]:
-    """All latents in one chunk, or in two."""
+    """Split the latents into one chunk or two."""
     if latents < 4 or rng.random() < 0.5:
         return [latents]
     first = int(rng.integers(2, latents - 1))

@@ -1,4 +1,4 @@
-"""The encoder's half of the start: pictures to signals, signals to components (see `init.py`)."""
+"""Initial weights of the encoder: pictures to signals, signals to components (see `init.py`)."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from .layout import (
 )
 
 _ROOM = 3.0
-"""Added inside a delaying branch so that its ReLU cuts nothing."""
+"""Added inside a delaying branch so that its ReLU never clips."""
 _ROUNDS = 400
 _RATE = 3e-3
 _CUTS = 10
-"""One unit in so many counts again as if it were cut between frames; without that a cut costs 9 dB more, and calm clips
-gain 0.2 dB."""
+"""One unit in this many counts again as if a cut lay between its frames. Without that a cut costs 9 dB more, and calm
+clips gain 0.2 dB."""
 _UNSEEN = 16 * 2e-5
-"""What a frame's sixteen pixels may lose without being seen: 47 dB."""
+"""The error of a frame's sixteen pixels that nobody sees: 47 dB."""
 
 
 def copy_signals(layers: list[nn.Module]) -> None:
-    """Everything up to an eighth of the size: 88 signals of four frames, then a one.
+    """Set all layers up to an eighth of the size: they pass on 88 signals of four frames and a constant one.
 
-    What was enlarged is made small again on the way (`luma_kernel`, `colour_kernel`).
+    The enlarged input is made small again on the way (`luma_kernel`, `colour_kernel`).
     """
     first, pool, half = layers[0], layers[2], layers[3]
     kernel_of(first).mul_(0.3)
@@ -52,7 +52,7 @@ def copy_signals(layers: list[nn.Module]) -> None:
     kernel_of(first)[4:FRAME] = colour_kernel()
     bias_of(first)[: FRAME + 1] = torch.tensor([LUMA_LIFT] * 4 + [COLOUR_LIFT] * 2 + [1.0])
     _stack(pool.get_parameter("conv.weight"), FRAME, one=FRAME)
-    kernel_of(half).zero_()  # what is left over is for the blocks behind it, which begin with nothing there
+    kernel_of(half).zero_()  # the other channels are for the next blocks and start empty
     for frame in range(2):
         of = frame * FRAME
         kernel_of(half)[of : of + 4, of : of + 4, 1:, 1:] = _phases(luma_kernel())
@@ -79,12 +79,12 @@ def copy_signals(layers: list[nn.Module]) -> None:
 
 
 def _phases(kernel: Tensor) -> Tensor:
-    """A kernel [n, 4, 4] for pixels as one for their unshuffled phases: [n, 4, 2, 2]."""
+    """Convert a kernel [n, 4, 4] for pixels to one for their unshuffled phases: [n, 4, 2, 2]."""
     return kernel.reshape(-1, 2, UNSHUFFLE, 2, UNSHUFFLE).permute(0, 2, 4, 1, 3).flatten(1, 2)
 
 
 def _stack(weight: Tensor, signals: int, one: int) -> None:
-    """Pooling two frames: the signals of either, then the one (its channel is `one`)."""
+    """Set a pooling of two frames: it keeps the signals of both, then the constant one (channel `one`)."""
     n = weight.shape[0]
     weight[: 2 * signals + 1] = 0
     for frame in range(2):
@@ -94,7 +94,7 @@ def _stack(weight: Tensor, signals: int, one: int) -> None:
 
 
 def _delay(block: nn.Module, channels: list[int], one: int) -> None:
-    """Show `channels` as they were a frame before, x + (past - x), or as they are if there was no frame before."""
+    """Delay `channels` by a frame, as x + (past - x). The first frame stays, because there is none before it."""
     first, second, last = convolutions(block)
     witness, n = len(channels), len(kernel_of(last))
     for h in range(witness + 1):
@@ -112,19 +112,20 @@ def _delay(block: nn.Module, channels: list[int], one: int) -> None:
 
 
 def components(layers: list[nn.Module], damaged: Tensor, enlarged: Tensor, clips: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Fill the stride-2 kernel to a sixteenth: of each of four neighbours the components in which clean pictures vary.
+    """Set the stride-2 kernel to a sixteenth of the size: it keeps the main components of each of four neighbours.
 
-    Returns the basis [88, KEPT] (signals - mean = basis @ components), the mean [88] and the components' lifts [KEPT].
+    Components are chosen for clean pictures. Returns the basis [88, KEPT] (signals - mean = basis @ components), the
+    mean [88] and the components' lifts [KEPT].
     """
     signals = 4 * LARGE_FRAME
     x, y = (_features(layers[:13], frames, clips)[:, :signals] for frames in (damaged, enlarged))
     mean = x.mean((0, 2, 3))
     weight = torch.tensor(([1.0] * 16 + [COLOUR_WEIGHT] * 6) * 4)
     around = ((y - mean[:, None, None]) * weight[:, None, None]).flatten(2)
-    spreads = around @ around.transpose(1, 2) / around.shape[2]  # a unit is what has a latent of its own
+    spreads = around @ around.transpose(1, 2) / around.shape[2]  # a unit has a latent of its own
     vectors = most_worth_keeping(torch.cat([spreads, unrelated(spreads[::_CUTS])]))
     deviation = ((rows_of(x) - mean) * weight @ vectors).std(0)
-    gain = STRONGEST / (deviation[0] * deviation).sqrt()  # half-way to equally strong ones
+    gain = STRONGEST / (deviation[0] * deviation).sqrt()  # half-way to equal strength
     turn = as_stored(vectors.T * gain[:, None] * weight)
     found = (rows_of(x) - mean) @ turn.T
     shift = as_stored(1.3 * (-found).amax(0) + 0.05 - turn @ mean)
@@ -139,17 +140,17 @@ def components(layers: list[nn.Module], damaged: Tensor, enlarged: Tensor, clips
 
 
 def unrelated(spreads: Tensor) -> Tensor:
-    """Spreads [units, 88, 88] as if the four frames did not resemble each other: cuts, and what moves quickly."""
+    """Spreads [units, 88, 88] as if the four frames were unrelated, as with cuts and fast motion."""
     frame = torch.arange(4 * LARGE_FRAME) // LARGE_FRAME
     return spreads * (frame[:, None] == frame)
 
 
 def most_worth_keeping(spreads: Tensor) -> Tensor:
-    """[88, KEPT], orthonormal: the directions without which frames lose least, in decibels and on average.
+    """[88, KEPT], orthonormal: the directions to keep so that frames lose least, in decibels and on average.
 
-    spreads [units, 88, 88]: mean products of the signals of a part of a clip, around their mean over all. What a frame
-    loses is the square of what lies in the other directions, and its logarithm counts: principal components would spare
-    the wild parts and the middle of four frames, at the cost of calm parts and the ends. Found by descent from there.
+    spreads [units, 88, 88]: covariances of the signals of parts of clips. A frame loses the energy in the directions
+    that are not kept, and the logarithm of it counts. Principal components would favour busy parts and the middle of
+    four frames over calm parts and the ends; the search starts from them and descends.
     """
     free = torch.linalg.eigh(spreads.mean(0))[1].flip(1)[:, :KEPT].clone().requires_grad_()
     optimiser = torch.optim.Adam([free], lr=_RATE)
@@ -169,7 +170,7 @@ def most_worth_keeping(spreads: Tensor) -> Tensor:
 
 
 def _features(layers: list[nn.Module], frames: Tensor, clips: int) -> Tensor:
-    """What the encoder's layers make of frames."""
+    """The output of the encoder's layers for these frames."""
     x = F.pixel_unshuffle(frames, UNSHUFFLE)
     for layer in layers:
         x = batched.memory(layer, x, clips) if isinstance(layer, MemBlock) else layer(x)

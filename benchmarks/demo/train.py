@@ -2,22 +2,23 @@
 
     python -m benchmarks.demo.data  --photos PHOTOS --videos VIDEOS --out CLIPS
     python -m benchmarks.demo.train --clips CLIPS --work RUN
-    # interrupted? the same command goes on where the last save was (every --save-minutes)
+    # after an interruption, the same command resumes from the last save (every --save-minutes)
 
-1. `denoiser`: what restores (`denoiser.py`), alone. It is asked for the small picture without its noise, and begins
-   with clips that no encoder has seen.
-2. `transformer`: put into a network that else passes the picture through (`init.py`), of which the transformer is
-   trained on what the decoder shows; the autoencoder's state is carried, the transformer sees one or two chunks.
+1. `denoiser`: the part that restores (`denoiser.py`), alone. It learns to remove noise from the small picture, at first
+   from clips that are noisy but not compressed.
+2. `transformer`: the denoiser is put into a network that otherwise passes the picture through (`init.py`). There the
+   transformer is trained on the decoder's output. The autoencoder carries its state; the transformer sees one or two
+   chunks.
 
 `--work` holds a state per stage (weights, average, optimiser, step), a log per stage (`denoiser.csv`, ...), and
-`checkpoint/`: the averaged weights, F16, published layout. A frame's error counts by its logarithm, as the yardstick
-counts it, so that easy and hard frames weigh the same:
+`checkpoint/`: the averaged weights, F16, published layout. The loss takes the logarithm of a frame's error, as PSNR
+does, so easy and hard frames weigh the same:
 
     log(mean square error) / 2 + 0.2 * log(mean square error of the change from frame to frame) / 2
                                + 0.1 * log(mean square error of the slopes) / 2            (of the large picture)
 
-The denoiser's convolutions run in BF16, all else in float32. Batch k and the initial weights depend on --seed
-alone (the sums on the processor, too).
+The denoiser's convolutions run in BF16, everything else in float32. Batches and initial weights depend on `SEED` only;
+sums also depend on the processor.
 """
 
 from __future__ import annotations
@@ -54,25 +55,28 @@ _FIRST_CLIPS = 40
 _FIRST_SHAPE = (16, 128)
 _WARMUP = 100
 _COOL = 0.5
-"""The share of its steps over which a rate falls to zero, at the end."""
+"""The last part of a round, in which the rate falls to zero."""
 _NOISE_STEPS = 1500
-"""The denoiser's first steps are on noise that no encoder has seen. What an encoder leaves of noise is faint, and a
-network that begins with it learns about colours alone: after 4 800 steps it gained 0.16 dB of luma, and 0.29 dB after
-800 steps of noise and 800 of the rest."""
+"""The denoiser's first steps are on noise that was not compressed. Compressed noise is faint, and a network that begins
+with it learns about colours only: it gained 0.16 dB of luma in 4 800 steps, against 0.29 dB in 800 steps of plain noise
+and 800 of the rest."""
 _SHAPES = ((6, 12, 96), (8, 8, 96), (4, 16, 96))
 _WINDOW_SHAPES = ((1, 16, 192), (2, 16, 128), (1, 12, 224))
-"""One window, or several of which some are shifted: a window is 128 pixels wide."""
+"""One window, or several, some of them shifted. A window is 128 pixels wide."""
 _SLOW = 0.04
-"""For the transformer's last projection: at the full rate 64 channels, each a step wrong, are louder than any error."""
+"""Share of the rate for the transformer's last projection: at the full rate, the errors of its 64 inputs add up."""
 _COLUMNS = ("step", "minutes", "rate", "loss", "gain", "psnr", "psnr_in")
 
 
 @dataclass(frozen=True)
 class Stage(Generic[M]):
-    """What is trained (parameters that want a gradient) and how.
+    """What is trained (the parameters that require a gradient) and how.
 
-    begin: what a new run does first and a resumed one need not. loss: also returns what the log shows. slow: what
-    learns at `_SLOW` times the rate. noise: how many steps it gets clips that are only noisy.
+    begin     prepares a new run; a resumed one skips it
+    loss      of a batch, and the values for the log
+    rounds    steps and highest rate of each round
+    slow      parameters that learn at `_SLOW` times the rate
+    noise     for how many steps the clips are noisy but not compressed
     """
 
     name: str
@@ -94,11 +98,11 @@ def denoiser_stage(seed: int, sampler: Sampler) -> Stage[Denoiser]:
         module.measure(first.damaged, first.clips)
 
     def loss(batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        given = denoiser.found(batch.damaged)
+        given = denoiser.recover(batch.damaged)
         with torch.autocast("cpu", torch.bfloat16):
             found = module(given, batch.clips)
         wanted = denoiser.signals(batch.halved)
-        found = batched.part(found, batch.clips, slice(1, None))  # it is one pair late
+        found = batched.part(found, batch.clips, slice(1, None))  # the denoiser is one pair late
         given, wanted = (batched.part(x, batch.clips, slice(-1)) for x in (given, wanted))
         return losses(denoiser.error(found, wanted), denoiser.error(given, wanted), batch.clips, floor=1e-5)
 
@@ -125,9 +129,9 @@ def transformer_stage(seed: int, sampler: Sampler, restores: Denoiser) -> Stage[
 
 
 def whole(model: Model, batch: Batch) -> Tensor:
-    """The restored frames, LAG late: [clips * T, 3, H, W], not clamped.
+    """Restore a batch: frames [clips * T, 3, H, W], not clamped, `LAG` frames late.
 
-    In float32: the decoder takes lifts and shut gates away from what they were added to, which in BF16 leaves a tint.
+    In float32: the decoder subtracts large offsets that were added before, which leaves a tint in BF16.
     """
     latents = batched.encode(model.reae, batch.damaged, batch.clips)
     restored = batched.restore(model.dit, latents, model.get_buffer("prompt"), batch.clips, batch.cuts)
@@ -137,9 +141,9 @@ def whole(model: Model, batch: Batch) -> Tensor:
 def losses(
     error: Tensor, before: Tensor, clips: int, floor: float, slopes: bool = False
 ) -> tuple[Tensor, dict[str, float]]:
-    """Errors of result and input [clips * T, C, H, W] -> the loss, and what the log shows of it in decibels.
+    """The loss, and gain and PSNR in dB for the log.
 
-    Mean squares far below `floor` are not worth fighting for.
+    error, before: of the result and of the input, [clips * T, C, H, W]. Mean squares far below `floor` do not count.
     """
     error, before = (x.view(clips, -1, *x.shape[1:]) for x in (error, before))
     square, square_before = (x.square().mean((2, 3, 4)) for x in (error, before))
@@ -151,12 +155,12 @@ def losses(
 
 
 def _logarithm(x: Tensor, floor: float) -> Tensor:
-    """Of the mean square of a frame of [clips, T, C, H, W], on average."""
+    """The mean over frames of the logarithm of a frame's mean square; x [clips, T, C, H, W]."""
     return torch.log(x.square().mean((2, 3, 4)) + floor).mean()
 
 
 def rate(step: int, rounds: Sequence[tuple[int, float]]) -> float:
-    """Warm-up, level, then straight down to zero; rounds: how many steps, and how high, one after the other."""
+    """The learning rate: in each round it rises, stays and falls linearly to zero. rounds: steps and highest rate."""
     for steps, highest in rounds:
         if step < steps:
             return highest * min(1.0, (step + 1) / _WARMUP, (steps - step) / (_COOL * steps))
@@ -165,7 +169,7 @@ def rate(step: int, rounds: Sequence[tuple[int, float]]) -> float:
 
 
 class Run(Generic[M]):
-    """A stage under way: module, running average, optimiser and step, saved together."""
+    """A stage in progress: module, running average, optimiser and step, which are saved together."""
 
     def __init__(self, stage: Stage[M], work: Path) -> None:
         self.stage, self.file, self.step, self.minutes = stage, work / f"{stage.name}.pt", 0, 0.0
@@ -198,7 +202,7 @@ class Run(Generic[M]):
         self.file.with_suffix(".part").replace(self.file)
 
     def advance(self, batch: Batch, rate: float) -> dict[str, float]:
-        """One step; returns what the log shows."""
+        """Make one step. Returns the values for the log."""
         loss, shown = self.stage.loss(batch)
         self.optimiser.zero_grad()
         loss.backward()
@@ -246,7 +250,7 @@ def train(stage: Stage[M], sampler: Sampler, options: argparse.Namespace) -> M:
         run.minutes = before + (time.monotonic() - begun) / 60
         log.add({"step": run.step, "minutes": run.minutes, "rate": now, **row})
         if not math.isfinite(row["loss"]):
-            raise SystemExit(f"step {run.step}: the loss is no number")
+            raise SystemExit(f"step {run.step}: the loss is not finite: start again with an empty --work")
         if time.monotonic() - saved > 60 * options.save_minutes:
             saved = time.monotonic()
             run.save()
@@ -256,8 +260,8 @@ def train(stage: Stage[M], sampler: Sampler, options: argparse.Namespace) -> M:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=Path, required=True, help="what benchmarks.demo.data wrote")
-    parser.add_argument("--work", type=Path, required=True, help="states, logs and checkpoint go here")
+    parser.add_argument("--clips", type=Path, required=True, help="the clips that benchmarks.demo.data wrote")
+    parser.add_argument("--work", type=Path, required=True, help="folder for states, logs and the checkpoint")
     parser.add_argument("--threads", type=int, default=2, help="(default %(default)s)")
     parser.add_argument("--save-minutes", type=float, default=5, help="(default %(default)s)")
     options = parser.parse_args(arguments)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.demo import batch
 from benchmarks.demo.batch import LAG
-from benchmarks.demo.denoiser import Denoiser, found, signals
+from benchmarks.demo.denoiser import Denoiser, recover, signals
 from benchmarks.demo.init import initialise
 from benchmarks.demo.layout import COLOUR_LIFT, LUMA_LIFT
 from benchmarks.demo.model import Model
@@ -106,7 +106,7 @@ def test_installed_the_denoiser_corrects_as_it_does_alone(started: Model, silent
     model = Model()
     model.load_state_dict(started.state_dict())
     loud.install(model.reae)
-    given = found(enlarged)
+    given = recover(enlarged)
     with torch.no_grad():
         alone = loud(given, _CLIPS)
         x = F.pixel_unshuffle(enlarged, UNSHUFFLE)
@@ -119,14 +119,14 @@ def test_installed_the_denoiser_corrects_as_it_does_alone(started: Model, silent
 
 
 def test_what_was_enlarged_is_found_again(frames: Tensor, enlarged: Tensor) -> None:
-    again, meant = found(enlarged), signals(F.avg_pool2d(frames, 2))
+    again, meant = recover(enlarged), signals(F.avg_pool2d(frames, 2))
     lumas = [0, 1, 2, 3, 6, 7, 8, 9]
     torch.testing.assert_close(again[:, lumas], meant[:, lumas], rtol=0, atol=1e-5)
     torch.testing.assert_close(again[:, :, 1:-1, 1:-1], meant[:, :, 1:-1, 1:-1], rtol=0, atol=1e-5)
 
 
 def test_patches_are_white_where_they_are_loud(silent: Denoiser, enlarged: Tensor) -> None:
-    pairs = found(enlarged)
+    pairs = recover(enlarged)
     x = pairs - pairs.new_tensor(2 * ([0.45] * 4 + [0.0] * 2))[:, None, None]
     rows = F.unfold(torch.cat([x, batch.past(x, _CLIPS)], 1), 3).transpose(1, 2).flatten(0, 1)
     spread = torch.linalg.eigvalsh((rows.T @ rows / len(rows)).double())
