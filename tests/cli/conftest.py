@@ -14,11 +14,13 @@ from .program import Call, Said
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's cache is neither read nor written, and tables are wide."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache directory of a user who has none yet; tables are wide."""
+    place = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place))
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.delenv("SWIFTVR_CACHE", raising=False)
+    return place
 
 
 @pytest.fixture

@@ -203,13 +203,13 @@ def test_a_picture_of_graphs_is_refused(cli: Call, bundle: Path, tmp_path: Path)
     assert not (tmp_path / "picture.svg").exists()
 
 
-def test_doctor_describes_the_machine_as_text_and_as_json(cli: Call, tmp_path: Path) -> None:
+def test_doctor_describes_the_machine_as_text_and_as_json(cli: Call, tmp_path: Path, home: Path) -> None:
     text = cli("doctor", "--cache", tmp_path / "cache")
     assert (text.code, text.err) == (0, "")
     for fact in ("export a checkpoint", "target rtx5090", "numpy", str(tmp_path / "cache")):
         assert fact in text.out
     said = json.loads(cli("doctor", "--json").out)
-    assert said["cache"] == str(tmp_path / "home" / "swiftvr-trt")
+    assert said["cache"] == str(home / "swiftvr-trt")
     assert {purpose["name"]: purpose["ready"] for purpose in said["purposes"]}["target cpu"]
 
 
