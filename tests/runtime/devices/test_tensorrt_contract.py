@@ -213,7 +213,7 @@ BUILDING = {
     "config": "IBuilderConfig",
     "profile": "IOptimizationProfile",
 }
-"""Variables of `engines/_compile.py` and what they hold."""
+"""Variables of `engines/compile/child.py` and what they hold."""
 RTX_ONLY_BUILDING = {
     "BuilderFlag.REQUIRE_USER_ALLOCATION",
     "ComputeCapability",

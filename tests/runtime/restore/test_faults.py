@@ -1,7 +1,7 @@
 """Faults in the loop, with real files at both ends: no hang, nothing leaked, nothing half-written under the final name.
 
 Within one process first, then whole processes, which are to be gone within a second of the fault. `test_pipeline.py`
-has the loop alone, `test_cli.py` and `test_fleet.py` signals to processes in which nothing else is wrong.
+has the loop alone, `tests/cli/test_run.py` and `test_fleet.py` signals to processes in which nothing else is wrong.
 """
 
 from __future__ import annotations
