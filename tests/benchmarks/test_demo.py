@@ -1,4 +1,4 @@
-"""The recipe of the demonstration checkpoint computes what the exported network computes, and starts where it says."""
+"""The training recipe of the demonstration checkpoint: it computes what the network computes, and starts at bicubic."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_batch_of_clips_is_each_clip_alone() -> None:
 
 @pytest.fixture(scope="module")
 def frames() -> Tensor:
-    """Clean pictures [clips * T, 3, H, W] that drift: smooth noise, mostly grey, another for every clip."""
+    """Clean pictures [clips * T, 3, H, W] that drift: smooth noise, mostly grey, different in each clip."""
     random = torch.Generator().manual_seed(5)
     grey, colour = torch.rand(_CLIPS, 1, 24, 24, generator=random), torch.rand(_CLIPS, 3, 6, 6, generator=random)
     wide = 0.7 * F.interpolate(grey, 96, mode="bicubic") + 0.3 * F.interpolate(colour, 96, mode="bicubic")
@@ -51,7 +51,7 @@ def enlarged(frames: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def silent(enlarged: Tensor) -> Denoiser:
-    """One that corrects nothing yet."""
+    """A denoiser that corrects nothing yet."""
     torch.manual_seed(3)
     module = Denoiser()
     module.measure(enlarged, _CLIPS)
@@ -82,7 +82,7 @@ def _psnr(shown: Tensor, frames: Tensor) -> Tensor:
     return -10 * torch.log10((shown - clean).square().mean((2, 3, 4)))
 
 
-def test_the_start_passes_the_picture_through_and_is_right_from_the_first_frame(
+def test_initial_weights_pass_the_picture_through_from_the_first_frame(
     started: Model, frames: Tensor, enlarged: Tensor
 ) -> None:
     ours = _psnr(_whole(started, enlarged), frames)
@@ -98,7 +98,7 @@ def test_without_the_transformer_there_is_no_picture(started: Model, frames: Ten
     assert float((_psnr(_whole(started, enlarged), frames) - _psnr(_whole(bare, enlarged), frames)).mean()) > 5
 
 
-def test_installed_the_denoiser_corrects_as_it_does_alone(started: Model, silent: Denoiser, enlarged: Tensor) -> None:
+def test_the_installed_denoiser_corrects_as_it_does_alone(started: Model, silent: Denoiser, enlarged: Tensor) -> None:
     torch.manual_seed(6)
     loud = Denoiser()
     loud.load_state_dict(silent.state_dict())
@@ -118,14 +118,14 @@ def test_installed_the_denoiser_corrects_as_it_does_alone(started: Model, silent
     torch.testing.assert_close(x[:, : len(lifts)], F.relu(alone + lifts), rtol=0, atol=1e-3)  # kernels are rounded
 
 
-def test_what_was_enlarged_is_found_again(frames: Tensor, enlarged: Tensor) -> None:
+def test_signals_are_recovered_from_the_enlarged_picture(frames: Tensor, enlarged: Tensor) -> None:
     again, meant = recover(enlarged), signals(F.avg_pool2d(frames, 2))
     lumas = [0, 1, 2, 3, 6, 7, 8, 9]
     torch.testing.assert_close(again[:, lumas], meant[:, lumas], rtol=0, atol=1e-5)
     torch.testing.assert_close(again[:, :, 1:-1, 1:-1], meant[:, :, 1:-1, 1:-1], rtol=0, atol=1e-5)
 
 
-def test_patches_are_white_where_they_are_loud(silent: Denoiser, enlarged: Tensor) -> None:
+def test_patches_are_white_in_their_strong_directions(silent: Denoiser, enlarged: Tensor) -> None:
     pairs = recover(enlarged)
     x = pairs - pairs.new_tensor(2 * ([0.45] * 4 + [0.0] * 2))[:, None, None]
     rows = F.unfold(torch.cat([x, batch.past(x, _CLIPS)], 1), 3).transpose(1, 2).flatten(0, 1)
@@ -155,7 +155,7 @@ def _both(x: Tensor, sharpen: tuple[float, float, float]) -> Tensor:
     return _enlarged(_enlarged(x, sharpen).mT, sharpen).mT
 
 
-def test_the_start_enlarges_as_sharply_as_was_halved_up_to_the_border(started: Model, frames: Tensor) -> None:
+def test_initial_weights_enlarge_as_sharply_as_before_halving_up_to_the_border(started: Model, frames: Tensor) -> None:
     grey = frames.mean(1, keepdim=True).expand(-1, 3, -1, -1)  # colours are kept at half the size
     small = F.avg_pool2d(grey, 2)
     bicubic = F.interpolate(small, scale_factor=2, mode="bicubic", align_corners=False)
@@ -169,7 +169,7 @@ def test_the_start_enlarges_as_sharply_as_was_halved_up_to_the_border(started: M
     assert max(float(side.mean()) for side in sides) < 0.005**2
 
 
-def test_directions_are_kept_by_what_frames_lose_in_decibels() -> None:
+def test_directions_are_chosen_by_the_loss_in_decibels() -> None:
     random = torch.Generator().manual_seed(7)
     loud, calm = (size * torch.randn(300, 88, generator=random) for size in (1.0, 0.02))
     loud[:, :40], calm[:, 48:] = 0, 0  # neither moves where the other does, and 68 of 88 directions are kept

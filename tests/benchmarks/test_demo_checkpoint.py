@@ -1,4 +1,4 @@
-"""The demonstration model that ships: what it may weigh, and that it does restore."""
+"""The demonstration model that ships: its size, and that it restores."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_it_is_small() -> None:
 def clean() -> Frames:
     """The middle of the real clip at half its size, [T, 256, 256, 3]."""
     if not CLIP.exists():
-        pytest.skip(f"{CLIP} is not here")
+        pytest.skip(f"{CLIP.name} was not found; it is too large for the repository")
     with av.open(str(CLIP)) as source:
         shown = [frame.to_ndarray(format="rgb24") for frame in itertools.islice(source.decode(video=0), _FRAMES)]
     x = F.avg_pool2d(torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).float(), 2)
@@ -48,7 +48,7 @@ def damaged(clean: Frames) -> Frames:
     return apply(clean, damage, np.random.default_rng(7))
 
 
-def test_it_takes_noise_and_compression_away(clean: Frames, damaged: Frames) -> None:
+def test_it_removes_noise_and_compression(clean: Frames, damaged: Frames) -> None:
     reference = Reference(load_checkpoint(DEMO), Resolution(_SIDE, _SIDE), clip_len=12)
     restored = np.stack(list(reference.restore(list(damaged))))
     x = torch.from_numpy(damaged).permute(0, 3, 1, 2).float()

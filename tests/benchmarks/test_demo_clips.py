@@ -1,4 +1,4 @@
-"""The clips that the demonstration model is trained on: what damages them, and how batches are cut."""
+"""The training clips of the demonstration model: how they are damaged, and how batches are cut."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from benchmarks.demo.sample import Sampler
 
 _SHAPE = (3, 8, 32)
 _NO_JPEG = 9
-"""A clip none of whose versions is made with Pillow, which the tests do not install."""
+"""The number of a clip that needs no Pillow, which the tests do not install."""
 
 
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
-    """Two clips whose small pictures are grey, and whose damaged versions tell which they are."""
+    """Two clips with grey pictures. Each damaged version has its own brightness."""
     for number in range(2):
         grey = np.full((data.CLIP_FRAMES, 64, 64, 3), 100, np.uint8)
         for version in range(data.VERSIONS):
@@ -29,7 +29,7 @@ def clips(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_damage_depends_on_the_number_of_a_clip_and_is_another_in_each_version() -> None:
+def test_damage_depends_on_the_number_of_the_clip_and_differs_between_versions() -> None:
     rng = np.random.default_rng(1)
     clean = np.repeat(rng.integers(0, 255, (1, 256, 256, 3), dtype=np.uint8), data.CLIP_FRAMES, axis=0)
     halved, versions = data.damage(clean, _NO_JPEG)
@@ -53,7 +53,7 @@ def test_batches_are_cut_from_all_versions_and_depend_on_their_number(clips: Pat
     assert seen == {110 + version for version in range(data.VERSIONS)}
 
 
-def test_noise_alone_is_on_three_clips_in_four_and_on_nothing_else(clips: Path) -> None:
+def test_plain_noise_is_on_three_clips_in_four(clips: Path) -> None:
     sampler = Sampler(clips, seed=4)
     spreads = []
     for step in range(40):
