@@ -1,4 +1,4 @@
-"""What the tests of the CUDA device share: a bundle of engines, what the CPU makes of the clips, and helpers."""
+"""Shared by the tests of the CUDA device: a bundle of engines, the frames of the CPU, and helpers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 
-from swiftvr_trt import Bundle, Restorer, Session
+from swiftvr_trt import Bundle, Restorer, Session, SwiftVRError
 from swiftvr_trt.runtime.devices.cuda import CudaDevice
+from swiftvr_trt.runtime.devices.driver import has_driver
 from swiftvr_trt.runtime.devices.kernel_cache import KernelCache
 from swiftvr_trt.runtime.devices.tensorrt import TensorRTProvider
 from swiftvr_trt.runtime.stream.session import Frame
@@ -20,14 +22,15 @@ from tests.runtime.clips import clip
 
 from .fake_trt import FakeTensorRT
 
+driverless = pytest.mark.skipif(has_driver(), reason="this machine has an NVIDIA driver")
 NO_CACHE = KernelCache("none", "none", ())
 OUT_OF_MEMORY, ILLEGAL_ADDRESS, UNKNOWN = 2, 700, 999
-"""Codes of the driver; the second one stays, whatever is called after it."""
+"""Error codes of the driver. After the second one every call fails."""
 
 
 @dataclass(frozen=True)
 class Lab:
-    """A bundle of engines, and what the CPU makes of the clips with the graphs that the engines are made of."""
+    """A bundle of engines, and the frames that the CPU makes of each clip with the same graphs."""
 
     engines: Bundle
     expected: Mapping[str, list[Frame]]
@@ -56,7 +59,7 @@ class Lab:
 
 
 def left(library: FakeTensorRT) -> list[Any]:
-    """What there still is of TensorRT. An error that somebody holds keeps what its frames refer to."""
+    """Objects of TensorRT that still exist. An error that is still referenced keeps those in its traceback."""
     gc.collect()
     return list(library.live)
 
@@ -67,3 +70,25 @@ def feed(session: Session, frames: list[Frame]) -> list[Frame]:
 
 def through(session: Session, name: str) -> list[Frame]:
     return feed(session, clip(name))
+
+
+def short_run(lab: Lab, emulator: Emulator, library: FakeTensorRT) -> list[Frame]:
+    with lab.opened(emulator, library) as restorer, restorer.session() as session:
+        return through(session, "edges")
+
+
+def error_of(lab: Lab, emulator: Emulator, library: FakeTensorRT) -> Exception | None:
+    """The error of a short run that may fail; None if it returns the right frames."""
+    try:
+        assert lab.same("edges", short_run(lab, emulator, library))
+    except Exception as error:  # noqa: BLE001 (of whatever kind it is: that is the question)
+        return error
+    return None
+
+
+def is_clear(error: BaseException) -> bool:
+    """One line of ours: not the driver's message alone, and not too long."""
+    text = str(error)
+    return (
+        isinstance(error, SwiftVRError) and "\n" not in text and not text.startswith("CUDA_ERROR") and len(text) < 600
+    )

@@ -1,33 +1,28 @@
-"""A stand-in for TensorRT: engines are lists of ONNX graphs, and a context runs them in ONNX Runtime, in stream order.
+"""A stand-in for TensorRT: an engine is a list of ONNX graphs, which a context runs in ONNX Runtime, in stream order.
 
-It has the methods that the CUDA device calls, under TensorRT-RTX's own names and with its arguments (a test compares
-them), and is as strict as the documentation allows: an execution context that was not run since its shapes were set
-cannot be captured, addresses must be aligned, and a stage notices when another one runs on its arena meanwhile.
+It has the methods that the CUDA device calls, with TensorRT-RTX's names and arguments (a test compares them). It is as
+strict as the documentation allows: a context must run once after its shapes are set before it can be captured,
+addresses must be aligned, and a stage notices if another one uses its arena at the same time.
 """
 
 from __future__ import annotations
 
 import enum
 import json
-import os
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import onnxruntime as ort
-from numpy.typing import NDArray
 
 from swiftvr_trt import Bundle
 from swiftvr_trt.engines.bundle.files import BundleWriter
 from swiftvr_trt.engines.bundle.manifest import Toolchain
 from swiftvr_trt.engines.bundle.targets import RTX
-from tests.cuda_emulator import HostFunction
+
+from .fake_kernels import Kernels, Profile, is_capturing
 
 if TYPE_CHECKING:
     from tests.cuda_emulator import Emulator
@@ -48,7 +43,7 @@ _RTX_ONLY = {
 
 
 def write_engine_bundle(path: Path, graphs: Bundle, *, target: str = "rtx5090", compiler: str = RTX) -> Bundle:
-    """A bundle of engines that do what the graphs of another bundle do; both transformers share a file."""
+    """Write a bundle of engines that run the graphs of another bundle. Both transformer stages share a file."""
     recipe = replace(graphs.manifest.recipe, target=target)
     names = {"encode": "encode.engine", "dit": "dit.engine", "dit_edge": "dit.engine", "decode": "decode.engine"}
     stages = tuple(
@@ -73,17 +68,17 @@ def write_engine_bundle(path: Path, graphs: Bundle, *, target: str = "rtx5090", 
 
 
 class FakeTensorRT:
-    """What `import tensorrt_rtx` gives, as an object; `rtx=False` makes it one that `import tensorrt` would give.
+    """Stands in for the module `tensorrt_rtx`, or with `rtx=False` for `tensorrt`.
 
-    calls: how often each method was called. fail: method -> which call of it fails, the way TensorRT fails. words: what
-    it says then, if not the name of the method. problems: what went wrong on a stream, where nobody can raise. live:
-    contexts and engines that still exist. running: called with its name when a stage begins to run.
+    calls: how often each method was called. fail: method -> number of the call that fails, as TensorRT fails. words:
+    the message of that failure, by default with the name of the method. problems: errors on a stream, where nothing can
+    be raised. live: contexts and engines that still exist. running: called with the name of a stage when it begins.
     """
 
     def __init__(self, emulator: Emulator, *, rtx: bool = True) -> None:
         self.emulator = emulator
         self.running: Callable[[str], None] = lambda _stage: None
-        self.kernels: list[_Kernels] = []  # kept for good: a graph may run them at any time
+        self.kernels: list[Kernels] = []  # never released: a graph may run them at any time
         self.__name__, self.__version__ = ("tensorrt_rtx" if rtx else "tensorrt"), VERSION
         self.calls: Counter[str] = Counter()
         self.fail: dict[str, int] = {}
@@ -103,7 +98,7 @@ class FakeTensorRT:
             self.DynamicShapesKernelSpecializationStrategy = DynamicShapesKernelSpecializationStrategy
 
     def _bound(self, cls: type, *, rtx: bool) -> type:
-        """A subclass that knows this object; without what TensorRT-RTX alone has, if that is not wanted."""
+        """A subclass that knows this object; without the features of TensorRT-RTX if `rtx` is False."""
         hidden = () if rtx else _RTX_ONLY.get(cls.__name__, ())
 
         def lookup(this: Any, name: str) -> Any:
@@ -114,7 +109,7 @@ class FakeTensorRT:
         return type(cls.__name__, (cls,), {"_library": self, "__getattribute__": lookup})
 
     def counts(self, name: str) -> bool:
-        """Count a call; False if it is the one that is to fail."""
+        """Count a call; False if this is the one that fails."""
         self.calls[name] += 1
         if self.calls[name] == self.fail.get(name):
             if self.logger is not None:
@@ -221,7 +216,7 @@ class IRuntimeConfig(_Bound):
 class Runtime(_Bound):
     def __init__(self, logger: ILogger) -> None:
         if self._library.logger not in (None, logger):
-            self._library.problems.append("a second logger, of which TensorRT sees nothing: it keeps the first")
+            self._library.problems.append("a second logger, which TensorRT ignores: it keeps the first")
         self._library.logger = logger
 
     def get_engine_validity(self, buffer: Any) -> tuple[EngineValidity, int]:
@@ -233,36 +228,13 @@ class Runtime(_Bound):
         if not self._library.counts("deserialize_cuda_engine"):
             return None
         made: ICudaEngine = self._library.ICudaEngine()  # type: ignore[attr-defined]
-        made.profiles = [_Profile(entry) for entry in json.loads(bytes(serialized_engine))]
+        made.profiles = [Profile(entry) for entry in json.loads(bytes(serialized_engine))]
         self._library.live.add(made)
         return made
 
 
-class _Profile:
-    """One optimization profile: its graph, loaded once per process."""
-
-    def __init__(self, entry: Mapping[str, Any]) -> None:
-        self.stage, self.arena = entry["stage"], int(entry["arena"])
-        self.session = _session(entry["graph"])
-        self.inputs = {t.name: _shape(t) for t in self.session.get_inputs()}
-        self.outputs = {t.name: _shape(t) for t in self.session.get_outputs()}
-        self.types = {t.name: t.type for t in (*self.session.get_inputs(), *self.session.get_outputs())}
-
-
-@cache
-def _session(graph: str) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def _shape(tensor: Any) -> tuple[int, ...]:
-    return tuple(side if isinstance(side, int) else -1 for side in tensor.shape)
-
-
 class ICudaEngine(_Bound):
-    profiles: list[_Profile]
+    profiles: list[Profile]
 
     @property
     def num_io_tensors(self) -> int:
@@ -284,7 +256,7 @@ class ICudaEngine(_Bound):
         return kinds[self.profiles[0].types[name]]
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        """Sides in which profiles differ are open."""
+        """Sides in which profiles differ are -1."""
         shapes = [{**p.inputs, **p.outputs}[name] for p in self.profiles]
         return tuple(sides[0] if len(set(sides)) == 1 else -1 for sides in zip(*shapes, strict=True))
 
@@ -315,7 +287,7 @@ class ICudaEngine(_Bound):
 
 class IExecutionContext(_Bound):
     engine: ICudaEngine
-    profile: _Profile | None
+    profile: Profile | None
     shapes: dict[str, tuple[int, ...]]
     addresses: dict[str, int]
     arena: tuple[int, int]
@@ -351,83 +323,18 @@ class IExecutionContext(_Bound):
         library, profile = self._library, self.profile
         if not library.counts("execute_async_v3") or profile is None:
             return False
-        if _is_capturing(stream_handle) and not self.warm:
+        if is_capturing(stream_handle) and not self.warm:
             library.logger.log(ILogger.Severity.ERROR, "captured before it was run once")
             return False
         if self.arena[1] < profile.arena:
             library.logger.log(ILogger.Severity.ERROR, f"the arena has {self.arena[1]} bytes, {profile.arena} needed")
             return False
-        kernels = _Kernels(library, profile, dict(self.addresses), dict(self.shapes), self.arena[0])
+        kernels = Kernels(library, profile, dict(self.addresses), dict(self.shapes), self.arena[0])
         for function in kernels.functions:
             error = library.emulator.launch(stream_handle, function)
             if error:
                 library.logger.log(ILogger.Severity.ERROR, f"CUDA error {error}")
                 return False
-            time.sleep(0)  # now another thread may enqueue: what must not come between needs a lock
+            time.sleep(0)  # lets another thread enqueue here, unless a lock prevents it
         self.warm = True
         return True
-
-
-def _is_capturing(stream: int) -> bool:
-    from cuda.bindings import driver
-
-    error, status = driver.cuStreamIsCapturing(stream)
-    return not int(error) and int(status) != 0
-
-
-class _Kernels:
-    """One enqueued run, over the addresses that were bound then: a kernel that marks the arena, and one that computes.
-
-    A real stage is many kernels. Between those of one stage nobody else's may run on its arena.
-    """
-
-    def __init__(
-        self,
-        library: FakeTensorRT,
-        profile: _Profile,
-        addresses: Mapping[str, int],
-        shapes: Mapping[str, tuple[int, ...]],
-        arena: int,
-    ) -> None:
-        self._library, self._profile, self._arena = library, profile, arena
-        self._inputs = {n: (addresses[n], shapes[n], _NUMPY[profile.types[n]]) for n in profile.inputs}
-        self._outputs = {n: (addresses[n], s, _NUMPY[profile.types[n]]) for n, s in profile.outputs.items()}
-        self._token = np.frombuffer(os.urandom(64), np.uint8)
-        self.functions = [HostFunction(partial(self._run, kernel)) for kernel in (self._begin, self._compute)]
-        library.kernels.append(self)
-
-    def _run(self, kernel: Callable[[], None], _data: Any) -> None:
-        try:
-            kernel()
-        except Exception as error:  # noqa: BLE001 (there is nobody to raise it to)
-            self._library.problems.append(f"{self._profile.stage}: {error}")
-
-    def _places(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Where the token lies: at both ends of the arena."""
-        arena: NDArray[Any] = self._library.emulator.array(self._arena, (self._profile.arena,), np.uint8, write=True)
-        return arena[:64], arena[-64:]
-
-    def _begin(self) -> None:
-        self._library.running(self._profile.stage)
-        for place in self._places():
-            place[:] = self._token
-
-    def _compute(self) -> None:
-        emulator, session = self._library.emulator, self._profile.session
-        places = self._places()
-        binding = session.io_binding()
-        keep = []
-        for tensors, bind, write in (
-            (self._inputs, binding.bind_input, False),
-            (self._outputs, binding.bind_output, True),
-        ):
-            for name, (address, shape, dtype) in tensors.items():
-                array: NDArray[Any] = emulator.array(address, shape, dtype, write=write)
-                bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-                keep.append(array)
-        session.run_with_iobinding(binding)
-        if not all(np.array_equal(place, self._token) for place in places):
-            self._library.problems.append(f"{self._profile.stage}: another stage ran on the arena meanwhile")
-
-
-_NUMPY = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}

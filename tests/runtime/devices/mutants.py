@@ -1,4 +1,4 @@
-"""Modules of the CUDA device, and the chunk loop, with one wait removed, made from their source."""
+"""The modules of the CUDA device and the session, with one wait removed from their source."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _MODULES = ("devices.cuda_recording", "devices.cuda")
 _SESSION = "stream.session"
 _ALL = (*_MODULES, _SESSION)
 _ORDERS_NOTHING = {"GpuTracing.start"}
-"""Waits that are there to read a clock."""
+"""Functions whose waits only read a clock."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """A statement that waits: where it is, and what it says."""
+    """A statement that waits: where it is, and its text."""
 
     module: str
     function: str
@@ -39,7 +39,7 @@ def _source(module: str) -> ast.Module:
 
 
 def _waits(node: ast.AST, path: str = "") -> Iterator[tuple[str, ast.Expr]]:
-    """Statements that do nothing but wait, with the function that they are in."""
+    """Statements that only wait, each with the function that it is in."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Expr) and isinstance(child.value, ast.Call):
             function = child.value.func
@@ -50,7 +50,7 @@ def _waits(node: ast.AST, path: str = "") -> Iterator[tuple[str, ast.Expr]]:
 
 
 def sites() -> list[Site]:
-    """Every wait of the device, and of the loop."""
+    """Every wait of the device and of the session."""
     return [
         Site(module, function, ast.unparse(statement), number)
         for module in _ALL
@@ -60,7 +60,7 @@ def sites() -> list[Site]:
 
 
 def session_without(site: Site) -> type:
-    """The class `Session`, with the wait removed from its code if that is where it is."""
+    """The class `Session`, without the wait if its module has it."""
     if site.module != _SESSION:
         return Session
     tree = _source(site.module)
@@ -70,7 +70,7 @@ def session_without(site: Site) -> type:
 
 
 def device_without(site: Site) -> type:
-    """The class `CudaDevice`, with the wait removed from its code if that is where it is."""
+    """The class `CudaDevice`, without the wait if one of its modules has it."""
     made: dict[str, ModuleType] = {}
     for module in _MODULES:
         tree = _source(module)
@@ -92,11 +92,11 @@ def _remove(tree: ast.AST, statement: ast.Expr) -> None:
             if isinstance(body, list) and statement in body:
                 body[body.index(statement)] = ast.copy_location(_rest(statement), statement)
                 return
-    raise AssertionError("the statement is in no body")
+    raise AssertionError("the statement was not found")
 
 
 def _rest(statement: ast.Expr) -> ast.stmt:
-    """What is left of `f().wait()` without the wait: `f()`; of `x.wait()` nothing."""
+    """The statement without its wait: `f()` for `f().wait()`, nothing for `x.wait()`."""
     assert isinstance(statement.value, ast.Call)
     assert isinstance(statement.value.func, ast.Attribute)
     waited = statement.value.func.value

@@ -1,4 +1,4 @@
-"""What a build records of the machine, asked without a package."""
+"""The driver and its CUDA version, read without any package; and the CUDA version of a package."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pytest
 
 from swiftvr_trt.engines.bundle.targets import RTX
 from swiftvr_trt.engines.compile.parent import MODULES
-from swiftvr_trt.runtime.devices import driver as machine
+from swiftvr_trt.runtime.devices import driver
 from swiftvr_trt.runtime.devices.driver import Driver, find_driver, format_cuda_version, package_cuda
 from swiftvr_trt.text import version
+from tests.cuda_emulator import emulated
 
 
 def play(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> None:
-    """A driver whose functions write these numbers, or fail with a code where it is negative."""
+    """Install a driver whose functions write these numbers; a negative number is an error code instead."""
 
     def function(number: int) -> Any:
         def call(*arguments: Any) -> int:
@@ -28,12 +29,12 @@ def play(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> None:
         return call
 
     monkeypatch.setattr(
-        machine, "load_library", lambda _: SimpleNamespace(**{k: function(v) for k, v in answers.items()})
+        driver, "load_library", lambda _: SimpleNamespace(**{k: function(v) for k, v in answers.items()})
     )
 
 
 def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "load_library", lambda _names: None)
+    monkeypatch.setattr(driver, "load_library", lambda _names: None)
     assert find_driver() is None
 
 
@@ -42,13 +43,13 @@ def test_a_driver_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_driver() == Driver("12.8", None)
 
 
-def test_a_driver_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, cuDriverGetVersion=-3, cuInit=0, cuDeviceGet=0, cuDeviceGetAttribute=-1)
     assert find_driver() == Driver(None, None)
 
 
 @pytest.mark.parametrize(("number", "words"), [(12080, "12.8"), (13000, "13.0"), (11040, "11.4"), (13010, "13.1")])
-def test_versions_in_words(number: int, words: str) -> None:
+def test_the_drivers_number_becomes_a_version(number: int, words: str) -> None:
     assert format_cuda_version(number) == words
     assert version(words) == (number // 1000, number % 1000 // 10)
 
@@ -57,7 +58,7 @@ def test_versions_in_words(number: int, words: str) -> None:
     ("package", "cuda"),
     [("module_cu12", "12"), ("module_cu13", "13"), ("module", None)],
 )
-def test_the_name_of_a_package_says_which_cuda(
+def test_the_name_of_a_package_ends_with_its_cuda_version(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: str, cuda: str | None
 ) -> None:
     place = tmp_path / f"{package}-1.2.3.dist-info"
@@ -67,6 +68,12 @@ def test_the_name_of_a_package_says_which_cuda(
     assert package_cuda("module") == cuda
 
 
-def test_the_package_that_is_installed_says_it() -> None:
+def test_the_installed_package_has_such_a_name() -> None:
     pytest.importorskip(MODULES[RTX])
     assert package_cuda(MODULES[RTX]) in ("12", "13")
+
+
+@pytest.mark.cuda_emulator
+def test_a_driver_answers_through_its_library() -> None:
+    with emulated():
+        assert find_driver() == Driver("13.0", "12.0")

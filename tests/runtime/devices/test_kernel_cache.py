@@ -1,4 +1,4 @@
-"""Compiled kernels: found again for the same GPU, driver, library and engines, and never by anything else."""
+"""Compiled kernels: found again for the same GPU, driver, library and engines only."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def cache(
     return KernelCache.of(bundle, gpu, driver, library, root=tmp_path / "user")
 
 
-def test_what_was_stored_is_found_beside_the_bundle(bundle: Bundle, tmp_path: Path) -> None:
+def test_stored_kernels_are_found_next_to_the_bundle(bundle: Bundle, tmp_path: Path) -> None:
     assert cache(bundle, tmp_path).load() is None
     path = cache(bundle, tmp_path).store(KERNELS)
     assert path is not None
     assert path.parent == bundle.path.parent
     assert cache(bundle, tmp_path).load() == KERNELS
-    assert Bundle.open(bundle.path) == bundle  # beside it, not in it: a bundle vouches for every file
+    assert Bundle.open(bundle.path) == bundle  # next to it, not in it: a bundle lists all its files
     assert names_in(path.parent) == sorted(["bundle", path.name])
 
 
-def test_it_is_written_only_if_it_has_changed(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_file_is_written_only_if_the_kernels_have_changed(bundle: Bundle, tmp_path: Path) -> None:
     assert cache(bundle, tmp_path).store(KERNELS)
     assert cache(bundle, tmp_path).store(KERNELS) is None
     assert cache(bundle, tmp_path).store(b"") is None
@@ -69,7 +69,7 @@ def test_a_damaged_file_is_ignored_and_replaced(bundle: Bundle, tmp_path: Path, 
     assert cache(bundle, tmp_path).load() is None
 
 
-def test_a_directory_that_cannot_be_written_leaves_it_to_the_users(
+def test_next_to_a_read_only_directory_the_users_cache_is_used(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace = os.replace
@@ -87,7 +87,9 @@ def test_a_directory_that_cannot_be_written_leaves_it_to_the_users(
     assert names_in(bundle.path.parent) == ["bundle"]
 
 
-def test_nowhere_to_write_is_no_error(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_not_an_error_if_nothing_can_be_written(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -106,7 +108,7 @@ def test_an_interrupted_write_leaves_nothing(bundle: Bundle, tmp_path: Path, mon
     assert names_in(bundle.path.parent) == ["bundle"]
 
 
-def test_what_a_killed_process_has_left_is_removed_after_a_while(bundle: Bundle, tmp_path: Path) -> None:
+def test_partial_files_of_killed_processes_are_removed_after_an_hour(bundle: Bundle, tmp_path: Path) -> None:
     path = cache(bundle, tmp_path).store(KERNELS)
     assert path is not None
     shelf, ago = path.parent, time.time() - 3700
@@ -115,11 +117,13 @@ def test_what_a_killed_process_has_left_is_removed_after_a_while(bundle: Bundle,
     for left in (old, young, foreign, notes):
         left.write_bytes(b"half")
         os.utime(left, None if left is young else (ago, ago))
-    assert cache(bundle, tmp_path).store(KERNELS) is None  # also when there is nothing to write
+    assert cache(bundle, tmp_path).store(KERNELS) is None  # even if there is nothing to write
     assert names_in(shelf) == sorted(["bundle", path.name, young.name, foreign.name, notes.name])
 
 
-def test_neither_large_nor_many_files_are_kept(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_and_files_beyond_the_limit_are_not_kept(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (bundle.path.parent / f"bundle-2.abc{SUFFIX}").write_bytes(b"of another bundle")
     for number in range(MAX_FILES + 3):
         path = cache(bundle, tmp_path, driver=str(number)).store(KERNELS)

@@ -1,9 +1,9 @@
-"""Every TensorRT name that the CUDA device uses, with its arguments, exists where it says it does.
+"""Every TensorRT name that the CUDA device uses exists in TensorRT and in TensorRT-RTX, with the same arguments.
 
-The names are read from the source: locals and attributes annotated with a TensorRT type, and what is reached through
-`library`, the module. They are looked up in the installed TensorRT-RTX (whose bindings tell arguments in their
-docstrings), in the stand-in of the tests, in a table of what the documentation of TensorRT 11 lists, and in TensorRT
-11's own bindings (`trt11.py`), as are the names that building engines takes.
+The names come from the source: attributes of variables annotated with a TensorRT type, and of `library`, the module.
+They are looked up in the installed TensorRT-RTX, whose bindings list arguments in their docstrings; in the stand-in of
+the tests; in a table of the documentation of TensorRT 11; and in TensorRT 11's own bindings (`trt11.py`). The names
+that building engines uses are looked up there, too.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ RTX_ONLY = {
 
 @dataclass(frozen=True)
 class Use:
-    """One use of a name of TensorRT. owner: its class, or `module`. arguments: how many, and keywords, if called."""
+    """One use of a name of TensorRT. owner: its class, or `module`. arguments: their count and keywords, if called."""
 
     owner: str
     name: str
@@ -95,7 +95,7 @@ class Use:
 
 
 def annotated(annotation: ast.expr | None) -> str | None:
-    """`trt.X` or `trt.X | None` -> X; containers of them are not values of theirs."""
+    """`trt.X` or `trt.X | None` -> X; None for containers of them."""
     match = re.fullmatch(r"trt\.(\w+)(?: \| None)?", ast.unparse(annotation) if annotation else "")
     return match[1] if match else None
 
@@ -202,7 +202,7 @@ def check_arguments(use: Use, docstring: str | None) -> None:
     # The base class of a logger is initialised by hand, with the object itself.
     positional -= use.name.endswith(".__init__")
     found = list(signatures(docstring))
-    assert found, f"{use.name}: its docstring tells no arguments"
+    assert found, f"{use.name}: its docstring lists no arguments"
     assert any(accepts(s, positional, keywords) for s in found), f"{use.name} takes {found}"
 
 
@@ -220,11 +220,11 @@ RTX_ONLY_BUILDING = {
     "num_compute_capabilities",
     "set_compute_capability",
 }
-"""To build for a card that is not there, which no job for TensorRT asks for; and what is looked for before its use."""
+"""To build for a GPU that is absent, which TensorRT is never asked to do, and names that are tested for before use."""
 
 
 def building_uses() -> list[Use]:
-    """Names of TensorRT that building engines takes."""
+    """Names of TensorRT that building engines uses."""
     tree = ast.parse((SOURCE.parents[1] / "engines" / "compile" / "child.py").read_text(encoding="utf-8"))
     calls: dict[ast.AST, ast.Call] = {n.func: n for n in ast.walk(tree) if isinstance(n, ast.Call)}
     inner = {n.value for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
@@ -254,7 +254,7 @@ def spelled(use: Use) -> str:
     return use.name if use.owner == "module" else f"{use.owner}.{use.name}"
 
 
-def test_tensorrt_11_has_what_runs_engines_with_these_arguments(tensorrt_11: Mapping[str, str | None]) -> None:
+def test_tensorrt_11_has_every_name_that_runs_engines(tensorrt_11: Mapping[str, str | None]) -> None:
     for use in USED:
         if use.name.startswith("__") and use.owner == "module":  # of its Python package
             continue
@@ -263,7 +263,7 @@ def test_tensorrt_11_has_what_runs_engines_with_these_arguments(tensorrt_11: Map
             check_arguments(use, tensorrt_11[spelled(use)])
 
 
-def test_tensorrt_11_has_what_builds_engines_with_these_arguments(tensorrt_11: Mapping[str, str | None]) -> None:
+def test_tensorrt_11_has_every_name_that_builds_engines(tensorrt_11: Mapping[str, str | None]) -> None:
     found = building_uses()
     assert len(found) > 20
     there = {use.name for use in found if spelled(use) in tensorrt_11}
@@ -273,7 +273,7 @@ def test_tensorrt_11_has_what_builds_engines_with_these_arguments(tensorrt_11: M
             check_arguments(use, tensorrt_11[spelled(use)])
 
 
-def test_the_source_was_understood() -> None:
+def test_the_source_is_read_correctly() -> None:
     names = {(use.owner, use.name) for use in USED}
     assert len(names) > 30
     assert {("IExecutionContext", "execute_async_v3"), ("module", "Runtime"), ("module", "__version__")} <= names
@@ -281,7 +281,7 @@ def test_the_source_was_understood() -> None:
 
 
 @pytest.mark.parametrize("use", USED, ids=lambda u: f"{u.owner}.{u.name}:{u.line}")
-def test_tensorrt_rtx_has_it_with_these_arguments(use: Use) -> None:
+def test_tensorrt_rtx_has_every_name_with_these_arguments(use: Use) -> None:
     place: Any = trt if use.owner == "module" else getattr(trt, use.owner)
     for part in use.name.split("."):
         place = getattr(place, part)
@@ -291,7 +291,7 @@ def test_tensorrt_rtx_has_it_with_these_arguments(use: Use) -> None:
     check_arguments(use, (place.__init__ if inspect.isclass(place) else place).__doc__)
 
 
-def test_what_is_used_is_documented_for_tensorrt_11_or_looked_for_first() -> None:
+def test_every_name_is_documented_for_tensorrt_11_or_tested_for_before_use() -> None:
     for use in USED:
         documented = use.name in TENSORRT_11.get(use.owner, ())
         rtx_only = use.name in RTX_ONLY.get(use.owner, ())
@@ -322,11 +322,11 @@ def test_the_stand_in_has_the_same_methods_with_the_same_arguments(owner: str) -
     ("positional", "keywords", "fits"),
     [(2, (), True), (1, ("size",), True), (1, (), False), (3, (), False), (2, ("bytes",), False)],
 )
-def test_a_wrong_call_would_be_noticed(positional: int, keywords: tuple[str, ...], fits: bool) -> None:
+def test_wrong_calls_are_found(positional: int, keywords: tuple[str, ...], fits: bool) -> None:
     (signature,) = signatures(trt.IExecutionContext.set_device_memory.__doc__)
     assert accepts(signature, positional, keywords) == fits
 
 
-def test_a_call_on_something_of_unknown_type_would_be_noticed() -> None:
+def test_calls_on_objects_of_unknown_type_are_found() -> None:
     source = "def f(context):\n    context.execute_async_v3(1)\n"
     assert Uses(ast.parse(source)).unresolved == ["line 2: context.execute_async_v3"]

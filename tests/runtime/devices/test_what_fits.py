@@ -1,4 +1,4 @@
-"""What would fit: the answers are those of memory plans that are made by hand."""
+"""What would fit: the expected answers follow from manifests whose memory is set by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GB = 1_000_000_000
 def manifest(
     *, weights: int = 0, arena: int = 0, target: str = "rtx5090", precision: str = "fp16", clip_len: int = 24
 ) -> Manifest:
-    """1920x1080, nothing but frames, latents, and what is given here; weights are those of one file."""
+    """A bundle for 1920x1080 with frames, latents, one file with these weights, and this arena, in bytes."""
     recipe = replace(RECIPE, width=1920, height=1080, clip_len=clip_len, precision=precision, target=target)
     stages = tuple(replace(s, file="all.engine", arena_bytes=arena, weight_bytes=weights) for s in fake_stages(recipe))
     return Manifest(recipe, Toolchain("test", "TensorRT-RTX", "1.0", "12.0"), stages, ())
@@ -29,7 +29,7 @@ def option(found: tuple[str, ...], name: str) -> str | None:
 
 def test_the_largest_resolution_that_fits_is_named() -> None:
     full = manifest(arena=8 * GB)
-    # Half the sides is a quarter of the pixels, hence of the arena; 2/3 of them would take 4/9.
+    # Half the sides make a quarter of the pixels, hence of the arena; 2/3 of the sides make 4/9.
     assert option(what_fits(full, 540, 960, 3 * GB), "resolution") == "960x540"
     assert option(what_fits(full, 540, 960, int(4.3 * GB)), "resolution") == "1280x720"
     assert option(what_fits(full, 540, 960, 100_000), "resolution") is None
@@ -44,7 +44,7 @@ def test_the_longest_clip_that_fits_is_named() -> None:
         assert option(what_fits(full, 540, 960, needed[clip_len] - 1), "clip-len") == str(clip_len - 4)
 
 
-def test_weights_shrink_with_the_precision_and_only_as_the_target_allows() -> None:
+def test_only_precisions_of_the_target_are_suggested() -> None:
     heavy = manifest(weights=10 * GB)
     assert option(what_fits(heavy, 540, 960, 6 * GB), "precision") == "fp8"
     assert option(what_fits(heavy, 540, 960, int(4.5e9) + 10**9), "precision") == "fp8"
@@ -53,7 +53,7 @@ def test_weights_shrink_with_the_precision_and_only_as_the_target_allows() -> No
     assert option(what_fits(manifest(weights=10 * GB, target="rtx3090"), 540, 960, 6 * GB), "precision") is None
 
 
-def test_what_already_fits_is_still_not_suggested_as_it_is() -> None:
+def test_the_bundle_itself_is_never_suggested() -> None:
     found = what_fits(manifest(), 540, 960, 100 * GB)
     assert option(found, "resolution") == "1600x900"
     assert option(found, "clip-len") == "20"
@@ -67,7 +67,7 @@ def test_what_already_fits_is_still_not_suggested_as_it_is() -> None:
         (None, ["the GPU has less"]),
     ],
 )
-def test_the_message_says_what_was_needed_what_is_there_and_what_to_do(free: int | None, words: list[str]) -> None:
+def test_the_message_says_what_is_needed_what_is_available_and_what_to_do(free: int | None, words: list[str]) -> None:
     full = manifest(arena=8 * GB)
     message = shortage_message(full, 540, 960, free)
     assert f"needs {plan_memory(full, 540, 960).gpu_bytes / 1e9:.2f} GB" in message

@@ -1,9 +1,9 @@
-"""What TensorRT 11's own bindings say of themselves, without TensorRT.
+"""The names and docstrings of TensorRT 11's Python bindings, without TensorRT.
 
-Its libraries come from NVIDIA alone; the bindings (PyPI's `tensorrt-cu12-bindings`) load beside empty ones of the same
-names, and tell names and arguments. Calling anything would crash, so they are loaded in a process of their own: run as
-a program, this prints a JSON object of the docstrings of what its arguments name (`Class.method`, or a name of the
-module), null for what is a property or no function, and leaves out what there is not.
+Only NVIDIA distributes its libraries. The bindings are on PyPI (`tensorrt-cu12-bindings`) and load with empty libraries
+of the same names. Calling them would crash, so they are loaded in a separate process: run as a program, this prints a
+JSON object with the docstring of every name in its arguments (`Class.method`, or a name of the module); null for a name
+that is not a function. Names that do not exist are left out.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _FUNCTIONS = (
     "getPluginRegistry",
     "initLibNvInferPlugins",
 )
-"""What the bindings look for when they are loaded."""
+"""Functions that the bindings need when they are loaded."""
 
 
 def docstrings(names: Iterable[str], folder: Path) -> dict[str, str | None]:
-    """name -> docstring of what TensorRT 11 has under it. folder: for the empty libraries."""
+    """Name -> docstring in TensorRT 11. folder: for the empty libraries."""
     source = folder / "empty.c"
     source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in _FUNCTIONS))
     for library in _LIBRARIES:
