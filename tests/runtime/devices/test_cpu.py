@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from swiftvr_trt import Cancelled, MachineError, MisuseError, StageError
-from swiftvr_trt.runtime.devices import cpu
 from swiftvr_trt.runtime.devices.cpu import CpuDevice
 from swiftvr_trt.runtime.stream.program import BufferKind, BufferSpec, Clear, Copy, Download, Run, Upload, View
 from tests.conftest import BundleFactory
@@ -88,6 +87,6 @@ def test_too_little_memory_is_reported_with_a_remedy(device: CpuDevice, monkeypa
     def refuse(*_: object) -> None:
         raise MemoryError("Unable to allocate 9 GiB")
 
-    monkeypatch.setattr(cpu.np, "zeros", refuse)
+    monkeypatch.setattr(np, "zeros", refuse)
     with pytest.raises(MachineError, match=r"not enough memory .*Unable to allocate 9 GiB.*; close other programs, or"):
         device.workspace(BUFFERS)

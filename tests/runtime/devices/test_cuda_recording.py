@@ -19,7 +19,7 @@ from swiftvr_trt.runtime.devices.tensorrt import TensorRTProvider
 from swiftvr_trt.runtime.restore import restorer
 from swiftvr_trt.runtime.stream.device import Recording
 from swiftvr_trt.runtime.stream.plan import plan_memory
-from swiftvr_trt.runtime.stream.program import Copy, Download, Upload, View, plan_buffers
+from swiftvr_trt.runtime.stream.program import Copy, Download, Step, Upload, View, plan_buffers
 from swiftvr_trt.runtime.stream.trace import Trace
 from tests.cuda_emulator import emulated
 from tests.runtime.clips import CLIP_LEN, OUT, clip
@@ -119,7 +119,8 @@ def test_steps_must_begin_with_uploads_and_end_with_downloads(lab: Lab) -> None:
     with emulated() as emulator, lab.opened(emulator) as restorer:
         assert restorer._device is not None
         workspace = restorer._device.workspace(plan_buffers(lab.engines.manifest, *OUT))
-        for steps in ([copy, up, down], [up, down, copy], [down, up]):
+        wrong: list[list[Step]] = [[copy, up, down], [up, down, copy], [down, up]]
+        for steps in wrong:
             with pytest.raises(MisuseError, match="expected uploads first and downloads last"):
                 workspace.record(steps)
         workspace.close()

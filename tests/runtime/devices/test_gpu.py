@@ -13,7 +13,7 @@ from swiftvr_trt.runtime.devices import gpu
 from swiftvr_trt.runtime.devices.cuda import CudaDevice
 from swiftvr_trt.runtime.devices.gpu import Gpu, explain_cuda_errors, gpu_index, is_out_of_memory
 from swiftvr_trt.runtime.devices.tensorrt import TensorRTProvider
-from tests.cli.test_run import write_clip
+from tests.clips import write_clip
 from tests.conftest import BundleFactory
 from tests.cuda_emulator import emulated
 
