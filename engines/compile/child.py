@@ -1,7 +1,7 @@
 """The process that compiles: one ONNX file becomes one engine file.
 
-A compiler may crash its process, take all memory, or write to the C++ streams; here that harms nobody. Orders come
-from `parent.py`. A line now and then shows that a long build is alive.
+A compiler may crash its process, take all memory, or write to the C++ streams; in a process of its own, that harms
+nothing else. `parent.py` sends the job. A line every 20 seconds shows that a long build is alive.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from swiftvr_trt.text import LineCallback
 
 from .memory import PeakMemory
 
-_TICK_S = 20.0
+_REPORT_EVERY_S = 20.0
 _DEEPEST_PHASE = 2
 """Deeper phases come by the thousand."""
 
 
 def main() -> None:
-    """Compile what the parent orders, and answer with what went wrong, if anything did."""
+    """Compile the one file that the parent orders."""
     parent = Parent(lambda: os._exit(1))  # nobody waits for the build any more
     job = parent.receive()
     if job is not None:
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def _compile(job: Message, say: LineCallback) -> Message:
-    """What went wrong (None if nothing did), seconds, peak memory in bytes or None, and the compiler's version."""
+    """The answer: `problem` (None if all went well), `seconds`, `peak_bytes` (None if unknown), and the `version`."""
     began, phase, memory = time.monotonic(), ["loading the compiler"], PeakMemory()
     threading.Thread(target=_show_progress, args=(began, phase, memory, say), daemon=True).start()
     trt = importlib.import_module(job["module"])
@@ -43,9 +43,9 @@ def _compile(job: Message, say: LineCallback) -> Message:
 
 
 def _show_progress(began: float, phase: list[str], memory: PeakMemory, say: LineCallback) -> None:
-    """Every now and then, say which phase the build is in and what it takes."""
+    """Report the phase, the time and the memory of the build at intervals."""
     while True:
-        time.sleep(_TICK_S)
+        time.sleep(_REPORT_EVERY_S)
         peak = f", {memory.nbytes / 1e9:.1f} GB of memory" if memory.nbytes else ""
         say(f"{phase[0]}, {time.monotonic() - began:.0f} s{peak}")
 
@@ -66,7 +66,7 @@ def _build(trt: Any, logger: Any, job: dict[str, Any], phase: list[str]) -> str 
 
 
 def _strongly_typed(trt: Any) -> int:
-    """The flag that makes the graph's own types binding; newer versions know nothing else and may drop the flag."""
+    """The flag that makes the graph's types binding. Newer versions always do that and may lack the flag."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
@@ -94,7 +94,7 @@ def _config(trt: Any, builder: Any, network: Any, job: dict[str, Any]) -> Any:
 
 
 def _serialize(trt: Any, builder: Any, network: Any, config: Any, file: IO[bytes]) -> bool:
-    """Write the engine; straight into the file where the compiler can, which saves a copy in memory."""
+    """Write the engine, straight into the file if the compiler can, which saves a copy in memory. False: no engine."""
     if hasattr(builder, "build_serialized_network_to_stream"):
         return bool(builder.build_serialized_network_to_stream(network, config, _writer(trt, file)))
     engine = builder.build_serialized_network(network, config)
@@ -122,13 +122,13 @@ def _logger(trt: Any, log: IO[str]) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             log.write(f"[{severity.name[0]}] {message}\n")
-            log.flush()  # the last lines before a crash are the ones that matter
+            log.flush()  # the lines just before a crash matter most
 
     return Logger()
 
 
 def _monitor(trt: Any, phase: list[str]) -> Any:
-    """Keeps the innermost of the outer phases in `phase`."""
+    """A progress monitor that keeps the current phase, down to `_DEEPEST_PHASE`, in `phase[0]`."""
     depth: dict[str, int] = {}
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]

@@ -23,10 +23,10 @@ from swiftvr_trt.text import LineCallback
 from .log import BuildLog, parse_log
 
 Profile = Mapping[str, tuple[Shape, Shape, Shape]]
-"""Input name -> its smallest, its usual and its largest shape. Inputs of one static shape need not be in it."""
+"""Input name -> its smallest, usual and largest shape. Inputs with a static shape may be left out."""
 
 WORKSPACE_BYTES = 4 << 30
-"""Scratch memory that a kernel may ask for at most, so that an engine fits beside its weights on the card."""
+"""The most scratch memory that a kernel may use, in bytes."""
 MODULES = {RTX: "tensorrt_rtx", TRT: "tensorrt"}
 _EXTRAS = {RTX: "rtx", TRT: "tensorrt"}
 _NO_GPU = "cudaError 35"
@@ -92,7 +92,7 @@ def compile_engine(job: CompileJob, report: LineCallback = lambda _: None) -> En
 
 
 def _order(job: CompileJob, log: Path) -> Message:
-    """What `child.py` is told. log: where it writes what the compiler logs."""
+    """The order for `child.py`. log: the file to which it writes the compiler's log."""
     return {
         "module": MODULES[job.compiler],
         "onnx": str(job.onnx.resolve()),
@@ -105,14 +105,14 @@ def _order(job: CompileJob, log: Path) -> Message:
 
 
 def _engine(job: CompileJob, made: Message, log: str, errors: str) -> Engine:
-    """The engine that the child has written. made: its answer; errors: what it wrote to standard error."""
+    """The engine, from the child's answer, the compiler's log, and what the child wrote to standard error."""
     if made["problem"]:
         raise BuildError(f"{job.onnx.name}: {job.compiler} cannot compile it; {made['problem']}{_reason(log, errors)}")
     return Engine(job.engine, parse_log(log), made["version"], made["seconds"], made["peak_bytes"], log)
 
 
 def _ending(child: Child) -> str:
-    """How a process ended that gave no answer."""
+    """How the process ended without an answer."""
     code = child.exit_code(_PATIENCE_S)
     if code == -getattr(signal, "SIGKILL", 9):
         cause = "was killed, most likely because memory ran out; close other programs, or build a smaller resolution"
@@ -126,7 +126,7 @@ def _ending(child: Child) -> str:
 
 
 def _reason(log: str, errors: str) -> str:
-    """The compiler's own words: what it wrote past its logger is the cause, otherwise the first error in its log."""
+    """The cause in the compiler's words: what it wrote past its logger, or else the first error in its log."""
     lines = [line[4:] for line in log.splitlines() if line.startswith("[E] ") and _NO_GPU not in line]
     causes = [line.strip() for line in errors.splitlines() if "Internal Error" in line] or lines[:1]
     return f": {causes[0][:_TAIL]}" if causes else _last_line(errors)

@@ -1,20 +1,19 @@
-"""Decides which GPU decodes and encodes video."""
+"""Choose the GPU that decodes and encodes video."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from swiftvr_trt.errors import MisuseError
 from swiftvr_trt.runtime.devices.driver import has_driver
+from swiftvr_trt.text import LineCallback
 
 MODES = ("none", "auto", "cuda")
-"""none: in software. auto: on the GPU if there is one. cuda: the same, but say so if there is none."""
+"""none: in software. auto: on the GPU if there is one. cuda: the same, and warn if there is none."""
 
 
-def video_gpu(mode: str, device: str | None, tell: Callable[[str], None]) -> int | None:
-    """The number of the GPU that decodes and encodes video, or None for software. It is the GPU that restores, if any.
+def video_gpu(mode: str, device: str | None, say: LineCallback) -> int | None:
+    """The number of the GPU that decodes and encodes video, or None for software: the GPU that restores, if one does.
 
-    mode: one of `MODES`. device: as in `Restorer.open`. tell: is called with one line if `cuda` finds no GPU.
+    mode: one of `MODES`. device: as in `Restorer.open`. say: is called with one line if `cuda` finds no GPU.
     """
     from swiftvr_trt.runtime.devices.gpu import gpu_index
 
@@ -24,6 +23,6 @@ def video_gpu(mode: str, device: str | None, tell: Callable[[str], None]) -> int
         return None
     if not has_driver():
         if mode == "cuda":
-            tell("video is decoded and encoded in software: no NVIDIA driver was found for --hwaccel cuda")
+            say("video is decoded and encoded in software: no NVIDIA driver was found for --hwaccel cuda")
         return None
     return 0 if device in (None, "cpu") else gpu_index(str(device))

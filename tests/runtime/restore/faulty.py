@@ -1,7 +1,7 @@
 """`swiftvr-run` with a fault in it: `python -m tests.runtime.restore.faulty FAULT INPUT OUTPUT ...`.
 
-Whatever is meant to go wrong is told on standard error when it does, with the time of the system's monotonic clock,
-so that whoever started the process can tell how long it lived on.
+When the fault happens, a line on standard error gives the time of the system's monotonic clock, so that a test can
+measure how long the process lives on.
 """
 
 from __future__ import annotations
@@ -15,26 +15,25 @@ from typing import Any
 
 ROOT = Path(__file__).parents[3]
 TRIES = 3
-"""How often a process may be tried that is to end within a second: it shares the machine with whatever else runs there.
-One that is slow by itself is slow each time."""
-FOR_EVER = 30.0
-"""Seconds that something stuck is stuck: in somebody else's code, which notices nothing."""
+"""How often a test may try whether a process ends within a second, since other processes may slow it down."""
+STUCK_S = 30.0
+"""How long something stuck is stuck, in foreign code that notices nothing."""
 
 
-def tell() -> None:
-    """Now it has gone wrong."""
+def announce() -> None:
+    """Report that the fault happens now."""
     print(f"fault {time.monotonic()}", file=sys.stderr, flush=True)
 
 
 def at(nth: int, owner: Any, method: str, happens: Callable[[], None]) -> None:
-    """Before the `nth` call of a method something happens."""
+    """Have something happen before the `nth` call of a method."""
     original, calls = getattr(owner, method), 0
 
     def counting(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == nth:
-            tell()
+            announce()
             happens()
         return original(*arguments, **options)
 
@@ -42,11 +41,11 @@ def at(nth: int, owner: Any, method: str, happens: Callable[[], None]) -> None:
 
 
 def stuck() -> None:
-    time.sleep(FOR_EVER)
+    time.sleep(STUCK_S)
 
 
 def deaf() -> None:
-    """Stuck in somebody else's code in whichever thread: no signal ends it, and Python hears none meanwhile."""
+    """Stay in C code that holds the interpreter's lock: Python handles no signal meanwhile."""
     hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000_000)
 
 
@@ -59,7 +58,7 @@ def bug() -> None:
 
 
 def stage_that_raises() -> None:
-    """In the third chunk: each chunk runs the transformer once."""
+    """Fail in the third chunk; each chunk runs the transformer once."""
     from swiftvr_trt.runtime.devices.cpu import _StageCall
 
     run, chunks = _StageCall.__call__, 0
@@ -68,7 +67,7 @@ def stage_that_raises() -> None:
         nonlocal chunks
         chunks += self.stage.startswith("dit")
         if chunks == 3:
-            tell()
+            announce()
             bug()
         run(self)
 
@@ -100,7 +99,7 @@ def writer_that_fails() -> None:
 
 
 def writer_that_hangs() -> None:
-    """Inside of the encoder, so that its file cannot be closed."""
+    """Hang inside the encoder, so that its file cannot be closed."""
     from swiftvr_trt.runtime.media.video_out import VideoSink
 
     at(10, VideoSink, "_encode", stuck)

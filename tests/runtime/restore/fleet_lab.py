@@ -23,7 +23,7 @@ ONE_THREAD = OpenOptions(threads=1)
 
 
 PrepareWorkers = Callable[[str], Path]
-"""Has each worker run this code first, `process` being its number; the file in which each has left a line."""
+"""Has each worker run this code first, with its number in `process`. Returns a file with a line per worker."""
 
 
 EMULATED = """
@@ -53,14 +53,14 @@ def breaks():
             emulator.break_device(700)
     library.running = running
 """
-"""Has a worker find an emulated GPU and a stand-in for TensorRT. Once it `breaks`, every call of the driver fails."""
+"""Gives a worker an emulated GPU and a stand-in for TensorRT. Once it `breaks`, every call of the driver fails."""
 
 
 emulates = pytest.mark.skipif(sys.platform != "linux", reason="the CUDA emulator needs Linux")
 
 
 class RecordingDisplay:
-    """A display that remembers. `on_update` is called with each name that made progress."""
+    """Remembers lines, and the files with progress. `on_update` is called with the name of each file that advances."""
 
     def __init__(self, on_update: Callable[[str], None] = lambda _name: None) -> None:
         self.lines: list[str] = []
@@ -80,7 +80,7 @@ class RecordingDisplay:
 
 
 def jobs_of(sources: list[Path], out: Path, bundle: Bundle) -> list[JobWithBundle]:
-    """Without loss, since what x264 makes of the same frames is not the same each time."""
+    """Jobs for `sources`. Lossless, because x264 does not encode the same frames the same way each time."""
     sink = SinkOptions(crf=0)
     return [JobWithBundle(Job(source, str(out / source.name), sink=sink), str(bundle.path)) for source in sources]
 
@@ -95,7 +95,7 @@ def names(folder: Path) -> list[str]:
 
 
 def path_that_runs(place: Path, code: str) -> str:
-    """A PYTHONPATH with which the processes of the fleet, and no others, run this code first."""
+    """A PYTHONPATH with which worker processes, and no others, run this code first."""
     site = place / "site"
     site.mkdir(exist_ok=True)
     (site / "at_first.py").write_text(code)
@@ -106,7 +106,7 @@ def path_that_runs(place: Path, code: str) -> str:
 
 
 def processes(started: Path) -> int:
-    """How many workers there were."""
+    """How many workers were started."""
     return len(started.read_text().splitlines())
 
 

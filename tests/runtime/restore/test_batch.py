@@ -1,4 +1,4 @@
-"""Several inputs into one folder: everything that can be refused is refused before the work begins."""
+"""Several inputs into one folder: what cannot work is refused before anything begins."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_each_file_keeps_its_name(clips: list[Path], tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_what_would_go_wrong_later_is_refused_at_once(clips: list[Path], tmp_path: Path) -> None:
+def test_jobs_that_cannot_work_are_refused_at_once(clips: list[Path], tmp_path: Path) -> None:
     twin = tmp_path / "twin"
     twin.mkdir()
     shutil.copy(clips[0], twin / "A.mp4")

@@ -1,7 +1,7 @@
-"""Faults in the loop, with real files at both ends: no hang, nothing leaked, nothing half-written under the final name.
+"""Faults in the pipeline, with real files: it does not hang or leak, and leaves nothing half-written.
 
-Within one process first, then whole processes, which are to be gone within a second of the fault. `test_pipeline.py`
-has the loop alone, `tests/cli/test_run.py` and `test_fleet.py` signals to processes in which nothing else is wrong.
+First within one process, then in whole processes, which must be gone within a second of the fault. `test_pipeline.py`
+tests the pipeline alone; `tests/cli/test_run.py` and `test_fleet.py` send signals to processes without a fault.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Fault:
-    """Something that goes wrong, and when it did."""
+    """An error to raise, and the time at which it was raised."""
 
     def __init__(self, error: BaseException) -> None:
         self.error, self.at = error, 0.0
@@ -104,7 +104,7 @@ def writer(patch: pytest.MonkeyPatch, _source: Source, sink: Sink, fault: Fault)
 
 
 def stalled_reader_and_failing_writer(patch: pytest.MonkeyPatch, source: Source, sink: Sink, fault: Fault) -> None:
-    """The reader hangs in somebody else's code, as on a network drive, and will not notice anything for a while."""
+    """The reader hangs for a while, as on a network drive, and notices nothing."""
     picture = source._picture  # type: ignore[attr-defined]
 
     def stalling(frame: object) -> Picture:
@@ -126,7 +126,7 @@ def last_moment(patch: pytest.MonkeyPatch, _source: Source, sink: Sink, fault: F
 
 
 def interrupt(_patch: pytest.MonkeyPatch, _source: Source, _sink: Sink, fault: Fault) -> Callable[[Progress], None]:
-    """Ctrl-C arrives in the thread that waits."""
+    """Ctrl-C arrives in the waiting thread."""
     return lambda progress: fault.strike() if progress.written > 5 else None
 
 
@@ -177,17 +177,17 @@ def test_a_fault_ends_the_run_within_a_second_and_leaves_nothing(
     fail_once(restorer, clip, tmp_path / "out.mp4", fault, break_it, expected)
     assert 0 < time.monotonic() - fault.at < SECOND
     assert list(tmp_path.iterdir()) == []
-    deadline = time.monotonic() + 5  # whoever was stuck comes back and ends
+    deadline = time.monotonic() + 5  # a stuck thread comes back and ends
     while _threads() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert _threads() == []
-    error.__traceback__ = None  # it holds the frames that it passed, and those the file of a stuck reader
+    error.__traceback__ = None  # it refers to stack frames, and through them to the file of a stuck reader
     gc.collect()
     assert len(process.open_files()) <= before
 
 
 def test_a_restorer_works_after_any_number_of_faults(restorer: Restorer, clip: Path, tmp_path: Path) -> None:
-    """Files, threads and memory of failed runs are given back."""
+    """Failed runs give back their files, threads and memory."""
     process = psutil.Process()
     for round_ in range(12):
         fail_once(restorer, clip, tmp_path / "out.mp4", Fault(OutputError("disk full")), writer, SwiftVRError)
@@ -213,7 +213,7 @@ HANG = ("loading_that_hangs", "stage_that_hangs", "reader_that_stalls", "writer_
 def test_a_process_with_a_fault_is_gone_within_a_second_and_leaves_nothing(
     mini_bundle: BundleFactory, long_clip: Path, tmp_path: Path, fault: str
 ) -> None:
-    """What raises ends the process by itself, with code 1; from what hangs Ctrl-C frees, with code 130."""
+    """A fault that raises ends the process with code 1; one that hangs is ended by Ctrl-C, with code 130."""
     out = tmp_path / "out.mp4"
     command: list[str | Path] = [sys.executable, "-m", "tests.runtime.restore.faulty", fault, long_clip, out]
     command += ["--bundle", mini_bundle().path, "--threads", "1"]
@@ -224,7 +224,7 @@ def test_a_process_with_a_fault_is_gone_within_a_second_and_leaves_nothing(
             assert process.stderr is not None
             at = next(float(line.split()[1]) for line in process.stderr if line.startswith("fault "))
             if fault in HANG:
-                time.sleep(0.3)  # until the others wait for whoever hangs
+                time.sleep(0.3)  # until the other threads wait for the one that hangs
                 at = time.monotonic()
                 process.send_signal(signal.SIGINT)
             said = process.stderr.read()

@@ -1,4 +1,4 @@
-"""Several files on several devices: real processes on the CPU."""
+"""Several files on several devices, in real processes on the CPU."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_devices_are_named_by_number_or_name(
 
 
 @pytest.mark.parametrize("text", ["", ",", "0,,1", "gpu", "-1", "cuda:x", ",".join(["cpu"] * 65)])
-def test_what_is_no_device_is_refused(text: str) -> None:
+def test_other_names_of_devices_are_refused(text: str) -> None:
     with pytest.raises(MisuseError):
         parse_devices(text)
 
@@ -160,7 +160,7 @@ def test_few_files_go_to_the_devices_that_are_named_first(
 
 
 @pytest.mark.parametrize("said", [rb"\xff\xfe", b"[1]", b'{"hello": 1}', b'{"progress": 3}'])
-def test_a_process_that_says_something_else_is_replaced_and_keeps_nobody_waiting(
+def test_a_process_that_breaks_the_protocol_is_replaced_and_the_others_go_on(
     bundle: Bundle, clips: list[Path], tmp_path: Path, with_code: PrepareWorkers, said: bytes
 ) -> None:
     with_code(f"import os\nif process == 1: os.write(1, b'{said.decode()}\\n')\n")
@@ -177,7 +177,7 @@ def test_a_process_that_says_something_else_is_replaced_and_keeps_nobody_waiting
     assert len(names(tmp_path / "out")) == 3
 
 
-def test_what_lies_in_the_current_directory_is_not_imported(
+def test_nothing_is_imported_from_the_current_directory(
     bundle: Bundle, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "queue.py").write_text("raise SystemExit(3)\n")
@@ -187,7 +187,7 @@ def test_what_lies_in_the_current_directory_is_not_imported(
 
 
 @pytest.mark.alone
-def test_whoever_stops_the_fleet_does_not_wait_for_what_a_process_keeps(
+def test_an_interrupt_does_not_wait_for_a_process_that_still_stores_kernels(
     bundle: Bundle, clips: list[Path], tmp_path: Path, with_code: PrepareWorkers
 ) -> None:
     with_code("""
@@ -214,7 +214,7 @@ Restorer.close = lambda self: time.sleep(60)
 
 
 @pytest.mark.alone
-def test_whoever_stops_the_fleet_ends_its_processes_within_a_second(
+def test_an_interrupt_ends_all_processes_within_a_second(
     bundle: Bundle, long_clips: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "out").mkdir()
@@ -304,7 +304,7 @@ def test_an_interrupted_command_ends_all_within_a_second_and_leaves_nothing(
 
 
 def _faulty_workers(place: Path, fault: str | None) -> dict[str, str]:
-    """An environment in which the processes of the fleet, and no others, have one of the faults of `faulty.py`."""
+    """An environment in which worker processes, and no others, have one of the faults of `faulty.py`."""
     if fault is None:
         return dict(os.environ)
     code = f"from tests.runtime.restore import faulty\nfaulty.{fault}()\n"

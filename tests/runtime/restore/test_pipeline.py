@@ -1,4 +1,4 @@
-"""The pipeline: whatever fails, everything stops, the first error is told, and nothing is left behind."""
+"""The pipeline alone: when one thread fails, all stop, the first error is raised, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def restorer(mini_bundle: BundleFactory) -> Iterator[Restorer]:
 
 @contextmanager
 def noting_stops() -> Iterator[list[float]]:
-    """When runs began to end within the block, whether by an error in one of their threads or by an interrupt."""
+    """The times at which runs in the block began to end, by an error in a thread or by an interrupt."""
     stopped: list[float] = []
     with pytest.MonkeyPatch.context() as patch:
         for method in ("_fail", "stop"):
@@ -171,7 +171,7 @@ def test_a_failing_part_stops_all_within_a_second(
     assert no_threads_left()
 
 
-def test_a_failing_stage_in_the_third_chunk_is_told(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_fails_in_the_third_chunk_ends_all(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = ListSink()
     with restorer.session() as session:
         run, calls = session._submit, 0
@@ -233,7 +233,7 @@ def test_an_interrupt_after_the_last_frame_does_not_commit(restorer: Restorer) -
     assert not sink.committed
 
 
-def test_sound_before_the_first_picture_is_not_kept_waiting(restorer: Restorer) -> None:
+def test_sound_before_the_first_picture_is_written_at_once(restorer: Restorer) -> None:
     class SoundFirst(ListSource):
         def __iter__(self) -> Iterator[Item]:
             yield from (CopiedPacket(1, number) for number in range(500))
@@ -245,7 +245,7 @@ def test_sound_before_the_first_picture_is_not_kept_waiting(restorer: Restorer) 
     assert [type(item) for item in sink.items] == [CopiedPacket] * 500 + [CopiedPacket, Picture] * 3
 
 
-def test_progress_tells_rate_and_time_to_go() -> None:
+def test_progress_has_a_rate_and_the_time_to_go() -> None:
     progress = Progress(read=60, written=50, total=150, elapsed=10.0)
     assert progress.rate == 5.0
     assert progress.remaining == 20.0

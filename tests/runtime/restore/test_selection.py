@@ -1,4 +1,4 @@
-"""Which bundle of the cache serves a request."""
+"""The bundle for a request: from the cache, or built by another process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FP8 = replace(RECIPE, precision="fp8", target="rtx5090")
 
 
 def stored(cache: Path, calibration: str, *, seconds: int, checkpoint: str = RECIPE.checkpoint) -> Bundle:
-    """A bundle in the cache that was built `seconds` after another time."""
+    """A bundle in the cache, built `seconds` after a fixed time."""
     recipe = replace(FP8, calibration=calibration * 64, checkpoint=checkpoint)
     bundle = write_fake_bundle(BundleCache(cache).path(recipe), recipe)
     os.utime(bundle.path / "manifest.json", (1e9 + seconds, 1e9 + seconds))

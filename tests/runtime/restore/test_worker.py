@@ -70,30 +70,28 @@ def order(clip: Path, out: Path, bundle: Bundle) -> Order:
 
 
 @pytest.mark.parametrize(
-    ("place", "error", "verdict", "said"),
+    ("failing", "outcome"),
     [
-        ("open", MachineError("no driver"), Verdict.UNFIT, "no driver"),
-        ("open", KeyError("x"), Verdict.UNFIT, "internal error: KeyError: 'x'"),
-        ("session", DeviceError("no memory"), Verdict.UNBEGUN, "no memory"),
-        ("session", StageError("stage dit failed"), Verdict.BROKEN, "stage dit failed"),
-        ("session", MachineError("disk full"), Verdict.FAILED, "disk full"),
-        ("session", MediaError("frame 3 is larger"), Verdict.FAILED, "frame 3 is larger"),
-        ("session", ValueError("oops"), Verdict.FAILED, "internal error: ValueError: oops"),
+        (Failing("open", MachineError("no driver")), Outcome(Verdict.UNFIT, "no driver")),
+        (Failing("open", KeyError("x")), Outcome(Verdict.UNFIT, "internal error: KeyError: 'x'")),
+        (Failing("session", DeviceError("no memory")), Outcome(Verdict.UNBEGUN, "no memory")),
+        (Failing("session", StageError("stage dit failed")), Outcome(Verdict.BROKEN, "stage dit failed")),
+        (Failing("session", MachineError("disk full")), Outcome(Verdict.FAILED, "disk full")),
+        (Failing("session", MediaError("frame 3 is larger")), Outcome(Verdict.FAILED, "frame 3 is larger")),
+        (Failing("session", ValueError("oops")), Outcome(Verdict.FAILED, "internal error: ValueError: oops")),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+    ids=lambda value: value.verdict.name if isinstance(value, Outcome) else type(value.error).__name__,
 )
 def test_an_error_becomes_the_verdict_of_its_kind(
     bundle: Bundle,
     clips: list[Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    place: str,
-    error: Exception,
-    verdict: Verdict,
-    said: str,
+    failing: Failing,
+    outcome: Outcome,
 ) -> None:
-    monkeypatch.setattr(worker, "Restorer", Failing(place, error))
-    assert Worker().serve(order(clips[0], tmp_path / "out.mp4", bundle), lambda _: None) == Outcome(verdict, said)
+    monkeypatch.setattr(worker, "Restorer", failing)
+    assert Worker().serve(order(clips[0], tmp_path / "out.mp4", bundle), lambda _: None) == outcome
     assert names(tmp_path) == []
 
 
@@ -196,10 +194,10 @@ def test_a_file_that_a_gpu_has_no_memory_for_is_left_to_another_one(
 
 
 @emulates
-def test_kernels_are_kept_however_long_it_takes(
+def test_a_process_may_take_its_time_to_store_kernels(
     bundle: Bundle, clips: list[Path], tmp_path: Path, with_code: PrepareWorkers
 ) -> None:
-    """The end of the work is no interruption either, even if the process is slow to see that it is idle."""
+    """Hanging up after the last answer interrupts nothing, even if the process is slow to note that it is idle."""
     build()
     shelf = tmp_path / "shelf"
     shelf.mkdir()
@@ -221,7 +219,7 @@ slowly(threading.Event, "clear", 0.3)
     assert [path.suffix for path in sorted(shelf.iterdir())] == ["", SUFFIX]
 
 
-def test_a_full_disk_says_nothing_about_the_device(
+def test_a_full_disk_is_not_the_devices_fault(
     bundle: Bundle, clips: list[Path], tmp_path: Path, with_code: PrepareWorkers
 ) -> None:
     started = with_code("""
@@ -240,7 +238,7 @@ PartFile._store = full
     assert processes(started) == 1
 
 
-def test_an_input_that_ends_early_says_nothing_about_the_device(
+def test_an_input_that_ends_early_is_not_the_devices_fault(
     bundle: Bundle, clips: list[Path], tmp_path: Path, with_code: PrepareWorkers
 ) -> None:
     started = with_code("")
