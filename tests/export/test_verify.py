@@ -15,6 +15,7 @@ from swiftvr_trt.export.verify import Comparison, verification_device, verify_bu
 from swiftvr_trt.runtime.devices.cuda import CudaDevice
 from swiftvr_trt.runtime.devices.driver import has_driver
 from swiftvr_trt.runtime.devices.tensorrt import TensorRTProvider
+from swiftvr_trt.runtime.restore.restorer import OpenOptions
 from swiftvr_trt.runtime.stream.program import BufferKind, BufferSpec, Download, Upload, View
 from tests.conftest import BundleFactory
 from tests.cuda_emulator import emulated
@@ -35,8 +36,8 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Verify]:
     with emulated() as emulator:
         library = FakeTensorRT(emulator)
 
-        def opened(bundle: Bundle, device: str, threads: int | None) -> CudaDevice:
-            assert (device, threads) == ("cuda", None)
+        def opened(bundle: Bundle, device: str, options: OpenOptions) -> CudaDevice:
+            assert (device, options.threads) == ("cuda", None)
             return _device(bundle, library)
 
         def run(bundle: Bundle, checkpoint: Path) -> list[Comparison]:
