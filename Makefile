@@ -19,9 +19,10 @@ test: $(TESTABLE)  ## run the tests and print the coverage
 gpu-test:  ## test this machine's NVIDIA GPU and write gpu-test.json, to send back
 	@$(PYTHON) tests/gpu/start.py
 
-lint: $(TESTABLE)  ## formatting, lint, import contracts, types
+lint: $(TESTABLE)  ## formatting, lint, structure, import contracts, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python scripts/check_structure.py
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/typecheck.py
 

@@ -82,7 +82,7 @@ def order(clip: Path, out: Path, bundle: Bundle) -> Order:
     ],
     ids=lambda value: value.verdict.name if isinstance(value, Outcome) else type(value.error).__name__,
 )
-def test_an_error_becomes_the_verdict_of_its_kind(
+def test_an_error_becomes_the_verdict_of_its_kind(  # many parameters: fixtures and the case
     bundle: Bundle,
     clips: list[Path],
     tmp_path: Path,
