@@ -17,8 +17,10 @@ from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.manifest import MANIFEST
 from swiftvr_trt.export.graph.to_onnx import WEIGHTS
 from swiftvr_trt.export.verify import synthetic_frame
+from swiftvr_trt.runtime.stream.plan import plan_memory
 from tests.cli.program import Call, Said, finish, start
 from tests.mini import other_weights
+from tests.runtime.devices.fake_trt import write_engine_bundle
 
 SIZE = ("--resolution", "45x37", "--clip-len", "4")
 
@@ -194,6 +196,16 @@ def test_inspect_describes_a_bundle_as_text_and_as_json(cli: Call, bundle: Path)
     assert [stage["name"] for stage in small["stages"]] == ["encode", "dit", "dit_edge", "decode"]
     assert small["bytes_on_disk"] == sum(p.stat().st_size for p in bundle.iterdir() if p.name != MANIFEST)
     assert large["stream_bytes"] - small["stream_bytes"] == 2 * (4 + 4) * (90 * 70 - 9 * 7) * 3
+
+
+def test_inspect_prints_the_memory_plan_of_a_stream(cli: Call, bundle: Path, tmp_path: Path) -> None:
+    engines = write_engine_bundle(tmp_path / "engines", Bundle.open(bundle))
+    found = json.loads(cli("inspect", engines.path, "--json", "--input-size", "27x21").out)
+    plan = plan_memory(engines.manifest, 21, 27)
+    assert found["stream_bytes"] == plan.device.nbytes
+    assert {b["name"]: b["offset"] for b in found["buffers"]} == plan.device.offsets
+    assert {b["name"]: b["host_offset"] for b in found["buffers"] if b["host_offset"] is not None} == plan.host.offsets
+    assert [b["over"] for b in found["buffers"]] == [spec.over for spec in plan.buffers.values()]
 
 
 def test_a_picture_of_graphs_is_refused(cli: Call, bundle: Path, tmp_path: Path) -> None:

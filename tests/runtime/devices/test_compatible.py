@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
-from swiftvr_trt import Bundle, BundleError, MachineError, Restorer
+from swiftvr_trt import Bundle, BundleError, MachineError
 from swiftvr_trt.runtime.devices.compatible import Environment, check_compatible
-from swiftvr_trt.runtime.stream.plan import plan_memory
 
 from .fake_trt import VERSION
-
-
-def test_engines_do_not_run_on_the_cpu(engines: Bundle) -> None:
-    with pytest.raises(BundleError, match=r"holds engines for target rtx5090.*--target cpu"):
-        Restorer.open(engines, device="cpu")
 
 
 def _changed(bundle: Bundle, **fields: object) -> Bundle:
@@ -78,14 +69,3 @@ def test_a_driver_that_is_too_old_for_the_library_is_refused(
 )
 def test_unknown_and_older_versions_are_accepted(engines: Bundle, change: dict[str, object], here: Environment) -> None:
     check_compatible(_changed(engines, **change), here)
-
-
-def test_inspect_prints_the_memory_plan_of_a_stream(engines: Bundle) -> None:
-    command = [sys.executable, "-m", "swiftvr_trt.cli.export", "inspect", str(engines.path), "--json"]
-    said = subprocess.run([*command, "--input-size", "57x33"], capture_output=True, text=True, timeout=120, check=False)
-    assert said.returncode == 0, said.stderr
-    told, plan = json.loads(said.stdout), plan_memory(engines.manifest, 33, 57)
-    assert told["stream_bytes"] == plan.device.nbytes
-    assert {b["name"]: b["offset"] for b in told["buffers"]} == plan.device.offsets
-    assert {b["name"]: b["host_offset"] for b in told["buffers"] if b["host_offset"] is not None} == plan.host.offsets
-    assert [b["over"] for b in told["buffers"]] == [spec.over for spec in plan.buffers.values()]

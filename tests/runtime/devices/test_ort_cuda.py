@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from swiftvr_trt import BundleError, MachineError, MissingPackageError, MisuseError, Restorer, StageError
+from swiftvr_trt import BundleError, MachineError, MissingPackageError, Restorer, StageError
 from swiftvr_trt.export.verify import synthetic_frame
 from swiftvr_trt.runtime.devices import ort_cuda
 from tests.conftest import BundleFactory
@@ -144,11 +144,6 @@ def test_a_stage_that_cannot_be_captured_is_refused_with_the_option_to_leave_out
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
     with pytest.raises(BundleError, match=r"encode.*cannot use the graph capture.*try without --ort-graphs$"):
         Restorer.open(mini_bundle(), device="cuda", ort_graphs=True)
-
-
-def test_ort_graphs_need_a_gpu(mini_bundle: BundleFactory) -> None:
-    with pytest.raises(MisuseError, match=r"--ort-graphs was given for a bundle for onnx on cpu, expected"):
-        Restorer.open(mini_bundle(), ort_graphs=True)
 
 
 @pytest.mark.cuda_emulator

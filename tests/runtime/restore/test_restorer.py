@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from swiftvr_trt.runtime.devices.cpu import CpuDevice
 from swiftvr_trt.runtime.restore import restorer as module
 from swiftvr_trt.runtime.restore.restorer import OpenOptions, choose_device, open_device
 from swiftvr_trt.runtime.stream.session import Frame
+from tests.runtime.devices.fake_trt import write_engine_bundle
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,17 @@ def test_a_device_that_cannot_run_the_bundle_is_refused(
 ) -> None:
     with pytest.raises(kind, match=said):
         choose_device(target, device, ort_graphs=ort_graphs)
+
+
+def test_open_refuses_engines_on_the_cpu(bundle: Bundle, tmp_path: Path) -> None:
+    engines = write_engine_bundle(tmp_path / "engines", bundle)
+    with pytest.raises(BundleError, match=r"holds engines for target rtx5090.*--target cpu"):
+        Restorer.open(engines, device="cpu")
+
+
+def test_open_refuses_ort_graphs_on_the_cpu(bundle: Bundle) -> None:
+    with pytest.raises(MisuseError, match=r"--ort-graphs was given for a bundle for onnx on cpu, expected"):
+        Restorer.open(bundle, ort_graphs=True)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1025])
