@@ -37,7 +37,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import IO, Any
 
-from swiftvr_trt.text import LineCallback
+from .text import LineCallback
 
 Message = dict[str, Any]
 

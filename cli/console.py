@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from swiftvr_trt.errors import SwiftVRError
-from swiftvr_trt.text import LineCallback, duration, with_elapsed_time
+from ..errors import SwiftVRError
+from ..text import LineCallback, duration, with_elapsed_time
 
 if TYPE_CHECKING:
-    from swiftvr_trt.runtime.restore.display import Display
+    from ..runtime.restore.display import Display
 
 ERROR = "error: "
 _LINE_EVERY_S = 5.0

@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from swiftvr_trt.engines.bundle.targets import TARGETS, Target
-from swiftvr_trt.runtime.devices.driver import GET_DRIVER, has_driver, load_library
+from ..engines.bundle.targets import TARGETS, Target
+from ..runtime.devices.driver import GET_DRIVER, has_driver, load_library
 
 _PACKAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     # extra -> the packages it must bring; of a tuple's packages, any one will do

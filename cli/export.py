@@ -10,8 +10,7 @@ from typing import Any
 
 import click
 
-from swiftvr_trt.engines.bundle.targets import ONNX, TARGETS, find_target
-
+from ..engines.bundle.targets import ONNX, TARGETS, find_target
 from . import console
 from .options import (
     CONTEXT,
@@ -95,8 +94,8 @@ def build_engine(resolutions: tuple[str, ...], quiet: bool, target: str, **given
 
 def _build(resolutions: Sequence[str], quiet: bool, **given: Any) -> None:
     """Build bundles and print their directories. given: other fields of `BuildOptions`."""
-    from swiftvr_trt.engines.bundle.geometry import Resolution
-    from swiftvr_trt.export.build import BuildOptions, build_bundles
+    from ..engines.bundle.geometry import Resolution
+    from ..export.build import BuildOptions, build_bundles
 
     options = BuildOptions(resolutions=tuple(map(Resolution.parse, resolutions)), **given)
     with closing(build_bundles(options, console.timed_lines(quiet))) as bundles:
@@ -127,10 +126,10 @@ def verify(**given: Any) -> int:
     The network runs on the CPU and needs memory for a float32 checkpoint. Exits with 0 if every difference is within
     tolerance, with 1 if not.
     """
-    from swiftvr_trt.export.build import needs_export_extra
+    from ..export.build import needs_export_extra
 
     with needs_export_extra("verifying a bundle"):
-        from swiftvr_trt.export.verify import VerifyOptions, verify_files
+        from ..export.verify import VerifyOptions, verify_files
 
     from .tables import print_comparisons
 
@@ -160,12 +159,11 @@ def inspect(
     For engines, also list what the compiler made: kernels, fused attention, precisions, operations, GPU memory, and the
     best speed to expect (a projection, see docs/roofline.md).
     """
-    from swiftvr_trt.engines.bundle.files import Bundle
-    from swiftvr_trt.engines.bundle.geometry import Resolution
-    from swiftvr_trt.engines.report.inspect import engine_reports, inspect_bundle
-    from swiftvr_trt.engines.report.picture import write_picture
-    from swiftvr_trt.runtime.stream.plan import describe_stream
-
+    from ..engines.bundle.files import Bundle
+    from ..engines.bundle.geometry import Resolution
+    from ..engines.report.inspect import engine_reports, inspect_bundle
+    from ..engines.report.picture import write_picture
+    from ..runtime.stream.plan import describe_stream
     from .tables import print_buffers, print_kernels, print_report
 
     opened = Bundle.open(bundle)
@@ -194,8 +192,7 @@ def inspect(
 @debug_option
 def doctor(as_json: bool, cache: Path | None) -> None:
     """List what is installed, what each target still needs, and how to install it."""
-    from swiftvr_trt.engines.bundle.cache import BundleCache
-
+    from ..engines.bundle.cache import BundleCache
     from .doctor import diagnose
     from .tables import print_diagnosis
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from swiftvr_trt.engines.bundle.targets import PRECISIONS, TARGETS
-
+from ..engines.bundle.targets import PRECISIONS, TARGETS
 from . import console
 from .options import (
     CONTEXT,
@@ -24,7 +23,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from swiftvr_trt.runtime.restore.run import RunOptions
+    from ..runtime.restore.run import RunOptions
 
 _EPILOG = """\b
 Examples:
@@ -161,7 +160,7 @@ def command(paths: tuple[str, ...], quiet: bool, **given: Any) -> None:
     With several INPUTs, or with --devices, OUTPUT is a folder, and each file keeps its name in it. If one fails, the
     others continue; the exit code is then 1, and the last line names the files that failed.
     """
-    from swiftvr_trt.runtime.restore.run import restore_files
+    from ..runtime.restore.run import restore_files
 
     options = _run_options(paths, given)
     with console.display(quiet) as display:
@@ -170,9 +169,9 @@ def command(paths: tuple[str, ...], quiet: bool, **given: Any) -> None:
 
 def _run_options(paths: tuple[str, ...], given: dict[str, Any]) -> RunOptions:
     """What the command line asks for. given: the parameters, named as the fields of the option classes."""
-    from swiftvr_trt.runtime.media import SinkOptions
-    from swiftvr_trt.runtime.restore.run import RunOptions
-    from swiftvr_trt.runtime.restore.selection import BundleRequest
+    from ..runtime.media import SinkOptions
+    from ..runtime.restore.run import RunOptions
+    from ..runtime.restore.selection import BundleRequest
 
     if len(paths) < 2:
         raise click.UsageError(f"{len(paths) or 'no'} name was given, expected INPUT and OUTPUT")

@@ -11,15 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from swiftvr_trt.engines.compile.report import EngineReport
-from swiftvr_trt.engines.report.inspect import BundleReport, EnginesSummary
-from swiftvr_trt.text import size as in_words
-
+from ..engines.compile.report import EngineReport
+from ..engines.report.inspect import BundleReport, EnginesSummary
+from ..text import size as in_words
 from .doctor import Diagnosis
 
 if TYPE_CHECKING:
-    from swiftvr_trt.export.verify import Comparison
-    from swiftvr_trt.runtime.stream.plan import BufferPlace
+    from ..export.verify import Comparison
+    from ..runtime.stream.plan import BufferPlace
 
 
 def print_comparisons(comparisons: Iterable[Comparison]) -> None:

@@ -16,17 +16,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swiftvr_trt.engines.bundle.cache import BundleCache
-from swiftvr_trt.engines.bundle.files import Bundle, check_replaceable
-from swiftvr_trt.engines.bundle.geometry import Resolution, check_clip_len
-from swiftvr_trt.engines.bundle.manifest import Recipe
-from swiftvr_trt.engines.bundle.targets import QUANTISED, Target, choose_target
-from swiftvr_trt.errors import MissingPackageError, MisuseError
-from swiftvr_trt.text import LineCallback
+from ..engines.bundle.cache import BundleCache
+from ..engines.bundle.files import Bundle, check_replaceable
+from ..engines.bundle.geometry import Resolution, check_clip_len
+from ..engines.bundle.manifest import Recipe
+from ..engines.bundle.targets import QUANTISED, Target, choose_target
+from ..errors import MissingPackageError, MisuseError
+from ..text import LineCallback
 
 if TYPE_CHECKING:
-    from swiftvr_trt.export.graph.calibration import Calibration, CalibrationSource
-
+    from .graph.calibration import Calibration, CalibrationSource
     from .write import Graphs
 
 
@@ -135,8 +134,7 @@ class _Builder:
         if self._target.compiled:
             self._report(_estimate(self._options.checkpoint, recipe, self._target, path))
         with needs_export_extra("exporting a checkpoint"):
-            from swiftvr_trt.export.network.checkpoint import load_checkpoint
-
+            from .network.checkpoint import load_checkpoint
             from .write import open_graphs, write_bundle
         self._report(f"building {recipe.describe()}")
         checkpoint = load_checkpoint(self._options.checkpoint)
@@ -149,8 +147,8 @@ class _Builder:
 
 def _estimate(checkpoint: Path, recipe: Recipe, target: Target, path: Path) -> str:
     """A line on what the build will take. Raises if the compiler is missing, or memory or disk are too small."""
-    from swiftvr_trt.engines.compile.estimate import check_feasible, count_parameters, estimate
-    from swiftvr_trt.engines.compile.parent import compiler_version
+    from ..engines.compile.estimate import check_feasible, count_parameters, estimate
+    from ..engines.compile.parent import compiler_version
 
     compiler_version(target.compiler)
     expected = estimate(count_parameters(checkpoint), recipe)
@@ -163,7 +161,7 @@ def _calibration_source(options: BuildOptions) -> CalibrationSource | None:
     if not options.quantised:
         return None
     with needs_export_extra("calibrating"):
-        from swiftvr_trt.export.graph.calibration import DEFAULT_PERCENTILE, CalibrationSource
+        from .graph.calibration import DEFAULT_PERCENTILE, CalibrationSource
 
     percentile = options.calibration_percentile
     return CalibrationSource(
@@ -175,7 +173,7 @@ def _check_rewrites(names: tuple[str, ...]) -> None:
     """`MisuseError` if one of them is unknown."""
     if names:
         with needs_export_extra("rewriting"):
-            from swiftvr_trt.export.graph.rewrites import ALL
+            from .graph.rewrites import ALL
 
         ALL.without(names)
 

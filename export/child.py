@@ -7,11 +7,10 @@ from collections import deque
 from contextlib import closing
 from pathlib import Path
 
-from swiftvr_trt.child import Message, Parent, interrupt_main
-from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.errors import MisuseError, message_of
-from swiftvr_trt.text import LineCallback, with_elapsed_time
-
+from ..child import Message, Parent, interrupt_main
+from ..engines.bundle.geometry import Resolution
+from ..errors import MisuseError, message_of
+from ..text import LineCallback, with_elapsed_time
 from .build import BuildOptions, build_bundles
 
 _INTERRUPTED = 130

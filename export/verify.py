@@ -16,18 +16,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from swiftvr_trt.engines.bundle.cache import BundleCache
-from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.engines.bundle.manifest import Manifest, Recipe, Role, StageSpec
-from swiftvr_trt.engines.bundle.targets import find_target
-from swiftvr_trt.errors import MisuseError
-from swiftvr_trt.export.graph.stages import Stage, stages_of
-from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
-from swiftvr_trt.export.network.reference import Reference
-from swiftvr_trt.runtime.devices.gpu import gpu_index, require_driver
-from swiftvr_trt.runtime.restore.restorer import OpenOptions, Restorer, open_device
-from swiftvr_trt.runtime.stream.device import Workspace
-from swiftvr_trt.runtime.stream.program import BufferSpec, Download, Upload, View, plan_buffers, stage_program
+from ..engines.bundle.cache import BundleCache
+from ..engines.bundle.files import Bundle
+from ..engines.bundle.manifest import Manifest, Recipe, Role, StageSpec
+from ..engines.bundle.targets import find_target
+from ..errors import MisuseError
+from ..runtime.devices.gpu import gpu_index, require_driver
+from ..runtime.restore.restorer import OpenOptions, Restorer, open_device
+from ..runtime.stream.device import Workspace
+from ..runtime.stream.program import BufferSpec, Download, Upload, View, plan_buffers, stage_program
+from .graph.stages import Stage, stages_of
+from .network.checkpoint import Checkpoint, load_checkpoint
+from .network.reference import Reference
 
 TOLERANCE = {"levels": 1.0, "latents": 2e-3, "state": 2e-3}
 """Largest absolute difference allowed in float32. The same limits hold against the published code (tests/golden.py),

@@ -13,19 +13,19 @@ from uuid import uuid4
 
 import torch
 
-from swiftvr_trt.engines.bundle.files import PARTIAL, Bundle, BundleWriter
-from swiftvr_trt.engines.bundle.manifest import Recipe, StageSpec, Toolchain
-from swiftvr_trt.engines.bundle.targets import TORCH, Target, choose_target, find_target
-from swiftvr_trt.engines.compile.engines import EngineOptions, build_engines
-from swiftvr_trt.engines.compile.parent import MODULES, compiler_version
-from swiftvr_trt.errors import MissingPackageError, MisuseError
-from swiftvr_trt.export.graph.calibration import CALIBRATION_FILE, Calibration
-from swiftvr_trt.export.graph.precision import Precision
-from swiftvr_trt.export.graph.stages import Stage, stages_of
-from swiftvr_trt.export.graph.to_onnx import WeightStore, WrittenStage, open_weights, write_stages
-from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
-from swiftvr_trt.runtime.devices.driver import find_driver, package_cuda
-from swiftvr_trt.text import LineCallback
+from ..engines.bundle.files import PARTIAL, Bundle, BundleWriter
+from ..engines.bundle.manifest import Recipe, StageSpec, Toolchain
+from ..engines.bundle.targets import TORCH, Target, choose_target, find_target
+from ..engines.compile.engines import EngineOptions, build_engines
+from ..engines.compile.parent import MODULES, compiler_version
+from ..errors import MissingPackageError, MisuseError
+from ..runtime.devices.driver import find_driver, package_cuda
+from ..text import LineCallback
+from .graph.calibration import CALIBRATION_FILE, Calibration
+from .graph.precision import Precision
+from .graph.stages import Stage, stages_of
+from .graph.to_onnx import WeightStore, WrittenStage, open_weights, write_stages
+from .network.checkpoint import Checkpoint, load_checkpoint
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from swiftvr_trt.errors import BundleError, CheckpointError, MissingPackageError, OutputError
-from swiftvr_trt.text import LineCallback
-
+from ...errors import BundleError, CheckpointError, MissingPackageError, OutputError
+from ...text import LineCallback
 from .files import PARTIAL, Bundle, read_manifest, remove_partial, sha256
 from .geometry import Resolution
 from .manifest import MANIFEST, Recipe

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from swiftvr_trt.errors import BundleError
+from ...errors import BundleError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 _VERSION = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6}){0,3}")

@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from swiftvr_trt.errors import BundleError, Cancelled, MisuseError, OutputError
-
+from ...errors import BundleError, Cancelled, MisuseError, OutputError
 from .manifest import MANIFEST, FileSpec, Manifest, Recipe, StageSpec, Toolchain
 
 _MAX_MANIFEST_BYTES = 1 << 20

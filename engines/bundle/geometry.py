@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swiftvr_trt.errors import MisuseError
+from ...errors import MisuseError
 
 FRAMES_PER_LATENT = 4
 PIXELS_PER_LATENT = 16

@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 
-from swiftvr_trt.errors import BundleError, MisuseError
-
+from ...errors import BundleError, MisuseError
 from .fields import Fields
 from .geometry import FRAMES_PER_LATENT, Resolution, check_clip_len
 from .targets import PRECISIONS, find_target

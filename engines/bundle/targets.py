@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from swiftvr_trt.errors import MisuseError
+from ...errors import MisuseError
 
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8", "nvfp4")
 QUANTISED = ("fp8", "nvfp4")

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from swiftvr_trt.engines.bundle.targets import RTX, find_target
-from swiftvr_trt.errors import SwiftVRError
-
+from ...errors import SwiftVRError
+from ..bundle.targets import RTX, find_target
 from .log import ATTENTION, CONV, GEMM, KINDS, by_kind, by_precision
 from .parent import CompileJob, Engine, Profile, compile_engine
 

@@ -13,9 +13,8 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from swiftvr_trt.child import Message, Parent
-from swiftvr_trt.text import LineCallback
-
+from ...child import Message, Parent
+from ...text import LineCallback
 from .memory import PeakMemory
 
 _REPORT_EVERY_S = 20.0

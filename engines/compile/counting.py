@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swiftvr_trt.engines.bundle.manifest import Shape
-from swiftvr_trt.errors import BuildError, MissingPackageError
+from ...errors import BuildError, MissingPackageError
+from ..bundle.manifest import Shape
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

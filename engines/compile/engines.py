@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.engines.bundle.manifest import Shape, StageSpec, TensorSpec
-from swiftvr_trt.engines.bundle.targets import RTX, Target
-from swiftvr_trt.errors import BuildError
-from swiftvr_trt.text import LineCallback
-from swiftvr_trt.text import size as in_words
-
+from ...errors import BuildError
+from ...text import LineCallback
+from ...text import size as in_words
+from ..bundle.geometry import Resolution
+from ..bundle.manifest import Shape, StageSpec, TensorSpec
+from ..bundle.targets import RTX, Target
 from .counting import count_file
 from .parent import WORKSPACE_BYTES, CompileJob, Engine, Profile, compile_engine
 from .report import SUFFIX, EngineReport, compiled_stage, engine_report

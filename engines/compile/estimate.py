@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swiftvr_trt.engines.bundle.manifest import Recipe
-from swiftvr_trt.engines.bundle.targets import BYTES_PER_WEIGHT, RTX, TRT, find_target
-from swiftvr_trt.errors import CheckpointError, MachineError, MisuseError, OutputError
-from swiftvr_trt.text import size as in_words
-
+from ...errors import CheckpointError, MachineError, MisuseError, OutputError
+from ...text import size as in_words
+from ..bundle.manifest import Recipe
+from ..bundle.targets import BYTES_PER_WEIGHT, RTX, TRT, find_target
 from .memory import available_memory
 
 _LARGEST_CARD = {RTX: 96e9, TRT: 288e9}

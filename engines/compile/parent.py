@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from swiftvr_trt.child import Child, Message
-from swiftvr_trt.engines.bundle.manifest import Shape
-from swiftvr_trt.engines.bundle.targets import RTX, TRT
-from swiftvr_trt.errors import BuildError, MachineError, MissingPackageError
-from swiftvr_trt.text import LineCallback
-
+from ...child import Child, Message
+from ...errors import BuildError, MachineError, MissingPackageError
+from ...text import LineCallback
+from ..bundle.manifest import Shape
+from ..bundle.targets import RTX, TRT
 from .log import BuildLog, parse_log
 
 Profile = Mapping[str, tuple[Shape, Shape, Shape]]

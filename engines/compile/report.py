@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swiftvr_trt.errors import BundleError
-
+from ...errors import BundleError
 from .counting import GraphCount, share_among
 from .log import ATTENTION, CONV, GEMM, Kernel, Tensor
 from .parent import Engine

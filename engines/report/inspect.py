@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.engines.bundle.manifest import Manifest, StageSpec, Toolchain
-from swiftvr_trt.engines.compile.log import GEMM, KINDS
-from swiftvr_trt.engines.compile.report import SUFFIX, CompiledStage, EngineReport, read_report
-
+from ..bundle.files import Bundle
+from ..bundle.manifest import Manifest, StageSpec, Toolchain
+from ..compile.log import GEMM, KINDS
+from ..compile.report import SUFFIX, CompiledStage, EngineReport, read_report
 from .roofline import Projection, cards_for, chunk_runs, project
 
 if TYPE_CHECKING:

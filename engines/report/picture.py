@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 
-from swiftvr_trt.errors import MisuseError, OutputError
-from swiftvr_trt.text import size as in_words
-
+from ...errors import MisuseError, OutputError
+from ...text import size as in_words
 from .inspect import BundleReport, EnginesSummary
 
 _WIDTH, _LEFT, _BAR, _ROW = 860, 230, 500, 26

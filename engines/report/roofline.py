@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from swiftvr_trt.engines.compile.log import KINDS
-from swiftvr_trt.engines.compile.report import CompiledKernel, CompiledStage
+from ..compile.log import KINDS
+from ..compile.report import CompiledKernel, CompiledStage
 
 
 def chunk_runs(latents: int) -> dict[str, int]:

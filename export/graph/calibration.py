@@ -24,17 +24,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from swiftvr_trt.engines.bundle.files import sha256 as file_sha256
-from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT, Resolution
-from swiftvr_trt.engines.bundle.manifest import Recipe
-from swiftvr_trt.errors import CheckpointError, MisuseError
-from swiftvr_trt.export.network.checkpoint import Checkpoint
-from swiftvr_trt.export.network.dit import widened, without_blocks
-from swiftvr_trt.export.network.reference import Reference
-from swiftvr_trt.runtime.media import Picture, open_source
-from swiftvr_trt.runtime.stream.session import Frame
-from swiftvr_trt.text import LineCallback
-
+from ...engines.bundle.files import sha256 as file_sha256
+from ...engines.bundle.geometry import FRAMES_PER_LATENT, Resolution
+from ...engines.bundle.manifest import Recipe
+from ...errors import CheckpointError, MisuseError
+from ...runtime.media import Picture, open_source
+from ...runtime.stream.session import Frame
+from ...text import LineCallback
+from ..network.checkpoint import Checkpoint
+from ..network.dit import widened, without_blocks
+from ..network.reference import Reference
 from .conditioning import condition
 from .dit_stage import BlockStage, DitStage
 from .layers import LayerFactory

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from swiftvr_trt.export.network.dit import Dit
-
+from ..network.dit import Dit
 from .rewrites import Affine, Rewrites, distinct_rows
 
 

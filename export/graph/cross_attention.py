@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swiftvr_trt.export.network.dit import Attention, Block
-
+from ..network.dit import Attention, Block
 from .conditioning import Conditioning, modulated
 from .layers import LayerFactory, fixed_eps, rms_factor
 from .rewrites import Affine, Rewrites, prompt_logits, value_differences

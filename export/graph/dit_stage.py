@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.export.network.dit import Block, Dit, embed, rope_tables, unpatch, widened
-
+from ...engines.bundle.geometry import Resolution
+from ..network.dit import Block, Dit, embed, rope_tables, unpatch, widened
 from .conditioning import Conditioning, condition, gated, modulated
 from .cross_attention import cross_attention
 from .layers import FLOAT32, LayerFactory

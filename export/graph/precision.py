@@ -20,7 +20,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from swiftvr_trt.errors import MisuseError
+from ...errors import MisuseError
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
-from swiftvr_trt.errors import MisuseError
-from swiftvr_trt.export.network.reae import Decoder, Encoder, TGrow, TPool
+from ...errors import MisuseError
+from ..network.reae import Decoder, Encoder, TGrow, TPool
 
 # Row t: which taps of a 3-tap convolution after nearest upsampling x2 read the same input pixel as tap t of a
 # transposed convolution (kernel 4, stride 2, padding 1).

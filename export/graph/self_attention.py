@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from swiftvr_trt.export.network.dit import Attention, DitConfig, rotate
-from swiftvr_trt.export.network.windows import LayerPlan, plan_owned_queries, plan_whole_windows, plan_windows
-
+from ..network.dit import Attention, DitConfig, rotate
+from ..network.windows import LayerPlan, plan_owned_queries, plan_whole_windows, plan_windows
 from .conditioning import gated, modulated
 from .layers import LayerFactory, fixed_eps, rms_factor
 from .rewrites import Affine, Rewrites, halves

@@ -19,12 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
-from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT, Resolution
-from swiftvr_trt.engines.bundle.manifest import Recipe, Role
-from swiftvr_trt.export.network.checkpoint import Checkpoint
-from swiftvr_trt.export.network.pixels import frames_to_pixels, pixels_to_frames
-from swiftvr_trt.export.network.reae import UNSHUFFLE, Encoder, Reae, State, decoded_pixels, walk
-
+from ...engines.bundle.geometry import FRAMES_PER_LATENT, Resolution
+from ...engines.bundle.manifest import Recipe, Role
+from ..network.checkpoint import Checkpoint
+from ..network.pixels import frames_to_pixels, pixels_to_frames
+from ..network.reae import UNSHUFFLE, Encoder, Reae, State, decoded_pixels, walk
 from .dit_stage import DitStage
 from .layers import LayerFactory
 from .precision import Precision

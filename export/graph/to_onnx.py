@@ -20,10 +20,9 @@ from typing import IO, Any
 import torch
 from onnx_ir import DataType, ExternalTensor, Model, SymbolicDim, save
 
-from swiftvr_trt.engines.bundle.geometry import MAX_SIDE
-from swiftvr_trt.engines.bundle.manifest import Role, StageSpec, TensorSpec
-from swiftvr_trt.errors import BuildError
-
+from ...engines.bundle.geometry import MAX_SIDE
+from ...engines.bundle.manifest import Role, StageSpec, TensorSpec
+from ...errors import BuildError
 from . import fp8, nvfp4
 from .stages import Stage
 

@@ -26,8 +26,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from swiftvr_trt.errors import CheckpointError
-
+from ...errors import CheckpointError
 from .dit import Dit, DitConfig
 from .reae import Reae, ReaeConfig
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from swiftvr_trt.engines.bundle.geometry import Resolution
+from ...engines.bundle.geometry import Resolution
 
 
 def frames_to_pixels(frames: Tensor, size: Resolution, *, parity: bool) -> Tensor:

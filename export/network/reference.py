@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from swiftvr_trt.engines.bundle.geometry import Resolution, check_clip_len
-from swiftvr_trt.runtime.stream.chunks import Chunk, next_chunk
-from swiftvr_trt.runtime.stream.session import Frame
-
+from ...engines.bundle.geometry import Resolution, check_clip_len
+from ...runtime.stream.chunks import Chunk, next_chunk
+from ...runtime.stream.session import Frame
 from .checkpoint import Checkpoint
 from .pixels import frames_to_pixels, pixels_to_frames
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.errors import BundleError, MachineError
-from swiftvr_trt.text import version
-
+from ...engines.bundle.files import Bundle
+from ...errors import BundleError, MachineError
+from ...text import version
 from .driver import GET_DRIVER, oldest_driver
 
 

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.engines.bundle.manifest import STAGES
-from swiftvr_trt.errors import Cancelled, MachineError, MisuseError, StageError
-from swiftvr_trt.runtime.stream.device import DONE, Done
-from swiftvr_trt.runtime.stream.program import BufferSpec, Clear, Copy, Download, Run, Step, Upload, View
-from swiftvr_trt.runtime.stream.trace import Trace, timed
-from swiftvr_trt.text import first_line
-
+from ...engines.bundle.files import Bundle
+from ...engines.bundle.manifest import STAGES
+from ...errors import Cancelled, MachineError, MisuseError, StageError
+from ...text import first_line
+from ..stream.device import DONE, Done
+from ..stream.program import BufferSpec, Clear, Copy, Download, Run, Step, Upload, View
+from ..stream.trace import Trace, timed
 from .ort import import_onnxruntime, load_session
 
 if TYPE_CHECKING:

@@ -17,13 +17,12 @@ from weakref import WeakSet
 
 from numpy.typing import NDArray
 
-from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.engines.bundle.manifest import StageSpec, tensor_bytes
-from swiftvr_trt.errors import MachineError, MisuseError
-from swiftvr_trt.runtime.stream.plan import aligned, aligned_steps, arena_bytes, plan_memory, plan_stream, weight_bytes
-from swiftvr_trt.runtime.stream.program import BufferSpec, Step, stage_shape
-from swiftvr_trt.runtime.stream.trace import Trace, timed
-
+from ...engines.bundle.files import Bundle
+from ...engines.bundle.manifest import StageSpec, tensor_bytes
+from ...errors import MachineError, MisuseError
+from ..stream.plan import aligned, aligned_steps, arena_bytes, plan_memory, plan_stream, weight_bytes
+from ..stream.program import BufferSpec, Step, stage_shape
+from ..stream.trace import Trace, timed
 from .cuda_memory import OutOfGpuMemoryError, SessionMemory, address, allocate, detect_out_of_memory
 from .cuda_recording import ChunkStreams, Compute, Copies, CudaRecording, GpuTracing, Guard, stream_handle
 from .gpu import Gpu, explain_cuda_errors

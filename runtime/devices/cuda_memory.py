@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swiftvr_trt.errors import MachineError
-from swiftvr_trt.runtime.stream.plan import ALIGNMENT, MemoryPlan, aligned
-from swiftvr_trt.runtime.stream.program import BufferSpec, View
-from swiftvr_trt.text import size as in_words
-
+from ...errors import MachineError
+from ...text import size as in_words
+from ..stream.plan import ALIGNMENT, MemoryPlan, aligned
+from ..stream.program import BufferSpec, View
 from .gpu import Gpu, explain_cuda_errors, is_out_of_memory
 
 

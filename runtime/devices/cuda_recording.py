@@ -17,10 +17,9 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from swiftvr_trt.errors import Cancelled, MisuseError
-from swiftvr_trt.runtime.stream.program import Clear, Copy, Download, Run, Step, Upload
-from swiftvr_trt.runtime.stream.trace import Trace
-
+from ...errors import Cancelled, MisuseError
+from ..stream.program import Clear, Copy, Download, Run, Step, Upload
+from ..stream.trace import Trace
 from .cuda_memory import SessionMemory
 from .gpu import Gpu, explain_cuda_errors
 from .stages import StageContext

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 
-from swiftvr_trt.text import version
+from ...text import version
 
 GET_DRIVER = "https://www.nvidia.com/drivers"
 DRIVER_LIBRARIES = {"Windows": "nvcuda.dll", "Linux": "libcuda.so.1"}

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from swiftvr_trt.errors import MachineError, MissingPackageError, MisuseError, StageError, SwiftVRError
-from swiftvr_trt.text import first_line, version
-
+from ...errors import MachineError, MissingPackageError, MisuseError, StageError, SwiftVRError
+from ...text import first_line, version
 from .driver import GET_DRIVER, format_cuda_version, has_driver, oldest_driver
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")

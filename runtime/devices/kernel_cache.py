@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from swiftvr_trt.engines.bundle.cache import default_root
-from swiftvr_trt.engines.bundle.files import Bundle
+from ...engines.bundle.cache import default_root
+from ...engines.bundle.files import Bundle
 
 SUFFIX = ".kernels"
 MAX_BYTES = 1 << 28

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.engines.bundle.manifest import StageSpec
-from swiftvr_trt.errors import BundleError, MachineError, MissingPackageError
-from swiftvr_trt.text import first_line
+from ...engines.bundle.files import Bundle
+from ...engines.bundle.manifest import StageSpec
+from ...errors import BundleError, MachineError, MissingPackageError
+from ...text import first_line
 
 if TYPE_CHECKING:
     import onnxruntime as ort

@@ -14,11 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.engines.bundle.manifest import STAGES, StageSpec
-from swiftvr_trt.errors import BundleError, MachineError, StageError
-from swiftvr_trt.text import first_line
-
+from ...engines.bundle.files import Bundle
+from ...engines.bundle.manifest import STAGES, StageSpec
+from ...errors import BundleError, MachineError, StageError
+from ...text import first_line
 from .cuda_recording import stream_handle
 from .driver import GET_DRIVER
 from .gpu import Gpu

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.engines.bundle.manifest import StageSpec
-
+from ...engines.bundle.files import Bundle
+from ...engines.bundle.manifest import StageSpec
 from .gpu import Gpu
 
 Shapes = Mapping[str, tuple[int, ...]]

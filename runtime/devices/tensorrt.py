@@ -19,12 +19,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.engines.bundle.manifest import Recipe, StageSpec, TensorSpec
-from swiftvr_trt.engines.bundle.targets import RTX, TRT
-from swiftvr_trt.errors import BundleError, MachineError, MissingPackageError, StageError
-from swiftvr_trt.text import first_line
-
+from ...engines.bundle.files import Bundle
+from ...engines.bundle.manifest import Recipe, StageSpec, TensorSpec
+from ...engines.bundle.targets import RTX, TRT
+from ...errors import BundleError, MachineError, MissingPackageError, StageError
+from ...text import first_line
 from .compatible import Environment, check_compatible
 from .cuda_memory import OutOfGpuMemoryError
 from .driver import package_cuda

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT, Resolution
-from swiftvr_trt.engines.bundle.manifest import Manifest, Recipe, Role, StageSpec, TensorSpec
-from swiftvr_trt.engines.bundle.targets import BYTES_PER_WEIGHT, TARGETS
-from swiftvr_trt.runtime.stream.plan import plan_memory
-from swiftvr_trt.text import size as in_words
+from ...engines.bundle.geometry import FRAMES_PER_LATENT, Resolution
+from ...engines.bundle.manifest import Manifest, Recipe, Role, StageSpec, TensorSpec
+from ...engines.bundle.targets import BYTES_PER_WEIGHT, TARGETS
+from ...text import size as in_words
+from ..stream.plan import plan_memory
 
 _SCALES = tuple(Fraction(*ratio) for ratio in ((5, 6), (3, 4), (2, 3), (1, 2), (1, 3), (1, 4)))
 _CLIPS = (20, 16, 12, 8, 4)

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from swiftvr_trt.errors import MediaError, MisuseError
+from ...errors import MediaError, MisuseError
 
 DEFAULT_RATE = Fraction(25)
 """Frames per second of a source that has no rate of its own, such as a folder of images."""

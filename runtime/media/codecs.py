@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from swiftvr_trt.errors import MediaError
-
+from ...errors import MediaError
 from .base import SinkOptions
 
 if TYPE_CHECKING:

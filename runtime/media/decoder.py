@@ -6,8 +6,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swiftvr_trt.errors import MediaError
-
+from ...errors import MediaError
 from .base import CopiedStream
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
-from swiftvr_trt.errors import MediaError
-
+from ...errors import MediaError
 from .base import Colour, SinkOptions, SourceInfo
 from .codecs import (
     BEST_QUANTISER,

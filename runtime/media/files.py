@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from swiftvr_trt.errors import MediaError, OutputError
+from ...errors import MediaError, OutputError
 
 _BUFFER = 1 << 20
 _STALE_S = 3600.0

@@ -9,8 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
-from swiftvr_trt.errors import MediaError
-
+from ...errors import MediaError
 from . import colour
 from .base import DEFAULT_RATE, Colour, Item, Picture, Pixels, SourceInfo, Stamp
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from swiftvr_trt.errors import MediaError, MisuseError
-
+from ...errors import MediaError, MisuseError
 from . import colour
 from .base import Colour, CopiedPacket, Item, Pixels, SinkOptions, SourceInfo, check_pixels
 from .codecs import BEST_QUANTISER

@@ -5,8 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from swiftvr_trt.errors import MediaError, MisuseError
-
+from ...errors import MediaError, MisuseError
 from .base import Sink, SinkOptions, Source, SourceInfo
 from .files import check_parent
 from .images_in import ImageSource, is_image

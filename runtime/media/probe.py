@@ -8,8 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swiftvr_trt.errors import MediaError
-
+from ...errors import MediaError
 from . import colour
 from .base import DEFAULT_RATE, Colour, CopiedStream, SourceInfo
 from .decoder import VideoDecoder, is_cover

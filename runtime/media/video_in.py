@@ -8,8 +8,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from swiftvr_trt.errors import MediaError
-
+from ...errors import MediaError
 from . import colour
 from .base import CopiedPacket, Item, Picture, Stamp
 from .probe import OpenedVideo

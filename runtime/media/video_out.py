@@ -9,9 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from swiftvr_trt.errors import MediaError
-from swiftvr_trt.runtime.budget import CLOSING_S
-
+from ...errors import MediaError
+from ..budget import CLOSING_S
 from .base import CopiedPacket, Item, Picture, SinkOptions, SourceInfo, check_pixels
 from .colour import from_rgb
 from .copies import StreamCopier

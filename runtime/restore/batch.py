@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from swiftvr_trt.engines.bundle.files import read_manifest
-from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.errors import MediaError, MisuseError, OutputError, SwiftVRError
-from swiftvr_trt.runtime.media import SinkOptions, open_sink, open_source
-from swiftvr_trt.text import LineCallback
-
+from ...engines.bundle.files import read_manifest
+from ...engines.bundle.geometry import Resolution
+from ...errors import MediaError, MisuseError, OutputError, SwiftVRError
+from ...text import LineCallback
+from ..media import SinkOptions, open_sink, open_source
 from .job import Failure, Job, JobWithBundle
 from .selection import BundleRequest, find_or_build_bundle, output_size
 
@@ -114,7 +113,7 @@ def _open_once(job: Job, request: BundleRequest) -> Resolution:
 
 
 def _output_name(source: Path, suffix: str | None) -> str:
-    from swiftvr_trt.runtime.media.images_in import is_image
+    from ..media.images_in import is_image
 
     name = source.name or source.resolve().name
     return name if suffix is None or source.is_dir() or is_image(source) else Path(name).stem + suffix

@@ -15,10 +15,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from swiftvr_trt.child import Child
-from swiftvr_trt.errors import MisuseError, message_of
-from swiftvr_trt.runtime.budget import NOTICE_S, PROCESS_S
-
+from ...child import Child
+from ...errors import MisuseError, message_of
+from ..budget import NOTICE_S, PROCESS_S
 from .display import Display
 from .job import Failure, JobWithBundle
 from .messages import JobProgress, Line, Order, Outcome, decode_answer
@@ -38,7 +37,7 @@ def parse_devices(text: str) -> tuple[str, ...]:
 
     Raises `MisuseError` for anything else, `MachineError` for a GPU on a machine without its driver.
     """
-    from swiftvr_trt.runtime.devices.gpu import gpu_index, require_driver
+    from ..devices.gpu import gpu_index, require_driver
 
     names = tuple(f"cuda:{name}" if name.isdecimal() else name for name in text.replace(" ", "").split(","))
     if not all(names) or len(names) > MAX_DEVICES:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from swiftvr_trt.errors import MisuseError
-from swiftvr_trt.runtime.devices.driver import has_driver
-from swiftvr_trt.text import LineCallback
+from ...errors import MisuseError
+from ...text import LineCallback
+from ..devices.driver import has_driver
 
 MODES = ("none", "auto", "cuda")
 """none: in software. auto: on the GPU if there is one. cuda: the same, and warn if there is none."""
@@ -15,7 +15,7 @@ def video_gpu(mode: str, device: str | None, say: LineCallback) -> int | None:
 
     mode: one of `MODES`. device: as in `Restorer.open`. say: is called with one line if `cuda` finds no GPU.
     """
-    from swiftvr_trt.runtime.devices.gpu import gpu_index
+    from ..devices.gpu import gpu_index
 
     if mode not in MODES:
         raise MisuseError(f"hwaccel is {mode!r}, expected one of {', '.join(MODES)}")

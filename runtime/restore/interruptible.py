@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
-from swiftvr_trt.runtime.budget import NOTICE_S
+from ..budget import NOTICE_S
 
 T = TypeVar("T")
 

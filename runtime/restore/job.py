@@ -9,13 +9,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swiftvr_trt.errors import MachineError
-from swiftvr_trt.runtime.media import SinkOptions, open_sink, open_source
-from swiftvr_trt.text import duration
+from ...errors import MachineError
+from ...text import duration
+from ..media import SinkOptions, open_sink, open_source
 
 if TYPE_CHECKING:
-    from swiftvr_trt.engines.bundle.geometry import Resolution
-
+    from ...engines.bundle.geometry import Resolution
     from .display import Display
     from .pipeline import Progress
     from .restorer import Restorer

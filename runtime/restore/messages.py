@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from swiftvr_trt.child import Message
-
+from ...child import Message
 from .job import Job
 from .restorer import OpenOptions
 from .verdict import Verdict

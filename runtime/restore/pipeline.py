@@ -17,10 +17,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from swiftvr_trt.errors import Cancelled, InternalError, SwiftVRError
-from swiftvr_trt.runtime.budget import NOTICE_S, THREADS_S
-from swiftvr_trt.runtime.media import Item, Picture, Sink, Source
-from swiftvr_trt.runtime.stream.session import Frame, Session
+from ...errors import Cancelled, InternalError, SwiftVRError
+from ..budget import NOTICE_S, THREADS_S
+from ..media import Item, Picture, Sink, Source
+from ..stream.session import Frame, Session
 
 T = TypeVar("T")
 

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.engines.bundle.manifest import Manifest
-from swiftvr_trt.engines.bundle.targets import find_target
-from swiftvr_trt.errors import BundleError, MisuseError
-from swiftvr_trt.runtime.devices.gpu import gpu_index
-from swiftvr_trt.runtime.stream.device import Device
-from swiftvr_trt.runtime.stream.session import Frame, Session
-from swiftvr_trt.runtime.stream.trace import Trace
+from ...engines.bundle.files import Bundle
+from ...engines.bundle.manifest import Manifest
+from ...engines.bundle.targets import find_target
+from ...errors import BundleError, MisuseError
+from ..devices.gpu import gpu_index
+from ..stream.device import Device
+from ..stream.session import Frame, Session
+from ..stream.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,12 @@ def open_device(
     target = bundle.manifest.recipe.target
     chosen = choose_device(target, device, ort_graphs=options.ort_graphs)
     if chosen == "cpu":
-        from swiftvr_trt.runtime.devices.cpu import CpuDevice
+        from ..devices.cpu import CpuDevice
 
         return CpuDevice(bundle, threads=options.threads, trace=trace)
-    from swiftvr_trt.runtime.devices.cuda import CudaDevice
-    from swiftvr_trt.runtime.devices.ort_cuda import OrtCudaProvider
-    from swiftvr_trt.runtime.devices.tensorrt import TensorRTProvider, import_tensorrt
+    from ..devices.cuda import CudaDevice
+    from ..devices.ort_cuda import OrtCudaProvider
+    from ..devices.tensorrt import TensorRTProvider, import_tensorrt
 
     compiled = find_target(target).compiled
     provider = (

@@ -14,14 +14,13 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from swiftvr_trt.engines.bundle.files import read_manifest
-from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.errors import MachineError, MisuseError, SwiftVRError
-from swiftvr_trt.runtime.devices.gpu import require_driver
-from swiftvr_trt.runtime.media import SinkOptions
-from swiftvr_trt.runtime.media.files import check_parent
-from swiftvr_trt.runtime.stream.trace import Trace
-
+from ...engines.bundle.files import read_manifest
+from ...engines.bundle.geometry import Resolution
+from ...errors import MachineError, MisuseError, SwiftVRError
+from ..devices.gpu import require_driver
+from ..media import SinkOptions
+from ..media.files import check_parent
+from ..stream.trace import Trace
 from .batch import BatchOptions, assign_bundles, output_folder, plan_jobs
 from .display import Display
 from .fleet import parse_devices, run_fleet

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from swiftvr_trt.child import Child, Message
-from swiftvr_trt.engines.bundle.cache import BundleCache
-from swiftvr_trt.engines.bundle.files import Bundle, read_manifest
-from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.engines.bundle.manifest import Recipe
-from swiftvr_trt.engines.bundle.targets import QUANTISED
-from swiftvr_trt.errors import BuildError, MisuseError
-from swiftvr_trt.text import LineCallback
+from ...child import Child, Message
+from ...engines.bundle.cache import BundleCache
+from ...engines.bundle.files import Bundle, read_manifest
+from ...engines.bundle.geometry import Resolution
+from ...engines.bundle.manifest import Recipe
+from ...engines.bundle.targets import QUANTISED
+from ...errors import BuildError, MisuseError
+from ...text import LineCallback
 
 DEFAULT_UPSCALE = 2.0
 _PATIENCE_S = 5.0

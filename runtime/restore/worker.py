@@ -12,10 +12,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from swiftvr_trt.child import Parent, interrupt_main
-from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.errors import DeviceError, Moment, message_of
-
+from ...child import Parent, interrupt_main
+from ...engines.bundle.geometry import Resolution
+from ...errors import DeviceError, Moment, message_of
 from .job import restore_job
 from .messages import Answer, JobProgress, Line, Order, Outcome, encode_answer
 from .restorer import OpenOptions, Restorer

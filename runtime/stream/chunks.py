@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT
+from ...engines.bundle.geometry import FRAMES_PER_LATENT
 
 LEAD = FRAMES_PER_LATENT - 1
 """Decoded frames that precede the first input frame."""

@@ -17,9 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from swiftvr_trt.engines.bundle.manifest import Manifest, Role, StageSpec
-from swiftvr_trt.engines.bundle.targets import find_target
-
+from ...engines.bundle.manifest import Manifest, Role, StageSpec
+from ...engines.bundle.targets import find_target
 from .program import BufferKind, BufferSpec, Copy, Run, Step, View, plan_buffers, stage_shape
 
 ALIGNMENT = 256

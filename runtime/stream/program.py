@@ -21,10 +21,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT
-from swiftvr_trt.engines.bundle.manifest import MAX_STREAM_BYTES, Manifest, Role, StageSpec, TensorSpec, tensor_bytes
-from swiftvr_trt.errors import MisuseError
-
+from ...engines.bundle.geometry import FRAMES_PER_LATENT
+from ...engines.bundle.manifest import MAX_STREAM_BYTES, Manifest, Role, StageSpec, TensorSpec, tensor_bytes
+from ...errors import MisuseError
 from .chunks import Chunk
 
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from swiftvr_trt.engines.bundle.geometry import MAX_SIDE
-from swiftvr_trt.engines.bundle.manifest import Manifest
-from swiftvr_trt.errors import (
+from ...engines.bundle.geometry import MAX_SIDE
+from ...engines.bundle.manifest import Manifest
+from ...errors import (
     Cancelled,
     DeviceError,
     MediaError,
@@ -33,7 +33,6 @@ from swiftvr_trt.errors import (
     StageError,
     message_of,
 )
-
 from .chunks import Chunk, Kind, next_chunk
 from .device import Device, Recording, Submission, Workspace
 from .program import BufferKind, Phase, chunk_program, clear_program, paired, plan_buffers

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from swiftvr_trt.errors import OutputError
+from ...errors import OutputError
 
 LANES = ("upload", "compute", "download", "host")
 
