@@ -2,7 +2,7 @@
 
 The parent starts a module and gives it orders:
 
-    with Child("swiftvr_trt.engines.compile.child", patience_s=5.0) as child:
+    with Child("swiftvr_trt.engines.compile.compiler_process", patience_s=5.0) as child:
         answer = child.ask({"onnx": "decode.onnx"}, print)
 
 The child serves them:

@@ -27,7 +27,7 @@ from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe
 from swiftvr_trt.engines.bundle.targets import PRECISIONS, Target, find_target
-from swiftvr_trt.engines.compile.parent import compiler_version
+from swiftvr_trt.engines.compile.compiler import compiler_version
 from swiftvr_trt.errors import SwiftVRError
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
 from swiftvr_trt.export.write import tool_version

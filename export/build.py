@@ -147,8 +147,8 @@ class _Builder:
 
 def _estimate(checkpoint: Path, recipe: Recipe, target: Target, path: Path) -> str:
     """A line on what the build will take. Raises if the compiler is missing, or memory or disk are too small."""
+    from ..engines.compile.compiler import compiler_version
     from ..engines.compile.estimate import check_feasible, count_parameters, estimate
-    from ..engines.compile.parent import compiler_version
 
     compiler_version(target.compiler)
     expected = estimate(count_parameters(checkpoint), recipe)

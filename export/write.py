@@ -16,8 +16,8 @@ import torch
 from ..engines.bundle.files import PARTIAL, Bundle, BundleWriter
 from ..engines.bundle.manifest import Recipe, StageSpec, Toolchain
 from ..engines.bundle.targets import TORCH, Target, choose_target, find_target
+from ..engines.compile.compiler import MODULES, compiler_version
 from ..engines.compile.engines import EngineOptions, build_engines
-from ..engines.compile.parent import MODULES, compiler_version
 from ..errors import MissingPackageError, MisuseError
 from ..runtime.devices.driver import find_driver, package_cuda
 from ..text import LineCallback

@@ -11,8 +11,8 @@ from typing import Any
 
 from ...errors import SwiftVRError
 from ..bundle.targets import RTX, find_target
+from .compiler import CompileJob, Engine, Profile, compile_engine
 from .log import ATTENTION, CONV, GEMM, KINDS, by_kind, by_precision
-from .parent import CompileJob, Engine, Profile, compile_engine
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -13,8 +13,8 @@ from ...text import size as in_words
 from ..bundle.geometry import Resolution
 from ..bundle.manifest import Shape, StageSpec, TensorSpec
 from ..bundle.targets import RTX, Target
+from .compiler import WORKSPACE_BYTES, CompileJob, Engine, Profile, compile_engine
 from .counting import count_file
-from .parent import WORKSPACE_BYTES, CompileJob, Engine, Profile, compile_engine
 from .report import SUFFIX, EngineReport, compiled_stage, engine_report
 
 SMALLEST_SIDE = 16

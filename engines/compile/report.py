@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BundleError
+from .compiler import Engine
 from .counting import GraphCount, share_among
 from .log import ATTENTION, CONV, GEMM, Kernel, Tensor
-from .parent import Engine
 
 SUFFIX = ".report.json"
 FORMAT = 1

@@ -26,7 +26,7 @@ from ..stream.trace import Trace, timed
 from .cuda_memory import OutOfGpuMemoryError, SessionMemory, address, allocate, detect_out_of_memory
 from .cuda_recording import ChunkStreams, Compute, Copies, CudaRecording, GpuTracing, Guard, stream_handle
 from .gpu import Gpu, explain_cuda_errors
-from .stages import Arena, LoadedStages, Shapes, StageContext, StageProvider
+from .stage_provider import Arena, LoadedStages, Shapes, StageContext, StageProvider
 from .what_fits import shortage_message
 
 

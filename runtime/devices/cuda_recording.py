@@ -22,7 +22,7 @@ from ..stream.program import Clear, Copy, Download, Run, Step, Upload
 from ..stream.trace import Trace
 from .cuda_memory import SessionMemory
 from .gpu import Gpu, explain_cuda_errors
-from .stages import StageContext
+from .stage_provider import StageContext
 
 CAPTURE_MODE = "thread_local"
 """During a capture the driver refuses forbidden calls from this thread only; other threads carry on."""

@@ -22,7 +22,7 @@ from .cuda_recording import stream_handle
 from .driver import GET_DRIVER
 from .gpu import Gpu
 from .ort import import_onnxruntime, load_session
-from .stages import Arena, Shapes
+from .stage_provider import Arena, Shapes
 
 if TYPE_CHECKING:
     import onnxruntime as ort

@@ -29,7 +29,7 @@ from .cuda_memory import OutOfGpuMemoryError
 from .driver import package_cuda
 from .gpu import Gpu
 from .kernel_cache import KernelCache
-from .stages import Arena, Shapes
+from .stage_provider import Arena, Shapes
 
 if TYPE_CHECKING:
     import tensorrt_rtx as trt

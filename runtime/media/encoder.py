@@ -20,7 +20,7 @@ from .codecs import (
     suggested_encoders,
 )
 from .colour import output_colour
-from .hardware import ffmpeg_errors, first_error, nvenc
+from .nvcodec import ffmpeg_errors, first_error, nvenc
 from .timeline import scaled_aspect
 
 if TYPE_CHECKING:

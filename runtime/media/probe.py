@@ -12,7 +12,7 @@ from ...errors import MediaError
 from . import colour
 from .base import DEFAULT_RATE, Colour, CopiedStream, SourceInfo
 from .decoder import VideoDecoder, is_cover
-from .hardware import ffmpeg_errors, first_error, nvdec
+from .nvcodec import ffmpeg_errors, first_error, nvdec
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel

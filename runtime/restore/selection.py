@@ -133,7 +133,7 @@ def _find_or_build(recipe: Recipe, request: BundleRequest, cache: BundleCache, r
         "precision": recipe.precision,
         "target": recipe.target,
     }
-    with Child("swiftvr_trt.export.child", patience_s=_PATIENCE_S, keep_errors=True) as builder:
+    with Child("swiftvr_trt.export.build_process", patience_s=_PATIENCE_S, keep_errors=True) as builder:
         answer = builder.ask(order, report)
         if answer is None:
             raise BuildError(f"the process that builds the bundle ended: {builder.ending(_PATIENCE_S)}")

@@ -14,7 +14,7 @@ import pytest
 from swiftvr_trt import Bundle, CheckpointError, MachineError, MissingPackageError, MisuseError, Resolution
 from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.manifest import Recipe
-from swiftvr_trt.engines.compile import estimate, parent
+from swiftvr_trt.engines.compile import compiler, estimate
 from swiftvr_trt.export import write
 from swiftvr_trt.export.build import BuildOptions, build_bundles, needs_export_extra
 from swiftvr_trt.export.graph.calibration import Calibration, CalibrationSource
@@ -55,7 +55,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Written:
 
     monkeypatch.setattr(write, "write_bundle", write_bundle)
     monkeypatch.setattr(write, "open_graphs", open_graphs)
-    monkeypatch.setattr(parent, "compiler_version", lambda _compiler: "1.7.1")
+    monkeypatch.setattr(compiler, "compiler_version", lambda _compiler: "1.7.1")
     return seen
 
 
@@ -166,7 +166,7 @@ def test_bundles_of_one_call_share_their_scales(
     ("module", "function", "error"),
     [
         (estimate, "check_feasible", MachineError("the build would take about 7 GB of memory")),
-        (parent, "compiler_version", MissingPackageError("tensorrt-rtx", "building engines", "rtx")),
+        (compiler, "compiler_version", MissingPackageError("tensorrt-rtx", "building engines", "rtx")),
     ],
     ids=["memory", "compiler"],
 )

@@ -76,10 +76,10 @@ def test_a_reason_holds_for_one_function_only() -> None:
 def test_a_public_name_belongs_to_one_module() -> None:
     modules = [
         Module("cli/run.py", "class Job: ...\ndef main(): ...\ndef _help(): ...\n"),
-        Module("engines/compile/parent.py", "def Job(): ...\ndef main(): ...\ndef _help(): ...\n"),
+        Module("engines/compile/compiler.py", "def Job(): ...\ndef main(): ...\ndef _help(): ...\n"),
         Module("runtime/stream/plan.py", "class Plan:\n    def Job(self): ...\n"),
     ]
-    assert list(repeated_names(modules)) == ["Job is defined in cli/run.py, engines/compile/parent.py"]
+    assert list(repeated_names(modules)) == ["Job is defined in cli/run.py, engines/compile/compiler.py"]
 
 
 def test_every_module_of_the_package_has_its_test_module() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from swiftvr_trt.engines.bundle.targets import RTX
-from swiftvr_trt.engines.compile import parent as compiler
-from swiftvr_trt.engines.compile.parent import CompileJob
+from swiftvr_trt.engines.compile import compiler
+from swiftvr_trt.engines.compile.compiler import CompileJob
 
 real = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs TensorRT-RTX")
 

@@ -11,8 +11,8 @@ import pytest
 from swiftvr_trt.engines.bundle.targets import RTX
 from swiftvr_trt.engines.compile import __main__ as module
 from swiftvr_trt.engines.compile.__main__ import main
+from swiftvr_trt.engines.compile.compiler import CompileJob, Engine
 from swiftvr_trt.engines.compile.log import BuildLog, Kernel, Tensor
-from swiftvr_trt.engines.compile.parent import CompileJob, Engine
 from swiftvr_trt.errors import BuildError
 from swiftvr_trt.text import LineCallback
 from tests.engines.graphs import graph, node, ones, save

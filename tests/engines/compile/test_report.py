@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from swiftvr_trt import BundleError
+from swiftvr_trt.engines.compile.compiler import Engine
 from swiftvr_trt.engines.compile.counting import GraphCount, NodeCount
 from swiftvr_trt.engines.compile.log import ATTENTION, ELEMENTWISE, GEMM, BuildLog, Kernel, Tensor
-from swiftvr_trt.engines.compile.parent import Engine
 from swiftvr_trt.engines.compile.report import (
     FORMAT,
     SUFFIX,

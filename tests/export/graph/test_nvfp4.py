@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from swiftvr_trt import MisuseError, Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe, Role, StageSpec
 from swiftvr_trt.engines.bundle.targets import ONNX, find_target
+from swiftvr_trt.engines.compile.compiler import compile_engine
 from swiftvr_trt.engines.compile.counting import count_file
 from swiftvr_trt.engines.compile.engines import EngineOptions, compile_job
 from swiftvr_trt.engines.compile.log import GEMM, by_precision
-from swiftvr_trt.engines.compile.parent import compile_engine
 from swiftvr_trt.export.graph.calibration import Calibration
 from swiftvr_trt.export.graph.layers import Fp8Linear, LayerFactory, Nvfp4Linear
 from swiftvr_trt.export.graph.nvfp4 import (

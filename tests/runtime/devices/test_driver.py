@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from swiftvr_trt.engines.bundle.targets import RTX
-from swiftvr_trt.engines.compile.parent import MODULES
+from swiftvr_trt.engines.compile.compiler import MODULES
 from swiftvr_trt.runtime.devices import driver
 from swiftvr_trt.runtime.devices.driver import Driver, find_driver, format_cuda_version, package_cuda
 from swiftvr_trt.text import version

@@ -10,7 +10,7 @@ import pytest
 
 from swiftvr_trt import Bundle, BundleError, MachineError, MissingPackageError, StageError, SwiftVRError
 from swiftvr_trt.engines.bundle.targets import RTX, TRT
-from swiftvr_trt.engines.compile.parent import CompileJob, compile_engine
+from swiftvr_trt.engines.compile.compiler import CompileJob, compile_engine
 from swiftvr_trt.runtime.devices.kernel_cache import KernelCache
 from swiftvr_trt.runtime.devices.tensorrt import TensorRTEngines, import_tensorrt
 from tests.cuda_emulator import emulated

@@ -213,7 +213,7 @@ BUILDING = {
     "config": "IBuilderConfig",
     "profile": "IOptimizationProfile",
 }
-"""Variables of `engines/compile/child.py` and what they hold."""
+"""Variables of `engines/compile/compiler_process.py` and what they hold."""
 RTX_ONLY_BUILDING = {
     "BuilderFlag.REQUIRE_USER_ALLOCATION",
     "ComputeCapability",
@@ -225,7 +225,7 @@ RTX_ONLY_BUILDING = {
 
 def building_uses() -> list[Use]:
     """Names of TensorRT that building engines uses."""
-    tree = ast.parse((SOURCE.parents[1] / "engines" / "compile" / "child.py").read_text(encoding="utf-8"))
+    tree = ast.parse((SOURCE.parents[1] / "engines" / "compile" / "compiler_process.py").read_text(encoding="utf-8"))
     calls: dict[ast.AST, ast.Call] = {n.func: n for n in ast.walk(tree) if isinstance(n, ast.Call)}
     inner = {n.value for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
     found = []

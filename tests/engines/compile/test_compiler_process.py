@@ -1,4 +1,4 @@
-"""The process that compiles ends with its parent and says how far it is. `test_parent.py` has what it compiles."""
+"""The process that compiles ends with its parent and says how far it is. `test_compiler.py` has what it compiles."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from swiftvr_trt.child import Child
-from swiftvr_trt.engines.compile import parent as compiler
-from swiftvr_trt.engines.compile.parent import compile_engine
+from swiftvr_trt.engines.compile import compiler
+from swiftvr_trt.engines.compile.compiler import compile_engine
 
 from .played import job, play, real, report_often
 
@@ -20,7 +20,7 @@ def test_a_build_ends_when_its_parent_hangs_up(
 ) -> None:
     started = tmp_path / "started"
     play(monkeypatch, tmp_path, f"open({str(started)!r}, 'w').close(); time.sleep(60)")
-    with Child("swiftvr_trt.engines.compile.child", patience_s=0.0) as child:
+    with Child("swiftvr_trt.engines.compile.compiler_process", patience_s=0.0) as child:
         child.send(compiler._order(job(onnx_file), tmp_path / "log"))
         while not started.exists():
             assert child.exit_code(0.02) is None
@@ -43,7 +43,7 @@ def test_a_build_that_takes_its_time_tells_how_far_it_is(
 
 
 def test_an_idle_process_leaves_without_a_word() -> None:
-    with Child("swiftvr_trt.engines.compile.child", patience_s=5.0, keep_errors=True) as child:
+    with Child("swiftvr_trt.engines.compile.compiler_process", patience_s=5.0, keep_errors=True) as child:
         child.hang_up()
         assert child.exit_code(30) == 0
         assert child.errors() == ""

@@ -7,7 +7,7 @@ import sys
 
 import av
 
-from swiftvr_trt.runtime.media.hardware import ffmpeg_errors, first_error, nvdec, nvenc
+from swiftvr_trt.runtime.media.nvcodec import ffmpeg_errors, first_error, nvdec, nvenc
 
 
 def test_software_encoders_have_a_counterpart_on_the_gpu() -> None:
@@ -39,6 +39,6 @@ def test_errors_are_one_line_in_the_words_of_ffmpeg() -> None:
 
 
 def test_av_is_not_imported_before_it_is_needed() -> None:
-    code = "import sys, swiftvr_trt.runtime.media.hardware; print('av' in sys.modules, 'cuda' in sys.modules)"
+    code = "import sys, swiftvr_trt.runtime.media.nvcodec; print('av' in sys.modules, 'cuda' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

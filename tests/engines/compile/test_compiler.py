@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from swiftvr_trt.engines.bundle.targets import RTX, TRT
+from swiftvr_trt.engines.compile.compiler import CompileJob, compile_engine, compiler_version
 from swiftvr_trt.engines.compile.log import GEMM, by_kind
-from swiftvr_trt.engines.compile.parent import CompileJob, compile_engine, compiler_version
 from swiftvr_trt.errors import BuildError, MachineError, MissingPackageError
 from tests.engines.graphs import graph, node, save
 

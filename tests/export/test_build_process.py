@@ -9,8 +9,8 @@ import pytest
 from swiftvr_trt.child import Child, Message
 from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.files import Bundle
-from swiftvr_trt.export import child
-from swiftvr_trt.export.child import build_ordered
+from swiftvr_trt.export import build_process
+from swiftvr_trt.export.build_process import build_ordered
 
 
 def order(checkpoint: Path, cache: Path, **changes: object) -> Message:
@@ -20,7 +20,7 @@ def order(checkpoint: Path, cache: Path, **changes: object) -> Message:
 
 def test_a_bundle_is_built_into_the_cache(mini_checkpoint: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    with Child("swiftvr_trt.export.child", patience_s=5.0, keep_errors=True) as builder:
+    with Child("swiftvr_trt.export.build_process", patience_s=5.0, keep_errors=True) as builder:
         assert builder.ask(order(mini_checkpoint, tmp_path), lines.append) == {"error": None, "misuse": False}
     (path,) = BundleCache(tmp_path).search()
     recipe = Bundle.open(path).manifest.recipe
@@ -38,6 +38,6 @@ def test_misuse_and_other_failures_are_told_apart(tmp_path: Path, monkeypatch: p
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(child, "build_bundles", broken)
+    monkeypatch.setattr(build_process, "build_bundles", broken)
     answer = build_ordered(order(tmp_path, tmp_path), print)
     assert answer == {"error": "internal error: ZeroDivisionError: oops", "misuse": False}

@@ -1,7 +1,7 @@
 """The process that compiles: one ONNX file becomes one engine file.
 
 A compiler may crash its process, take all memory, or write to the C++ streams; in a process of its own, that harms
-nothing else. `parent.py` sends the job. A line every 20 seconds shows that a long build is alive.
+nothing else. `compiler.py` sends the job. A line every 20 seconds shows that a long build is alive.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ _NO_GPU = "cudaError 35"
 """The compiler reports this after any failure on a machine without a driver; it is never the cause."""
 _TAIL = 300
 """Characters of the compiler's own words in a message."""
+_PROCESS = "swiftvr_trt.engines.compile.compiler_process"
 _PATIENCE_S = 2.0
 """How long the process has to leave; it has nothing to clean up."""
 
@@ -80,7 +81,9 @@ def compile_engine(job: CompileJob, report: LineCallback = lambda _: None) -> En
     with tempfile.TemporaryDirectory(prefix="swiftvr-") as directory:
         log = Path(directory) / "log"
         try:
-            with Child("swiftvr_trt.engines.compile.child", patience_s=_PATIENCE_S, keep_errors=True) as child:
+            with Child(
+                "swiftvr_trt.engines.compile.compiler_process", patience_s=_PATIENCE_S, keep_errors=True
+            ) as child:
                 made = child.ask(_order(job, log), report)
                 if made is None:
                     raise MachineError(f"{job.onnx.name}: the compiler's process {_ending(child)}")
@@ -91,7 +94,7 @@ def compile_engine(job: CompileJob, report: LineCallback = lambda _: None) -> En
 
 
 def _order(job: CompileJob, log: Path) -> Message:
-    """The order for `child.py`. log: the file to which it writes the compiler's log."""
+    """The order for `compiler_process.py`. log: the file to which it writes the compiler's log."""
     return {
         "module": MODULES[job.compiler],
         "onnx": str(job.onnx.resolve()),

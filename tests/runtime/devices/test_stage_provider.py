@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from swiftvr_trt.runtime.devices.ort_cuda import OrtCudaContext, OrtCudaProvider, OrtCudaStages
-from swiftvr_trt.runtime.devices.stages import LoadedStages, StageContext, StageProvider
+from swiftvr_trt.runtime.devices.stage_provider import LoadedStages, StageContext, StageProvider
 from swiftvr_trt.runtime.devices.tensorrt import TensorRTContext, TensorRTEngines, TensorRTProvider
 
 IMPLEMENTATIONS: list[tuple[type, type]] = [
