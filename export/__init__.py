@@ -1,10 +1,11 @@
-"""A checkpoint becomes a bundle. The only room with torch.
+"""Turn a checkpoint into a bundle. Only this room imports torch.
 
-    network/    the published network in plain torch
-    graph/      what is traced instead: the same function, cheaper and in any precision, as ONNX
-    build       bundles for the options of a command, from the cache if they are there
-    write       writes one bundle: load, trace, compile
-    verify      compares a bundle with the network it was made from
+    network/         the published network in plain torch
+    graph/           the form that is exported: the same function, cheaper, in any precision, as ONNX
+    build            builds bundles, or finds them in the cache
+    build_process    the child process in which `runtime` has a bundle built
+    write            writes one bundle: load, trace, compile
+    verify           compares a bundle with the network it was made from
 
 `cli`, benchmarks and tests may import it; `runtime` and `engines` may not.
 """

@@ -1,4 +1,4 @@
-"""Build bundles: one for each resolution, in a directory of the caller's or in the cache.
+"""Build bundles, one per resolution, in a given directory or in the cache.
 
     options = BuildOptions(Path("SwiftVR"), (Resolution(1920, 1080),), target="rtx5090", precision="fp8")
     for bundle in build_bundles(options, print):
@@ -41,7 +41,7 @@ class BuildOptions:
     output: directory of the only bundle; None puts bundles into the cache. cache: its root; None is the user's.
     keep_onnx: directory that keeps the graphs that engines are compiled from.
 
-    Raises `MisuseError` for what cannot be built.
+    Raises `MisuseError` if options contradict each other, or the target cannot be built in this precision.
     """
 
     checkpoint: Path
@@ -77,7 +77,7 @@ class BuildOptions:
         return self.precision in QUANTISED
 
     def recipes(self, checkpoint: str, calibration: str | None) -> tuple[Recipe, ...]:
-        """What to build: a recipe for each resolution, for a checkpoint and a calibration with these digests."""
+        """What to build: a recipe per resolution. checkpoint, calibration: digests; None without a calibration."""
         return tuple(
             Recipe(
                 checkpoint=checkpoint,
@@ -116,7 +116,7 @@ def build_bundles(options: BuildOptions, report: LineCallback = lambda _line: No
 
 
 class _Builder:
-    """Builds bundles that share a checkpoint, the scales and, where engines are compiled, the weights of the graphs."""
+    """Builds bundles that share the scales of a checkpoint and, for engines, the weights of their graphs."""
 
     def __init__(
         self, options: BuildOptions, source: CalibrationSource | None, report: LineCallback, stack: ExitStack
@@ -129,7 +129,7 @@ class _Builder:
 
     def build(self, recipe: Recipe, path: Path) -> Bundle:
         """Build the bundle of `recipe` at `path`."""
-        # What can be refused is refused before torch is imported, which takes seconds.
+        # Refuse what can be refused before torch is imported, which takes seconds.
         check_replaceable(path)
         if self._target.compiled:
             self._report(_estimate(self._options.checkpoint, recipe, self._target, path))
@@ -146,7 +146,7 @@ class _Builder:
 
 
 def _estimate(checkpoint: Path, recipe: Recipe, target: Target, path: Path) -> str:
-    """A line on what the build will take. Raises if the compiler is missing, or memory or disk are too small."""
+    """One line about the size and time of the build. Raises if the compiler is missing, or memory or disk too small."""
     from ..engines.compile.compiler import compiler_version
     from ..engines.compile.estimate import check_feasible, count_parameters, estimate
 
@@ -170,7 +170,7 @@ def _calibration_source(options: BuildOptions) -> CalibrationSource | None:
 
 
 def _check_rewrites(names: tuple[str, ...]) -> None:
-    """`MisuseError` if one of them is unknown."""
+    """Raise `MisuseError` for an unknown rewrite."""
     if names:
         with needs_export_extra("rewriting"):
             from .graph.rewrites import ALL
@@ -180,7 +180,7 @@ def _check_rewrites(names: tuple[str, ...]) -> None:
 
 @contextmanager
 def needs_export_extra(purpose: str) -> Iterator[None]:
-    """An import that fails within the block raises `MissingPackageError`, which names the extra to install."""
+    """Turn a failed import in the block into a `MissingPackageError` that names the extra to install."""
     try:
         yield
     except ImportError as error:

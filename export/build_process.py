@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from contextlib import closing
 from pathlib import Path
 
@@ -17,14 +16,14 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Build the bundle that the parent orders, and answer with what went wrong, if anything did."""
+    """Build the bundle that the parent orders. The answer is that of `build_ordered`."""
     parent = Parent(interrupt_main)
     try:
         order = parent.receive()
         if order is not None:
             parent.answer(build_ordered(order, parent.say))
     except KeyboardInterrupt:
-        os._exit(_INTERRUPTED)  # what was begun is removed; threads inside a library need not be waited for
+        os._exit(_INTERRUPTED)  # partial files are removed by now; do not wait for threads of libraries
 
 
 def build_ordered(order: Message, report: LineCallback) -> Message:
@@ -44,7 +43,8 @@ def build_ordered(order: Message, report: LineCallback) -> Message:
             cache=Path(order["cache"]),
         )
         with closing(build_bundles(options, with_elapsed_time(report))) as bundles:
-            deque(bundles, maxlen=0)
+            for _bundle in bundles:
+                pass  # it is in the cache, where the parent opens it
     except Exception as error:  # noqa: BLE001 (the parent raises it)
         return {"error": message_of(error), "misuse": isinstance(error, MisuseError)}
     return {"error": None, "misuse": False}

@@ -33,8 +33,8 @@ TOLERANCE = {"levels": 1.0, "latents": 2e-3, "state": 2e-3}
 """Largest absolute difference allowed in float32. The same limits hold against the published code (tests/golden.py),
 whose latents are stored as float16."""
 FLOOR = {"fp16": 40.0, "bf16": 25.0, "fp8": 20.0, "nvfp4": 12.0}
-"""Lowest signal-to-noise ratio allowed, in decibels. What a sound bundle reaches depends on its checkpoint; none seen
-was below these. The signal of frames is white (PSNR), that of latents and states is their own."""
+"""Lowest signal-to-noise ratio allowed, in decibels. Every sound bundle seen so far had more; how much more depends on
+its checkpoint. The signal of frames is white (PSNR); latents and states are their own signal."""
 _WHITE = 255.0
 
 _INPUT_SIZE = (90, 122)
@@ -62,7 +62,7 @@ class Comparison:
 
     @property
     def expected(self) -> str:
-        """The limit that decides, for people."""
+        """The limit that decides, as text."""
         floor = FLOOR.get(self.precision)
         return f"<= {TOLERANCE[self.unit]:g}" if floor is None else f">= {floor:g} dB"
 
@@ -135,8 +135,8 @@ def verify_bundle(
 def verification_device(recipe: Recipe, device: str | None) -> str:
     """The device that runs a bundle: as in `Restorer.open`, except that None takes the CPU for ONNX graphs.
 
-    Raises `MisuseError` for an unknown device, `MachineError` for a GPU without a driver. Callers ask before they read
-    a checkpoint.
+    Raises `MisuseError` for an unknown device, `MachineError` for a GPU without a driver. Cheap, so call it
+    before reading a checkpoint.
     """
     chosen = device or ("cpu" if find_target(recipe.target).runs_on_cpu else "cuda")
     if chosen != "cpu":

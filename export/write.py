@@ -60,13 +60,13 @@ def write_bundle(
 ) -> Bundle:
     """Write the bundle of `recipe` to `path`. On failure, `path` is as it was before.
 
-    report: gets a line per finished step. graphs: where graphs are traced that are then compiled; None means a
-    directory of this bundle's own. calibration: the scales of a quantised precision, which needs them; kept in the
-    bundle. Raises `MisuseError` if the target or its precision cannot be built, `CheckpointError` if the checkpoint is
-    unusable, `MissingPackageError` if the target's compiler is not installed, and `OutputError`.
+    report: gets a line per finished step. graphs: where to put the graphs that engines are compiled from; None means a
+    temporary directory. calibration: the scales, required for a quantised precision and stored in the bundle. Raises
+    `MisuseError` if the target or its precision cannot be built, `CheckpointError` if the checkpoint is unusable,
+    `MissingPackageError` if the target's compiler is not installed, and `OutputError`.
     """
     if Precision.named(recipe.precision).quantised and calibration is None:
-        raise MisuseError(f"precision {recipe.precision} needs scales, expected a calibration; see CalibrationSource")
+        raise MisuseError(f"precision {recipe.precision} needs scales: pass a calibration, see CalibrationSource")
     chosen = choose_target(recipe.target, recipe.precision)
     toolchain = _toolchain(chosen)
     with BundleWriter(path) as writer, ExitStack() as stack:
@@ -76,15 +76,15 @@ def write_bundle(
         if calibration is not None:
             (writer.directory / CALIBRATION_FILE).write_text(calibration.to_json(), encoding="utf-8")
         if chosen.compiled:
-            place = graphs or stack.enter_context(open_graphs(writer.path))
-            specs = _compile(network, place, writer.directory, recipe, report)
+            graphs = graphs or stack.enter_context(open_graphs(writer.path))
+            specs = _compile(network, graphs, writer.directory, recipe, report)
         else:
             specs = _specs(write_stages(network, writer.directory), report)
         return writer.commit(recipe, toolchain, specs)
 
 
 def _toolchain(chosen: Target) -> Toolchain:
-    """What the manifest records about the build. Engines of a target that names no GPU are for this machine's.
+    """What the manifest records about the build. A target that names no GPU is built for this machine's.
 
     Raises `MissingPackageError` if the target's compiler is not installed.
     """

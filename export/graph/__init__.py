@@ -1,4 +1,4 @@
-"""The network in the form that is traced, and the tracing.
+"""The form of the network that is exported, and its export to ONNX.
 
     stages                            what a bundle consists of: encode, dit, dit_edge, decode
     dit_stage                         the transformer, made of conditioning, self_attention and cross_attention

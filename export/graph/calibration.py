@@ -42,7 +42,7 @@ from .rewrites import ALL
 
 CALIBRATION_FILE = "calibration.json"
 SAMPLE_CLIP = Path(__file__).parent.with_name("sample.mp4")
-"""Part of Big Buck Bunny; `sample.md` beside it gives source and licence."""
+"""Part of Big Buck Bunny; `sample.md` next to it gives source and licence."""
 DEFAULT_PERCENTILE = 100.0
 LOWEST_PERCENTILE = 90.0
 MOST_PIXELS = 640 * 352
@@ -53,10 +53,10 @@ _MAX_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class Calibration:
-    """What calibration found.
+    """The largest inputs of a checkpoint's quantised products.
 
-    checkpoint: digest of the calibrated checkpoint. source: the frames used, in words. percentile: of the magnitudes in
-    each chunk; 100 is their maximum. largest: by name of a product's input, the largest magnitude to represent.
+    checkpoint: its digest. source: the frames used, in words. percentile: of the magnitudes in each chunk; 100 is their
+    maximum. largest: by name of a product's input, the largest magnitude to represent.
     """
 
     checkpoint: str
@@ -66,11 +66,6 @@ class Calibration:
 
     def to_json(self) -> str:
         return json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n"
-
-    @property
-    def digest(self) -> str:
-        """sha256 of the numbers, which are all that an engine depends on."""
-        return sha256(json.dumps(dict(self.largest), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -177,7 +172,7 @@ def calibrate(
 
 
 class _LargestSeen:
-    """Per name, the largest value that the percentile had in any chunk."""
+    """By name, the largest value of the percentile in any chunk."""
 
     def __init__(self, percentile: float) -> None:
         self.percentile, self.largest = percentile, dict[str, float]()

@@ -1,4 +1,4 @@
-"""What the constant timestep and prompt become, and how a block's modulation reaches its linears (rewrites 2, 3, 4)."""
+"""Constants made of the timestep and the prompt, and modulation folded into linears (rewrites 2, 3 and 4)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Conditioning:
     """Everything in the transformer that depends on the timestep and the prompt only.
 
     time [6, dim]: added to every block's modulation table. final [2, dim]: shift and scale of the last norm. text
-    [rows, dim]: what cross-attention sees. weight [rows]: set if `text` holds each distinct prompt row once; the
-    logarithm of each row's count, added to its logits.
+    [rows, dim]: what cross-attention sees. weight [rows]: if `text` holds each distinct prompt row once, the logarithm
+    of how often each occurs, added to its logits; None if `text` holds all rows.
     """
 
     time: Tensor
@@ -51,12 +51,12 @@ class Scale(nn.Module):
 
 
 def modulated(linear: Affine, scale: Tensor, shift: Tensor, *, fold: bool) -> tuple[nn.Module, Affine]:
-    """`linear(x * (1 + scale) + shift)` as a module to apply first, and a linear."""
+    """`linear(x * (1 + scale) + shift)` as a module, and a linear to apply after it."""
     if fold:
         return nn.Identity(), linear.after(1 + scale, shift)
     return Scale(1 + scale, shift), linear
 
 
 def gated(linear: Affine, gate: Tensor, *, fold: bool) -> tuple[nn.Module, Affine]:
-    """`linear(x) * gate` as a module to apply last, and a linear."""
+    """`linear(x) * gate` as a module, and a linear to apply before it."""
     return (nn.Identity(), linear.gated(gate)) if fold else (Scale(gate, None), linear)

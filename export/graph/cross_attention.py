@@ -1,4 +1,4 @@
-"""Cross-attention to the constant prompt as it is traced: keys and values are constants, or folded away."""
+"""Cross-attention to the constant prompt, as exported: keys and values are constants, or folded into weights."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .rewrites import Affine, Rewrites, prompt_logits, value_differences
 
 
 def cross_attention(block: Block, conditioning: Conditioning, rewrites: Rewrites, factory: LayerFactory) -> nn.Module:
-    """The cheapest allowed form. It takes the input normed without the affine part of `block.norm2`: [T, S, dim]."""
+    """The cheapest form that `rewrites` allows. Its input [T, S, dim] is normed without the affine part of `norm2`."""
     attention = block.attn2
     query = Affine.of(attention.to_q)
     scale, query = modulated(query, block.norm2.weight - 1, block.norm2.bias, fold=rewrites.modulation)
-    weight, direct = conditioning.weight, rewrites.logits
+    text, weight = conditioning.text, conditioning.weight
     if weight is None or len(weight) == 1:
-        return nn.Sequential(scale, PlainCross(attention, query, conditioning.text, factory))
-    return nn.Sequential(scale, PromptCross(attention, query, conditioning, weight, factory, direct=direct))
+        return nn.Sequential(scale, PlainCross(attention, query, text, factory))
+    return nn.Sequential(scale, PromptCross(attention, query, text, weight, factory, direct=rewrites.logits))
 
 
 class PlainCross(nn.Module):
@@ -46,30 +46,30 @@ class PlainCross(nn.Module):
 class PromptCross(nn.Module):
     """Cross-attention to few distinct prompt rows: projected values (rewrite 4), differences of logits (rewrite 12).
 
-    `direct`: the logits come from the input in the same product as q, of which only the mean square is then used
-    (rewrite 10). Takes and gives [T, S, dim].
+    If `direct`, one product gives both q and the logits, and only the mean square of q is used (rewrite 10).
+    [T, S, dim] -> [T, S, dim].
     """
 
     def __init__(
         self,
         attention: Attention,
         query: Affine,
-        conditioning: Conditioning,
+        text: Tensor,
         weight: Tensor,
         factory: LayerFactory,
         *,
         direct: bool,
     ) -> None:
-        """weight: that of `conditioning`, which is known to be there."""
+        """text, weight: see `Conditioning`."""
         super().__init__()
-        keys, values = (part[0] for part in attention.keys_and_values(conditioning.text))
+        keys, values = (part[0] for part in attention.keys_and_values(text))
         self.heads, self.differences = keys.shape[0], keys.shape[1] - 1
         self.dim, self.eps, self.precision = query.weight.shape[0], fixed_eps(attention.norm_q), factory.precision
         keys, self.weight = keys[:, :-1] - keys[:, -1:], nn.Buffer(weight[:-1] - weight[-1])
         self.values = factory.plain(value_differences(values, Affine.of(attention.to_out[0])))
         self.norm = None if direct else attention.norm_q
         if direct:
-            self.query = factory.linear(query.beside(prompt_logits(query, attention.norm_q.weight, keys)), "query")
+            self.query = factory.linear(query.concat(prompt_logits(query, attention.norm_q.weight, keys)), "query")
         else:
             self.query = factory.linear(query, "query")
             self.keys = nn.Buffer(keys.transpose(1, 2) * keys.shape[2] ** -0.5)
@@ -77,10 +77,10 @@ class PromptCross(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits = self.logits(self.query(x)).unflatten(-1, (self.heads, self.differences)) + self.weight
         if self.differences == 1:
-            chosen = torch.sigmoid(logits)
+            weights = torch.sigmoid(logits)
         else:
-            chosen = torch.softmax(F.pad(logits, (0, 1)), dim=-1)[..., :-1]
-        out: Tensor = self.values(self.precision.narrow(chosen.flatten(-2)))
+            weights = torch.softmax(F.pad(logits, (0, 1)), dim=-1)[..., :-1]
+        out: Tensor = self.values(self.precision.narrow(weights.flatten(-2)))
         return out
 
     def logits(self, query: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The transformer as it is traced: constants computed, rewrites applied, for one chunk length and one token grid.
+"""The transformer, as exported: constants computed, rewrites applied, for one chunk length and one token grid.
 
 `network/dit.py` says what is computed, this says how. Parts of a block have two or three equivalent forms; `Rewrites`
 chooses between them, so that any rewrite can be switched off to settle a doubt.
@@ -80,8 +80,8 @@ class DitStage(nn.Module):
 def cut_chunk(latents: int, parts: int) -> tuple[int, ...]:
     """Where to cut a chunk of `latents` latents, or one less, into `parts` equal parts.
 
-    Empty if the last part could have a single latent. Its length is the free one, and the tracer takes a length of one
-    for a constant.
+    Empty if the last part could have a single latent: its length varies, and the tracer would treat a length of one as
+    a constant.
     """
     cuts = tuple(latents * k // parts for k in range(1, parts))
     return cuts if cuts and latents - 1 - cuts[-1] > 1 else ()

@@ -140,16 +140,16 @@ class Fp8Attention(nn.Module):
     """
 
     def __init__(self, q: float, k: float, v: float, precision: Precision) -> None:
-        """q, k, v: the largest magnitude of each."""
+        """q, k, v: the largest magnitude of each. The attributes are scales."""
         super().__init__()
         dtype = precision.compute or torch.float32
         self.q, self.k, self.v = (nn.Buffer(fp8_scale(largest, dtype)) for largest in (q, k, v))
-        self.chosen = nn.Buffer(torch.tensor(1 / E4M3_MAX, dtype=dtype))
+        self.softmax = nn.Buffer(torch.tensor(1 / E4M3_MAX, dtype=dtype))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         scores = fake_quantize_fp8(q, self.q) @ fake_quantize_fp8(k, self.k).transpose(-1, -2)
-        chosen = fake_quantize_fp8(torch.softmax(scores, dim=-1), self.chosen)
-        return chosen @ fake_quantize_fp8(v, self.v)
+        weights = fake_quantize_fp8(torch.softmax(scores, dim=-1), self.softmax)
+        return weights @ fake_quantize_fp8(v, self.v)
 
 
 def rms_factor(x: Tensor, eps: float) -> Tensor:

@@ -82,8 +82,8 @@ class Affine:
         """The outputs in another order."""
         return Affine(self.weight[order], self.bias[order])
 
-    def beside(self, other: Affine) -> Affine:
-        """Both maps of one input, with their outputs concatenated."""
+    def concat(self, other: Affine) -> Affine:
+        """Both maps of the same input; the outputs of `other` follow those of this one."""
         return Affine(torch.cat([self.weight, other.weight]), torch.cat([self.bias, other.bias]))
 
     def parts(self, rows: int) -> tuple[Affine, Affine]:

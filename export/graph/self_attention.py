@@ -1,4 +1,4 @@
-"""Windowed self-attention as it is traced: one product for q and k, constant RoPE tables and constant gathers."""
+"""Windowed self-attention, as exported: one product for q and k, constant RoPE tables and constant gathers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def plan_layers(
     plans = [plan_queries(plan_windows(rows, columns, config.window, layer=layer)) for layer in (0, 1)]
     order = np.arange(rows * columns, dtype=np.int64)
     if rewrites.order:
-        # The order in which even layers ask for tokens. A token asked for twice stays where its owner asks first.
+        # The order in which even layers use tokens. One that is used twice is stored where the kept use is.
         order = plans[0].queries[np.sort(plans[0].out)]
         plans = [plan.reordered(inverse(order)) for plan in plans]
     return plans, order
@@ -38,7 +38,7 @@ def inverse(order: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class SelfAttention(nn.Module):
-    """Windowed self-attention of the normed input, with modulation before and a gate behind.
+    """Windowed self-attention of the normed input, modulated before and gated after.
 
     One product gives q and k, which are normed and rotated side by side as [T, S, 2, heads, head_dim]. v comes from the
     same product or from its own. The scale of the softmax is part of the weight of q's norm.
@@ -54,8 +54,8 @@ class SelfAttention(nn.Module):
         dim = attention.to_q.in_features
         head_dim = dim // self.heads
         order = halves(self.heads, head_dim) if rewrites.halves else torch.arange(dim)
-        both = Affine.of(attention.to_q).rows(order).beside(Affine.of(attention.to_k).rows(order))
-        self.before, inputs = modulated(both.beside(Affine.of(attention.to_v)), scale, shift, fold=rewrites.modulation)
+        both = Affine.of(attention.to_q).rows(order).concat(Affine.of(attention.to_k).rows(order))
+        self.before, inputs = modulated(both.concat(Affine.of(attention.to_v)), scale, shift, fold=rewrites.modulation)
         if self.precision.joint_inputs:
             self.inputs = nn.ModuleList([factory.linear(inputs, "qkv")])
         else:
@@ -125,7 +125,7 @@ class Windows(nn.Module):
 
 
 class Take(nn.Module):
-    """x [T, S, ...] -> x[:, index]: nothing if the index is 0, 1, ..., S - 1, a slice if possible, else a gather."""
+    """x [T, S, ...] -> x[:, index] by the cheapest means: x itself, a slice, or a gather."""
 
     def __init__(self, index: NDArray[np.int64]) -> None:
         super().__init__()

@@ -1,13 +1,13 @@
-"""The stages of a bundle as torch modules, in the form in which they are traced.
+"""The stages of a bundle as torch modules, in the form that is exported.
 
     encode     4 frames of any size -> 1 latent, with the encoder's state in and out
-    dit        the n latents of a MIDDLE chunk -> the same restored
-    dit_edge   the n + 1 latents of a FIRST or LAST chunk -> the same restored
+    dit        the n latents of a MIDDLE chunk -> n restored latents
+    dit_edge   the n + 1 latents of a FIRST or LAST chunk -> n + 1 restored latents
     decode     1 restored latent -> 4 frames, with the decoder's state in and out
 
-The autoencoder advances one latent at a time, so its memory does not grow with the clip length. It carries its state in
-any case, so the result is that of a whole chunk (rewrite 7). What does not depend on a frame is computed here once and
-enters the graph as constants (rewrites 1 and 2). docs/rewrites.md numbers the rewrites.
+The autoencoder advances one latent at a time, so its memory does not grow with the clip length. It carries its state
+from call to call, so the result is that of a whole chunk (rewrite 7). Whatever does not depend on a frame is computed
+once and becomes a constant of the graph (rewrites 1 and 2). docs/rewrites.md numbers the rewrites.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def stages_of(
 ) -> Iterator[Stage]:
     """The stages that a recipe asks for, one at a time: each holds weights of its own.
 
-    largest: what calibration found, for quantised precisions. joint: one graph for both lengths of the transformer, as
-    in engines, instead of two static ones.
+    largest: as in `Calibration`, for quantised precisions. joint: one graph for both lengths of the transformer, as in
+    engines, instead of two static ones.
     """
     size, rewrites = recipe.resolution, ALL.without(recipe.without)
     factory = LayerFactory(Precision.named(recipe.precision), {} if largest is None else largest)

@@ -243,7 +243,7 @@ def _load_reae(path: Path) -> Reae:
 
 
 def _reae_config(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ReaeConfig:
-    """Widths as the convolutions that set them show; `_compare` checks every other shape against these."""
+    """Widths, read from the convolutions that determine them; `_compare` checks all other shapes against these."""
 
     def out(name: str) -> int:
         shape = shapes.get(f"{name}.weight", ())

@@ -134,16 +134,16 @@ def plan_owned_queries(plan: WindowPlan, calls: int = CALLS) -> LayerPlan:
     owned = [window[mask] for window, mask in zip(plan.gather, kept.reshape(plan.gather.shape), strict=True)]
     counts = np.array([len(tokens) for tokens in owned])
     groups = []
-    for largest, smallest in _classes(counts, calls):
+    for largest, smallest in _count_ranges(counts, calls):
         members = np.flatnonzero((counts <= largest) & (counts >= smallest))
         queries = [np.pad(owned[k], (0, largest - len(owned[k])), mode="edge") for k in members]
         groups.append(Group(np.stack(queries), plan.gather[members]))
     asked = np.concatenate([group.queries.ravel() for group in groups])
-    return LayerPlan(tuple(groups), np.unique(asked, return_index=True)[1])  # its first place
+    return LayerPlan(tuple(groups), np.unique(asked, return_index=True)[1])  # the first of each
 
 
-def _classes(counts: NDArray[np.int64], calls: int) -> list[tuple[int, int]]:
-    """Ranges (largest, smallest) of `counts`, largest first, that cover all but 0 with the fewest repeated queries."""
+def _count_ranges(counts: NDArray[np.int64], calls: int) -> list[tuple[int, int]]:
+    """Ranges (largest, smallest) of `counts`, one per call, that cover all but 0 with the fewest repeated queries."""
     sizes = sorted(set(counts.tolist()) - {0}, reverse=True)
     best: tuple[int, list[tuple[int, int]]] | None = None
     for inner in combinations(range(1, len(sizes)), min(calls, len(sizes)) - 1):
