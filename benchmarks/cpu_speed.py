@@ -22,6 +22,7 @@ from typing import Any
 import click
 
 from swiftvr_trt.engines.bundle.geometry import Resolution
+from swiftvr_trt.engines.compile.memory import PeakMemory
 from swiftvr_trt.runtime.media import Item, Picture, Source, SourceInfo, open_sink, open_source
 
 SIDES = ("torch", "bundle")
@@ -113,7 +114,7 @@ def measure(  # many parameters: one for each argument
 ) -> None:
     """Measure one side once and print JSON."""
     size = Resolution.parse(resolution)
-    began = time.perf_counter()
+    began, memory = time.perf_counter(), PeakMemory()
     run = _run_torch if side == "torch" else _run_bundle
     with FirstFrames(open_source(clip), frames) as source, open_sink(out, source.info, size.width, size.height) as sink:
         loaded = run(network, source, sink, size, clip_len)
@@ -123,7 +124,7 @@ def measure(  # many parameters: one for each argument
             {
                 "s_per_frame": round((now - loaded) / frames, 4),
                 "load_s": round(loaded - began, 2),
-                "peak_mb": round(_peak_bytes() / 1e6),
+                "peak_mb": round((memory.nbytes or 0) / 1e6),
             }
         )
     )
@@ -159,17 +160,6 @@ def _run_bundle(bundle: Path, source: Source, sink: Any, _size: Resolution, _cli
         loaded = time.perf_counter()
         restore_media(session, source, sink)
     return loaded
-
-
-def _peak_bytes() -> int:
-    """Peak resident memory of this process."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _print(measured: dict[str, list[dict[str, Any]]], title: str) -> None:

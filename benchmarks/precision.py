@@ -19,7 +19,6 @@ from itertools import islice
 from pathlib import Path
 
 import click
-import numpy as np
 import torch
 
 from swiftvr_trt import Restorer
@@ -37,15 +36,9 @@ from swiftvr_trt.export.write import write_bundle
 from swiftvr_trt.runtime.media import Picture, open_source
 from swiftvr_trt.runtime.stream.session import Frame
 
+from .clips import psnr
+
 PRECISIONS = ("fp16", "fp8")
-_WHITE = 255.0
-
-
-def psnr(ours: list[Frame], theirs: list[Frame]) -> float:
-    """In decibels, over all frames; infinity if they are equal."""
-    squares = [np.square(a.astype(np.float64) - b).mean() for a, b in zip(ours, theirs, strict=True)]
-    error = float(np.mean(squares))
-    return float("inf") if error == 0 else 10 * float(np.log10(_WHITE**2 / error))
 
 
 def restore(checkpoint: Checkpoint, recipe: Recipe, folder: Path, frames: list[Frame]) -> list[Frame]:

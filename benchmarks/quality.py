@@ -89,8 +89,8 @@ def read_video(path: Path, frames: int | None = None) -> Clip:
     return np.stack(found)
 
 
-def write_video(path: Path, clip: Clip) -> None:
-    """Write a clip as lossless RGB."""
+def write_lossless(path: Path, clip: Clip) -> None:
+    """Write a clip as RGB video (FFV1)."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream("ffv1", rate=25)
         stream.height, stream.width, stream.pix_fmt = *clip.shape[1:3], "bgr0"
@@ -255,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for case in cases(options.clips, options.frames, options.recipe or list(RECIPES)):
         if options.write_inputs is not None:
             options.write_inputs.mkdir(parents=True, exist_ok=True)
-            write_video(options.write_inputs / f"{case.clip}-{case.recipe}.mkv", case.damaged)
+            write_lossless(options.write_inputs / f"{case.clip}-{case.recipe}.mkv", case.damaged)
         shown = {name: method(case) for name, method in shows.items()}
         new = [(case, name, score(clip, case, window)) for name, clip in shown.items()]
         rows += new

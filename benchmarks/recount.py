@@ -86,12 +86,12 @@ def count_with_torch(module: nn.Module, example: Sequence[Tensor]) -> int:
 
 def main(onnx: str, compute_capability: str, profiles: str) -> None:
     """Build with Polygraphy's loaders. The compiler's log goes to standard output."""
+    import tensorrt_rtx as trt
     from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
     from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath, Profile
     from polygraphy.logger import G_LOGGER
 
     G_LOGGER.module_severity = {"": G_LOGGER.EXTRA_VERBOSE}
-    trt: Any = __import__("tensorrt_rtx")
     major, _, minor = compute_capability.partition(".")
     config = CreateConfigRTX(
         compute_capabilities=[(int(major), int(minor))],

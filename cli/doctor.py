@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engines.bundle.targets import TARGETS, Target
+from ..engines.compile.estimate import free_disk_bytes
 from ..runtime.devices.driver import GET_DRIVER, has_driver, load_library
 
 _PACKAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -80,7 +80,7 @@ def diagnose(cache: Path) -> Diagnosis:
             _diagnose_video("encode video on the GPU (--hwaccel)", "h264_nvenc", _ENCODER, driver),
         ),
         cache=str(cache),
-        cache_free_bytes=_free_bytes(cache),
+        cache_free_bytes=free_disk_bytes(cache),
     )
 
 
@@ -146,13 +146,3 @@ def _ffmpeg_has(codec: str) -> bool:
     except ImportError:
         return False
     return codec in av.codecs_available
-
-
-def _free_bytes(place: Path) -> int | None:
-    """Free bytes on the disk where `place` is or will be; None if unknown."""
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    try:
-        return shutil.disk_usage(place).free
-    except OSError:
-        return None

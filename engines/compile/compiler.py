@@ -81,9 +81,7 @@ def compile_engine(job: CompileJob, report: LineCallback = lambda _: None) -> En
     with tempfile.TemporaryDirectory(prefix="swiftvr-") as directory:
         log = Path(directory) / "log"
         try:
-            with Child(
-                "swiftvr_trt.engines.compile.compiler_process", patience_s=_PATIENCE_S, keep_errors=True
-            ) as child:
+            with Child(_PROCESS, patience_s=_PATIENCE_S, keep_errors=True) as child:
                 made = child.ask(_order(job, log), report)
                 if made is None:
                     raise MachineError(f"{job.onnx.name}: the compiler's process {_ending(child)}")

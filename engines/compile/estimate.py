@@ -70,7 +70,7 @@ def estimate(parameters: int, recipe: Recipe) -> Estimate:
     )
 
 
-def _free_disk(place: Path) -> int | None:
+def free_disk_bytes(place: Path) -> int | None:
     """Free bytes on the disk where `place` is or will be; None if unknown."""
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -86,7 +86,7 @@ def check_feasible(
     place: Path,
     *,
     available: Callable[[], int | None] = available_memory,
-    free_disk: Callable[[Path], int | None] = _free_disk,
+    free_disk: Callable[[Path], int | None] = free_disk_bytes,
 ) -> None:
     """Raise if the build or its result cannot fit. recipe: for a compiled target. place: where the bundle will lie.
 

@@ -1,4 +1,4 @@
-"""What a GPU must do, tested on a real one.
+"""Tests on a real GPU, and the program that runs them and reports.
 
 `start.py` needs only Python: it installs everything and starts `runner.py`, which runs `test_gpu.py` and
 `test_video.py` here, measures speed with `benchmarks/gpu_speed.py` and writes the report (`report.py`). The other test

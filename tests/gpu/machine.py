@@ -1,4 +1,4 @@
-"""What the GPU tests ask the machine: how much memory is taken, and whether it can code video."""
+"""The machine under test: how much GPU memory is taken, and whether the GPU decodes and encodes video."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from swiftvr_trt.cli.doctor import diagnose
 from swiftvr_trt.engines.bundle.cache import default_root
 
 MOST_GROWTH_PER_CHUNK = 32 << 10
-"""Bytes of GPU memory: less than the smallest thing that a chunk could leak, an input frame (90x160: 43 kB).
+"""Bytes of GPU memory: less than the smallest buffer that a chunk could leak, an input frame (90x160: 43 kB).
 
-It is more than chance: the driver hands out pieces of 2 MiB, and 100 chunks at this rate are more than one piece.
+The limit is above the noise: the driver allocates 2 MiB at a time, and 100 chunks at this rate are more than that.
 """
 
 _NO_NVENC = ("8.0", "9.0", "10.0", "10.3")
@@ -40,8 +40,8 @@ def gpu_bytes_taken(device: str) -> int:
 def growth_per_chunk(taken: Sequence[int], chunks: int) -> float:
     """Bytes per chunk, from readings with `chunks` chunks from each to the next.
 
-    Other programs use the GPU as well, above all a desktop, and their windows come and go in steps. A leak goes on. So
-    the median of the growth between readings counts.
+    Other programs use the GPU as well, above all a desktop; their memory comes and goes in steps, while a leak grows
+    all the time. So the median of the growth between readings counts.
     """
     return statistics.median(after - before for before, after in itertools.pairwise(taken)) / chunks
 

@@ -1,4 +1,4 @@
-"""The report of a GPU run: what the tests came to, and the JSON file that is sent back."""
+"""The report of a GPU run: the outcome of each test, and the JSON file that is sent back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Report:
         self.path, self.content = path, content
 
     def add(self, **parts: Any) -> None:
-        """Add parts and write. A disk that is full now may have room again once the bundles are gone, so go on."""
+        """Add parts and write. A failure is ignored: a full disk may have room once the bundles are removed."""
         self.content |= parts
         with suppress(ReportError):
             self.write()
@@ -48,18 +48,18 @@ class Report:
 
 @dataclass(frozen=True)
 class TestLog:
-    """What one pytest process has left behind.
+    """What one pytest process recorded.
 
     tests          by name, in order: outcome, seconds, why, and what the test noted
-    unfinished     the test that was running when the process ended, None if there was none
-    complete       pytest came to the end
+    unfinished     the test that was running when the process ended; None if there was none
+    complete       whether pytest came to its end
     """
 
     tests: dict[str, dict[str, Any]]
     unfinished: str | None
     complete: bool
 
-    __test__ = False  # pytest would take it for a test
+    __test__ = False  # the name begins with Test, but pytest must not collect it
 
 
 def read_log(log: Path, started: Path) -> TestLog:

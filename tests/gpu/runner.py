@@ -1,8 +1,8 @@
 """Run the GPU tests, measure speed and write one JSON file: `make gpu-test` ends here.
 
-The file is written at the start and after each part, so it holds whatever was known when something ended this program.
-Everything that touches the GPU runs in a process of its own with a time limit: native code that crashes or hangs takes
-one part with it. The end of what each process printed is in the file.
+The file is written at the start and after each part, so it is complete up to there if this program is killed.
+Everything that touches the GPU runs in a process of its own with a time limit, so native code that crashes or hangs
+costs one part only. The file holds the end of what each process printed.
 
 `--rehearse` does the same on the CPU, to test this program; the file says so.
 
@@ -12,7 +12,7 @@ Estimated time on an RTX 3060, after the installation: 15 minutes. Nothing of it
   speed     10 min: three routes (this card has no FP8) in two sizes, each 20 s to build, 10 s to start, 30 s for the
              core, 20 s for the file. A frame of 1920x1080 is 0.6 TFLOP (docs/engines.md), of which this card does
              about 6 a second in FP32 and 12 in FP16 at half of its peak rate, so 10 and 20 frames.
-Slower cards measure fewer frames. What does not fit into the time limits is "not measured".
+Slower cards measure fewer frames. Whatever exceeds its time limit is reported as "not measured".
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.gpu import ROUTES
 from .report import Report, ReportError, TestLog, read_log
 
 PART_SECONDS = 480.0
-"""Time limit of the tests of one part."""
+"""Time limit of one part's tests."""
 NETWORK = (
     "random weights: the published autoencoder, with 4 small transformer blocks in the place of 30 large ones; "
     "the published network is slower"
@@ -44,7 +44,7 @@ NETWORK = (
 
 @dataclass(frozen=True)
 class Part:
-    """Tests that share a process. arguments: which ones, for pytest."""
+    """Tests that share a process. arguments: of pytest, to select them."""
 
     name: str
     arguments: tuple[str, ...]
@@ -83,7 +83,7 @@ def _fill_whatever_happens(report: Report, rehearse: bool) -> None:
             fill(report, Sandbox(Path(folder), rehearse))
     except KeyboardInterrupt:
         report.content["error"] = "interrupted"
-    except Exception:  # noqa: BLE001 (the file must be written whatever it is)
+    except Exception:  # noqa: BLE001 (the report must be written)
         report.content["error"] = traceback.format_exc()
 
 
