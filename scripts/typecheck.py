@@ -24,7 +24,8 @@ def main() -> int:
     view = ROOT / "build" / "types"
     view.mkdir(parents=True, exist_ok=True)
     link = view / "swiftvr_trt"
-    if not link.is_symlink():
+    if link.resolve() != ROOT:  # a clone that was moved or copied has a link to the old place
+        link.unlink(missing_ok=True)
         link.symlink_to(ROOT, target_is_directory=True)
     names = [argument for package in PACKAGES for argument in ("-p", package)]
     environment = {**os.environ, "MYPYPATH": os.pathsep.join((str(view), str(ROOT)))}

@@ -36,9 +36,10 @@ CheckpointFactory = Callable[..., Path]
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_are_heard() -> None:
-    """Undo `nohup` and a shell's `&`, which ignore signals, also in the processes that the tests start and signal.
+    """Stop ignoring the signals that `nohup` or a shell's `&` told this process to ignore.
 
-    A signal that has a handler here has its default action in a child.
+    Children inherit ignored signals, and tests signal their children. A signal that has a handler here has its default
+    action in a child.
     """
     for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", lambda *_: None)):
         number = getattr(signal, name, None)

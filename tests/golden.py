@@ -15,7 +15,7 @@ LATENT_TOLERANCE = 2e-3
 PIXEL_TOLERANCE = 1 / 255
 
 _HERE = Path(__file__).parent / "oracle"
-_BESIDE = Path(__file__).parents[2] / "shared" / "oracle" / "golden"
+_NEXT_TO_CLONE = Path(__file__).parents[2] / "shared" / "oracle" / "golden"
 
 STREAMS = ("stream_clip8", "stream_short_padded")
 DITS = ("dit_odd_grid", "dit_1080p_grid")
@@ -54,7 +54,7 @@ def sample(frames: NDArray[np.generic]) -> NDArray[np.float64]:
 
 
 def load_golden(name: str) -> Golden:
-    path = next((p for p in (_HERE / f"{name}.npz", _BESIDE / f"{name}.npz") if p.is_file()), None)
+    path = next((p for p in (_HERE / f"{name}.npz", _NEXT_TO_CLONE / f"{name}.npz") if p.is_file()), None)
     if path is None:
         pytest.skip(f"{name}.npz was not found; it is too large for the repository")
     with np.load(path) as file:
