@@ -141,9 +141,10 @@ class Session:
 
     def close(self) -> None:
         """Release the buffers. A second call does nothing."""
-        if self._stream is not None:
-            self._stream.workspace.close()
-        self._stream, self._closed = None, True
+        self._closed = True  # first: a `feed` in another thread may be opening a stream, and then releases it
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.workspace.close()
 
     def __enter__(self) -> Session:
         return self
@@ -183,8 +184,13 @@ class Session:
             )
         opened = _Stream(workspace, frame.shape, frames_in, frames_out, {})
         self._stream = opened
-        if self._cancelled:  # checked after the stream is published, so that no `cancel` gets lost
+        # Checked only now: `cancel` and `close` in another thread set their flags before they look for the stream, so
+        # either they find it or this thread sees the flags.
+        if self._cancelled:
             workspace.cancel()
+        if self._closed:
+            self.close()
+            self._check_open()
         return opened
 
     def _advance(self, stream: _Stream, *, ended: bool) -> list[Frame]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,8 +15,12 @@ from swiftvr_trt import (
     MediaError,
     MisuseError,
     Restorer,
+    Session,
 )
 from swiftvr_trt.export.verify import synthetic_frame
+from swiftvr_trt.runtime.devices.cpu import CpuDevice
+from swiftvr_trt.runtime.stream.device import Workspace
+from swiftvr_trt.runtime.stream.program import BufferSpec
 from swiftvr_trt.runtime.stream.session import Frame
 from tests.conftest import BundleFactory
 
@@ -170,6 +175,42 @@ def test_use_after_close_is_refused(mini_bundle: BundleFactory) -> None:
     restorer.close()
     with pytest.raises(MisuseError, match="closed"):
         restorer.session()
+
+
+class ClosedWhileOpening:
+    """A device whose first workspace is opened while another thread closes the session."""
+
+    def __init__(self, device: CpuDevice) -> None:
+        self.device, self.session, self.closed = device, cast(Session, None), 0
+
+    def workspace(self, buffers: Mapping[str, BufferSpec]) -> Workspace:
+        workspace = self.device.workspace(buffers)
+        closing = threading.Thread(target=self.session.close)
+        closing.start()
+        closing.join()
+        close = workspace.close
+
+        def counted() -> None:
+            self.closed += 1
+            close()
+
+        workspace.close = counted  # type: ignore[method-assign]
+        return workspace
+
+    def close(self) -> None: ...
+
+
+def test_a_session_that_is_closed_while_it_opens_a_stream_releases_it(mini_bundle: BundleFactory) -> None:
+    bundle = mini_bundle()
+    opened = CpuDevice(bundle, threads=1)
+    device = ClosedWhileOpening(opened)
+    device.session = Session(device, bundle.manifest)
+    with pytest.raises(MisuseError, match="this session is closed"):
+        device.session.feed(clip(1)[0])
+    assert device.closed == 1
+    with pytest.raises(MisuseError, match="this session is closed"):
+        device.session.feed(clip(1)[0])
+    opened.close()
 
 
 def test_cancel_from_another_thread_ends_a_running_feed(restorer: Restorer) -> None:
