@@ -72,10 +72,7 @@ class CudaDevice:
         Raises `MachineError` if memory is short, with what would fit; `MisuseError` after `close`.
         """
         with self._opening:
-            if self._closed:
-                raise MisuseError(
-                    f"the bundle on {self.compute.gpu.name} is closed; open it again with Restorer.open()"
-                )
+            self.check_open()
             with explain_cuda_errors(f"{self.compute.gpu.name} cannot be used"):
                 self.compute.gpu.make_current()
             workspace = CudaWorkspace(self, buffers)
@@ -85,19 +82,24 @@ class CudaDevice:
     def close(self) -> None:
         """Release everything, open workspaces included. A second call does nothing.
 
-        Waits for a workspace that another thread is opening, and closes it.
+        A workspace that another thread is opening is given up after the stage at hand, which this waits for.
         """
+        self._closed = True  # before the lock, which that thread holds
         with self._opening:
-            self._closed = True
             for workspace in list(self._workspaces):
                 workspace.close()
             with suppress(Exception):  # a GPU that is lost cannot be made current, and has nothing left to release
                 self.compute.gpu.make_current()
             self._resources.close()
 
+    def check_open(self) -> None:
+        """Raise `MisuseError` after `close`."""
+        if self._closed:
+            raise MisuseError(f"the bundle on {self.compute.gpu.name} is closed; open it again with Restorer.open()")
+
     def context(self, stage: StageSpec, shapes: Shapes) -> StageContext:
-        """What runs a stage for one session."""
-        return self._stages.context(stage, shapes, self._arena)
+        """What runs a stage for one session, ready to run."""
+        return self._stages.context(stage, shapes, self._arena, stream_handle(self.compute.stream))
 
     def timed(self, name: str, **details: Any) -> AbstractContextManager[None]:
         """Trace the time that a block takes on the host."""
@@ -176,6 +178,7 @@ class CudaWorkspace:
             self._memory = self._allocate()
             self._resources.callback(self._contexts.clear)
             for stage in device.manifest.stages:
+                device.check_open()  # compiling kernels may take minutes
                 self._warm_up(stage)
             self._memory.clear(device.compute.stream)
             device.compute.stream.sync()
@@ -269,7 +272,6 @@ class CudaWorkspace:
         tensors = (*stage.inputs, *stage.outputs)
         shapes = {tensor.name: stage_shape(tensor, plan.buffers) for tensor in tensors}
         sizes = [tensor_bytes(shapes[tensor.name], tensor.dtype) for tensor in tensors]
-        stream = stream_handle(compute.stream)
         with (
             device.timed(f"warm up {stage.name}"),
             self._suggest_what_fits(plan.gpu_bytes),
@@ -278,9 +280,8 @@ class CudaWorkspace:
         ):
             context = device.context(stage, shapes)
             self._contexts[stage.name] = context
-            context.prepare(stream)
             with compute.lock:  # other sessions use the arena, too
-                context.enqueue(self._memory.scratch(sizes), stream)
+                context.enqueue(self._memory.scratch(sizes), stream_handle(compute.stream))
             compute.stream.sync()
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 GPU_MEMORY = "cuda"
-"""ONNX Runtime's name for it."""
+"""ONNX Runtime's name for the memory of an NVIDIA GPU."""
 MAX_GRAPHS_PER_STAGE = 256
 """ONNX Runtime keeps captured graphs as long as the session, so a process that opens many streams needs a limit."""
 NO_GRAPH = -1
@@ -41,7 +41,7 @@ _OUT_OF_MEMORY = re.compile(r"out of memory|failed to allocate memory", re.IGNOR
 class OrtCudaProvider:
     """Loads graphs with ONNX Runtime. A `StageProvider`.
 
-    stage_graphs: ONNX Runtime captures each stage as a CUDA graph; it refuses a stage of which a node runs on the CPU.
+    stage_graphs: ONNX Runtime captures each stage as a CUDA graph; it refuses stages with a node that runs on the CPU.
     """
 
     stage_graphs: bool = False
@@ -111,7 +111,13 @@ class OrtCudaStages:
         """graphs: by stage. index: number of the GPU."""
         self._graphs, self._index = graphs, index
 
-    def context(self, stage: StageSpec, shapes: Shapes, arena: Arena) -> OrtCudaContext:  # noqa: ARG002
+    def context(
+        self,
+        stage: StageSpec,
+        shapes: Shapes,
+        arena: Arena,  # noqa: ARG002 (ONNX Runtime has one of its own)
+        stream: int,  # noqa: ARG002 (the session has its stream)
+    ) -> OrtCudaContext:
         return OrtCudaContext(self._graphs[stage.name], stage, shapes, self._index)
 
     def close(self) -> None:
@@ -137,9 +143,6 @@ class OrtCudaContext:
     def __init__(self, graph: LoadedGraph, stage: StageSpec, shapes: Shapes, index: int) -> None:
         self._graph, self._stage, self._shapes, self._index = graph, stage, shapes, index
         self._runs: dict[tuple[int, ...], _BoundRun] = {}
-
-    def prepare(self, stream: int) -> None:
-        """Nothing to do: shapes come with the bindings."""
 
     def check_capturable(self, stream: int) -> None:
         """Never asked: `OrtCudaProvider.capturable` is False."""

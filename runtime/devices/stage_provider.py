@@ -32,9 +32,6 @@ class StageContext(Protocol):
     `stream` is always the driver's handle of a CUDA stream.
     """
 
-    def prepare(self, stream: int) -> None:
-        """Get ready to run; work on the GPU goes to `stream`. Called once, before `enqueue`."""
-
     def check_capturable(self, stream: int) -> None:
         """Raise `StageError` if a CUDA graph cannot hold the stage. Called after it has run once."""
 
@@ -49,8 +46,12 @@ class LoadedStages(Protocol):
     def arena_bytes(self) -> int:
         """Size of the arena that the largest stage needs; 0 if the library allocates its activations itself."""
 
-    def context(self, stage: StageSpec, shapes: Shapes, arena: Arena) -> StageContext:
-        """What runs `stage` for one session. arena: valid for as long as the context is used."""
+    def context(self, stage: StageSpec, shapes: Shapes, arena: Arena, stream: int) -> StageContext:
+        """What runs `stage` for one session, ready to run.
+
+        arena: valid for as long as the context is used. stream: handle of the CUDA stream for work on the GPU that this
+        takes.
+        """
 
     def close(self) -> None:
         """Release the stages; their contexts must not be used afterwards. A second call does nothing."""

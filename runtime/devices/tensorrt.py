@@ -42,7 +42,10 @@ _OUT_OF_MEMORY = re.compile(r"out ?of ?memory|MemoryAllocation|amount of GPU mem
 
 
 def import_tensorrt(compiler: str) -> Any:
-    """The module that runs what `compiler` made. Raises `MissingPackageError` if it is not installed."""
+    """The module that runs what `compiler` made.
+
+    Raises `BundleError` for an unknown compiler, `MissingPackageError` if the module is not installed.
+    """
     if compiler not in _MODULES:
         raise BundleError(f"compiled by {compiler!r}, expected {' or '.join(_MODULES)}; rebuild the bundle")
     name, extra = _MODULES[compiler]
@@ -107,14 +110,14 @@ class TensorRTEngines:
         """The largest activation memory of a stage, as the engines give it."""
         return max(self._stage_arena_bytes(stage) for stage in self._manifest.stages)
 
-    def context(self, stage: StageSpec, shapes: Shapes, arena: Arena) -> TensorRTContext:
-        """Raises `OutOfGpuMemoryError` or `StageError` if TensorRT cannot create an execution context."""
+    def context(self, stage: StageSpec, shapes: Shapes, arena: Arena, stream: int) -> TensorRTContext:
+        """Raises `OutOfGpuMemoryError` or `StageError` if TensorRT cannot create an execution context or set it up."""
         engine: trt.ICudaEngine = self._engines[stage.file]
         context = engine.create_execution_context(self._configs[stage.file])
         if context is None:
             kind = OutOfGpuMemoryError if self._is_out_of_memory() else StageError
             raise kind(f"stage {stage.name}: TensorRT cannot create an execution context{self.reason()}")
-        return TensorRTContext(self, context, stage, shapes, arena)
+        return TensorRTContext(self, context, stage, shapes, arena, stream)
 
     def reason(self) -> str:
         """TensorRT's last error, to append to a message; empty if there is none."""
@@ -209,7 +212,7 @@ class TensorRTEngines:
 
 
 class TensorRTContext:
-    """One stage of one session: an execution context whose profile, shapes and arena stay as `prepare` sets them.
+    """One stage of one session: an execution context whose profile, shapes and arena are set once.
 
     A graph that was captured from it therefore stays valid. Tensor addresses do change between runs: TensorRT writes
     them into what it enqueues, so a captured run keeps those that were set at the time.
@@ -222,29 +225,25 @@ class TensorRTContext:
         stage: StageSpec,
         shapes: Shapes,
         arena: Arena,
+        stream: int,
     ) -> None:
-        self._engines = engines
-        self._context: trt.IExecutionContext = context
-        self._stage, self._shapes, self._arena = stage, shapes, arena
-
-    def prepare(self, stream: int) -> None:
         """Set profile, shapes and arena. Raises `StageError` if TensorRT refuses one."""
-        context: trt.IExecutionContext = self._context
-        profile = self._stage.profile
-        if not context.set_optimization_profile_async(profile, stream):
-            raise self._failure(f"TensorRT refused optimization profile {profile}")
-        for tensor in self._stage.inputs:
-            shape = self._shapes[tensor.name]
+        self._engines, self._stage = engines, stage
+        self._context: trt.IExecutionContext = context
+        if not context.set_optimization_profile_async(stage.profile, stream):
+            raise self._failure(f"TensorRT refused optimization profile {stage.profile}")
+        for tensor in stage.inputs:
+            shape = shapes[tensor.name]
             if not context.set_input_shape(tensor.name, shape):
                 raise self._failure(f"input {tensor.name} cannot have the shape {list(shape)}; use another frame size")
-        for tensor in self._stage.outputs:
+        for tensor in stage.outputs:
             # A larger one would be written past the end of its buffer.
             found = tuple(context.get_tensor_shape(tensor.name))
-            if found != self._shapes[tensor.name]:
-                expected = list(self._shapes[tensor.name])
+            if found != shapes[tensor.name]:
+                expected = list(shapes[tensor.name])
                 raise self._failure(f"output {tensor.name} has the shape {list(found)}, expected {expected}")
         # Last: the size that is needed depends on the profile.
-        context.set_device_memory(self._arena.address, self._arena.nbytes)
+        context.set_device_memory(arena.address, arena.nbytes)
 
     def enqueue(self, addresses: Sequence[int], stream: int) -> None:
         """Raises `StageError` if TensorRT refuses an address or the run."""
@@ -286,7 +285,7 @@ def _check_signature(library: Any, engine: trt.ICudaEngine, stage: StageSpec, pa
 
 
 def _agree(shape: tuple[int, ...], tensor: TensorSpec) -> bool:
-    """A side of -1 is open until a context has its profile and shapes; `TensorRTContext.prepare` checks it then."""
+    """A side of -1 is open until a context has its profile and shapes; `TensorRTContext` checks it then."""
     return len(shape) == len(tensor.shape) and all(
         theirs in (-1, ours) for theirs, ours in zip(shape, tensor.shape, strict=True)
     )
