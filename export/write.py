@@ -15,8 +15,8 @@ import torch
 
 from ..engines.bundle.files import PARTIAL, Bundle, BundleWriter
 from ..engines.bundle.manifest import Recipe, StageSpec, Toolchain
-from ..engines.bundle.targets import TORCH, Target, choose_target, find_target
-from ..engines.compile.compiler import MODULES, compiler_version
+from ..engines.bundle.targets import TENSORRT_MODULES, TORCH, Target, choose_target, find_target
+from ..engines.compile.compiler import compiler_version
 from ..engines.compile.engines import EngineOptions, build_engines
 from ..errors import MissingPackageError, MisuseError
 from ..runtime.devices.driver import find_driver, package_cuda
@@ -95,7 +95,7 @@ def _toolchain(chosen: Target) -> Toolchain:
     return Toolchain(
         *made_by,
         compute_capability=chosen.compute_capability or (driver.compute_capability if driver else None),
-        cuda=package_cuda(MODULES[chosen.compiler]),
+        cuda=package_cuda(TENSORRT_MODULES[chosen.compiler]),
         driver_cuda=driver.cuda if driver else None,
     )
 

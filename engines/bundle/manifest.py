@@ -28,7 +28,6 @@ MAX_STREAM_BYTES = 1 << 36
 _MAX_STATES = 64
 _MAX_PROFILES = 8
 
-
 Shape = tuple[int, ...]
 """Sides of a tensor, all of them known."""
 
@@ -97,8 +96,8 @@ class Recipe:
     """What a bundle was built for. Bundles of the same recipe are interchangeable; it is the key of the cache.
 
     checkpoint: sha256 over the checkpoint's files. target: `onnx` (as exported) or a build target, e.g. `cpu`.
-    without: names of the rewrites that were switched off, sorted. calibration: sha256 of what the scales of a quantised
-    precision follow from (`export/graph/calibration.py`); None for the others.
+    without: names of the rewrites that were switched off, sorted. calibration: sha256 that identifies the calibration of
+    a quantised precision (`export/graph/calibration.py`); None for the others.
     """
 
     checkpoint: str
@@ -142,7 +141,7 @@ class Toolchain:
 
     tool: this package and its version. compiler, compiler_version: what made the stages, e.g. `TensorRT-RTX`, `1.7.1`.
 
-    For engines, as far as it was known where they were compiled; None otherwise:
+    The others are known for engines only, as far as the machine that compiled them could tell; None if unknown.
     compute_capability: of the GPU that they are for, e.g. `12.0`. cuda: CUDA version of the compiler's package, e.g.
     `12`. driver_cuda: CUDA version that the driver offered, e.g. `13.0`. Bundles of early versions lack the last two.
     """

@@ -17,6 +17,10 @@ BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "nvfp4": 
 """Bytes of one weight in an engine. NVFP4: 4 bits, and an FP8 scale for every 16 weights."""
 
 TORCH, ORT, RTX, TRT = "torch.onnx", "ONNX Runtime", "TensorRT-RTX", "TensorRT"
+TENSORRT_MODULES = {RTX: "tensorrt_rtx", TRT: "tensorrt"}
+"""For each compiler of engines, the Python module that compiles and runs them."""
+TENSORRT_EXTRAS = {RTX: "rtx", TRT: "tensorrt"}
+"""For each compiler of engines, the extra of this package that installs its module."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,9 @@ class Target:
     """Where a bundle runs.
 
     compiler: what makes the stages; for graphs of ONNX Runtime, what runs them. extra: extra of this package that
-    brings it. precisions: those the target takes. ready: True if this version builds and runs it. sm: compute
-    capability that the compiler is told, e.g. `SM120`; None if it is the machine's own or does not matter. also: other
-    names for the target. usual_device: `cpu` or `cuda`, where its bundles run unless another device is asked for.
+    installs it. precisions: those the target takes. sm: compute capability that the compiler is told, e.g. `SM120`;
+    None if it is the machine's own or does not matter. also: other names for the target. usual_device: `cpu` or `cuda`,
+    where its bundles run unless another device is asked for. ready: False if this version cannot build it yet.
     """
 
     name: str
@@ -34,10 +38,10 @@ class Target:
     compiler: str
     extra: str
     precisions: tuple[str, ...]
-    ready: bool = False
     sm: str | None = None
     also: tuple[str, ...] = ()
     usual_device: str = "cuda"
+    ready: bool = True
 
     @property
     def compute_capability(self) -> str | None:
@@ -47,7 +51,7 @@ class Target:
     @property
     def compiled(self) -> bool:
         """True if its bundles hold engines, which run on a GPU only; False if they hold graphs."""
-        return self.compiler in (RTX, TRT)
+        return self.compiler in TENSORRT_MODULES
 
     @property
     def runs_on_cpu(self) -> bool:
@@ -60,8 +64,16 @@ class Target:
         return "onnx" if self.compiler == TORCH else f"build-engine --target {self.name}"
 
 
-def _series(*models: str) -> tuple[str, ...]:
+def _cards(*models: int) -> tuple[str, ...]:
     return tuple(f"rtx{model}" for model in models)
+
+
+def _rtx(name: str, sm: str, precisions: tuple[str, ...], description: str, *also: str) -> Target:
+    return Target(name, description, RTX, TENSORRT_EXTRAS[RTX], precisions, sm=sm, also=also)
+
+
+def _trt(name: str, sm: str | None, precisions: tuple[str, ...], description: str) -> Target:
+    return Target(name, description, TRT, TENSORRT_EXTRAS[TRT], precisions, sm=sm)
 
 
 # TensorRT-RTX 1.7.1 refuses BF16 for SM75, FP8 below SM89, FP4 below SM120, and FP32 attention everywhere.
@@ -69,64 +81,19 @@ _HALF = ("bf16", "fp16")
 _BELOW_FP4 = (*_HALF, "fp8")
 _ALL = (*_BELOW_FP4, "nvfp4")
 
-_FOR_ORT = ("fp32", *_BELOW_FP4)
-
-ONNX = Target(
-    "onnx",
-    "ONNX graphs, to be run by ONNX Runtime or other tools",
-    TORCH,
-    "export",
-    _FOR_ORT,
-    ready=True,
-    usual_device="cpu",
-)
+_GRAPHS = "ONNX graphs, to be run by ONNX Runtime or other tools"
+ONNX = Target("onnx", _GRAPHS, TORCH, "export", ("fp32", *_BELOW_FP4), usual_device="cpu")
 TARGETS = (
-    Target("cpu", "any machine, ONNX Runtime on the CPU", ORT, "cpu", ("fp32",), ready=True, usual_device="cpu"),
-    Target("cuda", "any NVIDIA GPU, ONNX Runtime; slower than engines", ORT, "gpu", ("fp32", "fp16"), ready=True),
-    Target(
-        "rtx5090",
-        "GeForce RTX 50 series, RTX PRO Blackwell",
-        RTX,
-        "rtx",
-        _ALL,
-        ready=True,
-        sm="SM120",
-        also=_series("5080", "5070", "5060", "5050"),
-    ),
-    Target(
-        "rtx4090",
-        "GeForce RTX 40 series, RTX Ada, L40, L4",
-        RTX,
-        "rtx",
-        _BELOW_FP4,
-        ready=True,
-        sm="SM89",
-        also=_series("4080", "4070", "4060", "4050"),
-    ),
-    Target(
-        "rtx3090",
-        "GeForce RTX 30 series, RTX A-series, A10",
-        RTX,
-        "rtx",
-        _HALF,
-        ready=True,
-        sm="SM86",
-        also=_series("3080", "3070", "3060", "3050"),
-    ),
-    Target(
-        "rtx2080",
-        "GeForce RTX 20 series, T4",
-        RTX,
-        "rtx",
-        ("fp16",),
-        ready=True,
-        sm="SM75",
-        also=_series("2070", "2060"),
-    ),
-    Target("sm80", "A100, A30", RTX, "rtx", _HALF, ready=True, sm="SM80", also=("a100",)),
-    Target("sm121", "DGX Spark (GB10)", RTX, "rtx", _ALL, ready=True, sm="SM121"),
-    Target("h100", "H100 and H200, SM90; built on such a GPU", TRT, "tensorrt", _BELOW_FP4, ready=True, sm="SM90"),
-    Target("local", "the GPU of this machine", TRT, "tensorrt", _ALL, ready=True),
+    Target("cpu", "any machine, ONNX Runtime on the CPU", ORT, "cpu", ("fp32",), usual_device="cpu"),
+    Target("cuda", "any NVIDIA GPU, ONNX Runtime; slower than engines", ORT, "gpu", ("fp32", "fp16")),
+    _rtx("rtx5090", "SM120", _ALL, "GeForce RTX 50 series, RTX PRO Blackwell", *_cards(5080, 5070, 5060, 5050)),
+    _rtx("rtx4090", "SM89", _BELOW_FP4, "GeForce RTX 40 series, RTX Ada, L40, L4", *_cards(4080, 4070, 4060, 4050)),
+    _rtx("rtx3090", "SM86", _HALF, "GeForce RTX 30 series, RTX A-series, A10", *_cards(3080, 3070, 3060, 3050)),
+    _rtx("rtx2080", "SM75", ("fp16",), "GeForce RTX 20 series, T4", *_cards(2070, 2060)),
+    _rtx("sm80", "SM80", _HALF, "A100, A30", "a100"),
+    _rtx("sm121", "SM121", _ALL, "DGX Spark (GB10)"),
+    _trt("h100", "SM90", _BELOW_FP4, "H100 and H200, SM90; built on such a GPU"),
+    _trt("local", None, _ALL, "the GPU of this machine"),
 )
 
 
@@ -143,7 +110,7 @@ def find_target(name: str, among: Sequence[Target] | None = None) -> Target:
 
 
 def choose_target(name: str, precision: str) -> Target:
-    """The target to build for. `MisuseError` if there is none, or it cannot be built, or not in this precision."""
+    """The target to build for. `MisuseError` if it is unknown, cannot be built yet, or lacks this precision."""
     chosen = find_target(name)
     if not chosen.ready:
         ready = ", ".join(t.name for t in TARGETS if t.ready)
@@ -157,7 +124,7 @@ def choose_target(name: str, precision: str) -> Target:
 
 
 def _why_not(chosen: Target, precision: str) -> str:
-    """The reason in brackets, if there is one worth telling."""
+    """The reason in brackets; empty if the message is clear without one."""
     if precision == "nvfp4" and not chosen.compiled:
         return " (its graphs hold an operator that only TensorRT has: use build-engine --target rtx5090)"
     if precision not in PRECISIONS or not chosen.compiled:

@@ -18,7 +18,7 @@ from ...child import Child, Message
 from ...errors import BuildError, MachineError, MissingPackageError
 from ...text import LineCallback
 from ..bundle.manifest import Shape
-from ..bundle.targets import RTX, TRT
+from ..bundle.targets import TENSORRT_EXTRAS, TENSORRT_MODULES
 from .log import BuildLog, parse_log
 
 Profile = Mapping[str, tuple[Shape, Shape, Shape]]
@@ -26,15 +26,13 @@ Profile = Mapping[str, tuple[Shape, Shape, Shape]]
 
 WORKSPACE_BYTES = 4 << 30
 """The most scratch memory that a kernel may use, in bytes."""
-MODULES = {RTX: "tensorrt_rtx", TRT: "tensorrt"}
-_EXTRAS = {RTX: "rtx", TRT: "tensorrt"}
 _NO_GPU = "cudaError 35"
 """The compiler reports this after any failure on a machine without a driver; it is never the cause."""
 _TAIL = 300
 """Characters of the compiler's own words in a message."""
 _PROCESS = "swiftvr_trt.engines.compile.compiler_process"
 _PATIENCE_S = 2.0
-"""How long the process has to leave; it has nothing to clean up."""
+"""Seconds that the process has to leave; it has nothing to clean up."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,10 @@ class Engine:
 
 def compiler_version(compiler: str) -> str:
     """The installed version of a compiler, without loading it. Raises `MissingPackageError` if it is not installed."""
-    module = MODULES[compiler]
+    module = TENSORRT_MODULES[compiler]
     for package in metadata.packages_distributions().get(module, ()):
         return metadata.version(package)
-    raise MissingPackageError(module.replace("_", "-"), f"building with {compiler}", _EXTRAS[compiler])
+    raise MissingPackageError(module.replace("_", "-"), f"building with {compiler}", TENSORRT_EXTRAS[compiler])
 
 
 def compile_engine(job: CompileJob, report: LineCallback = lambda _: None) -> Engine:
@@ -94,7 +92,7 @@ def compile_engine(job: CompileJob, report: LineCallback = lambda _: None) -> En
 def _order(job: CompileJob, log: Path) -> Message:
     """The order for `compiler_process.py`. log: the file to which it writes the compiler's log."""
     return {
-        "module": MODULES[job.compiler],
+        "module": TENSORRT_MODULES[job.compiler],
         "onnx": str(job.onnx.resolve()),
         "engine": str(job.engine.resolve()),
         "sm": job.sm,

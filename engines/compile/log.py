@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 ATTENTION, GEMM, CONV, ELEMENTWISE, MOVE, QUANTIZE, RESIZE, OTHER = KINDS = (
     "fused attention",
@@ -102,6 +103,16 @@ class Kernel:
         return min(operands, key=lambda dtype: _BITS.get(dtype, 64), default="none")
 
 
+class HasKind(Protocol):
+    """A kernel of any form: one of `KINDS`, and the type of its operands in the compiler's words."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class BuildLog:
     """What the log says. arena_bytes: activation memory of each optimization profile."""
@@ -125,13 +136,13 @@ def parse_log(text: str) -> BuildLog:
     )
 
 
-def by_kind(kernels: Iterable[Kernel]) -> dict[str, int]:
+def by_kind(kernels: Iterable[HasKind]) -> dict[str, int]:
     """Number of kernels of each kind, in the order of `KINDS`, without kinds that do not occur."""
     kinds = [kernel.kind for kernel in kernels]
     return {kind: kinds.count(kind) for kind in KINDS if kind in kinds}
 
 
-def by_precision(kernels: Iterable[Kernel], kind: str) -> dict[str, int]:
+def by_precision(kernels: Iterable[HasKind], kind: str) -> dict[str, int]:
     """Number of kernels of one kind in each precision."""
     found = [kernel.precision for kernel in kernels if kernel.kind == kind]
     return {precision: found.count(precision) for precision in sorted(set(found))}

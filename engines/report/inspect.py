@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..bundle.files import Bundle
 from ..bundle.manifest import Manifest, StageSpec, Toolchain
-from ..compile.log import GEMM, KINDS
+from ..compile.log import GEMM, by_kind, by_precision
 from ..compile.report import SUFFIX, CompiledStage, EngineReport, read_report
 from .roofline import Projection, cards_for, chunk_runs, project
 
@@ -164,12 +164,11 @@ def describe_engines(manifest: Manifest, reports: Iterable[EngineReport], stream
 
 
 def _stage_summary(stage: CompiledStage, engine: EngineReport) -> StageSummary:
-    gemms = [_PRECISION_WORDS.get(k.precision, k.precision) for k in stage.kernels if k.kind == GEMM]
-    kinds = [kernel.kind for kernel in stage.kernels]
+    gemms = by_precision(stage.kernels, GEMM)
     return StageSummary(
         stage.name,
-        {kind: kinds.count(kind) for kind in KINDS if kind in kinds},
-        {precision: gemms.count(precision) for precision in sorted(set(gemms))},
+        by_kind(stage.kernels),
+        dict(sorted((_PRECISION_WORDS.get(precision, precision), count) for precision, count in gemms.items())),
         stage.fused,
         stage.attentions,
         engine.weight_bytes,

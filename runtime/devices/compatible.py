@@ -52,7 +52,7 @@ def _check_library(bundle: Bundle, here: Environment) -> None:
     if built.compiler_version != here.library_version:
         raise BundleError(
             f"{bundle.path}: built with {built.compiler} {built.compiler_version}, but {here.library_version} is "
-            f"installed, and engines run in the version that built them only; install that version, or "
+            f"installed, and engines run only in the version that built them; install that version, or "
             f"{_rebuild(bundle)}"
         )
     if _is_newer(built.cuda, here.library_cuda):
@@ -72,7 +72,7 @@ def _check_driver(bundle: Bundle, here: Environment) -> None:
     if _is_newer(built.driver_cuda, driver):
         raise BundleError(
             f"{bundle.path}: built with a driver for CUDA {built.driver_cuda}, but the driver here is for CUDA "
-            f"{driver}, and engines may use what theirs offered; update the driver ({GET_DRIVER}), or on this machine "
+            f"{driver}, and engines may use what the newer one offers; update the driver ({GET_DRIVER}), or on this machine "
             f"{_rebuild(bundle)}"
         )
 

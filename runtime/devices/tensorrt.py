@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...engines.bundle.files import Bundle
 from ...engines.bundle.manifest import Recipe, StageSpec, TensorSpec
-from ...engines.bundle.targets import RTX, TRT
+from ...engines.bundle.targets import TENSORRT_EXTRAS, TENSORRT_MODULES
 from ...errors import BundleError, MachineError, MissingPackageError, StageError
 from ...text import first_line
 from .compatible import Environment, check_compatible
@@ -34,8 +34,6 @@ from .stage_provider import Arena, Shapes
 if TYPE_CHECKING:
     import tensorrt_rtx as trt
 
-_MODULES = {RTX: ("tensorrt_rtx", "rtx"), TRT: ("tensorrt", "tensorrt")}
-"""For each compiler, the module that runs its engines, and our extra that installs it."""
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "UINT8": "uint8"}
 _OUT_OF_MEMORY = re.compile(r"out ?of ?memory|MemoryAllocation|amount of GPU memory", re.IGNORECASE)
 """In messages of TensorRT, the CUDA runtime and the driver: OutOfMemory, cudaErrorMemoryAllocation and so on."""
@@ -46,13 +44,14 @@ def import_tensorrt(compiler: str) -> Any:
 
     Raises `BundleError` for an unknown compiler, `MissingPackageError` if the module is not installed.
     """
-    if compiler not in _MODULES:
-        raise BundleError(f"compiled by {compiler!r}, expected {' or '.join(_MODULES)}; rebuild the bundle")
-    name, extra = _MODULES[compiler]
+    if compiler not in TENSORRT_MODULES:
+        raise BundleError(f"compiled by {compiler!r}, expected {' or '.join(TENSORRT_MODULES)}; rebuild the bundle")
+    name = TENSORRT_MODULES[compiler]
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
-        raise MissingPackageError(name.replace("_", "-"), f"running engines of {compiler}", extra) from error
+        package, purpose = name.replace("_", "-"), f"running engines of {compiler}"
+        raise MissingPackageError(package, purpose, TENSORRT_EXTRAS[compiler]) from error
 
 
 class TensorRTProvider:

@@ -17,7 +17,7 @@ from .program import BufferSpec, Step
 class Submission(Protocol):
     """Submitted steps. Waiting for one also waits for all earlier ones.
 
-    Wait for each before the third one after it is made.
+    At most two may be in progress: wait for the older one before you submit a third.
     """
 
     def done(self) -> bool:

@@ -76,7 +76,7 @@ def test_an_unknown_target_is_refused_with_the_known_ones() -> None:
 def test_a_target_that_this_version_cannot_build_is_refused_with_the_ones_it_can(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    waiting = Target("abacus", "beads", "wood", "cpu", ("fp32",))
+    waiting = Target("abacus", "beads", "wood", "cpu", ("fp32",), ready=False)
     monkeypatch.setattr(targets, "TARGETS", (*TARGETS, waiting))
     names = ", ".join(t.name for t in READY)
     with pytest.raises(MisuseError, match=f"^target {waiting.name} .* cannot be built .*; it builds: {names}$"):

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from swiftvr_trt.engines.bundle.targets import RTX
-from swiftvr_trt.engines.compile import compiler
+from swiftvr_trt.engines.bundle.targets import RTX, TENSORRT_MODULES
 from swiftvr_trt.engines.compile.compiler import CompileJob
 
 real = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs TensorRT-RTX")
@@ -32,7 +31,7 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, builder: str) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "played.py").write_text(f"{_BASES}\ndef Builder(logger):\n    {builder}\n", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setitem(compiler.MODULES, RTX, "played")
+    monkeypatch.setitem(TENSORRT_MODULES, RTX, "played")
 
 
 def report_often(site: Path) -> None:

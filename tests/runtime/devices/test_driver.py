@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from swiftvr_trt.engines.bundle.targets import RTX
-from swiftvr_trt.engines.compile.compiler import MODULES
+from swiftvr_trt.engines.bundle.targets import RTX, TENSORRT_MODULES
 from swiftvr_trt.runtime.devices import driver
 from swiftvr_trt.runtime.devices.driver import Driver, find_driver, format_cuda_version, package_cuda
 from swiftvr_trt.text import version
@@ -69,8 +68,8 @@ def test_the_name_of_a_package_ends_with_its_cuda_version(
 
 
 def test_the_installed_package_has_such_a_name() -> None:
-    pytest.importorskip(MODULES[RTX])
-    assert package_cuda(MODULES[RTX]) in ("12", "13")
+    pytest.importorskip(TENSORRT_MODULES[RTX])
+    assert package_cuda(TENSORRT_MODULES[RTX]) in ("12", "13")
 
 
 @pytest.mark.cuda_emulator
