@@ -72,8 +72,8 @@ def _check_driver(bundle: Bundle, here: Environment) -> None:
     if _is_newer(built.driver_cuda, driver):
         raise BundleError(
             f"{bundle.path}: built with a driver for CUDA {built.driver_cuda}, but the driver here is for CUDA "
-            f"{driver}, and engines may use what the newer one offers; update the driver ({GET_DRIVER}), or on this machine "
-            f"{_rebuild(bundle)}"
+            f"{driver}, and engines may use what the newer one offers; update the driver ({GET_DRIVER}), or on this "
+            f"machine {_rebuild(bundle)}"
         )
 
 

@@ -34,7 +34,7 @@ from .played import job, play, real, report_often
         ("sys.stderr.write('out of ideas\\n'); os._exit(3)", "out of ideas"),
     ],
 )
-def test_whatever_ends_the_compiler_is_one_line_and_leaves_no_engine(
+def test_a_compiler_that_ends_early_is_reported_in_one_line_and_leaves_no_engine(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, onnx_file: Path, builder: str, said: str
 ) -> None:
     play(monkeypatch, tmp_path, builder)
@@ -100,7 +100,7 @@ def test_a_graph_that_the_compiler_cannot_compile_is_refused_with_its_reason(tmp
 
 
 @real
-def test_a_file_that_is_no_graph_is_refused_with_the_parsers_words(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_graph_is_refused_with_the_parsers_words(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"no graph")
     with pytest.raises(BuildError, match=r"^m.onnx: TensorRT-RTX cannot compile it; the parser refused it"):
         compile_engine(job(tmp_path / "m.onnx"))

@@ -29,9 +29,7 @@ def test_a_build_ends_when_its_parent_hangs_up(
 
 
 @real
-def test_a_build_that_takes_its_time_tells_how_far_it_is(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, onnx_file: Path
-) -> None:
+def test_a_long_build_reports_its_phase(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, onnx_file: Path) -> None:
     (tmp_path / "site").mkdir()
     report_often(tmp_path / "site")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
@@ -42,7 +40,7 @@ def test_a_build_that_takes_its_time_tells_how_far_it_is(
         assert re.fullmatch(r"\w[^,]*, \d+ s(, \d+\.\d GB of memory)?", line), line
 
 
-def test_an_idle_process_leaves_without_a_word() -> None:
+def test_an_idle_process_leaves_without_an_answer() -> None:
     with Child("swiftvr_trt.engines.compile.compiler_process", patience_s=5.0, keep_errors=True) as child:
         child.hang_up()
         assert child.exit_code(30) == 0

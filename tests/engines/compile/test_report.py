@@ -126,7 +126,7 @@ def refusal(path: Path, text: str) -> str:
     ],
     ids=lambda text: text[:20],
 )
-def test_what_is_not_a_report_is_refused(tmp_path: Path, text: str) -> None:
+def test_text_that_is_not_a_report_is_refused(tmp_path: Path, text: str) -> None:
     refusal(tmp_path / "dit.report.json", text)
 
 
