@@ -96,8 +96,8 @@ class Recipe:
     """What a bundle was built for. Bundles of the same recipe are interchangeable; it is the key of the cache.
 
     checkpoint: sha256 over the checkpoint's files. target: `onnx` (as exported) or a build target, e.g. `cpu`.
-    without: names of the rewrites that were switched off, sorted. calibration: sha256 that identifies the calibration of
-    a quantised precision (`export/graph/calibration.py`); None for the others.
+    without: names of the rewrites that were switched off, sorted. calibration: sha256 that identifies the calibration
+    of a quantised precision (`export/graph/calibration.py`); None for the others.
     """
 
     checkpoint: str
