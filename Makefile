@@ -37,4 +37,4 @@ $(TESTABLE): $(INSTALLED)
 	@echo testable > $@
 
 clean:  ## remove what the other commands made
-	rm -rf $(VENV) .venv-gpu demo-output gpu-test.json build *.egg-info .coverage .*_cache
+	rm -rf $(VENV) .venv-gpu demo-output gpu-test.json build *.egg-info .coverage .hypothesis .*_cache

@@ -89,7 +89,7 @@ def test_options_that_cannot_be_built_are_refused_at_once(changes: dict[str, Any
         BuildOptions(**{**good, **changes})
 
 
-def test_one_bundle_may_have_a_name_even_if_its_size_is_repeated() -> None:
+def test_an_output_path_may_come_with_a_repeated_size() -> None:
     assert len(BuildOptions(Path(), (SMALL, SMALL), output=Path("b")).recipes("c0" * 32, None)) == 1
 
 
@@ -114,7 +114,7 @@ def test_bundles_go_into_the_cache_and_are_found_there(options: BuildOptions, wr
     assert len(written.recipes) == 2
 
 
-def test_a_bundle_with_a_name_is_built_there_and_every_time(
+def test_a_bundle_with_an_output_path_is_built_there_each_time(
     options: BuildOptions, written: Written, tmp_path: Path
 ) -> None:
     options = replace(options, output=tmp_path / "b", target="onnx")

@@ -47,7 +47,7 @@ def test_a_finding_names_the_place_and_the_limit(text: str, finding: str) -> Non
         "class A:\n    @classmethod\n    def f(cls, a, b, c, d, e, *, g): ...\n",
     ],
 )
-def test_what_keeps_the_limits_is_not_reported(text: str) -> None:
+def test_code_within_the_limits_is_not_reported(text: str) -> None:
     assert not findings(text)
 
 

@@ -42,7 +42,7 @@ def test_the_traced_transformer_is_the_plain_one(rewrites: Rewrites, size: Resol
 
 
 @pytest.mark.parametrize("distinct", [1, 2, 8, 9])
-def test_prompts_with_any_number_of_distinct_rows_are_met(distinct: int) -> None:
+def test_any_number_of_distinct_prompt_rows_gives_the_plain_result(distinct: int) -> None:
     dit, rows, size = small_dit(), small_prompt(distinct), GRIDS[0]
     z = latents(1, size)
     assert_same(DitStage(dit, rows, size, 1, ALL)(z), dit(z, rows))

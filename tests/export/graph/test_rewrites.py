@@ -110,7 +110,7 @@ def test_rotating_halves_is_rotating_pairs_after_reordering() -> None:
     assert_same((ours[0] * ours[1]).sum(-1), (theirs[0] * theirs[1]).sum(-1))
 
 
-def test_distinct_rows_weigh_what_they_stand_for() -> None:
+def test_distinct_rows_come_with_the_logarithm_of_their_count() -> None:
     rows, weight = distinct_rows(small_prompt(distinct=3))
     assert rows.shape == (3, 7)
     assert sorted(weight.exp().round().int().tolist()) == [1, 1, 7]

@@ -76,7 +76,7 @@ def test_tokens_stay_in_place_without_the_rewrite(size: Resolution) -> None:
 
 @pytest.mark.parametrize("size", GRIDS, ids=str)
 @pytest.mark.parametrize("rewrites", [ALL, ALL.without(["owned"])], ids=["owned", "whole"])
-def test_stored_tokens_meet_the_same_tokens_as_before(size: Resolution, rewrites: Rewrites) -> None:
+def test_reordered_tokens_attend_to_the_same_tokens(size: Resolution, rewrites: Rewrites) -> None:
     rows, columns = size.token_rows, size.token_columns
     plans, order = plan_layers(DIT, rows, columns, rewrites)
     plain, _ = plan_layers(DIT, rows, columns, rewrites.without(["order"]))

@@ -74,7 +74,7 @@ def test_a_state_that_comes_out_goes_in_again(name: str, checkpoint: Checkpoint)
 
 @pytest.mark.parametrize("parity", [False, True])
 @pytest.mark.parametrize("without", [(), ("pooling",)], ids=["folded", "plain"])
-def test_encode_is_the_encoder_behind_the_resize(
+def test_encode_is_the_resize_and_then_the_encoder(
     checkpoint: Checkpoint, without: tuple[str, ...], parity: bool
 ) -> None:
     recipe = replace(RECIPE, parity=parity, without=without)
@@ -89,7 +89,7 @@ def test_encode_is_the_encoder_behind_the_resize(
 
 
 @pytest.mark.parametrize("without", [(), ("growth",)], ids=["folded", "plain"])
-def test_decode_is_the_decoder_before_the_rounding(checkpoint: Checkpoint, without: tuple[str, ...]) -> None:
+def test_decode_is_the_decoder_and_then_the_rounding(checkpoint: Checkpoint, without: tuple[str, ...]) -> None:
     recipe = replace(RECIPE, without=without)
     decoder, size = checkpoint.reae.decoder, recipe.resolution
     state = random_state(decoder.initial_state(size.latent_height, size.latent_width))

@@ -101,7 +101,7 @@ def test_tokens_go_back_to_where_they_came_from() -> None:
 
 @pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize(("rows", "columns"), [(7, 6), (4, 9), (2, 3)])
-def test_what_is_taken_into_windows_comes_back_to_its_token(rows: int, columns: int, layer: int) -> None:
+def test_tokens_return_from_their_windows_to_their_places(rows: int, columns: int, layer: int) -> None:
     plan = plan_windows(rows, columns, (4, 4), layer=layer)
     x = normal(2, rows * columns, 3, 5)
     inside = into_windows(x, torch.from_numpy(plan.gather))
@@ -181,7 +181,7 @@ def test_the_condition_embedder_computes_the_published_formula() -> None:
     assert_same(embedder.text(prompt), expected)
 
 
-def test_the_result_is_the_input_less_the_projected_norm() -> None:
+def test_the_result_is_the_input_minus_the_projected_norm() -> None:
     """Without blocks, what is left is the final norm, its modulation (shift first) and the projection."""
     dit, latents, prompt = small_dit(0), normal(2, 5, 4, 6), small_prompt(2)
     shift, scale = dit.scale_shift_table[0] + dit.condition_embedder.time()[0]
