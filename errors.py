@@ -104,4 +104,6 @@ class Cancelled(Exception):  # noqa: N818 (no error)
 
 def message_of(error: BaseException) -> str:
     """One line about any error: its own message if it was raised on purpose, otherwise `internal error: ...`."""
-    return str(error) if isinstance(error, SwiftVRError) else f"internal error: {type(error).__name__}: {error}"
+    if isinstance(error, SwiftVRError):
+        return str(error)
+    return ": ".join(["internal error", type(error).__name__, *str(error).strip().splitlines()[:1]])

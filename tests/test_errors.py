@@ -51,6 +51,8 @@ def test_a_device_fails_at_the_beginning_and_a_stage_in_the_middle() -> None:
     [
         (OutputError("the disk is full"), "the disk is full"),
         (KeyError("x"), "internal error: KeyError: 'x'"),
+        (RuntimeError("no kernel\nand a long story"), "internal error: RuntimeError: no kernel"),
+        (MemoryError(), "internal error: MemoryError"),
         (MissingPackageError("onnx", "tracing", "export"), "tracing needs the package 'onnx', which is not installed"),
     ],
 )

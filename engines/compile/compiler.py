@@ -37,7 +37,11 @@ _PATIENCE_S = 2.0
 
 @dataclass(frozen=True)
 class CompileJob:
-    """One ONNX file to compile. sm: compute capability, e.g. `SM120`; None for the GPU of this machine."""
+    """One ONNX file to compile into the file `engine`.
+
+    compiler: `RTX` or `TRT` of `targets`. sm: compute capability, e.g. `SM120`; None for the GPU of this machine.
+    profiles: none if all shapes are static.
+    """
 
     onnx: Path
     engine: Path
@@ -49,7 +53,11 @@ class CompileJob:
 
 @dataclass(frozen=True)
 class Engine:
-    """A compiled engine: what is in it, and what the build took. log: everything the compiler wrote to its logger."""
+    """A compiled engine and its build.
+
+    made: what the compiler made, read from `log`. seconds, peak_bytes: time and most memory of the build; None if the
+    memory is unknown. log: everything the compiler wrote to its logger.
+    """
 
     path: Path
     made: BuildLog
@@ -60,6 +68,7 @@ class Engine:
 
     @property
     def nbytes(self) -> int:
+        """Size of the file in bytes."""
         return self.path.stat().st_size
 
 

@@ -36,6 +36,7 @@ _MATRIX = frozenset({"Fc", "Dot", "Gemm", "Bmm", "Matm"})
 
 _ON_THE_HOST = frozenset({"shape_call"})
 _BITS = {"FP4": 4, "FP8": 8, "Int8": 8, "UInt8": 8, "Half": 16, "BFloat16": 16, "Float": 32}
+"""Bits of the types that matrix products multiply. Block scales (E8M0) are not among them."""
 
 _FP4_FORMAT = "E2M1"
 """The compiler calls E4M3 `FP8`, but E2M1 `FP4E2M1`. Here formats are called by their width."""

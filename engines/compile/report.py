@@ -23,8 +23,11 @@ SUFFIX = ".report.json"
 FORMAT = 1
 _MAX_BYTES = 1 << 24
 _TEXT = 160
+"""Characters kept of the name of a kernel or graph node."""
 _SOURCES = 4
+"""Graph nodes kept of a kernel, which may execute hundreds."""
 _DTYPE_BITS = {"FP4": 4, "FP8": 8, "Int8": 8, "UInt8": 8, "Bool": 8, "E8M0": 8, "Half": 16, "BFloat16": 16, "Int64": 64}
+"""Bits of the types that a tensor may have; all others have 32."""
 _TENSOR = re.compile(r"(\w{1,32}) ((?:\d{1,12}x)*\d{1,12}|scalar)")
 
 
@@ -45,7 +48,10 @@ class CompiledKernel:
 
 @dataclass(frozen=True)
 class CompiledStage:
-    """One stage of an engine file, which has one per optimization profile."""
+    """One stage of an engine file, which has one per optimization profile.
+
+    attentions: attention computations in its graph. flops: operations of one run by precision.
+    """
 
     name: str
     arena_bytes: int
@@ -136,7 +142,7 @@ def _compiled_kernel(kernel: Kernel, flops: int) -> CompiledKernel:
 
 
 def nbytes(tensor: Tensor) -> int:
-    """Bytes of a tensor; unknown types count as 32 bits."""
+    """Bytes of a tensor."""
     return math.prod(tensor.shape) * _DTYPE_BITS.get(tensor.dtype, 32) // 8
 
 

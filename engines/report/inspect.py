@@ -34,6 +34,7 @@ class StageReport:
 class StageSummary:
     """What the compiler made of one stage. Operations and bytes are those of one run.
 
+    kernels: number of each kind. gemms: number in each precision. flops: operations in each precision.
     unattributed_flops: operations of graph nodes that no kernel names; they are missing from the projection.
     """
 

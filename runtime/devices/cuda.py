@@ -21,7 +21,7 @@ from ...engines.bundle.files import Bundle
 from ...engines.bundle.manifest import StageSpec, tensor_bytes
 from ...errors import MachineError, MisuseError
 from ..stream.plan import aligned, aligned_steps, arena_bytes, plan_memory, plan_stream, weight_bytes
-from ..stream.program import BufferSpec, Step, stage_shape
+from ..stream.program import BufferKind, BufferSpec, Step, paired, stage_shape
 from ..stream.trace import Trace, timed
 from .cuda_memory import OutOfGpuMemoryError, SessionMemory, address, allocate, detect_out_of_memory
 from .cuda_recording import ChunkStreams, Compute, Copies, CudaRecording, GpuTracing, Guard, stream_handle
@@ -263,7 +263,7 @@ class CudaWorkspace:
             return SessionMemory(device.compute.gpu, plan, device.compute.stream, self._resources)
 
     def _suggest_what_fits(self, held: int) -> AbstractContextManager[None]:
-        height, width = self._plan.buffers["frames_in_0"].shape[1:3]
+        height, width = self._plan.buffers[paired(BufferKind.FRAMES_IN, 0)].shape[1:3]
         return self._device.suggest_what_fits(height, width, held)
 
     def _warm_up(self, stage: StageSpec) -> None:

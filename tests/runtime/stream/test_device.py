@@ -201,7 +201,7 @@ class Failing:
     [
         (MachineError("no memory"), "no memory"),
         (StageError("stage dit failed"), "stage dit failed"),
-        (MemoryError(), "internal error: MemoryError: "),
+        (MemoryError(), "internal error: MemoryError"),
         (KeyError("x"), "internal error: KeyError: 'x'"),
     ],
     ids=lambda value: type(value).__name__,
