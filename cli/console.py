@@ -1,8 +1,8 @@
-"""What all commands share: exit codes, errors in one line, and progress on standard error.
+"""Runs a command: exit codes, errors in one line, and progress on standard error.
 
 0    done
-1    the machine could not do it (disk, memory, a missing package)
-2    the request cannot be done
+1    the machine could not do it (disk full, out of memory, a package is missing)
+2    the request cannot be met
 130  interrupted
 """
 
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 ERROR = "error: "
 _LINE_EVERY_S = 5.0
+"""The shortest time between two lines about one file in a log."""
 
 
 def run(command: click.Command, name: str) -> None:
-    """Run a click command as a program. What the user can mend ends in one line, never in a traceback."""
+    """Run a click command as a program, and exit. Errors end in one line; only `--debug` shows a traceback."""
     _terminate_like_interrupt()
     debug = "--debug" in sys.argv
     try:
@@ -77,7 +78,7 @@ def _exit_without_waiting(code: int) -> NoReturn:
 
 
 def _terminate_like_interrupt() -> None:
-    """Make the signals that ask a program to end raise KeyboardInterrupt, so that it cleans up as after Ctrl-C."""
+    """Let the signals that end a program raise `KeyboardInterrupt`, so that it cleans up as after Ctrl-C."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -89,7 +90,7 @@ def _terminate_like_interrupt() -> None:
 
 
 def say(line: str) -> None:
-    """Print a line on standard error; standard output is for results. Failing to print is no reason to stop."""
+    """Print a line on standard error; standard output is for results. Ignores errors: a closed log stops no work."""
     with suppress(OSError):
         click.echo(line, err=True)
 
@@ -102,7 +103,7 @@ def say_error(message: str) -> None:
 
 
 def timed_lines(quiet: bool) -> LineCallback:
-    """A function that prints a line after the seconds since now; prints nothing if `quiet`."""
+    """A callback that prints lines with the seconds since this call in front; prints nothing if `quiet`."""
     return (lambda _line: None) if quiet else with_elapsed_time(say)
 
 
@@ -111,7 +112,7 @@ class SilentDisplay:
 
     def say(self, line: str) -> None: ...
 
-    def update(self, name: str, done: int, total: int | None, left: float | None) -> None: ...
+    def update(self, name: str, done: int, total: int | None, remaining: float | None) -> None: ...
 
     def finish(self, name: str) -> None: ...
 
@@ -127,7 +128,7 @@ class LineDisplay:
         with self._lock:
             say(line)
 
-    def update(self, name: str, done: int, total: int | None, left: float | None) -> None:
+    def update(self, name: str, done: int, total: int | None, remaining: float | None) -> None:
         now = time.monotonic()
         with self._lock:
             shown = self._shown.setdefault(name, _Shown(now))
@@ -135,7 +136,7 @@ class LineDisplay:
                 return
             shown.last, shown.done = now, done
             prefix = f"{name}: " if name else ""
-            say(f"{prefix}{done}{f'/{total}' if total else ''} frames, {_speed(done, now - shown.began, left)}")
+            say(f"{prefix}{done}{f'/{total}' if total else ''} frames, {_speed(done, now - shown.began, remaining)}")
 
     def finish(self, name: str) -> None:
         with self._lock:
@@ -143,7 +144,7 @@ class LineDisplay:
 
 
 class _Shown:
-    """What was printed of one file, and when. Times are those of `time.monotonic`."""
+    """When a file began and when its last line was printed (`time.monotonic`), and the frames done by then."""
 
     def __init__(self, began: float) -> None:
         self.began = self.last = began
@@ -162,14 +163,14 @@ class BarDisplay:
         with self._lock:
             self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def update(self, name: str, done: int, total: int | None, left: float | None) -> None:
+    def update(self, name: str, done: int, total: int | None, remaining: float | None) -> None:
         now = time.monotonic()
         with self._lock:
             if name not in self._tasks:
                 self._bars.start()
                 self._tasks[name] = self._bars.add_task(name, total=total, speed=""), now
             task, began = self._tasks[name]
-            self._bars.update(task, completed=done, speed=_speed(done, now - began, left))
+            self._bars.update(task, completed=done, speed=_speed(done, now - began, remaining))
 
     def finish(self, name: str) -> None:
         with self._lock:
@@ -180,7 +181,7 @@ class BarDisplay:
 
 @contextmanager
 def display(quiet: bool) -> Iterator[Display]:
-    """Where the progress of files is shown: bars on a terminal, lines in a log, nothing if `quiet`."""
+    """The display for standard error: bars on a terminal, lines in a log, nothing if `quiet`."""
     if quiet:
         yield SilentDisplay()
     elif sys.stderr is not None and sys.stderr.isatty():  # a closed stream is None
@@ -195,7 +196,7 @@ def display(quiet: bool) -> Iterator[Display]:
 
 
 def _bars() -> Any:
-    """A `rich` display of progress bars on standard error."""
+    """Progress bars of `rich` on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -210,6 +211,6 @@ def _bars() -> Any:
     )
 
 
-def _speed(done: int, elapsed: float, left: float | None) -> str:
+def _speed(done: int, elapsed: float, remaining: float | None) -> str:
     speed = f"{done / elapsed:.2f} frames/s" if done and elapsed else "first chunk"
-    return speed + (f", {duration(left)} to go" if left is not None else "")
+    return speed + (f", {duration(remaining)} to go" if remaining is not None else "")

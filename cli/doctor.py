@@ -1,4 +1,4 @@
-"""What is installed, what each target still needs, and how to install it."""
+"""Finds out what is installed, what each target still needs, and how to install it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..engines.compile.estimate import free_disk_bytes
 from ..runtime.devices.driver import GET_DRIVER, has_driver, load_library
 
 _PACKAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    # extra -> the packages it must bring; of a tuple's packages, any one will do
+    # extra -> its packages; of the alternatives in a tuple, one is enough
     "cpu": (("onnxruntime", "onnxruntime-gpu"),),
     "gpu": (("onnxruntime-gpu",),),
     "cuda": (("cuda-core",), ("cuda-bindings",)),
@@ -30,10 +30,10 @@ _DRIVER = "NVIDIA driver (to run)"
 
 @dataclass(frozen=True)
 class Purpose:
-    """Something to do with this machine, and whether it can be done.
+    """A task, and whether this machine is ready for it.
 
-    missing: packages or parts that are not there. remedy: what to type, empty if nothing helps. note: said instead of
-    "no", e.g. "to build" if only running is out of reach.
+    missing: packages and other parts. remedy: the command or the advice that helps; empty if nothing does. note: shown
+    in place of "no", e.g. "to build" if the machine can build but not run.
     """
 
     name: str
@@ -45,9 +45,10 @@ class Purpose:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The machine as this tool sees it.
+    """What was found on this machine.
 
-    packages: installed version by name, None if not installed. cache_free_bytes: None if unknown.
+    packages: name -> installed version, None if not installed. driver: an NVIDIA driver was found. cache: root of the
+    bundle cache, and `cache_free_bytes` the free space there, None if unknown.
     """
 
     python: str
@@ -59,7 +60,7 @@ class Diagnosis:
     cache_free_bytes: int | None
 
     def to_dict(self) -> dict[str, Any]:
-        """In plain values, for JSON."""
+        """As JSON values."""
         return asdict(self)
 
 
@@ -92,12 +93,12 @@ def _installed_version(package: str) -> str | None:
 
 
 def _missing(extra: str, installed: Mapping[str, str | None]) -> tuple[str, ...]:
-    """Packages of an extra that are not installed; of alternatives, the first."""
+    """The packages of an extra that are not installed. Of several alternatives, names the first."""
     return tuple(group[0] for group in _PACKAGES[extra] if not any(installed[name] for name in group))
 
 
 def _pip_install(*extras: str) -> str:
-    """The command that installs these extras; empty without any."""
+    """The command that installs these extras; empty if there are none."""
     return f'pip install "swiftvr-trt[{",".join(extras)}]"' if extras else ""
 
 
@@ -113,7 +114,7 @@ def _diagnose_target(target: Target, installed: Mapping[str, str | None], driver
     missing = [package for extra in extras for package in _missing(extra, installed)]
     remedy = _pip_install(*incomplete)
     if target.extra == "gpu" and installed["onnxruntime"]:
-        # Both packages hold the module `onnxruntime`; the one installed last wins.
+        # Both packages contain the module `onnxruntime`, and the one installed last overwrites the other.
         remedy = f"pip uninstall onnxruntime, then {_pip_install('gpu', 'cuda')}"
         missing.append("onnxruntime must be uninstalled")
     if target.usual_device == "cuda" and not driver:
@@ -126,7 +127,7 @@ def _diagnose_target(target: Target, installed: Mapping[str, str | None], driver
 
 
 def _diagnose_video(name: str, codec: str, libraries: Mapping[str, str], driver: bool) -> Purpose:
-    """Whether `--hwaccel` works: it needs an FFmpeg that knows `codec`, and the driver's library for it."""
+    """Whether `--hwaccel` works. It needs an FFmpeg with `codec`, and the driver's library for it."""
     missing, remedy = [], ""
     if not _ffmpeg_has(codec):
         missing.append(f"{codec} in FFmpeg")

@@ -47,9 +47,9 @@ def command() -> None:
 @path_option("-o", "--output", required=True, help="Directory of the bundle.")
 @cache_option
 def onnx(resolution: str, quiet: bool, **given: Any) -> None:
-    """Build a bundle of ONNX graphs for your own tools; ONNX Runtime runs them, too (bf16 on GPUs only).
+    """Build a bundle of ONNX graphs for use in other tools. It runs on ONNX Runtime as it is (bf16 on GPUs only).
 
-    To restore video, use build-engine: swiftvr-run finds the bundles that it builds.
+    To restore video, use build-engine instead: swiftvr-run finds its bundles.
     """
     _build([resolution], quiet, target=ONNX.name, **given)
 
@@ -64,24 +64,24 @@ def onnx(resolution: str, quiet: bool, **given: Any) -> None:
     metavar="WxH",
     required=True,
     multiple=True,
-    help="Output size in pixels, e.g. 1920x1080. Repeat it to build several bundles; their weights are traced once.",
+    help="Output size in pixels, e.g. 1920x1080. Repeat it to build several bundles; the weights are traced only once.",
 )
 @click.option(
     "--target",
     metavar="T",
     default="cpu",
     show_default=True,
-    help=f"{', '.join(t.name for t in TARGETS)} (this machine's GPU), or a card such as rtx4070. cpu and cuda bundles "
-    "run on ONNX Runtime; the others hold engines.",
+    help=f"{', '.join(t.name for t in TARGETS)} (this machine's GPU), or a card such as rtx4070. Bundles for cpu "
+    "and cuda hold graphs, the others engines.",
 )
 @path_option("-o", "--output", help="Directory of the bundle.  [default: in the cache, where swiftvr-run finds it]")
 @cache_option
-@path_option("--keep-onnx", help="Keep the graphs that engines are compiled from in this directory.")
+@path_option("--keep-onnx", help="Directory in which to keep the graphs that engines are compiled from.")
 def build_engine(resolutions: tuple[str, ...], quiet: bool, target: str, **given: Any) -> None:
     """Build a bundle for a target, by default in the cache, where swiftvr-run finds it.
 
-    Engines for GeForce RTX and RTX PRO cards can be built without a GPU. For h100 and local, build on the machine that
-    has the GPU.
+    Graphs run on ONNX Runtime, engines on TensorRT. Engines for GeForce RTX and RTX PRO cards can be built without a
+    GPU. For h100 and local, build on the machine that has the GPU.
 
     \b
     Examples:
@@ -123,8 +123,8 @@ def _build(resolutions: Sequence[str], quiet: bool, **given: Any) -> None:
 def verify(**given: Any) -> int:
     """Compare every stage of BUNDLE, and the whole loop, with the float32 PyTorch network.
 
-    The network runs on the CPU and needs memory for a float32 checkpoint. Exits with 0 if every difference is within
-    tolerance, with 1 if not.
+    The network runs on the CPU and needs memory for the float32 checkpoint. The exit code is 0 if every difference is
+    within tolerance, and 1 if not.
     """
     from ..export.build import needs_export_extra
 
@@ -144,20 +144,22 @@ def verify(**given: Any) -> int:
 @command.command(short_help="Describe a bundle and the memory it takes.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @json_option
-@click.option("--kernels", is_flag=True, help="List every kernel of every engine.")
-@click.option("--buffers", is_flag=True, help="List every buffer of a stream and where it lies.")
-@path_option("--picture", metavar="FILE.svg", help="Draw memory and time as SVG.")
+@click.option("--kernels", is_flag=True, help="Also list every kernel of every engine.")
+@click.option("--buffers", is_flag=True, help="Also list every buffer of a stream and its place.")
+@path_option("--picture", metavar="FILE.svg", help="Also draw memory and time to this file.")
 @click.option(
-    "--input-size", metavar="WxH", help="Size of incoming frames for the memory plan.  [default: the output's]"
+    "--input-size",
+    metavar="WxH",
+    help="Size of the frames that come in, for the memory plan.  [default: the output size]",
 )
 @debug_option
 def inspect(
     bundle: Path, as_json: bool, kernels: bool, buffers: bool, picture: Path | None, input_size: str | None
 ) -> None:
-    """Describe BUNDLE: what it was made from, its stages, and the memory that a stream takes.
+    """Describe BUNDLE: what it was built from, its stages, and the memory that a stream takes.
 
-    For engines, also list what the compiler made: kernels, fused attention, precisions, operations, GPU memory, and the
-    best speed to expect (a projection, see docs/roofline.md).
+    For engines, also describe what the compiler produced: kernels, fused attention, precisions, operations, GPU memory,
+    and the best speed to expect (projected, see docs/roofline.md).
     """
     from ..engines.bundle.files import Bundle
     from ..engines.bundle.geometry import Resolution
@@ -182,7 +184,7 @@ def inspect(
         engines = engine_reports(opened)
         if not engines:
             target = opened.manifest.recipe.target
-            console.say(f"{bundle}: a bundle for target {target} holds graphs, which have no kernels yet")
+            console.say(f"{bundle}: a bundle for target {target} holds graphs; only engines have kernels")
         print_kernels(engines)
 
 

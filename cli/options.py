@@ -24,7 +24,7 @@ Options = TypeVar("Options", bound="DataclassInstance")
 class SectionedCommand(click.Command):
     """A command whose help lists its options under headings.
 
-    sections: the names of parameters under each heading. Options in no section follow under "Other".
+    sections: heading -> names of parameters. All other options are listed under "Other".
     """
 
     def __init__(self, *arguments: Any, sections: Mapping[str, Sequence[str]], **options: Any) -> None:
@@ -62,6 +62,25 @@ threads_option = click.option(
     help="CPU threads per stage.  [default: one per physical core]",
 )
 
+precision_option = click.option(
+    "--precision",
+    metavar="P",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="fp32 (not for engines), fp16, bf16, fp8 (RTX 40, H100 and newer) or nvfp4 (engines for RTX 50). Fewer bits "
+    "take less memory.",
+)
+clip_len_option = click.option(
+    "--clip-len",
+    metavar="N",
+    type=int,
+    default=24,
+    show_default=True,
+    help="Frames restored together, a multiple of 4. The model was published with 24; fewer take less memory and give "
+    "the first frame sooner.",
+)
+
 _CALIBRATION = ("calibration_clip", "calibration_percentile", "calibration")
 _RARE = ("clip_len", "parity", "without")
 ONNX_SECTIONS = {
@@ -81,15 +100,7 @@ _BUILD_OPTIONS = (
         required=True,
         help="SwiftVR checkpoint: transformer/, reae.safetensors, prompt_embedding.safetensors.",
     ),
-    click.option(
-        "--precision",
-        metavar="P",
-        type=click.Choice(PRECISIONS),
-        default="fp32",
-        show_default=True,
-        help="fp32 (not for engines), fp16, bf16, fp8 (RTX 40, H100 and newer) or nvfp4 (engines for RTX 50). Fewer "
-        "bits take less memory.",
-    ),
+    precision_option,
     path_option(
         "--calibration",
         metavar="FILE",
@@ -104,17 +115,10 @@ _BUILD_OPTIONS = (
         "--calibration-percentile",
         metavar="P",
         type=click.FloatRange(90, 100),
-        help="Percentile of the magnitudes that the scales cover. Below 100, the largest values are clipped "
-        "and small ones become more precise.  [default: 100]",
+        help="Share of the measured values that the scales cover. Below 100, the largest values are clipped and small "
+        "ones become more precise.  [default: 100]",
     ),
-    click.option(
-        "--clip-len",
-        metavar="N",
-        default=24,
-        show_default=True,
-        help="Frames restored together, a multiple of 4. The model was published with 24; fewer take less memory and "
-        "give the first frame sooner.",
-    ),
+    clip_len_option,
     click.option(
         "--parity",
         is_flag=True,
@@ -125,8 +129,8 @@ _BUILD_OPTIONS = (
         "without",
         multiple=True,
         metavar="NAME",
-        help="Leave out an exact rewrite of the network, to find the cause of a difference; may be repeated. Names are "
-        "in docs/rewrites.md.",
+        help="Leave out one of the exact rewrites of the network (docs/rewrites.md), to find the cause of a "
+        "difference. May be repeated.",
     ),
     quiet_option,
     debug_option,
@@ -134,14 +138,14 @@ _BUILD_OPTIONS = (
 
 
 def build_options(function: Command) -> Command:
-    """The options that `onnx` and `build-engine` share. Their names are those of the fields of `BuildOptions`."""
+    """Add the options that `onnx` and `build-engine` share. They are named like the fields of `BuildOptions`."""
     for option in reversed(_BUILD_OPTIONS):
         function = option(function)
     return function
 
 
 def take(kind: type[Options], given: dict[str, Any]) -> Options:
-    """An object of a dataclass from the parameters that bear the names of its fields; they are removed from `given`."""
+    """Build a dataclass from the parameters that are named like its fields, and remove these from `given`."""
     return kind(**{field.name: given.pop(field.name) for field in fields(kind) if field.name in given})
 
 

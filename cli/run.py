@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..engines.bundle.targets import PRECISIONS, TARGETS
+from ..engines.bundle.targets import TARGETS
+from ..runtime.restore.hwaccel import MODES
 from . import console
 from .options import (
     CONTEXT,
     SectionedCommand,
     cache_option,
+    clip_len_option,
     debug_option,
     path_option,
+    precision_option,
     quiet_option,
     take,
     threads_option,
@@ -34,7 +37,7 @@ Examples:
 
 Sound, subtitles, chapters and timestamps are kept. OUTPUT appears only when it is complete.
 
-Exit codes: 0 done, 1 the machine could not do it, 2 the request cannot be done, 130 interrupted."""
+Exit codes: 0 done, 1 the machine could not do it, 2 the request cannot be met, 130 interrupted."""
 
 _SECTIONS = {
     "Bundle and size": ("bundle", "checkpoint", "upscale", "resolution"),
@@ -46,7 +49,7 @@ _SECTIONS = {
 
 
 def _frame_rate(_context: click.Context, _option: click.Parameter, text: str | None) -> Fraction | None:
-    """Frames per second from text, e.g. 25 or 24000/1001. Called by click."""
+    """Called by click: frames per second, above 0 and up to 1000, from text such as 25 or 24000/1001."""
     if text is None:
         return None
     try:
@@ -54,7 +57,7 @@ def _frame_rate(_context: click.Context, _option: click.Parameter, text: str | N
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
     if not 0 < rate <= 1000:
-        raise click.BadParameter(f"{text!r} is no frame rate, expected frames per second, e.g. 25 or 24000/1001")
+        raise click.BadParameter(f"{text!r} is not a frame rate, expected frames per second, e.g. 25 or 24000/1001")
     return rate
 
 
@@ -67,32 +70,17 @@ def _frame_rate(_context: click.Context, _option: click.Parameter, text: str | N
 )
 @click.option("--upscale", metavar="N", type=float, help="Size of OUTPUT relative to INPUT.  [default: 2]")
 @click.option("--resolution", metavar="WxH", help="Size of OUTPUT in pixels, e.g. 1920x1080.")
-@click.option(
-    "--precision",
-    metavar="P",
-    type=click.Choice(PRECISIONS),
-    default="fp32",
-    show_default=True,
-    help="fp32 (cpu and cuda only), fp16, bf16, fp8 (RTX 40, H100 and newer) or nvfp4 (RTX 50). Fewer bits take less "
-    "memory.",
-)
+@precision_option
 @click.option(
     "--target",
     metavar="T",
     type=click.Choice([target.name for target in TARGETS]),
     default="cpu",
     show_default=True,
-    help=f"{', '.join(target.name for target in TARGETS)} (this machine's GPU). Name the series of your card; "
-    "swiftvr-export doctor lists what each target needs.",
+    help=f"{', '.join(target.name for target in TARGETS)} (this machine's GPU). For another card, name one of its "
+    "series. swiftvr-export doctor lists what each target needs.",
 )
-@click.option(
-    "--clip-len",
-    metavar="N",
-    type=int,
-    default=24,
-    show_default=True,
-    help="Frames restored together, a multiple of 4. Fewer take less memory.",
-)
+@clip_len_option
 @cache_option
 @click.option("--codec", metavar="NAME", help="FFmpeg encoder, e.g. libx265, or ffv1 (lossless).  [default: libx264]")
 @click.option(
@@ -115,17 +103,17 @@ def _frame_rate(_context: click.Context, _option: click.Parameter, text: str | N
 @click.option(
     "--device",
     metavar="D",
-    help="cpu, cuda (the first NVIDIA GPU) or cuda:N. Graphs run on either, engines on their GPU only.  [default: the "
-    "bundle's]",
+    help="Device that runs the bundle: cpu, cuda (the first NVIDIA GPU) or cuda:N. Engines run on a GPU only.  "
+    "[default: what the bundle was built for]",
 )
 @click.option(
     "--hwaccel",
     metavar="MODE",
-    type=click.Choice(("none", "auto", "cuda")),
+    type=click.Choice(MODES),
     default="none",
     show_default=True,
-    help="Decode and encode video on the NVIDIA GPU if there is one; cuda also warns if there is none. libx264 becomes "
-    "h264_nvenc, libx265 hevc_nvenc, libsvtav1 av1_nvenc.",
+    help="none, auto (decode and encode video on the NVIDIA GPU if there is one) or cuda (the same, with a warning if "
+    "there is none). libx264 becomes h264_nvenc, libx265 hevc_nvenc, libsvtav1 av1_nvenc.",
 )
 @click.option(
     "--devices",
@@ -142,8 +130,8 @@ def _frame_rate(_context: click.Context, _option: click.Parameter, text: str | N
 @click.option(
     "--ort-graphs",
     is_flag=True,
-    help="Capture ONNX Runtime's stages as CUDA graphs (needs --device cuda and a bundle of graphs). Takes GPU memory; "
-    "the gain has not been measured.",
+    help="Let ONNX Runtime capture its stages as CUDA graphs. Needs --device cuda and a bundle for cpu or cuda. Takes "
+    "more GPU memory; the gain has not been measured.",
 )
 @quiet_option
 @debug_option
@@ -151,14 +139,14 @@ def _frame_rate(_context: click.Context, _option: click.Parameter, text: str | N
 def command(paths: tuple[str, ...], quiet: bool, **given: Any) -> None:
     """Restore INPUT, a video file or a folder of images, into OUTPUT.
 
-    The work is done by a bundle: the one that --bundle names, one of the right size that was built before, or, with
-    --checkpoint, one that is built now.
+    Name the bundle to run with --bundle. Without it, a bundle of the right size that was built before is used; with
+    --checkpoint, a missing one is built first.
 
-    The name of OUTPUT decides its form: a video (out.mp4, out.mkv), one image (out.png), or, with no suffix or a slash
-    at the end, a folder of images, which has no sound.
+    The name of OUTPUT decides what is written: a video (out.mp4, out.mkv), one image (out.png), or a folder of images
+    without sound (no suffix, or a slash at the end).
 
     With several INPUTs, or with --devices, OUTPUT is a folder, and each file keeps its name in it. If one fails, the
-    others continue; the exit code is then 1, and the last line names the files that failed.
+    others continue; at the end, an error names the files that failed.
     """
     from ..runtime.restore.run import restore_files
 
@@ -168,7 +156,7 @@ def command(paths: tuple[str, ...], quiet: bool, **given: Any) -> None:
 
 
 def _run_options(paths: tuple[str, ...], given: dict[str, Any]) -> RunOptions:
-    """What the command line asks for. given: the parameters, named as the fields of the option classes."""
+    """The options of the library for a command line. given: parameters, named like the fields of the option classes."""
     from ..runtime.media import SinkOptions
     from ..runtime.restore.run import RunOptions
     from ..runtime.restore.selection import BundleRequest
@@ -185,7 +173,7 @@ def _run_options(paths: tuple[str, ...], given: dict[str, Any]) -> RunOptions:
 
 
 def _refuse_other_bundle(*names: str) -> None:
-    """Refuse options that ask for another bundle than the one that --bundle names; they would have no effect."""
+    """Raise if one of these options was given along with --bundle: it would have no effect."""
     for name in filter(was_given, names):
         raise click.UsageError(
             f"--{name.replace('_', '-')} and --bundle were both given, expected one of them: the bundle has a "

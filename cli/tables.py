@@ -1,4 +1,4 @@
-"""The tables and summaries that `swiftvr-export` prints on standard output."""
+"""Prints the tables and summaries of `swiftvr-export` on standard output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def print_comparisons(comparisons: Iterable[Comparison]) -> None:
-    """A bundle against its checkpoint: one row per comparison, red where it failed."""
+    """Print how a bundle differs from its checkpoint: a row per comparison, red if it failed."""
     table = Table("stage", "of", "largest", "mean", "signal to noise", "expected", "")
     for row in comparisons:
         verdict = "ok" if row.passed else ("differs" if row.finite else "not finite")
@@ -33,7 +33,7 @@ def print_comparisons(comparisons: Iterable[Comparison]) -> None:
 
 
 def print_report(path: Path, report: BundleReport) -> None:
-    """A bundle: its recipe, its stages and, if it has any, its engines."""
+    """Print a bundle: its recipe, its stages and, if it has any, its engines."""
     recipe = report.recipe
     click.echo(f"{path}: {recipe['width']}x{recipe['height']}, {recipe['precision']}, target {recipe['target']}")
     click.echo(
@@ -42,8 +42,10 @@ def print_report(path: Path, report: BundleReport) -> None:
     click.echo(f"  checkpoint  {recipe['checkpoint']}")
     click.echo(f"  made by     {report.made_by} with {report.compiler}")
     click.echo(f"  on disk     {in_words(report.bytes_on_disk)}")
-    click.echo(f"  a stream    {in_words(report.stream_bytes)} of buffers for {report.stream_input} input, without the")
-    click.echo("              memory that stages need while they run")
+    click.echo(
+        f"  a stream    {in_words(report.stream_bytes)} of buffers for {report.stream_input} input; stages need more"
+    )
+    click.echo("              memory while they run")
     table = Table("stage", "takes", "gives", "state", "file")
     for stage in report.stages:
         state = in_words(stage.state_bytes) if stage.state_bytes else "-"
@@ -54,7 +56,7 @@ def print_report(path: Path, report: BundleReport) -> None:
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
-    """The machine: what is installed, what it is ready for, and what to install for the rest."""
+    """Print what is installed, what this machine is ready for, and what to install for the rest."""
     click.echo(
         f"Python {diagnosis.python} on {diagnosis.platform}; NVIDIA driver: {'yes' if diagnosis.driver else 'no'}"
     )
@@ -71,12 +73,12 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         if purpose.remedy:
             remedies.setdefault(purpose.remedy, []).append(purpose.name.removeprefix("target "))
     Console().print(table)
-    for remedy, names in remedies.items():  # not in the table, which would wrap what is to be copied
+    for remedy, names in remedies.items():  # not in the table: it would wrap these commands, and people copy them
         click.echo(f"{', '.join(names)}:\n    {remedy}")
 
 
 def print_engines(engines: EnginesSummary) -> None:
-    """What the compiler made: stages, kernels by kind, memory, and the projected speed."""
+    """Print what the compiler produced: stages, kernels by kind, memory, and the projected speed."""
     out = Console()
     for table in (_stage_table(engines), _kernel_table(engines), _memory_table(engines)):
         out.print(table)
@@ -94,31 +96,31 @@ def print_engines(engines: EnginesSummary) -> None:
 def _stage_table(engines: EnginesSummary) -> Table:
     """A row per stage, red where attention was not fused."""
     table = Table("stage", "kernels", "products", "attention", "weights", "activations", "GFLOP", "moved")
-    for made in engines.stages:
+    for stage in engines.stages:
         table.add_row(
-            made.stage,
-            str(sum(made.kernels.values())),
-            _counts(made.gemms) or "-",
-            f"{made.fused_attention} of {made.expected_attention}" if made.expected_attention else "-",
-            in_words(made.weight_bytes),
-            in_words(made.arena_bytes),
-            _counts({precision: round(flops / 1e9) for precision, flops in made.flops.items()}) or "-",
-            in_words(made.kernel_bytes),
-            style="red" if made.fused_attention < made.expected_attention else None,
+            stage.stage,
+            str(sum(stage.kernels.values())),
+            _counts(stage.gemms) or "-",
+            f"{stage.fused_attention} of {stage.expected_attention}" if stage.expected_attention else "-",
+            in_words(stage.weight_bytes),
+            in_words(stage.arena_bytes),
+            _counts({precision: round(flops / 1e9) for precision, flops in stage.flops.items()}) or "-",
+            in_words(stage.kernel_bytes),
+            style="red" if stage.fused_attention < stage.expected_attention else None,
         )
     return table
 
 
 def _kernel_table(engines: EnginesSummary) -> Table:
     """A row per kind of kernel, a column per stage."""
-    table = Table("kernels", *(made.stage for made in engines.stages))
-    for kind in dict.fromkeys(kind for made in engines.stages for kind in made.kernels):
-        table.add_row(kind, *(str(made.kernels.get(kind, "-")) for made in engines.stages))
+    table = Table("kernels", *(stage.stage for stage in engines.stages))
+    for kind in dict.fromkeys(kind for stage in engines.stages for kind in stage.kernels):
+        table.add_row(kind, *(str(stage.kernels.get(kind, "-")) for stage in engines.stages))
     return table
 
 
 def _memory_table(engines: EnginesSummary) -> Table:
-    """A row per owner of GPU memory, and their sum."""
+    """A row per use of GPU memory, and their sum."""
     table = Table("GPU memory", "planned")
     for owner, size in engines.memory.items():
         table.add_row(owner, in_words(size))
@@ -127,7 +129,7 @@ def _memory_table(engines: EnginesSummary) -> Table:
 
 
 def print_buffers(buffers: Iterable[BufferPlace]) -> None:
-    """Every buffer of a stream and where it lies, in bytes."""
+    """Print every buffer of a stream: its size and its offsets, in bytes."""
     table = Table("buffer", "bytes", "offset", "offset on the host", "shares the place of")
     for buffer in buffers:
         places = ("-" if place is None else str(place) for place in (buffer.offset, buffer.host_offset))
@@ -136,7 +138,7 @@ def print_buffers(buffers: Iterable[BufferPlace]) -> None:
 
 
 def print_kernels(engines: Iterable[EngineReport]) -> None:
-    """Every kernel, in the order in which they run."""
+    """Print every kernel, in the order in which they run."""
     for engine in engines:
         for stage in engine.stages:
             click.echo(f"{stage.name}: {len(stage.kernels)} kernels")

@@ -32,9 +32,12 @@ def fall_silent(_parent: Parent, order: Message) -> None:
 
 def work(parent: Parent, order: Message) -> None:
     """Clean up when interrupted, unless the order is to be stubborn."""
-    parent.say("working")
+    said = False
     while True:
         try:
+            if not said:
+                said = True
+                parent.say("working")  # here, because the interrupt may follow at once
             time.sleep(60)
         except KeyboardInterrupt:
             if not order.get("stubborn"):

@@ -59,6 +59,20 @@ def test_what_a_library_prints_is_not_taken_for_a_message(start: Start) -> None:
         assert child.errors() == "printed\nwritten\n"
 
 
+@posix
+def test_a_child_of_a_process_without_standard_error_may_print(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a process gives the number of its standard error to the next file or pipe that it opens."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    code = (
+        "from swiftvr_trt.child import Child\n"
+        "with Child('tests.serving', patience_s=5.0) as child:\n"
+        "    print(child.ask({'call': 'chatter'}))\n"
+    )
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", code]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "{'done': True}\n"
+
+
 def test_a_child_that_writes_something_else_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     for number, written in enumerate(("hello", "[1]", "\\xff")):

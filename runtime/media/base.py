@@ -32,11 +32,11 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Stamp:
-    """What belongs to a picture besides its pixels. The pipeline passes it on unread.
+    """Place and time of a picture. The pipeline passes it on unread.
 
-    index       number of the picture in the source, from 0
-    pts         when it is shown, and `duration` for how long, in ticks of `time_base` seconds
-    name        file name of an image without its suffix; None in a video
+    index               number of the picture in the source, from 0
+    pts, duration       when and for how long it is shown, in ticks of `time_base` seconds
+    name                file name of an image without its suffix; None in a video
     """
 
     index: int
@@ -73,7 +73,7 @@ Item = Picture | CopiedPacket
 class Colour:
     """How to read YUV values: the code points of ISO/IEC 23091-2, as FFmpeg numbers them. 2 is "not specified".
 
-    full: black is 0 and white is 255 (in 8 bits); otherwise they are 16 and 235.
+    full: in 8 bits, black is 0 and white is 255; otherwise 16 and 235.
     """
 
     matrix: int = 2
@@ -86,8 +86,11 @@ class Colour:
 class CopiedStream:
     """A stream that is copied without decoding.
 
+    index       its number in the source
+    kind        "audio", "subtitle", "data", "attachment" or "cover" (an attached picture)
+    codec       FFmpeg's name of its codec
     template    an `av.stream.Stream` of the source; usable as long as the source is open
-    cover       the bytes of an attached cover picture; None for every other stream
+    cover       the image file in a "cover" stream; None for every other stream
     """
 
     index: int
@@ -104,16 +107,19 @@ class CopiedStream:
 class SourceInfo:
     """What is known of a source before its second picture is decoded.
 
-    width, height     upright, in pixels
-    frames            an estimate, or None
+    width, height     of the upright picture, in pixels
+    frames            their number, an estimate; None if unknown
     rate              frames per second, on average
     time_base         seconds per tick of the stamps
-    sample_aspect     width of a pixel : its height, upright; None if the source does not say
+    colour            tags of the video; not specified for images
+    sample_aspect     width : height of an upright pixel; None if the source does not say
     description       one line for people
     notes             one-line warnings for people
-    images            True for image files
     image_suffix      of the first image file, e.g. ".png"; None for a video
-    metadata          tags of the file to keep, and `stream_metadata` those of its video
+    metadata          tags of the file to keep
+    stream_metadata   tags of its video stream to keep
+    chapters          as PyAV has them
+    copies            the streams that can be copied
     """
 
     path: Path
@@ -126,7 +132,6 @@ class SourceInfo:
     sample_aspect: Fraction | None
     description: str
     notes: tuple[str, ...] = ()
-    images: bool = False
     image_suffix: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     stream_metadata: Mapping[str, str] = field(default_factory=dict)
@@ -135,7 +140,7 @@ class SourceInfo:
 
 
 class Source(Protocol):
-    """Where pictures come from. Iterate over it once; `notes` is complete after the last item."""
+    """Supplies pictures and copied packets. Iterate over it once; `notes` is complete after the last item."""
 
     @property
     def info(self) -> SourceInfo: ...
@@ -145,7 +150,7 @@ class Source(Protocol):
 
     @property
     def shortfall(self) -> str | None:
-        """One line about what the source announced but did not contain, or None. Valid after the last picture."""
+        """What the source promised but did not contain, in one line, or None. Valid after the last picture."""
 
     def __iter__(self) -> Iterator[Item]: ...
 
@@ -159,7 +164,7 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Where pictures go. Leaving the `with` block without `commit()` removes everything that was written."""
+    """Takes pictures and copied packets. Leaving the `with` block without `commit()` removes all that was written."""
 
     @property
     def notes(self) -> tuple[str, ...]: ...
@@ -180,7 +185,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """How to write the output. None stands for the usual choice for the codec and the container.
+    """How to write the output. None means the usual choice for the codec and the container.
 
     codec       name of an FFmpeg encoder or of a format, e.g. "libx265" or "hevc"; libx264 if the container allows it
     crf         constant quality on the encoder's own scale, lower is better; 18 for libx264
@@ -193,6 +198,8 @@ class SinkOptions:
     data        copy everything else: data streams, cover pictures and attachments
     metadata    copy tags such as the title, and chapters
     gpu         number of the NVIDIA GPU that encodes, if it can; None encodes in software
+
+    Raises `MisuseError` for a quality out of range or an empty name.
     """
 
     codec: str | None = None
@@ -215,15 +222,15 @@ class SinkOptions:
                 raise MisuseError(f"{name} is empty, expected a name: leave it out for the usual choice")
 
     def wants(self, stream: CopiedStream) -> bool:
-        """True if `stream` should be copied."""
+        """True if `stream` is to be copied."""
         return {"audio": self.audio, "subtitle": self.subtitles}.get(stream.kind, self.data)
 
 
 def check_pixels(pixels: Pixels, width: int, height: int) -> Pixels:
-    """`pixels` as C-contiguous uint8 [height, width, 3]. `MediaError` for another type or shape."""
+    """`pixels` as C-contiguous uint8 [height, width, 3]. Raises `MediaError` for another type or shape."""
     if pixels.dtype != np.uint8 or pixels.shape != (height, width, 3):
         raise MediaError(
             f"a picture is {pixels.dtype} {list(pixels.shape)}, expected uint8 [{height}, {width}, 3]: "
-            "open the sink for the size that is written"
+            "open the sink for the size of its pictures"
         )
     return np.ascontiguousarray(pixels)

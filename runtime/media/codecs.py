@@ -1,4 +1,4 @@
-"""What is known about encoders: which one to use, its pixel formats, and its options for quality and speed."""
+"""Knowledge about encoders: which one to use, its pixel formats, and its options for quality and speed."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ if TYPE_CHECKING:
 _POPULAR = (
     "libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "h264_nvenc", "hevc_nvenc", "av1_nvenc"
 )  # fmt: skip
-"""Messages suggest these, in this order, as far as this FFmpeg has them."""
+"""Encoders that messages suggest, in this order, leaving out those that this FFmpeg lacks."""
 
 _FORMAT_ENCODERS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "vp8": "libvpx", "av1": "libsvtav1"}
 """The encoder to use when the user names a format."""
 
 _NO_VIDEO = ("none", "png")
-"""The default video codec of containers for sound: none, or a cover picture."""
+"""The default video codec of containers for sound: none, or that of a cover picture."""
 
 _PIX_FMTS = ("yuv420p", "yuvj420p", "yuv444p", "yuvj444p", "yuv422p10le", "gbrp", "rgb24", "bgr0", "bgr24", "bgr8")
-"""Tried in this order. An encoder that refuses odd sizes in 4:2:0 thereby gets 4:4:4."""
+"""Tried in this order. An encoder that refuses odd sizes in 4:2:0 gets 4:4:4 in this way."""
 
 _EVEN_ONLY = frozenset({"libx264", "libx265"})
-"""These refuse odd sizes in 4:2:0. Do not try: x265 would complain on stderr."""
+"""Encoders that refuse odd sizes in 4:2:0. Not even tried, because x265 would complain on stderr."""
 
 FULL_RANGE_ONLY = frozenset({"mjpeg", "ljpeg"})
+"""Encoders of JPEG, which is always full range."""
 
-QUANTISED = frozenset({"mjpeg", "mpeg4", "mpeg2video", "mpeg1video", "msmpeg4", "msmpeg4v2", "h263p", "flv"})
-"""These encode at 200 kbit/s unless told otherwise. They get a constant quantiser instead."""
+QUANTISER_ENCODERS = frozenset({"mjpeg", "mpeg4", "mpeg2video", "mpeg1video", "msmpeg4", "msmpeg4v2", "h263p", "flv"})
+"""Encoders that default to 200 kbit/s. They get a constant quantiser instead."""
 
 BEST_QUANTISER = 2 * 118
-"""The finest that `QUANTISED` encoders allow by default: 2, in FFmpeg's unit (118 per step)."""
+"""The best quality that `QUANTISER_ENCODERS` allow by default: quantiser 2, in FFmpeg's unit of 1/118."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,14 @@ _X26X = frozenset({"libx264", "libx264rgb", "libx265"})
 _X26X_PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
 )  # fmt: skip
-"""Checked here, because x264 and x265 report an unknown preset on stderr, not to FFmpeg."""
+"""Checked here, because x264 and x265 complain about an unknown preset on stderr, not to FFmpeg."""
 
 
 def choose_encoder(container: OutputContainer, wanted: str | None) -> Codec:
-    """The encoder called `wanted`, or the usual one for this container. `MediaError` if there is none."""
+    """The encoder for `wanted`, an encoder or a format; None for the container's usual one.
+
+    Raises `MediaError` if this FFmpeg has none, or if the container holds no video.
+    """
     from av.codec.codec import Codec, UnknownCodecError
 
     # mpegts cannot say which codecs it supports.
@@ -88,7 +92,7 @@ def choose_encoder(container: OutputContainer, wanted: str | None) -> Codec:
 
 
 def suggested_encoders(supported: set[str] | None) -> str:
-    """A few encoders that exist here, for a message. supported: the codecs of a container, None for all."""
+    """A few encoders of this FFmpeg, for a message. supported: codecs that the container takes; None for any."""
     from av.codec.codec import Codec, UnknownCodecError
 
     found = []
@@ -105,7 +109,10 @@ def suggested_encoders(supported: set[str] | None) -> str:
 
 
 def pixel_formats(codec: Codec, width: int, height: int, wanted: str | None) -> list[str]:
-    """The pixel formats to try, best first. `MediaError` if the encoder does not have the one that is wanted."""
+    """The pixel formats to try, best first: `wanted` or the usual ones.
+
+    Raises `MediaError` if the encoder does not have `wanted`.
+    """
     supported = [video_format.name for video_format in codec.video_formats or ()]
     if wanted is not None:
         if supported and wanted not in supported:
@@ -119,7 +126,7 @@ def pixel_formats(codec: Codec, width: int, height: int, wanted: str | None) -> 
 
 
 def encoder_settings(codec: str, options: SinkOptions) -> dict[str, str]:
-    """`options` in the encoder's own words. `MediaError` if the encoder has no such quality or preset."""
+    """`options` as FFmpeg options of the encoder. Raises `MediaError` if it has no such quality or preset."""
     settings = _quality_setting(codec, options.crf)
     if codec == "libx265":
         settings["x265-params"] = "log-level=error"  # x265 writes to stderr, not to FFmpeg's log
@@ -139,7 +146,7 @@ def _quality_setting(codec: str, crf: int | None) -> dict[str, str]:
     quality = _QUALITY.get(codec)
     if quality is None:
         if crf is not None:
-            raise MediaError(f"the encoder {codec} has no constant quality (crf {crf}): leave it out")
+            raise MediaError(f"the encoder {codec} has no constant quality, but crf {crf} was given: leave it out")
         return {}
     value = quality.default if crf is None else crf
     if value > quality.worst:

@@ -1,6 +1,6 @@
 """Converts FFmpeg's frames to RGB pixels and back, with the matrix and the range of their tags.
 
-The scaler (swscale) reads the tags of the frames, which are set here explicitly. PyAV's arguments `src_colorspace` and
+The scaler (swscale) reads the tags of the frames, so this module sets them. PyAV's arguments `src_colorspace` and
 `dst_colorspace` are not used, because their numbers mean one thing in swscale and another in the tags.
 """
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 RGB, BT709, UNSPECIFIED, BT601, BT2020 = 0, 1, 2, 6, 9
 LIMITED, FULL = 1, 2
-PQ, HLG = 16, 18
+HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+"""Code points of the transfer functions of HDR video, and their names."""
 
 _SCALED = frozenset({1, 4, 5, 6, 7, 9})
-"""Matrices that swscale can compute with. 10 (constant luminance) is treated as 9, others are guessed from the size."""
+"""Matrices that swscale can compute with. 10 (constant luminance) is treated as 9; others depend on the size."""
 
 _HD_LINES = 720
 """From this height on, players assume BT.709 for video without tags."""
 
 _READ_BEYOND = 256
-"""Bytes that swscale may read after the last pixel: several of the widest vectors."""
+"""Bytes that swscale may read after the last pixel: a few of its widest vectors."""
 
 DisplayMatrix = tuple[int, int, int, int]
 """a, b, c, d of x' = ax + cy, y' = bx + dy, in 1/65536."""
 
-_TRANSFERS = {1: "bt709", 6: "bt601", 13: "sRGB", PQ: "PQ", HLG: "HLG"}
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 
 
 def _flags() -> int:
-    """Bicubic, exact rounding, chroma at full resolution. swscale's faster paths repeat chroma and are 3 levels off."""
+    """Bicubic, exact rounding, chroma at full resolution. The faster paths repeat chroma and are off by 3 levels."""
     from av.video.reformatter import Interpolation
 
     return int(
@@ -46,7 +46,7 @@ def _flags() -> int:
 
 
 def usable_matrix(matrix: int, lines: int) -> int:
-    """`matrix` if swscale can compute with it, else the one that players assume for a picture of `lines` rows."""
+    """`matrix` if swscale can compute with it; else the one that players assume for a picture `lines` pixels high."""
     if matrix == 10:
         return BT2020
     if matrix in _SCALED:
@@ -59,30 +59,34 @@ def is_rgb(frame: VideoFrame) -> bool:
     return frame.format.is_rgb or frame.format.name == "pal8"
 
 
+def _is_grey(frame: VideoFrame) -> bool:
+    return frame.format.name.startswith(("gray", "ya", "mono"))
+
+
 def _is_full(frame: VideoFrame) -> bool:
     name = frame.format.name
     if name.startswith("yuvj") or is_rgb(frame):
         return True
     if frame.color_range in (LIMITED, FULL):
         return frame.color_range == FULL
-    return name.startswith(("gray", "ya", "mono"))  # like swscale: untagged grey is full range
+    return _is_grey(frame)  # swscale, too, takes untagged grey for full range
 
 
 def colour_of(frame: VideoFrame) -> Colour:
     """The colour tags of a frame. RGB and grey frames have no matrix, and their range is not kept."""
-    grey = is_rgb(frame) or frame.format.name.startswith(("gray", "ya", "mono"))
+    no_matrix = is_rgb(frame) or _is_grey(frame)
     return Colour(
-        matrix=UNSPECIFIED if grey else int(frame.colorspace),
+        matrix=UNSPECIFIED if no_matrix else int(frame.colorspace),
         primaries=int(frame.color_primaries),
         transfer=int(frame.color_trc),
-        full=False if grey else _is_full(frame),
+        full=not no_matrix and _is_full(frame),
     )
 
 
 def output_colour(source: Colour, lines: int, pix_fmt: str) -> Colour:
-    """The tags of the output: those of the source, but the matrix is never left unspecified.
+    """The tags of the output: those of the source, but always with a matrix.
 
-    If the source does not specify it, the output gets the one that players assume for the output's height. So players
+    If the source has none, the output gets the one that players assume for `lines`, its height in pixels. So players
     that read tags and players that ignore them show the same colours.
     """
     if pix_fmt.startswith(("rgb", "bgr", "gbr", "0rgb", "0bgr")):
@@ -94,20 +98,20 @@ def output_colour(source: Colour, lines: int, pix_fmt: str) -> Colour:
 def describe_colour(colour: Colour) -> str:
     """The colour in a few words, e.g. "bt709 limited"."""
     words = [_MATRICES.get(colour.matrix, "untagged"), "full" if colour.full else "limited"]
-    if colour.transfer in (PQ, HLG):
-        words.append(_TRANSFERS[colour.transfer])
+    if colour.transfer in HDR_TRANSFERS:
+        words.append(HDR_TRANSFERS[colour.transfer])
     return " ".join(words)
 
 
 def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> Pixels:
-    """The frame as uint8 [H, W, 3] RGB, in stored orientation; `upright` turns it."""
+    """The frame as uint8 [H, W, 3] RGB, oriented as it is stored; `upright` turns it."""
     full, tags = _is_full(frame), (frame.colorspace, frame.color_range)
     if not is_rgb(frame):
         frame.colorspace = usable_matrix(int(frame.colorspace), frame.height)
     frame.color_range = FULL if full else LIMITED
-    shown = reformatter.reformat(frame, format="rgb24", interpolation=_flags(), dst_color_range=FULL)
+    converted = reformatter.reformat(frame, format="rgb24", interpolation=_flags(), dst_color_range=FULL)
     frame.colorspace, frame.color_range = tags  # do not leave a guess in the frame
-    pixels: Any = shown.to_ndarray()  # may be a view with gaps between its rows
+    pixels: Any = converted.to_ndarray()  # may be a view with gaps between its rows
     return np.ascontiguousarray(pixels)
 
 
@@ -137,10 +141,10 @@ def _padded(pixels: Pixels) -> Pixels:
 
 
 def display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
-    """How the frame must be turned for display; None if it is upright."""
+    """How to turn the frame for display; None if it is upright."""
     try:
         data: Any = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV reads all side data at once and does not know EXIF, for one
+    except ValueError:  # PyAV reads all side data at once, and does not know all kinds, such as EXIF
         return _quarter_turns(frame.rotation)
     if data is None:
         return None

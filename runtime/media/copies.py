@@ -1,4 +1,4 @@
-"""Copied streams: which of them a container takes, and how their packets are written."""
+"""Copies streams without decoding: finds out which ones a container takes, and writes their packets."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class StreamCopier:
                 self._left_out.append(f"{source} is left out: {refusal}")
 
     def _add(self, source: CopiedStream) -> str | None:
-        """Add `source` to the container. The reason why that is not possible, or None if it was added."""
+        """Add `source` to the container. Returns why that is not possible; None if it was added."""
         name = self._container.format.name
         if source.kind == "cover" and name in _WITH_ATTACHMENTS:
             return self._attach_cover(source)
@@ -71,7 +71,7 @@ class StreamCopier:
         return None
 
     def write(self, copied: CopiedPacket) -> None:
-        """Write one packet. Drops and counts a packet that the container refuses; `OSError` if the disk fails."""
+        """Write one packet; drop and count it if the container refuses it. Raises `OSError` if the disk fails."""
         import av
 
         track = self._tracks.get(copied.stream)
@@ -88,7 +88,7 @@ class StreamCopier:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What did not make it into the output."""
+        """What is missing in the output. Complete after the last packet."""
         dropped = [
             f"{track.refused} packets of {track.source} do not fit and are left out"
             for track in self._tracks.values()
@@ -98,7 +98,7 @@ class StreamCopier:
 
 
 def _make_decoding_time_advance(packet: Any, track: _Track) -> None:
-    """Fill in missing time stamps, and move a decoding time that does not advance, as muxers require."""
+    """Fill in missing time stamps, and move a decoding time that does not advance: muxers refuse both."""
     if packet.dts is None:
         packet.dts = packet.pts if packet.pts is not None else (track.last or 0) + 1
     if packet.pts is None:
@@ -116,7 +116,7 @@ def _is_written_by_muxer(source: CopiedStream, info: SourceInfo) -> bool:
 
 
 def _copy_stream(container: OutputContainer, source: CopiedStream) -> Any:
-    """Add a stream to `container` that takes the packets of `source` unchanged."""
+    """Add a stream to `container` for the unchanged packets of `source`."""
     stream = container.add_stream_from_template(source.template, opaque=True)
     stream.metadata.update(source.template.metadata)
     stream.disposition = source.template.disposition
@@ -124,12 +124,12 @@ def _copy_stream(container: OutputContainer, source: CopiedStream) -> Any:
 
 
 def _refusal(format_name: str, source: CopiedStream) -> str | None:
-    """Why a container of this format does not take the stream, or None. Finds out by writing a header to memory."""
+    """Why a container of this format does not take the stream; None if it does. Tries it, in memory."""
     import av
 
     memory = io.BytesIO()
-    # An MP4 normally describes its streams at the end of the file. That is too late to learn that the layout of PCM
-    # channels is missing, so ask for the description first. Other codecs need packets for it and do not fail there.
+    # An MP4 normally describes its streams at the end of the file. If the layout of PCM channels is missing, it fails
+    # only there, so ask for the description first. Other codecs need packets for it, and do not fail there.
     early = source.codec.startswith("pcm_") and format_name in _WITH_COVER
     trial = av.open(memory, "w", format=format_name, container_options={"movflags": "empty_moov"} if early else {})
     try:

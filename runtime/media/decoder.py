@@ -23,19 +23,25 @@ _CONTAINER_CLOCK = 1_000_000
 class VideoDecoder:
     """One pass over a video file. Iterating yields the frames of `stream` and the packets of `copies`, in file order.
 
-    container, stream   what is open; `close()` ends both
-    copies              the streams that can be copied
-    damaged             packets of the video that could not be decoded, so far
+    container   the open file; `close()` releases it
+    stream      the video stream to restore
+    copies      the streams that can be copied
+    damaged     number of video packets that could not be decoded so far
+
+    Iterating raises `MediaError` if the disk fails. A damaged file ends early instead, with a line in `notes`.
     """
 
-    def __init__(self, path: Path, threads: int, hardware: HWAccel | None = None) -> None:
-        """Open `path`. threads: 0 for one per core. `MediaError` if it is not a video that FFmpeg can decode."""
+    def __init__(self, path: Path, hardware: HWAccel | None = None) -> None:
+        """Open `path`. hardware: from `nvdec`; None decodes in software, with a thread per core.
+
+        Raises `MediaError` if FFmpeg cannot decode it as a video.
+        """
         self.path = path
         self.container = _open(path, hardware)
         try:
             self.stream = _main_video(self.container, path)
             self.stream.thread_type = "AUTO"
-            self.stream.codec_context.thread_count = threads
+            self.stream.codec_context.thread_count = 0  # one per core
             self.copies = _streams_to_copy(self.container, self.stream)
         except BaseException:
             self.container.close()
@@ -51,13 +57,13 @@ class VideoDecoder:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was wrong with the file, as far as it was read."""
+        """What is wrong with the file, as far as it has been read."""
         damaged = (f"{self.damaged} damaged video packets were skipped",) if self.damaged else ()
         return (*self._ended_early, *damaged)
 
     @property
     def shortfall(self) -> str | None:
-        """What the file announced but did not contain: frames, or seconds in which no stream has any packet."""
+        """What the file promised but did not contain: frames, or seconds that no stream reaches. None if complete."""
         promised, lasts_s = self.stream.frames, (self.container.duration or 0) / _CONTAINER_CLOCK
         if self._frames < promised * 0.98 - 2:
             return f"the input promises {promised} frames, but only {self._frames} could be read"
@@ -75,7 +81,7 @@ class VideoDecoder:
                 yield packet
 
     def _packets(self) -> Iterator[Packet[Any] | None]:
-        """All packets to decode or to copy, then None to flush the decoder."""
+        """All packets to decode or copy, then None, which flushes the decoder."""
         import av
 
         wanted = [self.stream, *(copy.template for copy in self.copies if copy.kind != "attachment")]
@@ -94,7 +100,7 @@ class VideoDecoder:
         yield None
 
     def _note_position(self, packet: Packet[Any]) -> None:
-        """Remember how far into the file, in seconds, any packet was found."""
+        """Remember the latest time, in seconds from the start, of any packet."""
         if packet.pts is not None and packet.time_base is not None:
             begin = (self.container.start_time or 0) / _CONTAINER_CLOCK
             end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
@@ -113,7 +119,7 @@ class VideoDecoder:
             return []
 
     def close(self) -> None:
-        """Release the file. `ValueError` if another thread is iterating."""
+        """Release the file. Raises `ValueError` if another thread is iterating."""
         self._items.close()
         # Wait here for the decoder's threads, without the interpreter's lock. PyAV holds the lock while it frees the
         # decoder, and a decoder thread that waits for the lock then hangs the process (4 of 42 runs under load).
@@ -145,7 +151,7 @@ def _open(path: Path, hardware: HWAccel | None) -> InputContainer:
 
 
 def _main_video(container: InputContainer, path: Path) -> VideoStream:
-    """The video stream to restore: the one that FFmpeg would play, but never a cover picture."""
+    """The video stream to restore: the one that FFmpeg would choose, but never a cover picture."""
     streams = [stream for stream in container.streams.video if not is_cover(stream)]
     if not streams:
         kinds = ", ".join(sorted({"a cover picture" if is_cover(s) else s.type for s in container.streams}))
@@ -158,7 +164,7 @@ def _main_video(container: InputContainer, path: Path) -> VideoStream:
 
 
 def _streams_to_copy(container: InputContainer, main: VideoStream) -> tuple[CopiedStream, ...]:
-    """All streams except video. Tells FFmpeg to skip the packets of the others."""
+    """All streams but the videos. Tells FFmpeg to skip the packets of other videos."""
     from av.stream import Discard
 
     copies = []

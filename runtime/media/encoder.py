@@ -1,4 +1,4 @@
-"""Opens an encoder: tries pixel formats and clocks until one is accepted, on the GPU first if one is asked for."""
+"""Opens an encoder: tries pixel formats and clocks until one is accepted, first on the GPU if that is requested."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .base import Colour, SinkOptions, SourceInfo
 from .codecs import (
     BEST_QUANTISER,
     FULL_RANGE_ONLY,
-    QUANTISED,
+    QUANTISER_ENCODERS,
     choose_encoder,
     encoder_settings,
     pixel_formats,
     suggested_encoders,
 )
-from .colour import output_colour
+from .colour import FULL, LIMITED, output_colour
 from .nvcodec import ffmpeg_errors, first_error, nvenc
 from .timeline import scaled_aspect
 
@@ -40,7 +40,7 @@ _APPLE_CONTAINERS = frozenset({"mp4", "mov", "ipod"})
 
 @dataclass(frozen=True)
 class EncodingRequest:
-    """What to encode: pictures of `width` x `height` pixels from the source of `info`, as `options` say."""
+    """What to encode: pictures of `width` x `height` pixels from the source with this `info`, as `options` say."""
 
     info: SourceInfo
     width: int
@@ -50,7 +50,7 @@ class EncodingRequest:
 
 @dataclass(frozen=True)
 class Encoding:
-    """An encoder, its stream in `container`, and the form in which it takes frames.
+    """An open encoder, its stream in `container`, and the form in which it takes frames.
 
     time_base: seconds per tick of the encoder's clock. notes: one-line remarks for people.
     """
@@ -63,7 +63,7 @@ class Encoding:
     notes: tuple[str, ...]
 
     def finish(self, pictures: int) -> list[Packet[Any]]:
-        """The packets that the encoder still holds after its last picture. `pictures`: how many it was given in all."""
+        """The packets that the encoder still holds after the last picture. pictures: how many it was given in all."""
         packets = self.stream.encode(None)
         if pictures <= _TOO_SHORT_FOR_X265 and self.stream.codec_context.name == "libx265":
             for packet in packets:
@@ -82,11 +82,11 @@ class _Setup:
 
 
 class _EncoderRefusedError(MediaError):
-    """No setup was accepted. The message is the encoder's answer to the first one."""
+    """The encoder accepted no setup. The message is its answer to the first one."""
 
 
 def open_encoder(new_container: Callable[[], OutputContainer], request: EncodingRequest) -> Encoding:
-    """Open the first setup that the encoder accepts. `MediaError` with the encoder's own words if there is none.
+    """Open the first setup that the encoder accepts. Raises `MediaError` with the encoder's words if it accepts none.
 
     new_container: called for each attempt, because a container cannot be used again after its encoder failed to open.
     It must write nothing before the header.
@@ -119,11 +119,11 @@ def _open_first(new_container: Callable[[], OutputContainer], codec: Codec, requ
         if answer is None:
             return encoding
         answers.append(answer)
-    raise _EncoderRefusedError(answers[0])  # about the setup that was wanted most
+    raise _EncoderRefusedError(answers[0])  # about the preferred setup
 
 
 def _setups(codec: Codec, container_format: ContainerFormat, request: EncodingRequest) -> Iterator[_Setup]:
-    """Pixel formats times clocks. The source's own clock comes first, if the container allows variable frame rates."""
+    """Every pixel format with every clock. First the source's clock, if the container allows variable frame rates."""
     from av.format import Flags
 
     settings = encoder_settings(codec.name, request.options)
@@ -136,7 +136,7 @@ def _setups(codec: Codec, container_format: ContainerFormat, request: EncodingRe
 
 
 def _prepare(container: OutputContainer, request: EncodingRequest, setup: _Setup) -> Encoding:
-    """A stream whose encoder is set up but not open yet."""
+    """A stream whose encoder is set up but not open yet. Raises `MediaError` if that is impossible."""
     info, codec = request.info, setup.codec
     try:
         stream: Any = container.add_stream(
@@ -154,7 +154,7 @@ def _prepare(container: OutputContainer, request: EncodingRequest, setup: _Setup
     context = stream.codec_context
     context.thread_type = "AUTO"  # PyAV's default makes x264 cut pictures into slices
     context.thread_count = 0
-    context.colorspace, context.color_range = colour.matrix, 2 if colour.full else 1
+    context.colorspace, context.color_range = colour.matrix, FULL if colour.full else LIMITED
     context.color_primaries, context.color_trc = colour.primaries, colour.transfer
     aspect = scaled_aspect(info.sample_aspect, (info.width, info.height), (request.width, request.height))
     if aspect is not None:
@@ -164,7 +164,7 @@ def _prepare(container: OutputContainer, request: EncodingRequest, setup: _Setup
 
 
 def _set_codec_quirks(context: VideoCodecContext, setup: _Setup, format_name: str) -> None:
-    if setup.codec in QUANTISED and not {"b", "global_quality"} & setup.settings.keys():
+    if setup.codec in QUANTISER_ENCODERS and not {"b", "global_quality"} & setup.settings.keys():
         context.qscale, context.global_quality = True, BEST_QUANTISER
     if setup.codec in ("libx265", "hevc_nvenc") and format_name in _APPLE_CONTAINERS:
         context.codec_tag = "hvc1"  # Apple's players require it
@@ -180,13 +180,13 @@ def _notes(request: EncodingRequest, setup: _Setup) -> tuple[str, ...]:
             f"the odd size {width}x{height} is encoded as {setup.pix_fmt}, which some players cannot show: "
             "choose an even width and height for a video that plays everywhere"
         )
-    if setup.time_base != request.info.time_base and not request.info.images:
+    if setup.time_base != request.info.time_base and request.info.image_suffix is None:
         notes.append(f"this output counts time in steps of {setup.time_base} s: time stamps are rounded to it")
     return tuple(notes)
 
 
 def _open(stream: VideoStream) -> str | None:
-    """Open the stream's encoder. The reason why it did not open, or None if it did."""
+    """Open the stream's encoder. Returns why that failed; None if it did not."""
     import av
 
     os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 writes to stderr, not to FFmpeg's log

@@ -1,4 +1,4 @@
-"""Outputs that appear complete or not at all: written under a temporary name, renamed at the end."""
+"""Outputs that appear complete or not at all: written under a temporary name and renamed at the end."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ...errors import MediaError, OutputError
 
 _BUFFER = 1 << 20
 _STALE_S = 3600.0
-"""A temporary file that nobody wrote to for so long was left by a killed run."""
+"""A temporary file that has not changed for so long belongs to a run that was killed."""
 
 
 def temporary_path(path: Path, directory: Path) -> Path:
-    """An unused name in `directory`, with the same suffix, for what will become `path`."""
+    """An unused name in `directory` for what will become `path`, with the same suffix."""
     return directory / f"{_prefix(path)}{secrets.token_hex(4)}.part{path.suffix}"
 
 
 def leftovers(path: Path, directory: Path) -> Iterator[Path]:
-    """Everything in `directory` whose name could come from `temporary_path(path, directory)`."""
+    """Everything in `directory` that is named like `temporary_path(path, directory)`."""
     return directory.glob(f"{glob.escape(_prefix(path))}*.part{glob.escape(path.suffix)}")
 
 
 def sweep_leftovers(path: Path, directory: Path) -> None:
-    """Remove what killed runs left of `path`. Keeps what was written to within the last hour: its run may be alive."""
+    """Remove what killed runs left of `path`. Keeps what has changed within the last hour: its run may be alive."""
     for left in leftovers(path, directory):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_S:
@@ -45,13 +45,13 @@ def _prefix(path: Path) -> str:
 
 
 def check_parent(path: Path) -> None:
-    """`OutputError` if the directory of `path` does not exist."""
+    """Raise `OutputError` if the directory of `path` does not exist."""
     if not path.absolute().parent.is_dir():
         raise OutputError(f"cannot write {path}: the directory {path.parent} does not exist; create it first")
 
 
 def check_overwrite(path: Path, overwrite: bool) -> None:
-    """`MediaError` if `path` is a directory, or exists and must not be overwritten."""
+    """Raise `MediaError` if `path` is a directory, or exists and must not be overwritten."""
     if path.is_dir():
         raise MediaError(f"the output {path} is a directory, expected a file: add a file name")
     if path.exists() and not overwrite:
@@ -59,7 +59,7 @@ def check_overwrite(path: Path, overwrite: bool) -> None:
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """The system's error for writing `path`, in one line."""
+    """The error for `path`, with the system's reason."""
     reason = (error.strerror or str(error)).lower()
     return OutputError(f"cannot write {path}: {reason}; nothing was kept, free some space or choose another place")
 
@@ -77,7 +77,7 @@ class PartFile:
     """The temporary file of an output.
 
     FFmpeg writes through this object, because it ignores errors when it closes a file of its own. `error` is the first
-    error of a write, or None.
+    error of a write or a seek; None if there was none.
     """
 
     def __init__(self, target: Path, overwrite: bool) -> None:
@@ -120,12 +120,12 @@ class PartFile:
             raise
 
     def commit(self) -> None:
-        """Flush everything to the disk and give the file its final name."""
+        """Flush everything to the disk and give the file its final name. Raises `OutputError` if that fails."""
         with explain_write_errors(self.target):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            check_overwrite(self.target, self._overwrite)  # it may have appeared meanwhile
+            check_overwrite(self.target, self._overwrite)  # it may have been created meanwhile
             self._path.replace(self._place)
 
     def discard(self) -> None:
@@ -137,9 +137,10 @@ class PartFile:
 
 
 class PartFolder:
-    """The temporary folder of an output of many files. It lies next to the final folder, or inside if that exists.
+    """The temporary folder of an output of many files. It lies next to the final folder, or inside it if it exists.
 
-    An existing folder may be a mount point. Nothing outside it can be renamed into it, and it cannot be replaced.
+    Inside, because an existing folder may be a mount point: it cannot be replaced, and files from outside cannot be
+    renamed into it.
     """
 
     def __init__(self, target: Path, overwrite: bool) -> None:

@@ -17,7 +17,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def is_image(path: Path) -> bool:
-    """True if the suffix is that of an image format that is read and written here."""
+    """True if the suffix is one of the image formats in `SUFFIXES`."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -32,12 +32,12 @@ class ImageSource:
     """The images of a folder in natural order, one file open at a time. See `base.Source`."""
 
     def __init__(self, path: Path, rate: Fraction | None = None) -> None:
-        """rate: images per second, None for `DEFAULT_RATE`. `MediaError` if there is no image, or it cannot be read."""
+        """rate: images per second; None for `DEFAULT_RATE`. Raises `MediaError` if there is no readable image."""
         from av.video.reformatter import VideoReformatter
 
         self._files = _images(path)
         self._reformatter = VideoReformatter()
-        self._deep = self._clear = 0
+        self._deep = self._transparent = False
         rate = DEFAULT_RATE if rate is None else rate
         first = self._read(self._files[0])
         height, width = first.shape[:2]
@@ -53,20 +53,16 @@ class ImageSource:
             colour=Colour(),
             sample_aspect=None,
             description=f"{count} {kind} {'image' if count == 1 else 'images'} {width}x{height}",
-            notes=self._remarks(),
-            images=True,
+            notes=self.notes,
             image_suffix=self._files[0].suffix.lower(),
         )
-
-    def _remarks(self) -> tuple[str, ...]:
-        deep = ("images of more than 8 bits per channel are processed in 8 bits",) if self._deep else ()
-        clear = ("transparency is dropped",) if self._clear else ()
-        return deep + clear
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know about these images. Complete after the last one."""
-        return self._remarks()
+        deep = ("images of more than 8 bits per channel are processed in 8 bits",) if self._deep else ()
+        transparent = ("transparency is dropped",) if self._transparent else ()
+        return deep + transparent
 
     @property
     def shortfall(self) -> None:
@@ -86,20 +82,20 @@ class ImageSource:
             yield Picture(pixels, Stamp(index, index, 1, info.time_base, file.stem))
 
     def _read(self, file: Path) -> Pixels:
-        """One image, uint8 [H, W, 3], upright."""
+        """One image: uint8 [H, W, 3] RGB, upright."""
         import av
 
         try:
             data = file.read_bytes()
-            # Not by name: FFmpeg would take a % in it for a pattern.
+            # Not by name: FFmpeg takes a % in a name for a pattern.
             with av.open(io.BytesIO(data), "r") as container:
                 frame = next(container.decode(video=0))
         except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:
             raise MediaError(f"{file} cannot be read as an image: remove or repair it") from error
         except OSError as error:
             raise MediaError(f"{file} cannot be read: {error.strerror}") from error
-        self._deep += max(component.bits for component in frame.format.components) > 8
-        self._clear += any(component.is_alpha for component in frame.format.components)
+        self._deep |= max(component.bits for component in frame.format.components) > 8
+        self._transparent |= any(component.is_alpha for component in frame.format.components)
         return colour.upright(colour.to_rgb(frame, self._reformatter), colour.display_matrix(frame))
 
     def close(self) -> None:

@@ -21,19 +21,22 @@ _ENCODERS = {
     ".tiff": ("tiff", "rgb24"),
     ".webp": ("libwebp", "bgra"),
 }
-"""Encoder and pixel format by suffix. JPEG keeps chroma at full resolution; WebP is lossless."""
+"""Suffix -> encoder and pixel format. JPEG keeps chroma at full resolution; WebP is lossless."""
 
 _JFIF = Colour(matrix=5, full=True)
 """JPEG is always BT.601 in full range."""
 
 
 class ImageSink:
-    """One image per picture, named as in the source, or numbered from 1 if the source is a video. See `base.Sink`."""
+    """Writes an image per picture, named as in the source, or numbered from 1 for a video. See `base.Sink`."""
 
     def __init__(
         self, path: Path, info: SourceInfo, width: int, height: int, options: SinkOptions, *, single: bool = False
     ) -> None:
-        """single: `path` is one image, not a folder."""
+        """single: `path` is one image, not a folder.
+
+        Raises `MisuseError` for options of a video, `MediaError` or `OutputError` if `path` cannot be written.
+        """
         _check_options(path, options)
         if single and info.frames is not None and info.frames > 1:
             raise MediaError(
@@ -67,7 +70,9 @@ class ImageSink:
                 with (self._part.path / f"{name}{self._suffix}").open("xb") as file:
                     file.write(data)
             elif self._count:
-                raise MediaError(f"the image {self._path} would need a second frame: name a folder or a video")
+                raise MediaError(
+                    f"the output {self._path} is one image, but a second frame follows: name a folder or a video"
+                )
             else:
                 self._part.write(data)
         self._count += 1
@@ -90,7 +95,7 @@ class ImageSink:
 
 
 def encode_image(pixels: Pixels, suffix: str) -> bytes:
-    """uint8 [H, W, 3] RGB as the bytes of an image file."""
+    """uint8 [H, W, 3] RGB as the content of an image file. Raises `MediaError` if the format cannot hold it."""
     import av
     from av.video.reformatter import VideoReformatter
 
@@ -115,7 +120,7 @@ def encode_image(pixels: Pixels, suffix: str) -> bytes:
 
 
 def _suffix(info: SourceInfo) -> str:
-    """The format of the source images if this FFmpeg can write it, else PNG."""
+    """The suffix of the source images if this FFmpeg can write their format, else `.png`."""
     from av.codec.codec import Codec, UnknownCodecError
 
     if info.image_suffix in _ENCODERS:

@@ -1,7 +1,7 @@
 """Video on an NVIDIA GPU, through FFmpeg: NVDEC decodes, NVENC encodes.
 
-Decoded frames are copied down to the host, and frames to encode are copied up. What the GPU or this FFmpeg cannot do is
-done in software, and a note says why.
+Decoded frames are copied to the host, and frames to encode are copied to the GPU. Software takes over what the GPU or
+this FFmpeg cannot do, and a note says why.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from ...text import first_line
 
 if TYPE_CHECKING:
     from av.codec.codec import Codec
@@ -37,7 +39,7 @@ def nvdec(gpu: int) -> HWAccel:
 
 @contextmanager
 def ffmpeg_errors() -> Iterator[list[str]]:
-    """Collects the errors that FFmpeg logs within the block, and keeps them from stderr.
+    """Collect the errors that FFmpeg logs within the block, instead of writing them to stderr.
 
     The list is filled when the block ends.
     """
@@ -57,6 +59,5 @@ def ffmpeg_errors() -> Iterator[list[str]]:
 
 
 def first_error(said: list[str], error: BaseException) -> str:
-    """Why something did not open, in one line: the first that FFmpeg said, else what `error` says."""
-    words = said[0] if said else str(getattr(error, "strerror", None) or error)
-    return words.splitlines()[0]
+    """Why something did not open, in one line: the first line that FFmpeg logged, or else the message of `error`."""
+    return first_line(said[0] if said else getattr(error, "strerror", None) or error)

@@ -1,4 +1,4 @@
-"""Opens sources and sinks: what a path stands for, and what cannot be combined."""
+"""Opens sources and sinks: decides what a path stands for, and refuses what cannot be combined."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from .video_in import VideoSource
 from .video_out import VideoSink
 
 
-def open_source(path: str | Path, *, rate: Fraction | None = None, threads: int = 0, gpu: int | None = None) -> Source:
+def open_source(path: str | Path, *, rate: Fraction | None = None, gpu: int | None = None) -> Source:
     """Open a video file, a folder of images, or a single image.
 
-    rate: images per second (default 25); `MisuseError` for a video, which has its own. threads: of the decoder, 0 for
-    one per core. gpu: number of the NVIDIA GPU that decodes a video, if it can; None decodes in software. `MediaError`
-    if there is nothing to read.
+    rate: images per second (default 25). gpu: number of the NVIDIA GPU that decodes a video, if it can; None decodes in
+    software. Raises `MediaError` if `path` holds no images or video, `MisuseError` for a rate of a video.
     """
     if str(path) == "-":
-        raise MisuseError("standard input is not supported yet as input, expected a file or a folder: name one")
+        raise MisuseError("the input is standard input (-), which is not supported yet: name a file or a folder")
     path = Path(path)
     if not path.exists():
         raise MediaError(f"the input {path} does not exist, expected a video or a folder of images")
@@ -32,20 +31,21 @@ def open_source(path: str | Path, *, rate: Fraction | None = None, threads: int 
     if path.is_dir() or is_image(path):
         return ImageSource(path, rate)
     if rate is not None:
-        raise MisuseError(f"{path} is a video and has its own rate: leave out the rate, it is for images only")
-    return VideoSource(open_video(path, threads, gpu))
+        raise MisuseError(f"a rate was given for {path}, but a video has its own: leave out the rate")
+    return VideoSource(open_video(path, gpu))
 
 
 def open_sink(path: str | Path, info: SourceInfo, width: int, height: int, options: SinkOptions | None = None) -> Sink:
-    """Open the output for pictures of `width` x `height` pixels from the source of `info`.
+    """Open the output for pictures of `width` x `height` pixels from the source with this `info`.
 
-    The name decides what is written: one image if it has an image suffix; a folder of images if it is a folder, ends
-    with a slash or has no suffix; else a video. Keep the source open as long as the sink, which copies its streams.
-    Nothing appears under `path` before `commit()`. `MediaError` if the output cannot be written in that form,
-    `OutputError` if the place cannot be written to.
+    The name decides what is written: a folder of images if `path` is a folder, ends with a slash or has no suffix; one
+    image if it has the suffix of an image; else a video. Keep the source open as long as the sink, which copies its
+    streams. Nothing appears under `path` before `commit()`.
+    Raises `MediaError` or `MisuseError` if the output cannot be written in that form, `OutputError` if the place cannot
+    be written to.
     """
     if str(path) == "-":
-        raise MisuseError("standard output is not supported yet as output, expected a file or a folder: name one")
+        raise MisuseError("the output is standard output (-), which is not supported yet: name a file or a folder")
     if width < 1 or height < 1:
         raise MisuseError(f"the output size is {width}x{height}, expected at least 1x1")
     ends_with_slash = str(path).endswith(("/", "\\"))

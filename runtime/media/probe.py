@@ -1,4 +1,4 @@
-"""Opens a video and decodes its first frame: only then is it certain what the file holds."""
+"""Opens a video and decodes its first frame, because only that shows for certain what the file holds."""
 
 from __future__ import annotations
 
@@ -28,37 +28,35 @@ _STREAM_TAGS = frozenset({"encoder", "rotate", "vendor_id", "bps", "duration", "
 """Metadata of a video stream that describes its old encoding."""
 
 _SANE_RATE = 1000
-"""Frames per second. A container that claims more has taken its clock frequency for a frame rate."""
+"""Frames per second. A container that claims more gives the frequency of its clock as its frame rate."""
 
 
 @dataclass(frozen=True)
 class OpenedVideo:
-    """A video that is open, and all that is known before its second frame is decoded.
+    """An open video, and everything known about it before its second frame is decoded.
 
     decoder       has yielded `packets` and `first`, and continues after them; close it when done
     packets       the packets to copy that lie before the first frame
     first         the first frame, as FFmpeg decodes it
-    gpu_refusal   why the GPU that was asked for does not decode; None if it does, or if none was asked for
     """
 
     decoder: VideoDecoder
     packets: tuple[Packet[Any], ...]
     first: VideoFrame
     info: SourceInfo
-    gpu_refusal: str | None = None
 
 
-def open_video(path: Path, threads: int = 0, gpu: int | None = None) -> OpenedVideo:
-    """Open a video, on the GPU if one is asked for and can decode it, else in software with a note in `info`.
+def open_video(path: Path, gpu: int | None = None) -> OpenedVideo:
+    """Open a video. gpu: number of the GPU that decodes it; None for software.
 
-    threads: of the decoder, 0 for one per core. gpu: number of the GPU, None for software. `MediaError` if the file is
-    not a video, or if none of its frames can be decoded.
+    If the GPU cannot decode it, software does, and `info.notes` says why. Raises `MediaError` if the file is not a
+    video, or if none of its frames can be decoded.
     """
     if gpu is None:
-        return _probe(path, threads)
+        return _probe(path)
     try:
         with ffmpeg_errors() as said:
-            opened = _probe(path, threads, nvdec(gpu))
+            opened = _probe(path, nvdec(gpu))
     except (MediaError, OSError) as error:  # if the file is at fault, software decoding will report that
         refusal = first_error(said, error)
     else:
@@ -66,13 +64,13 @@ def open_video(path: Path, threads: int = 0, gpu: int | None = None) -> OpenedVi
             return opened
         opened.decoder.close()
         refusal = f"NVDEC does not decode this {opened.decoder.stream.name} video"
-    opened = _probe(path, threads)
+    opened = _probe(path)
     notes = (f"decoding in software, not on the GPU: {refusal}", *opened.info.notes)
-    return replace(opened, info=replace(opened.info, notes=notes), gpu_refusal=refusal)
+    return replace(opened, info=replace(opened.info, notes=notes))
 
 
-def _probe(path: Path, threads: int, hardware: HWAccel | None = None) -> OpenedVideo:
-    decoder = VideoDecoder(path, threads, hardware)
+def _probe(path: Path, hardware: HWAccel | None = None) -> OpenedVideo:
+    decoder = VideoDecoder(path, hardware)
     try:
         packets, first = _read_first(decoder)
         return OpenedVideo(decoder, packets, first, _describe(decoder, first, _with_covers(decoder.copies, packets)))
@@ -82,7 +80,7 @@ def _probe(path: Path, threads: int, hardware: HWAccel | None = None) -> OpenedV
 
 
 def _read_first(decoder: VideoDecoder) -> tuple[tuple[Packet[Any], ...], VideoFrame]:
-    """The first frame, and the packets before it."""
+    """The packets before the first frame, and that frame."""
     from av.video.frame import VideoFrame
 
     packets: list[Packet[Any]] = []
@@ -148,7 +146,7 @@ def _frames_by_time(container: InputContainer, rate: Fraction) -> int | None:
 
 
 def _without(metadata: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
-    """The entries whose name, in lower case and without a language suffix, is not among `names`."""
+    """The metadata without `names`, also in upper case or with a language suffix, and without muxer statistics."""
     return {
         key: value
         for key, value in metadata.items()
@@ -157,13 +155,13 @@ def _without(metadata: Mapping[str, str], names: frozenset[str]) -> dict[str, st
 
 
 def _notes(first: VideoFrame, tags: Colour, container: InputContainer, main: VideoStream) -> tuple[str, ...]:
-    """What will be lost, one line each."""
+    """What will be lost or may look wrong, one line each."""
     notes = []
     depth = max(component.bits for component in first.format.components)
     if depth > 8:
         notes.append(f"{depth}-bit input is processed in 8 bits")
-    if tags.transfer in (colour.PQ, colour.HLG):
-        name = "PQ" if tags.transfer == colour.PQ else "HLG"
+    if tags.transfer in colour.HDR_TRANSFERS:
+        name = colour.HDR_TRANSFERS[tags.transfer]
         notes.append(f"HDR input ({name}) keeps its tags, but is processed in 8 bits and loses its mastering metadata")
     if first.interlaced_frame:
         notes.append("interlaced input is restored frame by frame and written as progressive: deinterlace it first")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 RESET_SECONDS = 1
-"""A clock that falls back further than this was restarted, as when files were joined; a smaller step back is jitter."""
+"""A clock that goes back further than this was restarted, as in joined files. A smaller step back is jitter."""
 
 _ROUNDING = Fraction(1, 100)
 _ASPECT_LIMIT = 65535
@@ -13,7 +13,7 @@ _ASPECT_LIMIT = 65535
 
 
 class Timeline:
-    """Gives every frame of a stream its place in time: the time stamp it came with, if possible.
+    """Gives every frame of a stream its time stamp: the one that it came with, if possible.
 
     A missing stamp becomes the end of the frame before. A stamp that does not advance becomes one tick after the frame
     before, and is counted in `repaired`. When the clock restarts, stamps continue from the end of the frame before.

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 _DECODING_ORDER = frozenset({"avi"})
-"""Containers that say when frames are decoded, but not when they are shown."""
+"""Containers that store when frames are decoded, but not when they are shown; FFmpeg guesses `pts`."""
 
 
 class VideoSource:
-    """The pictures of an opened video, and the packets between them. Closing the source closes the video.
+    """The pictures of an open video, and the packets between them. Closing the source closes the video.
 
     See `base.Source`. Iterating raises `MediaError` if the disk fails or if the frame size changes.
     """
@@ -41,7 +41,7 @@ class VideoSource:
         self._lead: int | None = None
         self._late_notes: tuple[str, ...] = ()
         self._ahead: deque[VideoFrame | Packet[Any]] = deque((*opened.packets, opened.first))
-        self._run = self._items()
+        self._iterator = self._items()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -50,11 +50,11 @@ class VideoSource:
 
     @property
     def shortfall(self) -> str | None:
-        """What the file announced but did not contain. Valid after the last picture."""
+        """What the file promised but did not contain. Valid after the last picture."""
         return self._decoder.shortfall
 
     def __iter__(self) -> Iterator[Item]:
-        return self._run
+        return self._iterator
 
     def _items(self) -> Generator[Item, None, None]:
         while self._ahead:
@@ -86,10 +86,13 @@ class VideoSource:
         return Picture(pixels, Stamp(index, pts, duration, self.info.time_base))
 
     def _moment(self, frame: VideoFrame) -> int | None:
-        """When the frame is shown. AVI only counts frames in decoding order, and FFmpeg only guesses the rest."""
+        """When the frame is shown, in ticks; None if unknown.
+
+        In AVI that is the decoding time, shifted to begin with the first `pts`, because FFmpeg only guesses the others.
+        """
         if self._decoder.container.format.name not in _DECODING_ORDER:
             return frame.pts
-        if frame.dts is None:  # among the last frames, when no packets follow: one step after the frame before
+        if frame.dts is None:  # the last frames, after the last packet: each one step after the frame before
             return None if self._count > 1 else frame.pts
         if self._lead is None:
             self._lead = 0 if frame.pts is None else frame.dts - frame.pts
@@ -104,7 +107,7 @@ class VideoSource:
     def close(self) -> None:
         """Release the file. If another thread is still reading, the file stays open until that thread is done."""
         with suppress(ValueError):  # "generator already executing"
-            self._run.close()
+            self._iterator.close()
             self._decoder.close()
 
     def __enter__(self) -> VideoSource:
@@ -117,7 +120,7 @@ class VideoSource:
 
 
 class _PacketClock:
-    """When the clock of the file restarts, shifts the packets of a copied stream to continue where they stopped."""
+    """Shifts the packets of a copied stream when the clock of the file restarts, so that they continue in time."""
 
     def __init__(self) -> None:
         self._shift = 0

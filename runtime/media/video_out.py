@@ -1,4 +1,4 @@
-"""A video file as a sink: pictures are encoded, other streams are copied, and the file appears when it is complete."""
+"""A video file as a sink: encodes pictures, copies other streams, and shows the file when it is complete."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class VideoSink:
             self._encoding = open_encoder(
                 lambda: _container(self._file, format_name), EncodingRequest(info, width, height, options)
             )
-            self._copies = self._describe(info, options)
+            self._copies = self._set_up_header(info, options)
             with self._explain_ffmpeg_errors():
                 self._encoding.container.start_encoding()  # fail now if the header cannot be written
         except BaseException:
@@ -49,8 +49,8 @@ class VideoSink:
         self._convert = ClockConverter(self._encoding.time_base)
         self._reformatter = VideoReformatter()
 
-    def _describe(self, info: SourceInfo, options: SinkOptions) -> StreamCopier:
-        """Set everything that goes into the header."""
+    def _set_up_header(self, info: SourceInfo, options: SinkOptions) -> StreamCopier:
+        """Set everything that goes into the header. Returns what copies the other streams."""
         container = self._encoding.container
         if options.metadata:
             container.metadata.update(info.metadata)
@@ -87,7 +87,7 @@ class VideoSink:
         self._count += 1
 
     def commit(self) -> None:
-        """Write what the encoder still holds, and give the file its final name."""
+        """Write what the encoder still holds, and give the file its final name. Raises `MediaError` if it is empty."""
         if not self._count:
             raise MediaError(f"no frame was written to {self._path}, expected at least one: nothing was kept")
         encoding = self._encoding

@@ -1,11 +1,10 @@
-"""Several inputs into one folder: name the outputs, refuse early what cannot work, and find a bundle for each."""
+"""Plans a batch, several inputs into one folder: names the outputs, checks them early, and finds the bundles."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,41 +13,38 @@ from ...engines.bundle.geometry import Resolution
 from ...errors import MediaError, MisuseError, OutputError, SwiftVRError
 from ...text import LineCallback
 from ..media import SinkOptions, open_sink, open_source
+from ..media.files import check_parent
+from ..media.images_in import is_image
 from .job import Failure, Job, JobWithBundle
 from .selection import BundleRequest, find_or_build_bundle, output_size
 
 
-@dataclass(frozen=True)
-class BatchOptions:
-    """How inputs are read and outputs written.
-
-    suffix: of output videos, e.g. `.mkv`; None keeps the input's. rate, sink, hwaccel: as in `Job`.
-    """
-
-    suffix: str | None = None
-    rate: Fraction | None = None
-    sink: SinkOptions = field(default_factory=SinkOptions)
-    hwaccel: str = "none"
-
-    def __post_init__(self) -> None:
-        if self.suffix is not None and (self.suffix[:1] != "." or len(self.suffix) < 2 or os.sep in self.suffix):
-            raise MisuseError(f"--suffix is {self.suffix!r}, expected a dot and a name, e.g. .mkv")
-
-
-def plan_jobs(sources: Sequence[Path], folder: str, options: BatchOptions) -> list[Job]:
+def plan_jobs(
+    sources: Sequence[Path],
+    folder: str,
+    *,
+    suffix: str | None = None,
+    rate: Fraction | None = None,
+    sink: SinkOptions | None = None,
+    hwaccel: str = "none",
+) -> list[Job]:
     """A job for each input, with an output of the same name in `folder`. Changes nothing on disk.
 
+    suffix: of output videos, e.g. `.mkv`; None keeps the input's. rate, sink, hwaccel: see `Job`.
     Raises `MisuseError` if an input is missing or given twice, if two outputs would have the same name, or if an output
-    is an input or must not be replaced; `OutputError` if the folder cannot be made.
+    is an input or must not be overwritten; `OutputError` if the folder cannot be created.
     """
+    if suffix is not None and (suffix[:1] != "." or len(suffix) < 2 or os.sep in suffix):
+        raise MisuseError(f"--suffix is {suffix!r}, expected a dot and a name, e.g. .mkv")
+    sink = sink or SinkOptions()
     place = Path(folder)
     _check_folder(place, slash=folder.endswith(("/", "\\")))
     jobs: dict[str, Job] = {}
     for source in sources:
         if not source.exists():
             raise MediaError(f"the input {source} does not exist, expected a video or a folder of images")
-        output = str(place / _output_name(source, options.suffix))
-        job = Job(source, output, options.rate, options.sink, options.hwaccel)
+        output = str(place / _output_name(source, suffix))
+        job = Job(source, output, rate, sink, hwaccel)
         other = jobs.setdefault(job.output.casefold(), job)  # Windows and macOS ignore case
         if other is not job and other.source.resolve() == source.resolve():
             raise MisuseError(f"{source} was given twice; name every input once")
@@ -57,13 +53,13 @@ def plan_jobs(sources: Sequence[Path], folder: str, options: BatchOptions) -> li
                 f"{other.source} and {source} would both become {job.output}; rename one, or restore them into "
                 "different folders"
             )
-    _check_outputs(list(jobs.values()), options.sink.overwrite)
+    _check_outputs(list(jobs.values()), sink.overwrite)
     return list(jobs.values())
 
 
 @contextmanager
 def output_folder(folder: str) -> Iterator[None]:
-    """Make the folder if need be, and remove it afterwards if it was made here and is empty."""
+    """Create the folder unless it exists. On leaving, remove it again if it was created here and is empty."""
     place = Path(folder)
     new = not place.exists()
     try:
@@ -81,12 +77,12 @@ def output_folder(folder: str) -> Iterator[None]:
 def assign_bundles(
     jobs: Iterable[Job], request: BundleRequest, say: LineCallback
 ) -> tuple[list[JobWithBundle], list[Failure]]:
-    """Find or build the bundle of each job. Jobs whose input or output cannot be opened are failures.
+    """Find or build the bundle of each job. Jobs whose input or output cannot be opened become failures.
 
-    Raises `BundleError` if the requested bundle is not usable.
+    say: gets lines about bundles and failures. Raises `BundleError` if the requested bundle cannot be used.
     """
     if request.bundle is not None:
-        read_manifest(request.bundle)  # a bad bundle is bad for every job
+        read_manifest(request.bundle)  # raise once, not for every job
     assigned: list[JobWithBundle] = []
     failures: list[Failure] = []
     bundles: dict[Resolution, str] = {}
@@ -105,7 +101,7 @@ def assign_bundles(
 
 
 def _open_once(job: Job, request: BundleRequest) -> Resolution:
-    """Open input and output to see that they can be; returns the size of the output."""
+    """Open and close the input and the output, to see that they can be opened. Returns the size of the output."""
     with open_source(job.source, rate=job.rate) as source:
         size = output_size(request, source.info.width, source.info.height)
         with open_sink(job.output, source.info, size.width, size.height, job.sink):
@@ -113,8 +109,6 @@ def _open_once(job: Job, request: BundleRequest) -> Resolution:
 
 
 def _output_name(source: Path, suffix: str | None) -> str:
-    from ..media.images_in import is_image
-
     name = source.name or source.resolve().name
     return name if suffix is None or source.is_dir() or is_image(source) else Path(name).stem + suffix
 
@@ -127,19 +121,18 @@ def _check_folder(place: Path, *, slash: bool) -> None:
             f"the output {place} looks like a file, expected a folder for several inputs or --devices; if it is a "
             "folder, end its name with a slash"
         )
-    if not place.absolute().parent.is_dir():
-        raise OutputError(f"cannot write {place}: the directory {place.parent} does not exist; create it first")
+    check_parent(place)
 
 
 def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
     inputs = {job.source.resolve(): job.source for job in jobs}
     for job in jobs:
-        itself = inputs.get(Path(job.output).resolve())
-        if itself is not None:
-            raise MediaError(f"the output {job.output} is the input {itself}; choose another folder")
-    there = [job.output for job in jobs if Path(job.output).exists()]
-    if there and not overwrite:
+        source = inputs.get(Path(job.output).resolve())
+        if source is not None:
+            raise MediaError(f"the output {job.output} is the input {source}; choose another folder")
+    existing = [job.output for job in jobs if Path(job.output).exists()]
+    if existing and not overwrite:
         raise MediaError(
-            f"{len(there)} of {len(jobs)} outputs exist already, e.g. {there[0]}; choose another folder, or replace "
-            "them with -y"
+            f"{len(existing)} of {len(jobs)} outputs already exist, e.g. {existing[0]}; choose another folder, or "
+            "overwrite them with -y"
         )

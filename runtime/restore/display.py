@@ -1,4 +1,4 @@
-"""What shows people how restoring goes; `cli.console` has three of them."""
+"""The protocol of displays, which show people the progress of files. `cli.console` implements three."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Display(Protocol):
     def say(self, line: str) -> None:
         """One line for people."""
 
-    def update(self, name: str, done: int, total: int | None, left: float | None) -> None:
-        """A file has `done` of `total` frames, with `left` seconds to go; None if unknown.
+    def update(self, name: str, done: int, total: int | None, remaining: float | None) -> None:
+        """`done` of `total` frames of a file are written, with `remaining` seconds to go. None if unknown.
 
-        name: of the file; empty if there is only one.
+        name: name of the file; empty if there is only one.
         """
 
     def finish(self, name: str) -> None:
-        """No more progress of this file, whatever came of it."""
+        """The file is done or has failed; no more updates of it follow."""

@@ -1,10 +1,10 @@
-"""Several files on several devices: one process per device, and files go to devices as these become free.
+"""Restores several files on several devices: one process per device, and each takes the next file when it is free.
 
     failures = run_fleet(jobs, ["cuda:0", "cuda:1"], display)
 
-A file that fails is noted, and the others go on. A process that dies, or whose device fails in the middle of a file,
-loses that file and is replaced; after two such files in a row the device gets no more. A device that cannot open a
-bundle, or cannot begin a file, leaves it to the other devices; a file that no device is left for has failed. An
+A file that fails does not stop the others. If a process dies, or its device fails in the middle of a file, that file
+has failed and a new process takes over; after two such files in a row the device gets no more. A device that cannot
+open a bundle, or cannot begin a file, leaves it to the other devices. A file that every device has left has failed. An
 interrupt in the calling thread ends all processes.
 """
 
@@ -18,12 +18,13 @@ from dataclasses import replace
 from ...child import Child
 from ...errors import MisuseError, message_of
 from ..budget import NOTICE_S, PROCESS_S
+from ..devices.gpu import gpu_index, require_driver
 from .display import Display
 from .job import Failure, JobWithBundle
-from .messages import JobProgress, Line, Order, Outcome, decode_answer
+from .messages import JobProgress, Line, Order, decode_answer
 from .restorer import OpenOptions
 from .schedule import Schedule
-from .verdict import MAX_STRIKES, Verdict
+from .verdict import MAX_STRIKES, Outcome, Verdict
 
 MAX_DEVICES = 64
 
@@ -37,8 +38,6 @@ def parse_devices(text: str) -> tuple[str, ...]:
 
     Raises `MisuseError` for anything else, `MachineError` for a GPU on a machine without its driver.
     """
-    from ..devices.gpu import gpu_index, require_driver
-
     names = tuple(f"cuda:{name}" if name.isdecimal() else name for name in text.replace(" ", "").split(","))
     if not all(names) or len(names) > MAX_DEVICES:
         raise MisuseError(f"--devices is {text!r}, expected up to {MAX_DEVICES} devices, e.g. 0,1 or cuda:0,cuda:1")
@@ -55,9 +54,9 @@ def run_fleet(
     display: Display,
     options: OpenOptions | None = None,
 ) -> list[Failure]:
-    """Restore every file; returns the failures in the order in which they happened.
+    """Restore every file. Returns the failures in the order in which they happened.
 
-    devices: one process each, first come first served; None is the device that a bundle was built for.
+    devices: each gets a process of its own; None is the device that a bundle was built for.
     """
     fleet = _Fleet(jobs, devices, display, options or OpenOptions())
     try:
@@ -86,7 +85,7 @@ class _Fleet:
         self._threads = [
             threading.Thread(
                 target=self._drive,
-                # The first file is taken now, so that few files go to the devices that are named first.
+                # Take the first files now: if there are fewer files than devices, the devices named first get them.
                 args=(number, device, self._schedule.take(number)),
                 name=f"swiftvr-device-{number}",
                 daemon=True,
@@ -101,11 +100,11 @@ class _Fleet:
             while thread.is_alive():
                 thread.join(NOTICE_S)
         for job, reason in self._schedule.left_over():
-            self._fail(job, reason or "not started: no device was left for it")
+            self._fail(job, reason or "not started: no device was left to restore it")
         return self._failures
 
     def stop(self) -> None:
-        """End every process, politely until its time is up."""
+        """End every process, by force if it takes too long."""
         with self._lock:
             self._stopped = True
             children = list(self._children)
@@ -129,7 +128,7 @@ class _Fleet:
                 outcome = self._restore(child, job, device) if child else None
             except OSError as error:
                 outcome = Outcome(Verdict.DIED, f"its process could not be started ({error.strerror or error})")
-            except Exception as error:  # noqa: BLE001 (the other devices would wait forever for this file)
+            except Exception as error:  # noqa: BLE001 (else the other devices would wait forever for this file)
                 outcome = Outcome(Verdict.DIED, message_of(error))
             if outcome is None:
                 return
@@ -162,7 +161,7 @@ class _Fleet:
         return Outcome(Verdict.DIED, f"its process ended unexpectedly ({child.ending(PROCESS_S)})")
 
     def _settle(self, number: int, device: str | None, job: JobWithBundle, outcome: Outcome) -> None:
-        """Show what came of a file, and give it back to the schedule if another device may do it."""
+        """Show how a file ended, and tell the schedule, which gives it to another device if this one leaves it."""
         policy = outcome.verdict.policy
         try:
             self._display.finish(job.job.name)
@@ -194,10 +193,9 @@ class _Fleet:
             return child
 
     def _end(self, child: Child | None, patience_s: float) -> None:
-        """End one process. A fleet that is stopped meanwhile ends it sooner."""
+        """End one process. `patience_s` counts as long as the fleet is not stopped."""
         if child is None:
             return
-        child.hang_up()
         child.end(time.monotonic() + (PROCESS_S if self._stopped else patience_s))
         with self._lock:
             self._children.discard(child)

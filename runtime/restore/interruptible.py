@@ -1,7 +1,7 @@
-"""Run foreign code that may take long so that Ctrl-C still ends the program at once.
+"""Runs slow library calls so that Ctrl-C still ends the program at once.
 
-Python handles signals in the main thread only, between two of its own instructions. Code that stays in a C library for
-seconds therefore runs in another thread while the main thread waits.
+Python handles signals in the main thread only, between two of its own instructions. A call that stays in a C library
+for seconds therefore runs in another thread while the main thread waits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def run_interruptibly(task: Callable[[], T]) -> T:
-    """Return what `task` returns, or raise what it raises. An interrupt leaves it behind in its thread."""
+    """Return what `task` returns, or raise what it raises. After an interrupt, its thread is left behind."""
     future: Future[T] = Future()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""Restore one input into one output. `swiftvr-run` does this for a single file, and each worker process of a fleet."""
+"""Restores one input into one output: for `swiftvr-run` with a single file, and in the worker processes of a fleet."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ...engines.bundle.geometry import Resolution
 from ...errors import MachineError
 from ...text import duration
 from ..media import SinkOptions, open_sink, open_source
-
-if TYPE_CHECKING:
-    from ...engines.bundle.geometry import Resolution
-    from .display import Display
-    from .pipeline import Progress
-    from .restorer import Restorer
+from .display import Display
+from .hwaccel import video_gpu
+from .pipeline import Progress, restore_media
+from .restorer import Restorer
+from .selection import BundleRequest, output_size
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobWithBundle:
-    """A job, and the directory of the bundle that does it."""
+    """A job, and the directory of the bundle to do it with."""
 
     job: Job
     bundle: str
@@ -63,7 +63,7 @@ class JobWithBundle:
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that was not done, and why, in one line."""
+    """A job that failed, and why, in one line."""
 
     job: Job
     reason: str
@@ -71,26 +71,22 @@ class Failure:
 
 def restore_job(
     job: Job,
-    output_size: Callable[[int, int], Resolution],
+    request: BundleRequest,
     open_restorer: Callable[[Resolution], AbstractContextManager[Restorer]],
     display: Display,
 ) -> str:
-    """Restore a file; returns a line about the result.
+    """Restore a file. Returns a line about the result.
 
-    output_size: the size of the output for an input of (width, height) pixels. open_restorer: called once, after the
-    output was opened, since a bundle may take minutes to build. display: gets progress, and lines about the input, the
-    output and what is lost between them.
+    request: gives the size of the output. open_restorer: called with that size once input and output are open, because
+    it may take minutes to build a bundle. display: gets progress, and lines about the input and what the output lacks.
     Raises `MachineError` if the input is incomplete; the output then holds what could be restored.
     """
-    from .hwaccel import video_gpu
-    from .pipeline import restore_media
-
     gpu = video_gpu(job.hwaccel, job.device, display.say)
     with open_source(job.source, rate=job.rate, gpu=gpu) as source:
         info = source.info
         for line in (f"input:  {info.description}", *source.notes):
             display.say(line)
-        size = output_size(info.width, info.height)
+        size = output_size(request, info.width, info.height)
         with open_sink(job.output, info, size.width, size.height, replace(job.sink, gpu=gpu)) as sink:
             said = {*source.notes, *sink.notes}
             for line in sink.notes:

@@ -1,4 +1,4 @@
-"""What a fleet and its worker processes say to each other, as JSON objects (see `swiftvr_trt.child`).
+"""The messages between a fleet and its worker processes, as JSON objects (see `swiftvr_trt.child`).
 
 -> {"job": {...}, "bundle": path, "options": {...}}      Order
 <- {"line": {"text": ...}}                               Line, any number of times
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from ...child import Message
 from .job import Job
 from .restorer import OpenOptions
-from .verdict import Verdict
+from .verdict import Outcome, Verdict
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,11 @@ class JobProgress:
     remaining: float | None
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The verdict and a line that gives the result or the reason."""
-
-    verdict: Verdict
-    text: str
-
-
 Answer = Line | JobProgress | Outcome
 
 
 def encode_answer(answer: Answer) -> Message:
+    """The answer as a JSON object."""
     if isinstance(answer, Outcome):
         return {"outcome": {"verdict": answer.verdict.name, "text": answer.text}}
     return {"line" if isinstance(answer, Line) else "progress": asdict(answer)}
@@ -73,4 +66,4 @@ def decode_answer(message: Message) -> Answer:
             return Outcome(Verdict[content["verdict"]], content["text"])
         return Line(**content) if kind == "line" else {"progress": JobProgress}[kind](**content)
     except (KeyError, TypeError, ValueError):
-        raise ValueError(f"its process answered {str(message)[:80]}, expected a line, progress or an outcome") from None
+        raise ValueError(f"a worker answered {str(message)[:80]}, expected a line, progress or an outcome") from None

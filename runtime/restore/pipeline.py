@@ -1,8 +1,8 @@
 """Restore a source into a sink: one thread reads, one restores and one writes, with short queues in between.
 
 A full disk, a damaged file, a failing stage or Ctrl-C stops all three threads. The caller gets the first error, and the
-sink removes what it has written. Nothing hangs on a queue: every wait is short, and then checks whether the run has
-stopped.
+sink removes what it has written. No thread can hang on a queue: every wait is short, and checks afterwards whether the
+run has stopped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NO_PIXELS: Frame = np.empty((0, 0, 3), np.uint8)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: frames read and written, frames expected (an estimate, or None), and seconds elapsed."""
+    """Progress of a run: frames read and written, frames expected (an estimate, or None), and seconds elapsed."""
 
     read: int
     written: int
@@ -82,7 +82,7 @@ class _Stopped(Exception):  # noqa: N818 (it ends a thread and reports no error)
 
 
 class _StoppableQueue(Generic[T]):
-    """A bounded queue with an end. When the run stops, whoever waits for it gets `_Stopped`."""
+    """A bounded queue with an end. Raises `_Stopped` in the threads that use it once the run has stopped."""
 
     def __init__(self, stopped: threading.Event) -> None:
         self._queue: queue.Queue[T | None] = queue.Queue(_DEPTH)
@@ -140,7 +140,7 @@ class _Run:
     def stop(self) -> None:
         """End all threads. After a complete run none is left, and the session stays usable.
 
-        A thread that is stuck in foreign code is left behind as a daemon; it ends the next time it uses a queue.
+        A thread that is stuck in a library is left behind as a daemon. It ends when it next uses a queue.
         """
         self._stopped.set()
         if not self._complete:

@@ -22,10 +22,10 @@ from ..stream.trace import Trace
 
 @dataclass(frozen=True)
 class OpenOptions:
-    """How a bundle is run. Raises `MisuseError` for a number of threads out of range.
+    """How a bundle is run.
 
-    threads: CPU threads for one stage, 1 to 1024; None for one per physical core. ort_graphs: let ONNX Runtime capture
-    its stages as CUDA graphs.
+    threads: CPU threads per stage, 1 to 1024; None for one per physical core. ort_graphs: let ONNX Runtime capture its
+    stages as CUDA graphs. Raises `MisuseError` for another number of threads.
     """
 
     threads: int | None = None
@@ -56,9 +56,9 @@ class Restorer:
     ) -> Restorer:
         """Check and load a bundle.
 
-        device: `cpu` for a bundle of graphs; `cuda` or `cuda:N`, the N-th GPU, for graphs or engines; None for what the
-        bundle was built for. threads, ort_graphs: see `OpenOptions`. trace: records what takes how long; close it after
-        the restorer.
+        device: `cpu` (graphs only), `cuda` (the first GPU) or `cuda:N` (GPU N, from 0); None for the device that the
+        bundle was built for. threads, ort_graphs: see `OpenOptions`. trace: records when each step runs and how
+        long it takes; close it after the restorer.
         Raises `BundleError` if the bundle is damaged or was built for another device, `MissingPackageError` or
         `MachineError` if the machine lacks what the bundle needs.
         """
@@ -66,7 +66,7 @@ class Restorer:
         return cls(open_device(opened, device, OpenOptions(threads, ort_graphs), trace), opened.manifest)
 
     def session(self) -> Session:
-        """A new stream that you feed yourself; see `Session`."""
+        """A new stream that you feed yourself; see `Session`. Raises `MisuseError` if this restorer is closed."""
         if self._device is None:
             raise MisuseError("this restorer is closed; open the bundle again with Restorer.open()")
         return Session(self._device, self.manifest)

@@ -1,4 +1,4 @@
-"""Restore files: one in this process, several in a process per device.
+"""Restores files: a single file in this process, several with one process per device.
 
 options = RunOptions((Path("old.mp4"),), "new.mp4", request=BundleRequest(bundle=Path("b1080")))
 restore_files(options, display)
@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 from ...engines.bundle.files import read_manifest
@@ -21,23 +20,29 @@ from ..devices.gpu import require_driver
 from ..media import SinkOptions
 from ..media.files import check_parent
 from ..stream.trace import Trace
-from .batch import BatchOptions, assign_bundles, output_folder, plan_jobs
+from .batch import assign_bundles, output_folder, plan_jobs
 from .display import Display
 from .fleet import parse_devices, run_fleet
 from .interruptible import run_interruptibly
 from .job import Job, restore_job
 from .restorer import OpenOptions, Restorer, choose_device
-from .selection import BundleRequest, find_or_build_bundle, output_size
+from .selection import BundleRequest, find_or_build_bundle
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What to restore and how. Fields have the names of the options of `swiftvr-run`.
+    """What to restore and how. The fields are named like the options of `swiftvr-run`.
 
-    sources: videos or folders of images. output: a name as typed, since a slash at its end means a folder; it is a
-    folder if there are several sources, or `devices`. request: the bundle. sink: how outputs are written. rate: of
-    folders of images. hwaccel: see `video_gpu`. device: see `Restorer.open`. devices: see `parse_devices`.
-    suffix: of outputs in a folder. threads, ort_graphs: see `Restorer.open`. trace: file for the trace of one run.
+    sources     videos, images or folders of images
+    output      as typed, since a slash at its end means a folder; always a folder with several sources or `devices`
+    request     which bundle to use or build
+    sink        how outputs are written
+    rate        images per second, for folders of images
+    hwaccel     see `video_gpu`
+    device      see `Restorer.open`, as for `threads` and `ort_graphs`
+    devices     see `parse_devices`
+    suffix      of the outputs in a folder; see `plan_jobs`
+    trace       file for the trace of a single run
 
     Raises `MisuseError` for options that exclude each other.
     """
@@ -74,7 +79,7 @@ class RunOptions:
 def restore_files(options: RunOptions, display: Display) -> None:
     """Restore every source; lines and progress go to `display`.
 
-    A file that fails in a batch does not stop the others: `MachineError` names the failed ones in the end.
+    A file that fails in a batch does not stop the others; at the end, `MachineError` names all that failed.
     """
     if options.into_folder:
         _restore_batch(options, display)
@@ -85,7 +90,7 @@ def restore_files(options: RunOptions, display: Display) -> None:
 def _restore_one(options: RunOptions, display: Display) -> None:
     request = options.request
     job = Job(options.sources[0], options.output, options.rate, options.sink, options.hwaccel, options.device)
-    _check_devices(request, (options.device,), options.ort_graphs)
+    _check_devices(request, (job.device,), options.ort_graphs)
     if options.trace is not None:
         _check_trace(options.trace, job.source, Path(job.output), options.sink.overwrite)
 
@@ -93,19 +98,29 @@ def _restore_one(options: RunOptions, display: Display) -> None:
     def open_restorer(size: Resolution) -> Iterator[Restorer]:
         bundle = find_or_build_bundle(request, size, display.say)
         display.say(f"bundle: {bundle.path} ({bundle.manifest.recipe.describe()})")
-        opening = partial(
-            Restorer.open, bundle, device=options.device, threads=options.threads, ort_graphs=options.ort_graphs
-        )
-        with _open_trace(options.trace) as trace, run_interruptibly(partial(opening, trace=trace)) as restorer:
-            yield restorer
+        with _open_trace(options.trace) as trace:
 
-    display.say(restore_job(job, partial(output_size, request), open_restorer, display))
+            def load() -> Restorer:
+                return Restorer.open(
+                    bundle, device=job.device, threads=options.threads, ort_graphs=options.ort_graphs, trace=trace
+                )
+
+            with run_interruptibly(load) as restorer:
+                yield restorer
+
+    display.say(restore_job(job, request, open_restorer, display))
 
 
 def _restore_batch(options: RunOptions, display: Display) -> None:
     devices = (options.device,) if options.devices is None else parse_devices(options.devices)
-    batch = BatchOptions(options.suffix, options.rate, options.sink, options.hwaccel)
-    jobs = plan_jobs(options.sources, options.output, batch)
+    jobs = plan_jobs(
+        options.sources,
+        options.output,
+        suffix=options.suffix,
+        rate=options.rate,
+        sink=options.sink,
+        hwaccel=options.hwaccel,
+    )
     _check_devices(options.request, devices, options.ort_graphs)
     with output_folder(options.output):
         assigned, failures = assign_bundles(jobs, options.request, display.say)
@@ -117,7 +132,7 @@ def _restore_batch(options: RunOptions, display: Display) -> None:
 
 
 def _check_devices(request: BundleRequest, devices: Sequence[str | None], ort_graphs: bool) -> None:
-    """Refuse, before a bundle is built, what none of the devices can run. One that can is enough."""
+    """Raise, before a bundle is built, if none of the devices can run it. One that can is enough."""
     target = request.target if request.bundle is None else read_manifest(request.bundle).recipe.target
     refused: list[SwiftVRError] = []
     for device in devices:
@@ -131,7 +146,7 @@ def _check_devices(request: BundleRequest, devices: Sequence[str | None], ort_gr
 
 
 def _check_trace(trace: Path, source: Path, output: Path, overwrite: bool) -> None:
-    """Refuse, before anything is done, a trace that would overwrite something else."""
+    """Raise, before anything is done, if the trace would overwrite something else."""
     check_parent(trace)
     for name, path in (("INPUT", source), ("OUTPUT", output)):
         if os.path.realpath(trace) == os.path.realpath(path) or (

@@ -1,4 +1,4 @@
-"""Which waiting job goes to which device."""
+"""Decides which device gets which of the waiting jobs."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from .job import JobWithBundle
-from .messages import Outcome
+from .verdict import Outcome
 
 
 class Schedule:
-    """Jobs in the order in which they were given, handed out to numbered devices from any thread.
+    """Hands out jobs to numbered devices, in the given order. Thread-safe.
 
-    Every job that a device gets must be settled, since a device that finds nothing waits for those at work.
+    Settle every job that was taken: a device without a job waits until no other device can give one back.
     """
 
     def __init__(self, jobs: Sequence[JobWithBundle]) -> None:
         self._waiting = list(jobs)
-        self._left: dict[tuple[int, JobWithBundle | str], str] = {}  # (device, job or bundle) -> why not there
+        self._left_by: dict[tuple[int, JobWithBundle | str], str] = {}  # (device, job or bundle) -> reason
         self._at_work = 0
         self._stopped = False
         self._changed = threading.Condition()
 
     def take(self, device: int, bundle: str = "") -> JobWithBundle | None:
-        """A job for this device, one for `bundle`, which it has open, if possible; None if none waits for it now."""
+        """A waiting job that this device may do, or None. Prefers jobs for `bundle`, which the device has open."""
         with self._changed:
-            left = {what for number, what in self._left if number == device}
+            left = {what for number, what in self._left_by if number == device}
             possible = [job for job in self._waiting if left.isdisjoint((job, job.bundle))]
             if not possible:
                 return None
@@ -35,7 +35,7 @@ class Schedule:
             return taken
 
     def wait_for(self, device: int, bundle: str = "") -> JobWithBundle | None:
-        """As `take`, but waits while another device may still give a job back; None if no more will come."""
+        """Like `take`, but waits as long as another device may give a job back. None if there will be no more."""
         with self._changed:
             while not self._stopped:
                 job = self.take(device, bundle)
@@ -45,23 +45,23 @@ class Schedule:
         return None
 
     def settle(self, device: int, job: JobWithBundle, outcome: Outcome) -> None:
-        """Note what came of a job; one that this device leaves to others waits again."""
+        """Record how a job ended. If this device leaves it to the others, it waits again."""
         leaves = outcome.verdict.policy.leaves
         with self._changed:
             self._at_work -= 1
             if leaves:
-                self._left[device, job if leaves == "file" else job.bundle] = outcome.text
+                self._left_by[device, job if leaves == "file" else job.bundle] = outcome.text
                 self._waiting.insert(0, job)
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Hand out no more jobs; whoever waits for one gets None."""
+        """Hand out no more jobs. Devices that wait for one get None."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
     def left_over(self) -> Iterator[tuple[JobWithBundle, str | None]]:
-        """The jobs that no device took, each with the first reason why a device did not, if there is one."""
+        """The jobs that are still waiting, each with the reason of the first device that left it, if one did."""
         for job in self._waiting:
-            reasons = [why for (_, what), why in self._left.items() if what in (job, job.bundle)]
+            reasons = [why for (_, what), why in self._left_by.items() if what in (job, job.bundle)]
             yield job, reasons[0] if reasons else None

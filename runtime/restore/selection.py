@@ -1,4 +1,4 @@
-"""Find the bundle that restores an input of a given size: the one named, one in the cache, or one built now."""
+"""Finds the bundle for an output size: the one that was named, one in the cache, or one that is built now."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from ...text import LineCallback
 
 DEFAULT_UPSCALE = 2.0
 _PATIENCE_S = 5.0
-"""How long a build that is interrupted has to remove what it has begun."""
+"""How long an interrupted build has to remove its unfinished files."""
 
 
 @dataclass(frozen=True)
 class BundleRequest:
-    """The bundle to use, or what to look for or build. None where the caller has not said.
+    """The bundle to use, or the properties of the one to find or build.
 
-    bundle: its directory. checkpoint: directory to build from. resolution: `WxH` of the output; upscale: its size
-    relative to the input's. cache: root of the cache of bundles; None is the user's.
-    Raises `MisuseError` for what excludes each other.
+    bundle      its directory; None to find or build one
+    checkpoint  directory to build from if the cache has no such bundle
+    resolution  size of the output, `WxH`
+    upscale     size of the output relative to the input, 0.1 to 16
+    cache       root of the bundle cache; None for the user's
+
+    Raises `MisuseError` for fields that exclude each other.
     """
 
     bundle: Path | None = None
@@ -37,10 +41,6 @@ class BundleRequest:
     clip_len: int = 24
     cache: Path | None = None
 
-    def recipe(self, checkpoint: str, size: Resolution) -> Recipe:
-        """The recipe of the bundle, for a checkpoint with this digest."""
-        return Recipe(checkpoint, size.width, size.height, self.clip_len, self.precision, self.target)
-
     def __post_init__(self) -> None:
         if self.bundle is not None and self.checkpoint is not None:
             raise MisuseError("--bundle and --checkpoint were both given, expected one of them")
@@ -48,6 +48,10 @@ class BundleRequest:
             raise MisuseError("--resolution and --upscale were both given, expected one of them")
         if self.upscale is not None and not 0.1 <= self.upscale <= 16:
             raise MisuseError(f"--upscale is {self.upscale:g}, expected a factor from 0.1 to 16, e.g. 2")
+
+    def recipe(self, checkpoint: str, size: Resolution) -> Recipe:
+        """The recipe of the bundle that restores to `size`. checkpoint: digest of the checkpoint."""
+        return Recipe(checkpoint, size.width, size.height, self.clip_len, self.precision, self.target)
 
     def wanted_size(self, width: int, height: int) -> Resolution | None:
         """The requested output size for an input of `width x height` pixels; None if none was requested."""
@@ -76,9 +80,10 @@ def output_size(request: BundleRequest, width: int, height: int) -> Resolution:
 
 
 def find_or_build_bundle(request: BundleRequest, size: Resolution, report: LineCallback) -> Bundle:
-    """The bundle that restores to `size`, checked. `report` gets the lines of a build.
+    """The bundle that restores to `size`, verified. `report` gets the lines of a build.
 
-    Raises `MisuseError` if there is none and no checkpoint to build it from, and what a build raises.
+    Raises `BundleError` if the named bundle is damaged, `MisuseError` if no bundle fits and there is no checkpoint to
+    build one from or it cannot be built like this, `BuildError` if building fails.
     """
     if request.bundle is not None:
         return Bundle.open(request.bundle)
@@ -102,12 +107,12 @@ def find_or_build_bundle(request: BundleRequest, size: Resolution, report: LineC
 
 
 def _serves(built: Recipe, wanted: Recipe) -> bool:
-    """Whether a bundle is what is wanted. A request does not say what to calibrate on, so any calibration will do."""
+    """Whether a bundle with the recipe `built` serves for `wanted`. Any calibration will do: requests name none."""
     return replace(built, calibration=None) == wanted
 
 
 def _find(cache: BundleCache, wanted: Recipe) -> Bundle | None:
-    """The bundle in the cache; the latest if there are several."""
+    """The bundle in the cache; the latest if several serve. None if none does."""
     if wanted.precision not in QUANTISED:
         return cache.find(wanted)
     for path in cache.search(resolution=wanted.resolution, checkpoint=wanted.checkpoint):
@@ -121,7 +126,7 @@ def _scaled(width: int, height: int, factor: float) -> Resolution:
 
 
 def _find_or_build(recipe: Recipe, request: BundleRequest, cache: BundleCache, report: LineCallback) -> Bundle:
-    """From the cache, or else built by another process, so that torch never enters this one."""
+    """The bundle from the cache; if it has none, another process builds it, so that torch never enters this one."""
     found = _find(cache, recipe)
     if found is not None:
         return found

@@ -1,4 +1,4 @@
-"""What came of a file on a device, and what follows from it."""
+"""How an attempt to restore a file on a device ended, and what follows from it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Literal
 class Policy:
     """What follows from a verdict.
 
-    fails: the file counts as failed. leaves: what this device no longer gets and other devices may do, the file or
-    everything with its bundle. strikes: the device is to blame, and after `MAX_STRIKES` in a row it gets no more files.
-    replaces: the process ends, and the device goes on with a new one.
+    meaning     the verdict in words
+    fails       the file counts as failed
+    leaves      what this device leaves to the others from now on: this file, or every file with its bundle
+    strikes     the device is to blame; after `MAX_STRIKES` in a row it gets no more files
+    replaces    the process of the device ends, and a new one takes its place
     """
 
     meaning: str
@@ -23,13 +25,14 @@ class Policy:
     replaces: bool = False
 
     def strikes_after(self, strikes: int) -> int:
-        """The device's strikes in a row, after it had `strikes`: a file left to others neither adds nor clears any."""
+        """The device's strikes in a row after this verdict; `strikes` before. A file left to others does not count."""
         if self.leaves:
             return strikes
         return strikes + 1 if self.strikes else 0
 
 
 MAX_STRIKES = 2
+"""Strikes in a row after which a device gets no more files."""
 
 
 class Verdict(Enum):
@@ -48,3 +51,11 @@ class Verdict(Enum):
     @property
     def policy(self) -> Policy:
         return self.value
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The verdict on one attempt, and a line with the result or the reason."""
+
+    verdict: Verdict
+    text: str

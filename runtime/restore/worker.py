@@ -1,25 +1,23 @@
-"""The process of one device in a fleet: restores the files that it is ordered to, one after another.
+"""The process of one device in a fleet: restores one file after another, as its parent orders.
 
-`messages.py` has what it is told and what it answers. When the parent hangs up, the file at work is interrupted as by
+`messages.py` defines the orders and the answers. When the parent hangs up, the current file is interrupted as by
 Ctrl-C, and nothing half-written is left.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from ...child import Parent, interrupt_main
-from ...engines.bundle.geometry import Resolution
 from ...errors import DeviceError, Moment, message_of
 from .job import restore_job
-from .messages import Answer, JobProgress, Line, Order, Outcome, encode_answer
+from .messages import Answer, JobProgress, Line, Order, encode_answer
 from .restorer import OpenOptions, Restorer
-from .selection import BundleRequest, output_size
-from .verdict import Verdict
+from .selection import BundleRequest
+from .verdict import Outcome, Verdict
 
 _VERDICTS = {Moment.BEGIN: Verdict.UNBEGUN, Moment.MIDDLE: Verdict.BROKEN}
 _INTERRUPTED = 130
@@ -30,7 +28,7 @@ class _CannotOpenError(Exception):
 
 
 class _ParentDisplay:
-    """Sends to the parent what is to be shown."""
+    """A display that sends everything to the parent, which shows it."""
 
     def __init__(self, send: Callable[[Answer], None]) -> None:
         self._send = send
@@ -38,49 +36,43 @@ class _ParentDisplay:
     def say(self, line: str) -> None:
         self._send(Line(line))
 
-    def update(self, _name: str, done: int, total: int | None, left: float | None) -> None:
-        self._send(JobProgress(done, total, left))
+    def update(self, _name: str, done: int, total: int | None, remaining: float | None) -> None:
+        self._send(JobProgress(done, total, remaining))
 
     def finish(self, name: str) -> None:
-        """The answer that follows says as much."""
+        """Sends nothing: the answer that follows ends the file."""
 
 
 class Worker:
-    """Restores files, and keeps the bundle of the last one open for the next."""
+    """Restores files. The bundle of the last file stays open for the next."""
 
     def __init__(self) -> None:
         self._key: tuple[str, str | None, OpenOptions] | None = None
         self._restorer: Restorer | None = None
 
     def serve(self, order: Order, send: Callable[[Answer], None]) -> Outcome:
-        """Restore one file. Errors become the verdict; `send` gets lines and progress."""
+        """Restore one file. Errors become verdicts; `send` gets lines and progress."""
         try:
             return Outcome(Verdict.DONE, self._restore(order, send))
         except _CannotOpenError as error:
             return Outcome(Verdict.UNFIT, message_of(error.__cause__ or error))
         except DeviceError as error:
             return Outcome(_VERDICTS[error.moment], str(error))
-        except Exception as error:  # noqa: BLE001 (the files after this one must not suffer)
+        except Exception as error:  # noqa: BLE001 (must not end the process: other files follow)
             return Outcome(Verdict.FAILED, message_of(error))
 
     def close(self) -> None:
         """Release the bundle."""
         if self._restorer is not None:
-            with suppress(Exception):  # a device that is lost has nothing to release
+            with suppress(Exception):  # a lost device cannot release anything
                 self._restorer.close()
         self._restorer = self._key = None
 
     def _restore(self, order: Order, send: Callable[[Answer], None]) -> str:
-        request = BundleRequest(bundle=Path(order.bundle))
-
-        @contextmanager
-        def open_restorer(_size: Resolution) -> Iterator[Restorer]:
-            yield self._open(order)  # stays open for the next file
-
         return restore_job(
             order.job,
-            partial(output_size, request),
-            open_restorer,
+            BundleRequest(bundle=Path(order.bundle)),
+            lambda _size: nullcontext(self._open(order)),  # not closed here: stays open for the next file
             _ParentDisplay(send),
         )
 

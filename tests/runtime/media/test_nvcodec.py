@@ -32,6 +32,7 @@ def test_errors_are_one_line_in_the_words_of_ffmpeg() -> None:
         "Cannot load libcuda.so.1"
     )
     assert first_error([], OSError(1, "Operation not permitted")) == "Operation not permitted"
+    assert first_error([], ValueError()) == "ValueError"  # not an error of its own
     before = av.logging.get_level()
     with ffmpeg_errors() as said:
         pass

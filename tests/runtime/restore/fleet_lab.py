@@ -70,7 +70,7 @@ class RecordingDisplay:
     def say(self, line: str) -> None:
         self.lines.append(line)
 
-    def update(self, name: str, done: int, _total: int | None, _left: float | None) -> None:
+    def update(self, name: str, done: int, _total: int | None, _remaining: float | None) -> None:
         self.open.add(name)
         if done:
             self._on_update(name)

@@ -9,20 +9,17 @@ import pytest
 
 from swiftvr_trt import Bundle, MediaError, MisuseError, OutputError
 from swiftvr_trt.runtime.media import SinkOptions
-from swiftvr_trt.runtime.restore.batch import BatchOptions, assign_bundles, output_folder, plan_jobs
+from swiftvr_trt.runtime.restore.batch import assign_bundles, output_folder, plan_jobs
 from swiftvr_trt.runtime.restore.job import Failure
 from swiftvr_trt.runtime.restore.selection import BundleRequest
 from tests.cli.test_run import assert_one_error_line, run
 
-from .fleet_lab import (
-    RecordingDisplay,
-    names,
-)
+from .fleet_lab import RecordingDisplay, names
 
 
 def test_each_file_keeps_its_name(clips: list[Path], tmp_path: Path) -> None:
     (tmp_path / "shots.d").mkdir()
-    jobs = plan_jobs([clips[0], tmp_path / "shots.d"], str(tmp_path / "out"), BatchOptions(suffix=".mkv"))
+    jobs = plan_jobs([clips[0], tmp_path / "shots.d"], str(tmp_path / "out"), suffix=".mkv")
     assert [Path(job.output).name for job in jobs] == ["a.mkv", "shots.d"]
     assert not (tmp_path / "out").exists()
 
@@ -35,8 +32,8 @@ def test_jobs_that_cannot_work_are_refused_at_once(clips: list[Path], tmp_path: 
     out = tmp_path / "out"
     out.mkdir()
     (out / "b.mp4").write_text("precious")
-    plain, replacing = BatchOptions(), BatchOptions(sink=SinkOptions(overwrite=True))
-    for sources, folder, options, kind, words in (
+    plain, replacing = SinkOptions(), SinkOptions(overwrite=True)
+    for sources, folder, sink, kind, words in (
         ([clips[0], twin / "A.mp4"], out, plain, MisuseError, "would both become"),
         ([clips[0], clips[0]], out, plain, MisuseError, "was given twice"),
         ([clips[0], tmp_path / "none.mp4"], out, plain, MediaError, "none.mp4 does not exist"),
@@ -44,18 +41,18 @@ def test_jobs_that_cannot_work_are_refused_at_once(clips: list[Path], tmp_path: 
         ([clips[0]], tmp_path / "new.mp4", plain, MisuseError, "looks like a file"),
         ([clips[0]], tmp_path / "no" / "out", plain, OutputError, "does not exist"),
         ([clips[0]], clips[0].parent, replacing, MediaError, "is the input"),
-        ([clips[1]], out, plain, MediaError, "exist already"),
+        ([clips[1]], out, plain, MediaError, "1 of 1 outputs already exist"),
     ):
         with pytest.raises(kind, match=words) as error:
-            plan_jobs(sources, str(folder), options)
+            plan_jobs(sources, str(folder), sink=sink)
         assert "\n" not in str(error.value)
-    assert len(plan_jobs(clips, str(out), replacing)) == 4
+    assert len(plan_jobs(clips, str(out), sink=replacing)) == 4
 
 
 @pytest.mark.parametrize("suffix", ["mkv", ".", "", "./x"])
-def test_a_suffix_is_a_dot_and_a_name(suffix: str) -> None:
+def test_a_suffix_is_a_dot_and_a_name(clips: list[Path], tmp_path: Path, suffix: str) -> None:
     with pytest.raises(MisuseError, match="suffix"):
-        BatchOptions(suffix=suffix)
+        plan_jobs(clips, str(tmp_path / "out"), suffix=suffix)
 
 
 def test_an_output_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:
@@ -68,7 +65,7 @@ def test_an_output_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:
 
 def test_inputs_that_cannot_be_opened_are_known_before_a_bundle_is_built(tmp_path: Path) -> None:
     (tmp_path / "rubbish.mp4").write_bytes(b"no video " * 500)
-    jobs = plan_jobs([tmp_path / "rubbish.mp4"], str(tmp_path), BatchOptions(suffix=".mkv"))
+    jobs = plan_jobs([tmp_path / "rubbish.mp4"], str(tmp_path), suffix=".mkv")
     assigned, failures = assign_bundles(jobs, BundleRequest(cache=tmp_path / "cache"), RecordingDisplay().say)
     assert assigned == []
     assert [type(failure) for failure in failures] == [Failure]

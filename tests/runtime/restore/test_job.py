@@ -12,12 +12,15 @@ import pytest
 from swiftvr_trt import Bundle, MachineError, MediaError, OutputError, Restorer
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.runtime.media import SinkOptions
+from swiftvr_trt.runtime.restore import job as module
 from swiftvr_trt.runtime.restore.job import Job, restore_job
+from swiftvr_trt.runtime.restore.selection import BundleRequest
 from tests.clips import video_pts, write_clip
 
 from .fleet_lab import RecordingDisplay
 
 SIZE = Resolution(100, 132)
+REQUEST = BundleRequest(resolution=str(SIZE))
 
 
 def test_a_job_survives_the_way_to_another_process() -> None:
@@ -43,15 +46,19 @@ class Opening:
             yield restorer
 
 
-def test_a_file_is_restored_and_described(bundle: Bundle, clips: list[Path], tmp_path: Path) -> None:
+def test_a_file_is_restored_and_described(
+    bundle: Bundle, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     display, opening, asked = RecordingDisplay(), Opening(bundle), list[tuple[int, int]]()
 
-    def output_size(width: int, height: int) -> Resolution:
+    def output_size(request: BundleRequest, width: int, height: int) -> Resolution:
+        assert request is REQUEST
         asked.append((width, height))
         return SIZE
 
+    monkeypatch.setattr(module, "output_size", output_size)
     out = tmp_path / "out.mp4"
-    said = restore_job(Job(clips[0], str(out)), output_size, opening, display)
+    said = restore_job(Job(clips[0], str(out)), REQUEST, opening, display)
     assert said.startswith(f"output: {out}, 20 frames in 0:0")
     assert (asked, opening.sizes) == ([(56, 34)], [SIZE])
     assert display.lines[0].startswith("input:  ")
@@ -68,7 +75,7 @@ def test_an_output_that_cannot_be_written_is_known_before_a_bundle_is_opened(
     (tmp_path / "there.mp4").write_text("precious")
     opening = Opening(bundle)
     with pytest.raises(kind):
-        restore_job(Job(clips[0], str(tmp_path / output)), lambda *_: SIZE, opening, RecordingDisplay())
+        restore_job(Job(clips[0], str(tmp_path / output)), REQUEST, opening, RecordingDisplay())
     assert opening.sizes == []
 
 
@@ -77,5 +84,5 @@ def test_an_incomplete_input_is_an_error_and_its_output_stays(bundle: Bundle, tm
     cut, out = tmp_path / "cut.mkv", tmp_path / "out.mkv"
     cut.write_bytes(whole[: len(whole) // 5])
     with pytest.raises(MachineError, match=r"promises 10\.0 s, .*out\.mkv holds what could be restored$"):
-        restore_job(Job(cut, str(out)), lambda *_: SIZE, Opening(bundle), RecordingDisplay())
+        restore_job(Job(cut, str(out)), REQUEST, Opening(bundle), RecordingDisplay())
     assert 10 < len(video_pts(out)) < 100

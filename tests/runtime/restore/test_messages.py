@@ -16,12 +16,11 @@ from swiftvr_trt.runtime.restore.messages import (
     JobProgress,
     Line,
     Order,
-    Outcome,
     decode_answer,
     encode_answer,
 )
 from swiftvr_trt.runtime.restore.restorer import OpenOptions
-from swiftvr_trt.runtime.restore.verdict import Verdict
+from swiftvr_trt.runtime.restore.verdict import Outcome, Verdict
 
 
 @pytest.mark.parametrize("options", [OpenOptions(), OpenOptions(threads=3, ort_graphs=True)])

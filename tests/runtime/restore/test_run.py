@@ -30,8 +30,8 @@ class Notes:
     def say(self, line: str) -> None:
         self.lines.append(line)
 
-    def update(self, name: str, done: int, total: int | None, left: float | None) -> None:
-        assert left is None or left >= 0
+    def update(self, name: str, done: int, total: int | None, remaining: float | None) -> None:
+        assert remaining is None or remaining >= 0
         self.progress.append((name, done, total))
 
     def finish(self, name: str) -> None:

@@ -6,9 +6,8 @@ import threading
 from pathlib import Path
 
 from swiftvr_trt.runtime.restore.job import Job, JobWithBundle
-from swiftvr_trt.runtime.restore.messages import Outcome
 from swiftvr_trt.runtime.restore.schedule import Schedule
-from swiftvr_trt.runtime.restore.verdict import Verdict
+from swiftvr_trt.runtime.restore.verdict import Outcome, Verdict
 
 DONE = Outcome(Verdict.DONE, "")
 

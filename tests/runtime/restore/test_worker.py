@@ -15,9 +15,9 @@ from swiftvr_trt.runtime.devices.kernel_cache import SUFFIX
 from swiftvr_trt.runtime.restore import worker
 from swiftvr_trt.runtime.restore.fleet import run_fleet
 from swiftvr_trt.runtime.restore.job import Job
-from swiftvr_trt.runtime.restore.messages import Answer, JobProgress, Line, Order, Outcome
+from swiftvr_trt.runtime.restore.messages import Answer, JobProgress, Line, Order
 from swiftvr_trt.runtime.restore.restorer import OpenOptions
-from swiftvr_trt.runtime.restore.verdict import Verdict
+from swiftvr_trt.runtime.restore.verdict import Outcome, Verdict
 from swiftvr_trt.runtime.restore.worker import Worker
 from swiftvr_trt.runtime.stream.plan import plan_memory
 from tests.clips import write_clip
@@ -100,7 +100,7 @@ def test_a_bundle_stays_open_for_the_next_file(
 ) -> None:
     restorer = Failing("close", RuntimeError("the GPU is lost"))
     monkeypatch.setattr(worker, "Restorer", restorer)
-    monkeypatch.setattr(worker, "restore_job", lambda _job, _size, opening, _display: _enter(opening(None)))
+    monkeypatch.setattr(worker, "restore_job", lambda _job, _request, opening, _display: _enter(opening(None)))
     server, first = Worker(), order(clips[0], tmp_path / "out.mp4", bundle)
     for number, each in enumerate((first, first, replace(first, options=OpenOptions(threads=2)), first)):
         assert server.serve(each, lambda _: None) == Outcome(Verdict.DONE, "done")
