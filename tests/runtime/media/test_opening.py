@@ -20,7 +20,7 @@ from .videos import transcode
 
 
 def test_a_video_has_its_own_rate(clip: Path) -> None:
-    with pytest.raises(MisuseError, match="a rate was given for .*, but a video has its own: leave out the rate"):
+    with pytest.raises(MisuseError, match=r"a rate was given for .*, but a video has its own: leave out the rate"):
         open_source(clip, rate=Fraction(30))
 
 
