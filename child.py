@@ -16,8 +16,9 @@ Messages are JSON objects, one per line. Orders arrive on the child's standard i
 output. What libraries print to standard output goes to standard error instead, so it cannot be taken for a message.
 
 A child does not outlive its parent. When the parent hangs up or dies, the child's input ends: if it is busy, it is
-interrupted; if it is idle, it exits. `Child.end` kills one that does not exit in time. A child ignores Ctrl-C, which a
-terminal sends to every process in it, and leaves the decision to its parent.
+interrupted; if it is idle, it exits. One that does not exit in time is killed by `Child.end`, or, if the parent is no
+longer there to do that, ends itself. A child ignores Ctrl-C, which a terminal sends to every process in it, and leaves
+the decision to its parent.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ _POLL_S = 0.1
 """The longest wait in one piece: Windows notices Ctrl-C between two waits, not during one."""
 _FORCE_S = 0.05
 """How long a process has between a polite signal and the kill."""
+_ABANDONED_S = 30.0
+"""How long a busy child has to exit once its parent has hung up or died; a call of a C library defers interrupts."""
 
 
 class Child:
@@ -213,9 +216,11 @@ class Parent:
         for line in _lines_of_stdin():
             self._orders.put(line)
         self._gone.set()
+        self._orders.put(None)
         if self._busy.is_set():
             self._interrupt()
-        self._orders.put(None)
+            time.sleep(_ABANDONED_S)
+            os._exit(1)
 
 
 def interrupt_main() -> None:

@@ -80,8 +80,8 @@ def onnx(resolution: str, quiet: bool, **given: Any) -> None:
 def build_engine(resolutions: tuple[str, ...], quiet: bool, target: str, **given: Any) -> None:
     """Build a bundle for a target, by default in the cache, where swiftvr-run finds it.
 
-    Graphs run on ONNX Runtime, engines on TensorRT. Engines for GeForce RTX and RTX PRO cards can be built without a
-    GPU. For h100 and local, build on the machine that has the GPU.
+    Graphs run on ONNX Runtime, engines on TensorRT or TensorRT-RTX. Engines for GeForce RTX and RTX PRO cards can be
+    built without a GPU. For h100 and local, build on the machine that has the GPU.
 
     \b
     Examples:

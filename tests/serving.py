@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+from swiftvr_trt import child
 from swiftvr_trt.child import Message, Parent, interrupt_main
 
 
@@ -32,6 +33,7 @@ def fall_silent(_parent: Parent, order: Message) -> None:
 
 def work(parent: Parent, order: Message) -> None:
     """Clean up when interrupted, unless the order is to be stubborn."""
+    child._ABANDONED_S = order.get("abandoned_s", child._ABANDONED_S)
     said = False
     while True:
         try:

@@ -136,6 +136,14 @@ def test_a_stubborn_child_is_ended_by_force(start: Start) -> None:
     child.end(time.monotonic())  # again does nothing
 
 
+def test_a_stubborn_child_that_nobody_ends_ends_itself(start: Start) -> None:
+    with start() as child:
+        child.send({"call": "work", "stubborn": True, "abandoned_s": 0.2})
+        wait_for(child, "working")
+        child.hang_up()
+        assert child.exit_code(5.0) == 1
+
+
 def test_leaving_the_block_ends_the_child(start: Start) -> None:
     with pytest.raises(KeyError), start() as child:
         raise KeyError

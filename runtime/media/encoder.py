@@ -20,7 +20,8 @@ from .codecs import (
     suggested_encoders,
 )
 from .colour import FULL, LIMITED, output_colour
-from .nvcodec import ffmpeg_errors, first_error, nvenc
+from .ffmpeg_log import ffmpeg_errors, first_error
+from .nvcodec import nvenc
 from .timeline import scaled_aspect
 
 if TYPE_CHECKING:

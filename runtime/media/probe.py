@@ -12,7 +12,8 @@ from ...errors import MediaError
 from . import colour
 from .base import DEFAULT_RATE, Colour, CopiedStream, SourceInfo
 from .decoder import VideoDecoder, is_cover
-from .nvcodec import ffmpeg_errors, first_error, nvdec
+from .ffmpeg_log import ffmpeg_errors, first_error
+from .nvcodec import nvdec
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel

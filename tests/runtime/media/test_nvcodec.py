@@ -7,7 +7,7 @@ import sys
 
 import av
 
-from swiftvr_trt.runtime.media.nvcodec import ffmpeg_errors, first_error, nvdec, nvenc
+from swiftvr_trt.runtime.media.nvcodec import nvdec, nvenc
 
 
 def test_software_encoders_have_a_counterpart_on_the_gpu() -> None:
@@ -25,18 +25,6 @@ def test_software_encoders_have_a_counterpart_on_the_gpu() -> None:
 def test_decoded_frames_are_copied_to_the_host() -> None:
     settings = nvdec(2)
     assert (settings.device_id, settings.is_hw_owned) == (2, False)
-
-
-def test_errors_are_one_line_in_the_words_of_ffmpeg() -> None:
-    assert first_error(["Cannot load libcuda.so.1\n (twice)"], OSError(1, "Operation not permitted")) == (
-        "Cannot load libcuda.so.1"
-    )
-    assert first_error([], OSError(1, "Operation not permitted")) == "Operation not permitted"
-    assert first_error([], ValueError()) == "ValueError"  # not an error of its own
-    before = av.logging.get_level()
-    with ffmpeg_errors() as said:
-        pass
-    assert (said, av.logging.get_level()) == ([], before)
 
 
 def test_av_is_not_imported_before_it_is_needed() -> None:
