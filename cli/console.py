@@ -51,6 +51,9 @@ def run(command: click.Command, name: str) -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         say_error("interrupted; nothing was left half-written")
+        # If the interrupt came inside an `exec` (torch uses it), `python -m` would end by SIGINT, not with this code.
+        # Another `exec` makes Python forget that.
+        exec("")
         _exit_without_waiting(130)
     except BrokenPipeError:
         sys.exit(1)

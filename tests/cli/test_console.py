@@ -83,6 +83,16 @@ def test_a_failure_ends_in_one_line_and_its_exit_code(
     assert (out, err.lstrip("\n")) == ("", f"error: {line}\n")  # click ends the line that Ctrl-C was typed in
 
 
+def test_an_interrupt_inside_generated_code_has_the_same_exit_code(tmp_path: Path) -> None:
+    """CPython remembers it after it was caught, and `python -m` then ends by SIGINT."""
+    (tmp_path / "interrupted.py").write_text(
+        "import click\nfrom swiftvr_trt.cli import console\n"
+        "console.run(click.Command('program', callback=lambda: exec('raise KeyboardInterrupt')), 'program')\n"
+    )
+    done = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, timeout=60, check=False)
+    assert done.returncode == 130
+
+
 @pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (1, 1)])
 def test_the_exit_code_is_what_the_command_returns(
     monkeypatch: pytest.MonkeyPatch, returned: int | None, code: int
