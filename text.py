@@ -15,14 +15,14 @@ def with_elapsed_time(report: LineCallback) -> LineCallback:
     return lambda line: report(f"{time.monotonic() - began:6.1f} s  {line}")
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as 1:02:03 or 2:03."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
-def size(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Bytes as MB or GB in powers of ten, as engine tools print them."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
@@ -33,6 +33,6 @@ def first_line(message: object) -> str:
     return lines[0][:300]
 
 
-def version(text: str) -> tuple[int, ...]:
+def parse_version(text: str) -> tuple[int, ...]:
     """`12.8` -> (12, 8), for comparison."""
     return tuple(int(part) for part in text.split("."))

@@ -18,7 +18,7 @@ from typing import Any
 from swiftvr_trt.engines.bundle.files import PARTIAL, read_manifest
 from swiftvr_trt.engines.bundle.manifest import Recipe
 from swiftvr_trt.errors import SwiftVRError
-from swiftvr_trt.text import size as format_bytes
+from swiftvr_trt.text import format_bytes
 
 from .bundle_speed import Figures
 from .processes import Sandbox

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ..errors import SwiftVRError
-from ..text import LineCallback, duration, with_elapsed_time
+from ..text import LineCallback, format_duration, with_elapsed_time
 
 if TYPE_CHECKING:
     from ..runtime.restore.display import Display
@@ -216,4 +216,4 @@ def _bars() -> Any:
 
 def _speed(done: int, elapsed: float, remaining: float | None) -> str:
     speed = f"{done / elapsed:.2f} frames/s" if done and elapsed else "first chunk"
-    return speed + (f", {duration(remaining)} to go" if remaining is not None else "")
+    return speed + (f", {format_duration(remaining)} to go" if remaining is not None else "")

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..engines.compile.report import EngineReport
 from ..engines.report.inspect import BundleReport, EnginesSummary
-from ..text import size as in_words
+from ..text import format_bytes
 from .doctor import Diagnosis
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def print_report(path: Path, report: BundleReport) -> None:
     )
     click.echo(f"  checkpoint  {recipe['checkpoint']}")
     click.echo(f"  made by     {report.made_by} with {report.compiler}")
-    click.echo(f"  on disk     {in_words(report.bytes_on_disk)}")
+    click.echo(f"  on disk     {format_bytes(report.bytes_on_disk)}")
     click.echo(
-        f"  a stream    {in_words(report.stream_bytes)} of buffers for {report.stream_input} input; stages need more"
+        f"  a stream    {format_bytes(report.stream_bytes)} of buffers for {report.stream_input} input; stages need more"
     )
     click.echo("              memory while they run")
     table = Table("stage", "takes", "gives", "state", "file")
     for stage in report.stages:
-        state = in_words(stage.state_bytes) if stage.state_bytes else "-"
+        state = format_bytes(stage.state_bytes) if stage.state_bytes else "-"
         table.add_row(stage.name, escape(stage.takes), escape(stage.gives), state, stage.file)
     Console().print(table)
     if report.engines is not None:
@@ -60,7 +60,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     click.echo(
         f"Python {diagnosis.python} on {diagnosis.platform}; NVIDIA driver: {'yes' if diagnosis.driver else 'no'}"
     )
-    free = "unknown" if diagnosis.cache_free_bytes is None else in_words(diagnosis.cache_free_bytes)
+    free = "unknown" if diagnosis.cache_free_bytes is None else format_bytes(diagnosis.cache_free_bytes)
     click.echo(f"bundle cache: {diagnosis.cache} ({free} free)")
     click.echo(
         "installed: " + ", ".join(f"{name} {version}" for name, version in diagnosis.packages.items() if version)
@@ -82,10 +82,10 @@ def print_engines(engines: EnginesSummary) -> None:
     out = Console()
     for table in (_stage_table(engines), _kernel_table(engines), _memory_table(engines)):
         out.print(table)
-    peak = f", {in_words(engines.build_peak_bytes)} of memory" if engines.build_peak_bytes else ""
+    peak = f", {format_bytes(engines.build_peak_bytes)} of memory" if engines.build_peak_bytes else ""
     click.echo(f"  the build   {engines.build_seconds:.0f} s{peak} (measured)")
     flops = sum(engines.chunk_flops.values())
-    click.echo(f"  a chunk     {flops / 1e12:.2f} TFLOP, {in_words(engines.chunk_bytes)} moved (counted)")
+    click.echo(f"  a chunk     {flops / 1e12:.2f} TFLOP, {format_bytes(engines.chunk_bytes)} moved (counted)")
     for projection in engines.projected:
         click.echo(
             f"  {projection.gpu:10}  at most {projection.frames_per_second:.1f} frames/s "
@@ -102,10 +102,10 @@ def _stage_table(engines: EnginesSummary) -> Table:
             str(sum(stage.kernels.values())),
             _counts(stage.gemms) or "-",
             f"{stage.fused_attention} of {stage.expected_attention}" if stage.expected_attention else "-",
-            in_words(stage.weight_bytes),
-            in_words(stage.arena_bytes),
+            format_bytes(stage.weight_bytes),
+            format_bytes(stage.arena_bytes),
             _counts({precision: round(flops / 1e9) for precision, flops in stage.flops.items()}) or "-",
-            in_words(stage.kernel_bytes),
+            format_bytes(stage.kernel_bytes),
             style="red" if stage.fused_attention < stage.expected_attention else None,
         )
     return table
@@ -123,8 +123,8 @@ def _memory_table(engines: EnginesSummary) -> Table:
     """A row per use of GPU memory, and their sum."""
     table = Table("GPU memory", "planned")
     for owner, size in engines.memory.items():
-        table.add_row(owner, in_words(size))
-    table.add_row("whole pipeline, one stream", in_words(engines.gpu_bytes), style="bold")
+        table.add_row(owner, format_bytes(size))
+    table.add_row("whole pipeline, one stream", format_bytes(engines.gpu_bytes), style="bold")
     return table
 
 

@@ -1,4 +1,4 @@
-"""From graphs to engines: what a bundle is, how engines are compiled, and what can be said about them.
+"""From graphs to engines: the bundle, the compilers, and reports about both.
 
     bundle/     the format on disk, which the exporter writes and the runtime reads
     compile/    runs a compiler in a child process and reads its log

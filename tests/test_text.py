@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swiftvr_trt.text import duration, first_line, size, version
+from swiftvr_trt.text import first_line, format_bytes, format_duration, parse_version
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from swiftvr_trt.text import duration, first_line, size, version
     [(0, "0:00"), (0.4, "0:00"), (59.6, "1:00"), (61, "1:01"), (3599, "59:59"), (3600, "1:00:00"), (90061, "25:01:01")],
 )
 def test_durations(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+    assert format_duration(seconds) == said
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_durations(seconds: float, said: str) -> None:
     [(0, "0.0 MB"), (49_999, "0.0 MB"), (70_000_000, "70.0 MB"), (10**9, "1.00 GB"), (5_853_000_000, "5.85 GB")],
 )
 def test_sizes(count: float, said: str) -> None:
-    assert size(count) == said
+    assert format_bytes(count) == said
 
 
 @pytest.mark.parametrize(
@@ -38,5 +38,5 @@ def test_the_first_line_of_a_message(message: object, line: str) -> None:
 
 
 def test_versions_compare_as_numbers() -> None:
-    assert version("12.8") == (12, 8)
-    assert version("9.10") > version("9.9") > version("9")
+    assert parse_version("12.8") == (12, 8)
+    assert parse_version("9.10") > parse_version("9.9") > parse_version("9")

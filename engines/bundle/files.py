@@ -1,6 +1,6 @@
 """A bundle on disk: a directory with `manifest.json`, a file per stage, and the files that these refer to.
 
-    BUNDLE/manifest.json        what the bundle is for, and the shape of every tensor
+    BUNDLE/manifest.json        the recipe, what built it, and the shape of every tensor
     BUNDLE/encode.onnx ...      graphs or engines
     BUNDLE/weights.bin          weights of all graphs, each once
 

@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import BuildError
-from ...text import LineCallback
-from ...text import size as in_words
+from ...text import LineCallback, format_bytes
 from ..bundle.geometry import Resolution
 from ..bundle.manifest import Shape, StageSpec, TensorSpec
 from ..bundle.targets import RTX, Target
@@ -135,11 +134,11 @@ def _one_line(name: str, compiled: EngineReport) -> str:
     """What was compiled, for the user to watch."""
     kernels = len(compiled.stages[0].kernels)
     arena = max(stage.arena_bytes for stage in compiled.stages)
-    peak = f", {in_words(compiled.peak_bytes)} of memory" if compiled.peak_bytes else ""
+    peak = f", {format_bytes(compiled.peak_bytes)} of memory" if compiled.peak_bytes else ""
     fused = "".join(
         f", attention fused {stage.fused} of {stage.attentions}" for stage in compiled.stages[:1] if stage.attentions
     )
     return (
-        f"compiled {name}: {kernels} kernels{fused}, weights {in_words(compiled.weight_bytes)}, activations "
-        f"{in_words(arena)} (took {compiled.seconds:.0f} s{peak})"
+        f"compiled {name}: {kernels} kernels{fused}, weights {format_bytes(compiled.weight_bytes)}, activations "
+        f"{format_bytes(arena)} (took {compiled.seconds:.0f} s{peak})"
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import CheckpointError, MachineError, MisuseError, OutputError
-from ...text import size as in_words
+from ...text import format_bytes
 from ..bundle.manifest import Recipe
 from ..bundle.targets import BYTES_PER_WEIGHT, RTX, TRT, find_target
 from .memory import available_memory
@@ -50,8 +50,8 @@ class Estimate:
     def describe(self) -> str:
         """One line for the user."""
         return (
-            f"estimate: about {max(self.seconds / 60, 1):.0f} min to compile, {in_words(self.memory_bytes)} of memory, "
-            f"{in_words(self.disk_bytes)} of disk; will need {in_words(self.gpu_bytes)} of GPU memory"
+            f"estimate: about {max(self.seconds / 60, 1):.0f} min to compile, "
+            f"{format_bytes(self.memory_bytes)} of memory, {format_bytes(self.disk_bytes)} of disk; will need {format_bytes(self.gpu_bytes)} of GPU memory"
         )
 
 
@@ -96,21 +96,21 @@ def check_feasible(
     card = _LARGEST_CARD[find_target(recipe.target).compiler]
     if expected.gpu_bytes > card:
         raise MisuseError(
-            f"{recipe.resolution} in {recipe.clip_len}-frame chunks would need about {in_words(expected.gpu_bytes)} of "
-            f"GPU memory, the largest card of target {recipe.target} has {in_words(card)}; "
+            f"{recipe.resolution} in {recipe.clip_len}-frame chunks would need about "
+            f"{format_bytes(expected.gpu_bytes)} of GPU memory, the largest card of target {recipe.target} has {format_bytes(card)}; "
             "choose a smaller --resolution or --clip-len"
         )
     memory = available()
     if memory is not None and memory < expected.memory_bytes:
         raise MachineError(
-            f"the build would take about {in_words(expected.memory_bytes)} of memory, {in_words(memory)} are free; "
-            "close other programs, or build on a larger machine: no GPU is needed to build for an RTX target"
+            f"the build would take about {format_bytes(expected.memory_bytes)} of memory, "
+            f"{format_bytes(memory)} are free; close other programs, or build on a larger machine: no GPU is needed to build for an RTX target"
         )
     disk = free_disk(place)
     if disk is not None and disk < expected.disk_bytes:
         raise OutputError(
-            f"{place}: the build would take about {in_words(expected.disk_bytes)} of disk, {in_words(disk)} are free; "
-            "make room, or choose another directory with -o or --cache"
+            f"{place}: the build would take about {format_bytes(expected.disk_bytes)} of disk, "
+            f"{format_bytes(disk)} are free; make room, or choose another directory with -o or --cache"
         )
 
 

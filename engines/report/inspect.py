@@ -54,8 +54,8 @@ class StageSummary:
 class EnginesSummary:
     """What the compiler made of a bundle, and what follows from it.
 
-    memory: GPU bytes of the whole pipeline with one stream, by owner. gpu_bytes: their sum, which is what a card needs
-    besides the driver's share. chunk_flops, chunk_bytes: of a MIDDLE chunk.
+    memory: GPU bytes of the whole pipeline with one stream, by owner. gpu_bytes: their sum. A card needs this much
+    and the driver's share. chunk_flops, chunk_bytes: of a MIDDLE chunk.
     """
 
     stages: tuple[StageSummary, ...]

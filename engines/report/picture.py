@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from ...errors import MisuseError, OutputError
-from ...text import size as in_words
+from ...text import format_bytes
 from .inspect import BundleReport, EnginesSummary
 
 _WIDTH, _LEFT, _BAR, _ROW = 860, 230, 500, 26
@@ -40,9 +40,9 @@ def draw(report: BundleReport, engines: EnginesSummary) -> str:
     y = _panel(
         parts,
         66,
-        f"GPU memory, {in_words(engines.gpu_bytes)} (planned, {report.stream_input} input)",
+        f"GPU memory, {format_bytes(engines.gpu_bytes)} (planned, {report.stream_input} input)",
         {name: float(value) for name, value in engines.memory.items()},
-        in_words,
+        format_bytes,
     )
     if engines.projected:
         best = engines.projected[0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ...engines.bundle.files import Bundle
 from ...errors import BundleError, MachineError
-from ...text import version
+from ...text import parse_version
 from .driver import GET_DRIVER, oldest_driver
 
 
@@ -79,7 +79,7 @@ def _check_driver(bundle: Bundle, here: Environment) -> None:
 
 def _is_newer(wanted: str | None, there: str | None) -> bool:
     """False if either version is unknown."""
-    return wanted is not None and there is not None and version(wanted) > version(there)
+    return wanted is not None and there is not None and parse_version(wanted) > parse_version(there)
 
 
 def _package(here: Environment, cuda: str | None) -> str:

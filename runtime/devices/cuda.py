@@ -107,7 +107,7 @@ class CudaDevice:
 
     @contextmanager
     def suggest_what_fits(self, height: int, width: int, held: int) -> Iterator[None]:
-        """If the block runs out of device memory, raise `MachineError` with what was needed, is free and would fit.
+        """If the block runs out of device memory, raise a `MachineError` that names builds that would fit.
 
         height, width: of the frames that come in, in pixels. held: bytes that this pipeline has allocated already.
         """
@@ -143,7 +143,7 @@ class CudaDevice:
         return stages
 
     def _allocate_arena(self) -> Arena:
-        """Large enough for what the stages say and for what the manifest says."""
+        """As large as the stages or the manifest say, whichever is more."""
         if not self._stages.arena_bytes:
             return Arena(0, 0)
         size, held = self.manifest.recipe.resolution, weight_bytes(self.manifest)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import MachineError
-from ...text import size as in_words
+from ...text import format_bytes
 from ..stream.plan import ALIGNMENT, MemoryPlan, aligned
 from ..stream.program import BufferSpec, View
 from .gpu import Gpu, explain_cuda_errors, is_out_of_memory
@@ -37,7 +37,7 @@ def allocate(gpu: Gpu, what: str, nbytes: int, stream: Any, resources: ExitStack
     Returns a buffer of cuda-core whose address is a multiple of `ALIGNMENT`. what: the purpose, for the message. Raises
     `OutOfGpuMemoryError` if memory is short, `MachineError` if the call fails otherwise.
     """
-    failure = f"{in_words(nbytes)} of GPU memory for the {what} could not be allocated"
+    failure = f"{format_bytes(nbytes)} of GPU memory for the {what} could not be allocated"
     with detect_out_of_memory(), explain_cuda_errors(failure, MachineError):
         memory = gpu.device.allocate(nbytes, stream=stream)
     resources.callback(memory.close, stream)
@@ -66,7 +66,7 @@ class SessionMemory:
         self._core, self._plan = gpu.core, plan
         self._device = allocate(gpu, "buffers of a stream", plan.device.nbytes, stream, resources)
         failure = (
-            f"{in_words(plan.host.nbytes)} of pinned memory for frames could not be allocated; close other programs"
+            f"{format_bytes(plan.host.nbytes)} of pinned memory for frames could not be allocated; close other programs"
         )
         with explain_cuda_errors(failure, MachineError):
             self._pinned = gpu.core.LegacyPinnedMemoryResource().allocate(plan.host.nbytes)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 
-from ...text import version
+from ...text import parse_version
 
 GET_DRIVER = "https://www.nvidia.com/drivers"
 DRIVER_LIBRARIES = {"Windows": "nvcuda.dll", "Linux": "libcuda.so.1"}
@@ -70,7 +70,7 @@ def package_cuda(module: str) -> str | None:
 
 def oldest_driver(cuda: str) -> str:
     """The oldest driver for a CUDA version, in words: `12` -> version 525 or newer."""
-    known = _OLDEST_DRIVERS.get(version(cuda)[0])
+    known = _OLDEST_DRIVERS.get(parse_version(cuda)[0])
     return f"version {known} or newer" if known else f"one for CUDA {cuda} or newer"
 
 

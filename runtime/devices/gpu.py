@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...errors import MachineError, MissingPackageError, MisuseError, StageError, SwiftVRError
-from ...text import first_line, version
+from ...text import first_line, parse_version
 from .driver import GET_DRIVER, format_cuda_version, has_driver, oldest_driver
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
@@ -125,7 +125,7 @@ def _driver_too_old() -> str:
     from cuda.bindings import driver
 
     found, wanted = _driver_cuda(), str(int(driver.CUDA_VERSION) // 1000)
-    if found is None or version(found) >= version(wanted):
+    if found is None or parse_version(found) >= parse_version(wanted):
         return ""
     return (
         f": the NVIDIA driver is for CUDA {found}, cuda-bindings is made for {wanted}; update the "

@@ -74,5 +74,5 @@ class StageProvider(Protocol):
     def load(self, bundle: Bundle, gpu: Gpu, stream: Any) -> LoadedStages:
         """Load every stage. stream: the CUDA stream that they will run on.
 
-        Raises `BundleError` if a file is not what the manifest says, `MachineError` if memory is short.
+        Raises `BundleError` if a file contradicts the manifest, `MachineError` if memory is short.
         """

@@ -13,7 +13,7 @@ from fractions import Fraction
 from ...engines.bundle.geometry import FRAMES_PER_LATENT, Resolution
 from ...engines.bundle.manifest import Manifest, Recipe, Role, StageSpec, TensorSpec
 from ...engines.bundle.targets import BYTES_PER_WEIGHT, TARGETS
-from ...text import size as in_words
+from ...text import format_bytes
 from ..stream.plan import plan_memory
 
 _SCALES = tuple(Fraction(*ratio) for ratio in ((5, 6), (3, 4), (2, 3), (1, 2), (1, 3), (1, 4)))
@@ -27,10 +27,10 @@ def shortage_message(manifest: Manifest, height: int, width: int, free: int | No
     that it holds already; None if unknown.
     """
     needed = plan_memory(manifest, height, width).gpu_bytes
-    available = f"{in_words(free)} are available" if free is not None else "the GPU has less"
+    available = f"{format_bytes(free)} are available" if free is not None else "the GPU has less"
     return (
-        f"not enough GPU memory: {manifest.recipe.describe()} needs {in_words(needed)} for {width}x{height} frames, "
-        f"{available}; {_remedy(manifest, height, width, free)}"
+        f"not enough GPU memory: {manifest.recipe.describe()} needs {format_bytes(needed)} for "
+        f"{width}x{height} frames, {available}; {_remedy(manifest, height, width, free)}"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...engines.bundle.geometry import Resolution
 from ...errors import MachineError
-from ...text import duration
+from ...text import format_duration
 from ..media import SinkOptions, open_sink, open_source
 from .display import Display
 from .hwaccel import video_gpu
@@ -106,4 +106,4 @@ def restore_job(
 
 def _summary(output: str, done: Progress) -> str:
     frames = f"{done.written} frame{'s' * (done.written != 1)}"
-    return f"output: {output}, {frames} in {duration(done.elapsed)} ({done.rate:.2f} frames/s)"
+    return f"output: {output}, {frames} in {format_duration(done.elapsed)} ({done.rate:.2f} frames/s)"

@@ -1,4 +1,4 @@
-"""The memory plan: which bytes of a GPU belong to what, and where they lie. A pure function of the manifest.
+"""The memory plan: how much GPU memory each part needs, and where it lies. A pure function of the manifest.
 
     weights      of each engine file once, shared by all streams
     arena        working memory of the stages. They run one after another, in all streams, so the largest need suffices.
@@ -45,7 +45,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """All bytes of one stream, and of what it shares with other streams.
+    """The memory of one stream, and the memory that all streams share.
 
     device: layout of the stream's device memory. host: layout of its pinned host memory. weight_bytes and arena_bytes
     exist once, however many streams run.
@@ -63,7 +63,7 @@ class MemoryPlan:
         return self.weight_bytes + self.arena_bytes + self.device.nbytes
 
     def owners(self) -> dict[str, int]:
-        """GPU bytes by what they are for; they add up to `gpu_bytes`."""
+        """GPU bytes by purpose; they add up to `gpu_bytes`."""
         owners = {"weights": self.weight_bytes, "arena": self.arena_bytes}
         owners |= {"frames": 0, "latents": 0, "state": 0, "staging": 0}
         for name, nbytes in _places(self.buffers).items():

@@ -1,4 +1,4 @@
-"""A compiler that does to its process what a test says, and jobs for it and for the real one."""
+"""A fake compiler that harms its process as a test asks, and jobs for it and for the real one."""
 
 from __future__ import annotations
 

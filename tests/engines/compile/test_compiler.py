@@ -1,7 +1,7 @@
 """A build ends with an engine, or with one line that says why not; the parent survives whatever the compiler does.
 
-A fake compiler does to its process what a real one might. With TensorRT-RTX installed, small graphs are compiled for
-real, which needs no GPU.
+A fake compiler harms its process in every way that a real one might. With TensorRT-RTX installed, small graphs are
+compiled for real, which needs no GPU.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The process that compiles ends with its parent and says how far it is. `test_compiler.py` has what it compiles."""
+"""The process that compiles ends with its parent and reports progress. `test_compiler.py` tests the compiling."""
 
 from __future__ import annotations
 

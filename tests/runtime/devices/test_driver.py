@@ -12,7 +12,7 @@ import pytest
 from swiftvr_trt.engines.bundle.targets import RTX, TENSORRT_MODULES
 from swiftvr_trt.runtime.devices import driver
 from swiftvr_trt.runtime.devices.driver import Driver, find_driver, format_cuda_version, package_cuda
-from swiftvr_trt.text import version
+from swiftvr_trt.text import parse_version
 from tests.cuda_emulator import emulated
 
 
@@ -50,7 +50,7 @@ def test_a_driver_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("number", "words"), [(12080, "12.8"), (13000, "13.0"), (11040, "11.4"), (13010, "13.1")])
 def test_the_drivers_number_becomes_a_version(number: int, words: str) -> None:
     assert format_cuda_version(number) == words
-    assert version(words) == (number // 1000, number % 1000 // 10)
+    assert parse_version(words) == (number // 1000, number % 1000 // 10)
 
 
 @pytest.mark.parametrize(
