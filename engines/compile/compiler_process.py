@@ -32,13 +32,14 @@ def main() -> None:
 
 def _compile(job: Message, say: LineCallback) -> Message:
     """The answer: `problem` (None if all went well), `seconds`, `peak_bytes` (None if unknown), and the `version`."""
-    began, phase, memory = time.monotonic(), ["loading the compiler"], PeakMemory()
-    threading.Thread(target=_show_progress, args=(began, phase, memory, say), daemon=True).start()
-    trt = importlib.import_module(job["module"])
-    with Path(job["log"]).open("w", encoding="utf-8", errors="replace") as log:
-        problem = _build(trt, _logger(trt, log), job, phase)
-    seconds = time.monotonic() - began
-    return {"problem": problem, "seconds": seconds, "peak_bytes": memory.nbytes, "version": trt.__version__}
+    began, phase = time.monotonic(), ["loading the compiler"]
+    with PeakMemory() as memory:
+        threading.Thread(target=_show_progress, args=(began, phase, memory, say), daemon=True).start()
+        trt = importlib.import_module(job["module"])
+        with Path(job["log"]).open("w", encoding="utf-8", errors="replace") as log:
+            problem = _build(trt, _logger(trt, log), job, phase)
+        seconds, peak = time.monotonic() - began, memory.nbytes
+    return {"problem": problem, "seconds": seconds, "peak_bytes": peak, "version": trt.__version__}
 
 
 def _show_progress(began: float, phase: list[str], memory: PeakMemory, say: LineCallback) -> None:

@@ -51,7 +51,8 @@ class Estimate:
         """One line for the user."""
         return (
             f"estimate: about {max(self.seconds / 60, 1):.0f} min to compile, "
-            f"{format_bytes(self.memory_bytes)} of memory, {format_bytes(self.disk_bytes)} of disk; will need {format_bytes(self.gpu_bytes)} of GPU memory"
+            f"{format_bytes(self.memory_bytes)} of memory, {format_bytes(self.disk_bytes)} of disk; "
+            f"will need {format_bytes(self.gpu_bytes)} of GPU memory"
         )
 
 
@@ -97,14 +98,15 @@ def check_feasible(
     if expected.gpu_bytes > card:
         raise MisuseError(
             f"{recipe.resolution} in {recipe.clip_len}-frame chunks would need about "
-            f"{format_bytes(expected.gpu_bytes)} of GPU memory, the largest card of target {recipe.target} has {format_bytes(card)}; "
-            "choose a smaller --resolution or --clip-len"
+            f"{format_bytes(expected.gpu_bytes)} of GPU memory, the largest card of target {recipe.target} has "
+            f"{format_bytes(card)}; choose a smaller --resolution or --clip-len"
         )
     memory = available()
     if memory is not None and memory < expected.memory_bytes:
         raise MachineError(
             f"the build would take about {format_bytes(expected.memory_bytes)} of memory, "
-            f"{format_bytes(memory)} are free; close other programs, or build on a larger machine: no GPU is needed to build for an RTX target"
+            f"{format_bytes(memory)} are free; close other programs, or build on a larger machine: "
+            "no GPU is needed to build for an RTX target"
         )
     disk = free_disk(place)
     if disk is not None and disk < expected.disk_bytes:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 _INTERVAL_S = 0.1
 
 
 class PeakMemory:
-    """The most resident memory that this process has had since the object was made.
+    """The most resident memory that this process has had since the object was made. Close it to end its thread.
 
     Windows records the peak. Elsewhere a thread samples the resident memory ten times a second: `getrusage` would not
     do, since on Linux its figure for a child process begins with the parent's peak.
@@ -19,8 +18,10 @@ class PeakMemory:
     def __init__(self) -> None:
         self._process = _this_process()
         self._largest = 0
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="swiftvr-memory", daemon=True)
         if self._process is not None:
-            threading.Thread(target=self._watch, name="swiftvr-memory", daemon=True).start()
+            self._thread.start()
 
     @property
     def nbytes(self) -> int | None:
@@ -30,10 +31,22 @@ class PeakMemory:
         self._sample()
         return self._largest
 
+    def close(self) -> None:
+        """End the thread. A second call does nothing."""
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def __enter__(self) -> PeakMemory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _watch(self) -> None:
-        while True:
+        self._sample()
+        while not self._closed.wait(_INTERVAL_S):
             self._sample()
-            time.sleep(_INTERVAL_S)
 
     def _sample(self) -> None:
         memory = self._process.memory_info()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import psutil
@@ -14,8 +16,23 @@ from swiftvr_trt.engines.compile.memory import PeakMemory, available_memory
 BLOCK_BYTES = 200 << 20
 
 
-def test_the_peak_includes_what_is_resident_now() -> None:
+@pytest.fixture
+def peak() -> Iterator[PeakMemory]:
+    with PeakMemory() as made:
+        yield made
+
+
+def test_closing_ends_the_thread() -> None:
+    threads = threading.active_count()
     peak = PeakMemory()
+    assert threading.active_count() == threads + 1
+    for _ in range(2):
+        peak.close()
+        assert threading.active_count() == threads
+    assert peak.nbytes
+
+
+def test_the_peak_includes_what_is_resident_now(peak: PeakMemory) -> None:
     before = peak.nbytes
     assert before is not None
     assert before >= psutil.Process().memory_info().rss * 0.95
@@ -27,8 +44,7 @@ def test_the_peak_includes_what_is_resident_now() -> None:
     del block
 
 
-def test_the_peak_remembers_memory_that_was_released() -> None:
-    peak = PeakMemory()
+def test_the_peak_remembers_memory_that_was_released(peak: PeakMemory) -> None:
     block = np.ones(BLOCK_BYTES // 8)
     resident = psutil.Process().memory_info().rss
     deadline = time.monotonic() + 30
@@ -49,5 +65,6 @@ def test_available_memory_is_what_the_system_says() -> None:
 
 def test_memory_is_unknown_without_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psutil", None)
-    assert PeakMemory().nbytes is None
+    with PeakMemory() as peak:
+        assert peak.nbytes is None
     assert available_memory() is None
