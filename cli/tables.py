@@ -42,9 +42,8 @@ def print_report(path: Path, report: BundleReport) -> None:
     click.echo(f"  checkpoint  {recipe['checkpoint']}")
     click.echo(f"  made by     {report.made_by} with {report.compiler}")
     click.echo(f"  on disk     {format_bytes(report.bytes_on_disk)}")
-    click.echo(
-        f"  a stream    {format_bytes(report.stream_bytes)} of buffers for {report.stream_input} input; stages need more"
-    )
+    buffers = format_bytes(report.stream_bytes)
+    click.echo(f"  a stream    {buffers} of buffers for {report.stream_input} input; stages need more")
     click.echo("              memory while they run")
     table = Table("stage", "takes", "gives", "state", "file")
     for stage in report.stages:
