@@ -87,15 +87,18 @@ class Moment(Enum):
 
 
 class DeviceError(MachineError):
-    """The device failed. `moment` says when; the session that runs the stream sets it."""
+    """The device failed. `moment` says when."""
 
-    moment = Moment.BEGIN
+    def __init__(self, message: str, moment: Moment = Moment.BEGIN) -> None:
+        super().__init__(message)
+        self.moment = moment
 
 
 class StageError(DeviceError):
     """A stage failed while it ran."""
 
-    moment = Moment.MIDDLE
+    def __init__(self, message: str, moment: Moment = Moment.MIDDLE) -> None:
+        super().__init__(message, moment)
 
 
 class Cancelled(Exception):  # noqa: N818 (no error)

@@ -266,8 +266,9 @@ def _device_errors(moment: Moment) -> Iterator[None]:
     except (Cancelled, MisuseError, OutputError):
         raise
     except DeviceError as error:
-        error.moment = moment
-        raise
+        if error.moment is moment:
+            raise
+        raise type(error)(str(error), moment) from error  # a stage can fail in its first run, before the stream
     except Exception as error:
         kind = DeviceError if moment is Moment.BEGIN else StageError
         raise kind(message_of(error)) from error
