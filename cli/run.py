@@ -176,8 +176,8 @@ def _refuse_other_bundle(*names: str) -> None:
     """Raise if one of these options was given along with --bundle: it would have no effect."""
     for name in filter(was_given, names):
         raise click.UsageError(
-            f"--{name.replace('_', '-')} and --bundle were both given, expected one of them: the bundle has a "
-            f"{name.replace('_', ' ')} of its own (swiftvr-export inspect shows it)"
+            f"--{name.replace('_', '-')} and --bundle were both given, expected one of them: "
+            "swiftvr-export inspect shows what a bundle was built with"
         )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..engines.bundle.cache import BundleCache
 from ..engines.bundle.files import Bundle
 from ..engines.bundle.manifest import Manifest, Recipe, Role, StageSpec
-from ..engines.bundle.targets import find_target
+from ..engines.bundle.targets import bundle_target
 from ..errors import MisuseError
 from ..runtime.devices.gpu import gpu_index, require_driver
 from ..runtime.restore.restorer import OpenOptions, Restorer, open_device
@@ -138,7 +138,7 @@ def verification_device(recipe: Recipe, device: str | None) -> str:
     Raises `MisuseError` for an unknown device, `MachineError` for a GPU without a driver. Cheap, so call it
     before reading a checkpoint.
     """
-    chosen = device or ("cpu" if find_target(recipe.target).runs_on_cpu else "cuda")
+    chosen = device or ("cpu" if bundle_target(recipe.target).runs_on_cpu else "cuda")
     if chosen != "cpu":
         gpu_index(chosen)
         require_driver()
@@ -154,7 +154,7 @@ def _buffers(manifest: Manifest) -> dict[str, BufferSpec]:
 def _input_size(recipe: Recipe) -> tuple[int, int]:
     """Height and width of input frames. Engines accept none larger than their output."""
     height, width = _INPUT_SIZE
-    if find_target(recipe.target).compiled:
+    if bundle_target(recipe.target).compiled:
         return min(height, recipe.height), min(width, recipe.width)
     return height, width
 

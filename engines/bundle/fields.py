@@ -21,7 +21,7 @@ class Fields:
 
     def __init__(self, raw: Any, where: Path, prefix: str = "") -> None:
         if not isinstance(raw, dict):
-            raise BundleError(f"{where}: {prefix or 'the file'} is not a JSON object; rebuild the bundle")
+            raise BundleError(f"{where}: {prefix.rstrip('.') or 'the file'} is not a JSON object; rebuild the bundle")
         self._raw = raw
         self._prefix = prefix
         self.where = where

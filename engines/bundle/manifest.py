@@ -16,7 +16,7 @@ from pathlib import Path
 from ...errors import BundleError, MisuseError
 from .fields import Fields
 from .geometry import FRAMES_PER_LATENT, Resolution, check_clip_len
-from .targets import PRECISIONS, find_target
+from .targets import PRECISIONS, bundle_target
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -130,7 +130,7 @@ class Recipe:
         extra = " --parity" if self.parity else ""
         extra += "".join(f" --no-rewrite {name}" for name in self.without)
         return (
-            f"swiftvr-export {find_target(self.target).command} --checkpoint {checkpoint} "
+            f"swiftvr-export {bundle_target(self.target).command} --checkpoint {checkpoint} "
             f"--resolution {self.resolution} --precision {self.precision} --clip-len {self.clip_len}{extra}"
         )
 

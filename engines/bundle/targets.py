@@ -109,6 +109,17 @@ def find_target(name: str, among: Sequence[Target] | None = None) -> Target:
     raise MisuseError(f"target {name!r} is not known, expected one of {', '.join(t.name for t in TARGETS)}")
 
 
+def bundle_target(name: str) -> Target:
+    """The target that a bundle names. A target that only a later version knows is taken for one with engines.
+
+    Whether such engines fit is checked when they are loaded, as for any others.
+    """
+    try:
+        return find_target(name)
+    except MisuseError:
+        return Target(name, "a target that this version does not know", RTX, TENSORRT_EXTRAS[RTX], PRECISIONS)
+
+
 def choose_target(name: str, precision: str) -> Target:
     """The target to build for. `MisuseError` if it is unknown, cannot be built yet, or lacks this precision."""
     chosen = find_target(name)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...engines.bundle.files import Bundle
 from ...engines.bundle.manifest import Manifest
-from ...engines.bundle.targets import find_target
+from ...engines.bundle.targets import bundle_target
 from ...errors import BundleError, MisuseError
 from ..devices.gpu import gpu_index
 from ..stream.device import Device
@@ -99,7 +99,7 @@ def choose_device(target: str, device: str | None = None, *, ort_graphs: bool = 
 
     device: the requested one; None for the target's own. Raises `MisuseError` if it cannot run such bundles.
     """
-    known = find_target(target)
+    known = bundle_target(target)
     chosen = device or known.usual_device
     if chosen != "cpu":
         gpu_index(chosen)
@@ -131,7 +131,7 @@ def open_device(
     from ..devices.ort_cuda import OrtCudaProvider
     from ..devices.tensorrt import TensorRTProvider, import_tensorrt
 
-    compiled = find_target(target).compiled
+    compiled = bundle_target(target).compiled
     provider = (
         TensorRTProvider(import_tensorrt(bundle.manifest.toolchain.compiler))
         if compiled

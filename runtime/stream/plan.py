@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...engines.bundle.manifest import Manifest, Role, StageSpec
-from ...engines.bundle.targets import find_target
+from ...engines.bundle.targets import bundle_target
 from .program import BufferKind, BufferSpec, Copy, Run, Step, View, plan_buffers, stage_shape
 
 ALIGNMENT = 256
@@ -118,7 +118,7 @@ def describe_stream(manifest: Manifest, height: int, width: int) -> StreamLayout
 
     On a GPU this is exactly what a device allocates. On the CPU every buffer is an array of its own.
     """
-    if find_target(manifest.recipe.target).usual_device == "cpu":
+    if bundle_target(manifest.recipe.target).usual_device == "cpu":
         arrays = plan_buffers(manifest, height, width)
         buffers = tuple(BufferPlace(name, spec.nbytes, None, None, None) for name, spec in arrays.items())
         nbytes = sum(buffer.nbytes for buffer in buffers)

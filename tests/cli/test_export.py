@@ -208,6 +208,17 @@ def test_inspect_prints_the_memory_plan_of_a_stream(cli: Call, bundle: Path, tmp
     assert [b["over"] for b in found["buffers"]] == [spec.over for spec in plan.buffers.values()]
 
 
+def test_inspect_describes_a_bundle_for_a_target_of_a_later_version(cli: Call, bundle: Path, tmp_path: Path) -> None:
+    later = tmp_path / "later"
+    shutil.copytree(bundle, later)
+    manifest = json.loads((later / MANIFEST).read_text(encoding="utf-8"))
+    manifest["recipe"]["target"] = "rtx9090"
+    (later / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    said = cli("inspect", later)
+    assert (said.code, said.err) == (0, "")
+    assert "45x37, fp32, target rtx9090" in said.out
+
+
 def test_a_picture_of_graphs_is_refused(cli: Call, bundle: Path, tmp_path: Path) -> None:
     said = cli("inspect", bundle, "--picture", tmp_path / "picture.svg")
     assert said.code == 2

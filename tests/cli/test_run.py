@@ -225,7 +225,7 @@ def test_misuse_ends_in_one_line_and_exit_code_2(bundle: Bundle, clip: Path, tmp
         ((clip, out, *good, "--codec", "nonsense"), ("nonsense",)),
         ((clip, out, *good, "--threads", 0), ("--threads",)),
         ((clip, out, *good, "--precision", "fp16"), ("--precision", "--bundle")),
-        ((clip, out, *good, "--clip-len", 8), ("clip len",)),
+        ((clip, out, *good, "--clip-len", 8), ("--clip-len", "--bundle", "inspect")),
         ((clip, out, *good, "--trace", clip), ("INPUT",)),
         ((clip, out, *good, "--trace", out), ("OUTPUT",)),
         ((clip, out, *good, "--trace", rubbish), ("rubbish.mp4", "exists", "-y")),

@@ -114,7 +114,7 @@ def test_a_missing_field_is_said_to_be_missing(accessor: str) -> None:
 
 @pytest.mark.parametrize("raw", [{}, {"key": 1}, {"key": [1]}])
 def test_a_child_that_is_not_an_object_is_refused(raw: dict[str, Any]) -> None:
-    assert "recipe.key. is not a JSON object" in refusal("child", raw)
+    assert "recipe.key is not a JSON object" in refusal("child", raw)
 
 
 def test_a_file_that_is_not_an_object_is_refused() -> None:

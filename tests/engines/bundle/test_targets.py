@@ -6,7 +6,15 @@ import pytest
 
 from swiftvr_trt import MisuseError
 from swiftvr_trt.engines.bundle import targets
-from swiftvr_trt.engines.bundle.targets import ONNX, PRECISIONS, TARGETS, Target, choose_target, find_target
+from swiftvr_trt.engines.bundle.targets import (
+    ONNX,
+    PRECISIONS,
+    TARGETS,
+    Target,
+    bundle_target,
+    choose_target,
+    find_target,
+)
 
 READY = [t for t in TARGETS if t.ready]
 
@@ -71,6 +79,13 @@ def test_the_compute_capability_is_written_as_by_the_driver() -> None:
 def test_an_unknown_target_is_refused_with_the_known_ones() -> None:
     with pytest.raises(MisuseError, match=r"target 'tpu' is not known, expected one of cpu, .*local$"):
         find_target("tpu")
+
+
+def test_a_bundle_may_name_a_target_that_this_version_does_not_know() -> None:
+    assert bundle_target("rtx4090") is find_target("rtx4090")
+    later = bundle_target("rtx9090")
+    assert (later.name, later.compiled, later.usual_device) == ("rtx9090", True, "cuda")
+    assert later.command == "build-engine --target rtx9090"
 
 
 def test_a_target_that_this_version_cannot_build_is_refused_with_the_ones_it_can(

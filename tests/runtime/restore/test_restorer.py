@@ -25,6 +25,7 @@ from tests.runtime.devices.fake_trt import write_engine_bundle
         ("cpu", None, "cpu"),
         ("cuda", None, "cuda"),
         ("rtx5090", None, "cuda"),
+        ("of-a-later-version", None, "cuda"),
         ("onnx", "cuda:1", "cuda:1"),
         ("cuda", "cpu", "cpu"),
         ("rtx5090", "cuda:3", "cuda:3"),
@@ -38,6 +39,7 @@ def test_a_bundle_runs_on_the_named_device_or_on_its_targets(target: str, device
     ("target", "device", "ort_graphs", "kind", "said"),
     [
         ("rtx5090", "cpu", False, BundleError, "holds engines for target rtx5090, which run on GPUs only"),
+        ("of-a-later-version", "cpu", False, BundleError, "holds engines for target of-a-later-version"),
         ("onnx", "tpu", False, MisuseError, "tpu"),
         ("onnx", None, True, MisuseError, "--ort-graphs was given for a bundle for onnx on cpu"),
         ("rtx5090", None, True, MisuseError, "engines are always captured"),
