@@ -20,7 +20,7 @@ _PACKAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "cuda": (("cuda-core",), ("cuda-bindings",)),
     "rtx": (("tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "tensorrt-rtx"), ("polygraphy",)),
     "tensorrt": (("tensorrt-cu12", "tensorrt-cu13", "tensorrt"), ("polygraphy",)),
-    "export": (("torch",), ("onnx",), ("onnxscript",), ("safetensors",), ("filelock",)),
+    "export": (("torch",), ("onnx",), ("onnxscript",), ("safetensors",), ("filelock",), ("psutil",)),
 }
 _CORE = ("numpy", "av", "click", "rich", "platformdirs")
 _DECODER = {"Windows": "nvcuvid.dll", "Linux": "libnvcuvid.so.1"}

@@ -30,7 +30,8 @@ def test_an_empty_machine_is_told_what_to_install(monkeypatch: pytest.MonkeyPatc
     assert found["target cpu"].missing == ("onnxruntime",)
     assert found["target cpu"].remedy == 'pip install "swiftvr-trt[cpu]"'
     assert found["export a checkpoint"].remedy == 'pip install "swiftvr-trt[export]"'
-    assert set(found["export a checkpoint"].missing) == {"torch", "onnx", "onnxscript", "safetensors", "filelock"}
+    needed = {"torch", "onnx", "onnxscript", "safetensors", "filelock", "psutil"}
+    assert set(found["export a checkpoint"].missing) == needed
     assert found["target rtx5090"].remedy == 'pip install "swiftvr-trt[rtx,cuda]"'
     assert "NVIDIA driver (to run)" in found["target rtx5090"].missing
     assert "NVIDIA driver (to run)" not in found["target cpu"].missing
