@@ -38,7 +38,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import IO, Any
 
-from .text import LineCallback
+from .text import LineCallback, last_line
 
 Message = dict[str, Any]
 
@@ -122,8 +122,8 @@ class Child:
             how = "it no longer answers"
         else:
             how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-        lines = [line.strip() for line in self.errors().splitlines() if line.strip()]
-        return f"{how}: {lines[-1]}" if lines else how
+        line = last_line(self.errors())
+        return f"{how}: {line}" if line else how
 
     def errors(self) -> str:
         """What the child has written to standard error so far; empty without `keep_errors`."""

@@ -33,6 +33,11 @@ def first_line(message: object) -> str:
     return lines[0][:300]
 
 
+def last_line(text: str) -> str:
+    """The last line that is not blank; empty if there is none."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
 def parse_version(text: str) -> tuple[int, ...]:
     """`12.8` -> (12, 8), for comparison."""
     return tuple(int(part) for part in text.split("."))

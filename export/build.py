@@ -72,6 +72,11 @@ class BuildOptions:
                 raise MisuseError(f"precision {self.precision} has no scales: leave {option} out")
 
     @property
+    def chosen_target(self) -> Target:
+        """The target, which can be built in this precision."""
+        return choose_target(self.target, self.precision)
+
+    @property
     def quantised(self) -> bool:
         """True if the precision needs scales."""
         return self.precision in QUANTISED
@@ -85,7 +90,7 @@ class BuildOptions:
                 height=size.height,
                 clip_len=self.clip_len,
                 precision=self.precision,
-                target=choose_target(self.target, self.precision).name,
+                target=self.chosen_target.name,
                 parity=self.parity,
                 without=tuple(sorted(set(self.without))),
                 calibration=calibration,
@@ -123,7 +128,7 @@ class _Builder:
     ) -> None:
         """stack: closed when the last bundle is done; removes the graphs."""
         self._options, self._source, self._report, self._stack = options, source, report, stack
-        self._target = choose_target(options.target, options.precision)
+        self._target = options.chosen_target
         self._graphs: Graphs | None = None
         self._calibration: Calibration | None = None
 

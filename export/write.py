@@ -15,7 +15,7 @@ import torch
 
 from ..engines.bundle.files import PARTIAL, Bundle, BundleWriter
 from ..engines.bundle.manifest import Recipe, StageSpec, Toolchain
-from ..engines.bundle.targets import TENSORRT_MODULES, TORCH, Target, choose_target, find_target
+from ..engines.bundle.targets import TENSORRT_MODULES, TORCH, Target, choose_target
 from ..engines.compile.compiler import compiler_version
 from ..engines.compile.engines import EngineOptions, build_engines
 from ..errors import MissingPackageError, MisuseError
@@ -77,7 +77,7 @@ def write_bundle(
             (writer.directory / CALIBRATION_FILE).write_text(calibration.to_json(), encoding="utf-8")
         if chosen.compiled:
             graphs = graphs or stack.enter_context(open_graphs(writer.path))
-            specs = _compile(network, graphs, writer.directory, recipe, report)
+            specs = _compile(network, graphs, writer.directory, EngineOptions(chosen, recipe.resolution), report)
         else:
             specs = _specs(write_stages(network, writer.directory), report)
         return writer.commit(recipe, toolchain, specs)
@@ -101,12 +101,11 @@ def _toolchain(chosen: Target) -> Toolchain:
 
 
 def _compile(
-    network: Iterable[Stage], graphs: Graphs, directory: Path, recipe: Recipe, report: LineCallback
+    network: Iterable[Stage], graphs: Graphs, directory: Path, options: EngineOptions, report: LineCallback
 ) -> tuple[StageSpec, ...]:
     """Trace every stage, then compile all: the compiler needs the memory that the tracer used."""
     traced = _specs(write_stages(network, graphs.directory, graphs.store), report)
     gc.collect()  # the tracer leaves reference cycles that hold whole networks
-    options = EngineOptions(find_target(recipe.target), recipe.resolution)
     return build_engines(traced, graphs.directory, directory, options, report)
 
 

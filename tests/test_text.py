@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swiftvr_trt.text import first_line, format_bytes, format_duration, parse_version
+from swiftvr_trt.text import first_line, format_bytes, format_duration, last_line, parse_version
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,11 @@ def test_sizes(count: float, said: str) -> None:
 )
 def test_the_first_line_of_a_message(message: object, line: str) -> None:
     assert first_line(message) == line
+
+
+@pytest.mark.parametrize(("text", "line"), [("one", "one"), ("one\n two \n\n", "two"), ("\n \n", ""), ("", "")])
+def test_the_last_line_that_is_not_blank(text: str, line: str) -> None:
+    assert last_line(text) == line
 
 
 def test_versions_compare_as_numbers() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ...child import Child, Message
 from ...errors import BuildError, MachineError, MissingPackageError
-from ...text import LineCallback
+from ...text import LineCallback, last_line
 from ..bundle.manifest import Shape
 from ..bundle.targets import TENSORRT_EXTRAS, TENSORRT_MODULES
 from .log import BuildLog, parse_log
@@ -129,16 +129,17 @@ def _ending(child: Child) -> str:
         cause = f"crashed (code {code})"
     else:
         cause = f"failed (code {code})"
-    return cause + _last_line(child.errors())
+    return cause + _detail(child.errors())
 
 
 def _reason(log: str, errors: str) -> str:
     """The cause in the compiler's words: what it wrote past its logger, or else the first error in its log."""
     lines = [line[4:] for line in log.splitlines() if line.startswith("[E] ") and _NO_GPU not in line]
     causes = [line.strip() for line in errors.splitlines() if "Internal Error" in line] or lines[:1]
-    return f": {causes[0][:_TAIL]}" if causes else _last_line(errors)
+    return f": {causes[0][:_TAIL]}" if causes else _detail(errors)
 
 
-def _last_line(errors: str) -> str:
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    return f": {lines[-1][:_TAIL]}" if lines else ""
+def _detail(errors: str) -> str:
+    """The last line that a process wrote to standard error, to be put behind a message."""
+    line = last_line(errors)
+    return f": {line[:_TAIL]}" if line else ""

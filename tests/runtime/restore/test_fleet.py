@@ -267,17 +267,7 @@ def test_an_interrupted_command_ends_all_within_a_second_and_leaves_nothing(
     fault: str | None,
 ) -> None:
     out = tmp_path / "out"
-    command: list[str | Path] = [
-        *RUN,
-        *long_clips,
-        out,
-        "--bundle",
-        bundle.path,
-        "--devices",
-        "cpu,cpu",
-        "--threads",
-        "1",
-    ]
+    command = _two_workers(bundle, long_clips, out)
     took: list[float] = []
     while not took or (took[-1] >= SECOND and len(took) < TRIES):
         process = subprocess.Popen(
@@ -303,6 +293,11 @@ def test_an_interrupted_command_ends_all_within_a_second_and_leaves_nothing(
     assert min(took) < SECOND, took
 
 
+def _two_workers(bundle: Bundle, clips: list[Path], out: Path) -> list[str | Path]:
+    """The command that restores clips in two processes on the CPU, with a thread each."""
+    return [*RUN, *clips, out, "--bundle", bundle.path, "--devices", "cpu,cpu", "--threads", "1"]
+
+
 def _faulty_workers(place: Path, fault: str | None) -> dict[str, str]:
     """An environment in which worker processes, and no others, have one of the faults of `faulty.py`."""
     if fault is None:
@@ -315,17 +310,7 @@ def _faulty_workers(place: Path, fault: str | None) -> dict[str, str]:
 @pytest.mark.skipif(os.name != "posix", reason="kills without notice")
 def test_workers_end_when_their_parent_is_killed(bundle: Bundle, long_clips: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command: list[str | Path] = [
-        *RUN,
-        *long_clips,
-        out,
-        "--bundle",
-        bundle.path,
-        "--devices",
-        "cpu,cpu",
-        "--threads",
-        "1",
-    ]
+    command = _two_workers(bundle, long_clips, out)
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while len(list(out.glob("*") if out.exists() else ())) < 2:
         assert process.poll() is None
