@@ -45,7 +45,17 @@ def with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PrepareWorkers
     def prepare(code: str) -> Path:
         started = tmp_path / "started"
         started.touch()
-        counting = f"open({str(started)!r}, 'a').write('x\\n')\nprocess = len(open({str(started)!r}).readlines())\n"
+        # Numbered by creating a file, which only one process can do: two that start together would count each other.
+        counting = (
+            f"open({str(started)!r}, 'a').write('x\\n')\n"
+            "import itertools\n"
+            "for process in itertools.count(1):\n"
+            "    try:\n"
+            f"        open({str(started)!r} + str(process), 'x').close()\n"
+            "        break\n"
+            "    except FileExistsError:\n"
+            "        pass\n"
+        )
         monkeypatch.setenv("PYTHONPATH", path_that_runs(tmp_path, counting + code))
         return started
 
