@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from fractions import Fraction
+
+from .redaction import redacted
 
 LineCallback = Callable[[str], None]
 """Receives one line of progress at a time, without a line break."""
@@ -13,6 +17,21 @@ def with_elapsed_time(report: LineCallback) -> LineCallback:
     """A callback that puts the seconds since this call in front of each line."""
     began = time.monotonic()
     return lambda line: report(f"{time.monotonic() - began:6.1f} s  {line}")
+
+
+_TIME = re.compile(r"(?P<whole>([0-9]{1,9}:){0,2})(?P<last>[0-9]{1,18}(\.[0-9]{1,30})?)(?P<unit>s|ms|us)?")
+_UNITS = {"s": Fraction(1), "ms": Fraction(1, 1000), "us": Fraction(1, 1_000_000)}
+
+
+def parse_seconds(text: str) -> Fraction:
+    """`90`, `90s`, `500ms`, `40us`, `1:30` or `0:01:30.5` as seconds, as in FFmpeg. Raises `ValueError`."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None or (match["whole"] and match["unit"] in ("ms", "us")):
+        raise ValueError(text)
+    total = Fraction(0)
+    for part in (*match["whole"].split(":")[:-1], match["last"]):
+        total = total * 60 + Fraction(part)
+    return total * _UNITS[match["unit"] or "s"]
 
 
 def format_duration(seconds: float) -> str:
@@ -25,6 +44,18 @@ def format_duration(seconds: float) -> str:
 def format_bytes(count: float) -> str:
     """Bytes as MB or GB in powers of ten, as engine tools print them."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def printable(text: str) -> str:
+    """One line that is safe to print: control characters and other invisible ones appear as escapes, e.g. `\\x1b`.
+
+    Names of files and of what is in them may hold any character, and a terminal obeys some of them. Secrets in URLs are
+    hidden.
+    """
+    text = redacted(text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def first_line(message: object) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from torch import nn
 
+from swiftvr_trt.engines.bundle.calibration import Int8Scales
 from swiftvr_trt.engines.bundle.geometry import FRAMES_PER_LATENT
 from swiftvr_trt.engines.bundle.manifest import Manifest, Recipe, StageSpec, Toolchain
 from swiftvr_trt.engines.bundle.targets import Target
@@ -19,7 +20,7 @@ from swiftvr_trt.engines.compile.report import SUFFIX, CompiledKernel, CompiledS
 from swiftvr_trt.export.graph.stages import Stage, stages_of
 from swiftvr_trt.export.graph.to_onnx import open_weights, write_stages
 from swiftvr_trt.export.network.checkpoint import Checkpoint
-from swiftvr_trt.export.network.dit import without_blocks
+from swiftvr_trt.export.network.dit import DitConfig, without_blocks
 from swiftvr_trt.runtime.stream.plan import MemoryPlan, plan_memory
 
 from .plain_network import plain_dits, plain_stages
@@ -37,7 +38,19 @@ class AnyMagnitude(dict[str, float]):
         return 8.0
 
 
-_SCALES = AnyMagnitude({"": 8.0})
+SCALES = AnyMagnitude({"": 8.0})
+
+
+class AnyShifts(dict[str, Int8Scales]):
+    """Stands in for the INT8 part: all linears and convolutions are in INT8, every other input of linears is halved."""
+
+    def __init__(self, config: DitConfig) -> None:
+        super().__init__({"": Int8Scales(8, 0.0, 8.0, ())})
+        self._config = config
+
+    def __missing__(self, name: str) -> Int8Scales:
+        inputs = self._config.ffn_dim if name.endswith(".down") else self._config.dim
+        return Int8Scales(8, 0.0, 8.0, tuple(channel % 2 for channel in range(inputs)))
 
 
 @dataclass(frozen=True)
@@ -104,8 +117,9 @@ def _signature(kernel: CompiledKernel) -> tuple[object, ...]:
 
 def compile_rewritten(checkpoint: Checkpoint, setup: Setup, folder: Path) -> CompiledNetwork:
     """Compile the network as this tool exports it."""
-    stages = stages_of(checkpoint, setup.recipe, _SCALES, joint=True)
-    no_blocks = stages_of(_without_blocks(checkpoint), setup.recipe, _SCALES, joint=True)
+    capability, shifts = setup.target.compute_capability, AnyShifts(checkpoint.dit.config)
+    stages = stages_of(checkpoint, setup.recipe, SCALES, shifts, joint=True, capability=capability)
+    no_blocks = stages_of(_without_blocks(checkpoint), setup.recipe, SCALES, shifts, joint=True, capability=capability)
     compiled = compile_stages(stages, setup, folder / "all", FRAMES_PER_LATENT, len(checkpoint.dit.blocks))
     return replace(compiled, no_blocks=_compile_dit(no_blocks, setup, folder / "no-blocks", FRAMES_PER_LATENT))
 
@@ -132,7 +146,7 @@ def compile_stages(stages: Iterable[Stage], setup: Setup, folder: Path, frames: 
     folder.mkdir(parents=True)
     block_bytes: dict[str, int] = {}
     flops: dict[str, int] = {}
-    watched = _watched(stages, block_bytes, flops if setup.recount else None)
+    watched = watch_stages(stages, block_bytes, flops if setup.recount else None)
     with open_weights(folder) as weights:
         specs = tuple(traced.spec for traced in write_stages(watched, folder, weights))
     size = setup.recipe.resolution
@@ -156,7 +170,7 @@ def _to_stderr(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _watched(stages: Iterable[Stage], block_bytes: dict[str, int], flops: dict[str, int] | None) -> Iterator[Stage]:
+def watch_stages(stages: Iterable[Stage], block_bytes: dict[str, int], flops: dict[str, int] | None) -> Iterator[Stage]:
     """Pass the stages on, one by one. After each, note what only its module can tell, before it is freed."""
     for stage in stages:
         yield stage

@@ -26,11 +26,11 @@ import torch
 from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe
-from swiftvr_trt.engines.bundle.targets import PRECISIONS, Target, find_target
+from swiftvr_trt.engines.bundle.targets import PRECISIONS, Target, find_target, usual_autoencoder
 from swiftvr_trt.engines.compile.compiler import compiler_version
 from swiftvr_trt.errors import SwiftVRError
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
-from swiftvr_trt.export.write import tool_version
+from swiftvr_trt.installing import tool_version
 
 from .comparison import Comparison, compare
 from .compiled_network import Setup, compile_plain, compile_rewritten
@@ -65,7 +65,8 @@ def main(  # many parameters: one for each option
     """Compile a checkpoint plainly and rewritten, and print the difference."""
     target, size = find_target(target_name), Resolution.parse(resolution)
     digest = BundleCache().checkpoint_digest(checkpoint)
-    recipe = Recipe(digest, size.width, size.height, clip_len, precision, target.name)
+    autoencoder = usual_autoencoder(target, precision)
+    recipe = Recipe(digest, size.width, size.height, clip_len, precision, target.name, autoencoder=autoencoder)
     with ExitStack() as stack:
         if keep is not None:
             keep.mkdir(parents=True)

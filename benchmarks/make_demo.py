@@ -15,6 +15,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from swiftvr_trt.runtime.media.colour import converted
+
+from .pictures import write_picture
+
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "export" / "sample.mp4"
 DEMO = ROOT / "export" / "demo"
@@ -40,11 +44,7 @@ def draw(before: Path, after: Path, path: Path, index: int = FRAME) -> None:
     right = _frame(after, index)
     left = _frame(before, index, size=(right.shape[1], right.shape[0]))
     both = np.concatenate([left, np.full((right.shape[0], 6, 3), 255, np.uint8), right], axis=1)
-    with av.open(path, "w", format="image2", options={"update": "1"}) as container:
-        stream = container.add_stream("png", rate=1)
-        stream.width, stream.height, stream.pix_fmt = both.shape[1], both.shape[0], "rgb24"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(both, format="rgb24")))
-        container.mux(stream.encode(None))
+    write_picture(path, both)
 
 
 def _run(command: str, *arguments: str) -> None:
@@ -59,8 +59,8 @@ def _frame(path: Path, index: int, size: tuple[int, int] | None = None) -> NDArr
         for number, frame in enumerate(container.decode(video=0)):
             if number == index:
                 if size:
-                    frame = frame.reformat(*size, interpolation="BICUBIC")
-                pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+                    frame = converted(frame, width=size[0], height=size[1], interpolation="BICUBIC")
+                pixels: NDArray[np.uint8] = converted(frame, format="rgb24").to_ndarray().astype(np.uint8, copy=False)
                 return pixels
     raise click.ClickException(f"{path} has fewer than {index + 1} frames")
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.engines.bundle.manifest import Recipe, Role
+from swiftvr_trt.engines.bundle.manifest import PIXEL_CHANNELS, Recipe, Role
 from swiftvr_trt.export.graph.stages import Stage
 from swiftvr_trt.export.network.checkpoint import Checkpoint
 from swiftvr_trt.export.network.dit import Dit, embed, rope_tables, unpatch
-from swiftvr_trt.export.network.pixels import frames_to_pixels, pixels_to_frames
-from swiftvr_trt.export.network.reae import Decoder, Encoder, TGrow
+from swiftvr_trt.export.network.reae import Decoder, Encoder, TGrow, walk
 from swiftvr_trt.export.network.windows import plan_windows
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -44,19 +42,18 @@ def plain_dits(loaded: Checkpoint, recipe: Recipe) -> Iterator[Stage]:
 
 def _encode(loaded: Checkpoint, recipe: Recipe) -> Stage:
     size = recipe.resolution
-    module = PlainEncode(loaded.reae.encoder, size, _dtype(recipe))
+    module = PlainEncode(loaded.reae.encoder, _dtype(recipe))
     state = module.encoder.initial_state(size.latent_height, size.latent_width)
-    frames = torch.zeros(recipe.clip_len, 67, 93, 3, dtype=torch.uint8)
-    stage = _stage("encode", module, (frames, *state), ("frames", Role.FRAMES), ("latents", Role.LATENTS))
-    return replace(stage, free_size=("frames",))
+    pixels = torch.zeros(recipe.clip_len, PIXEL_CHANNELS, *size.pixel_grid, dtype=_dtype(recipe))
+    return _stage("encode", module, (pixels, *state), ("pixels", Role.PIXELS), ("latents", Role.LATENTS))
 
 
 def _decode(loaded: Checkpoint, recipe: Recipe) -> Stage:
     size = recipe.resolution
-    module = PlainDecode(loaded.reae.decoder, size, _dtype(recipe))
+    module = PlainDecode(loaded.reae.decoder, _dtype(recipe))
     state = module.decoder.initial_state(size.latent_height, size.latent_width)
     latents = torch.zeros(recipe.latents, loaded.reae.config.latent_channels, size.latent_height, size.latent_width)
-    return _stage("decode", module, (latents, *state), ("restored", Role.LATENTS), ("frames", Role.FRAMES))
+    return _stage("decode", module, (latents, *state), ("restored", Role.LATENTS), ("pixels", Role.PIXELS))
 
 
 def _dtype(recipe: Recipe) -> torch.dtype:
@@ -78,14 +75,14 @@ def _stage(
 
 
 class PlainEncode(nn.Module):
-    """uint8 frames [4n, h, w, 3] and the state -> latents [n, C, H/16, W/16] and the new state."""
+    """Pixels [4n, 12, H/2, W/2] and the state -> latents [n, C, H/16, W/16] and the new state."""
 
-    def __init__(self, encoder: Encoder, size: Resolution, dtype: torch.dtype) -> None:
+    def __init__(self, encoder: Encoder, dtype: torch.dtype) -> None:
         super().__init__()
-        self.encoder, self.size, self.dtype = copy.deepcopy(encoder).to(dtype), size, dtype
+        self.encoder = copy.deepcopy(encoder).to(dtype)
 
-    def forward(self, frames: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        latents, after = self.encoder(frames_to_pixels(frames, self.size, parity=False).to(self.dtype), state)
+    def forward(self, pixels: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        latents, after = walk(self.encoder, pixels, state)
         return (latents.float(), *after)
 
 
@@ -103,18 +100,18 @@ class PlainGrow(nn.Module):
 
 
 class PlainDecode(nn.Module):
-    """Restored latents [n, C, H/16, W/16] and the state -> uint8 frames [4n, H, W, 3] and the new state."""
+    """Restored latents [n, C, H/16, W/16] and the state -> pixels [4n, 12, H/2, W/2] and the new state."""
 
-    def __init__(self, decoder: Decoder, size: Resolution, dtype: torch.dtype) -> None:
+    def __init__(self, decoder: Decoder, dtype: torch.dtype) -> None:
         super().__init__()
-        self.decoder, self.size, self.dtype = copy.deepcopy(decoder).to(dtype), size, dtype
+        self.decoder, self.dtype = copy.deepcopy(decoder).to(dtype), dtype
         for position, layer in enumerate(self.decoder):
             if isinstance(layer, TGrow) and layer.stride == 2:
                 self.decoder[position] = PlainGrow(layer)
 
     def forward(self, restored: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        x, after = self.decoder(restored.to(self.dtype), state)
-        return (pixels_to_frames(x.float(), self.size), *after)
+        x, after = walk(self.decoder, restored.to(self.dtype), state)
+        return (x.clamp(0, 1), *after)
 
 
 class PlainDit(nn.Module):

@@ -3,9 +3,10 @@
     python -m benchmarks.precision --checkpoint DIR [--clip FILE] [--frames 60] [-o results.json]
 
 ONNX Runtime executes all graphs on the CPU, including the quantised ones, so this measures number formats and scales; a
-GPU's kernels round in other places. "plain cast" is the published network cast to float16 as a whole, without any of
-this tool's rewrites. "plain cast of the transformer" leaves the autoencoder in float32, which no engine here does. PSNR
-is over all frames, against white.
+GPU's kernels round in other places. Quantised precisions are also run as engines have them, with a decoder in INT8 and
+with BF16 where graphs have FP16 (`engine_graphs`). "plain cast" is the published network cast to float16 as a whole,
+without any of this tool's rewrites. "plain cast of the transformer" leaves the autoencoder in float32, which no engine
+here does. PSNR is over all frames, and that of the worst one, against white.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import click
 import torch
 
 from swiftvr_trt import Restorer
+from swiftvr_trt.benchmarks.engine_graphs import write_engine_graphs
+from swiftvr_trt.benchmarks.suite.likeness import frame_psnrs, psnr
 from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe
@@ -36,15 +39,20 @@ from swiftvr_trt.export.write import write_bundle
 from swiftvr_trt.runtime.media import Picture, open_source
 from swiftvr_trt.runtime.stream.session import Frame
 
-from .clips import psnr
+PRECISIONS = ("fp16", "fp8", "int8")
+ENGINES = "12.0"
+"""Compute capability of the engines whose number formats are measured."""
 
-PRECISIONS = ("fp16", "fp8")
 
-
-def restore(checkpoint: Checkpoint, recipe: Recipe, folder: Path, frames: list[Frame]) -> list[Frame]:
-    """Restore the clip with a bundle, which is written to `folder`."""
+def restore(
+    checkpoint: Checkpoint, recipe: Recipe, folder: Path, frames: list[Frame], capability: str | None = None
+) -> list[Frame]:
+    """Restore the clip with a bundle, which is written to `folder`. capability: compute as engines for such GPUs do."""
     scales = CalibrationSource().obtain(checkpoint, recipe, click.echo) if recipe.precision in QUANTISED else None
-    bundle = write_bundle(checkpoint, recipe, folder / recipe.precision, calibration=scales)
+    if capability is None:
+        bundle = write_bundle(checkpoint, recipe, folder / recipe.precision, calibration=scales)
+    else:
+        bundle = write_engine_graphs(checkpoint, recipe, folder / f"{recipe.precision}-engines", capability, scales)
     with Restorer.open(bundle) as restorer:
         return list(restorer.restore(frames))
 
@@ -71,6 +79,21 @@ def plain_cast(checkpoint: Checkpoint, size: Resolution, clip_len: int, frames: 
         yield from pixels_to_frames(pixels[chunk.skip : chunk.skip + chunk.emit], size).numpy()
 
 
+def _restored(checkpoint: Checkpoint, recipe: Recipe, taken: list[Frame]) -> Iterator[tuple[str, list[Frame]]]:
+    """The clip in each form, by name; float32 first."""
+    size = recipe.resolution
+    with tempfile.TemporaryDirectory() as directory:
+        for name in ("fp32", *PRECISIONS):
+            mine = replace(recipe, precision=name)
+            yield name, restore(checkpoint, mine, Path(directory), taken)
+            if name in QUANTISED:
+                engines = replace(mine, autoencoder="int8")
+                yield f"{name}, as in engines", restore(checkpoint, engines, Path(directory), taken, ENGINES)
+    cast = with_float16_autoencoder(checkpoint)
+    yield "plain cast", list(plain_cast(cast, size, recipe.clip_len, taken))
+    yield "plain cast of the transformer", list(plain_cast(checkpoint, size, recipe.clip_len, taken))
+
+
 @click.command()
 @click.option("--checkpoint", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--clip", type=click.Path(exists=True, path_type=Path), default=SAMPLE_CLIP, show_default=True)
@@ -79,21 +102,19 @@ def plain_cast(checkpoint: Checkpoint, size: Resolution, clip_len: int, frames: 
 @click.option("--upscale", default=2.0, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the figures as JSON.")
 def main(checkpoint: Path, clip: Path, frames: int, clip_len: int, upscale: float, output: Path | None) -> None:
-    """Restore the clip in each precision and print the PSNR against float32."""
+    """Restore the clip in each precision, and print the PSNR against float32 as soon as it is known."""
     loaded, digest = load_checkpoint(checkpoint), BundleCache().checkpoint_digest(checkpoint)
     with open_source(clip) as source:
         taken = list(islice((item.pixels for item in source if isinstance(item, Picture)), frames))
     size = Resolution(round(taken[0].shape[1] * upscale), round(taken[0].shape[0] * upscale))
-    results = {}
-    with tempfile.TemporaryDirectory() as directory:
-        for name in ("fp32", *PRECISIONS):
-            recipe = Recipe(digest, size.width, size.height, clip_len, name, "onnx")
-            results[name] = restore(loaded, recipe, Path(directory), taken)
-    results["plain cast"] = list(plain_cast(with_float16_autoencoder(loaded), size, clip_len, taken))
-    results["plain cast of the transformer"] = list(plain_cast(loaded, size, clip_len, taken))
-    table = {name: round(psnr(out, results["fp32"]), 2) for name, out in results.items() if name != "fp32"}
-    for name, value in table.items():
-        click.echo(f"{name:30} {value:6.2f} dB to fp32")
+    table: dict[str, dict[str, float]] = {}
+    exact: list[Frame] = []
+    for name, frames_out in _restored(loaded, Recipe(digest, size.width, size.height, clip_len, "fp32", "onnx"), taken):
+        exact = exact or frames_out
+        if frames_out is not exact:
+            values = {"all": psnr(frames_out, exact), "worst frame": min(frame_psnrs(frames_out, exact))}
+            table[name] = {key: round(value, 2) for key, value in values.items()}
+            click.echo(f"{name:30} {values['all']:6.2f} dB to fp32, worst frame {values['worst frame']:6.2f} dB")
     if output is not None:
         facts = {"checkpoint": checkpoint.name, "clip": clip.name, "frames": len(taken), "size": str(size)}
         output.write_text(json.dumps({**facts, "psnr_db": table}, indent=2) + "\n", encoding="utf-8")

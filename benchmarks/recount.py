@@ -3,7 +3,9 @@
 NVIDIA's Polygraphy compiles the file, and its log is searched for a few words. torch counts the operations by running
 the traced module on tensors without memory.
 
-    POLYGRAPHY_USE_TENSORRT_RTX=1 python -m benchmarks.recount FILE.onnx 12.0 '[{"x": [[6, 16], [6, 16], [6, 16]]}]'
+    POLYGRAPHY_USE_TENSORRT_RTX=1 python -m benchmarks.recount FILE.onnx 12.0 '{"x": [[6, 16], [6, 16], [6, 16]]}'
+
+with one such argument, the smallest, usual and largest shape of each input, for every optimization profile.
 """
 
 from __future__ import annotations
@@ -18,8 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swiftvr_trt.errors import MisuseError
+from swiftvr_trt.outside import Door, parse_json
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+_PROFILE = Door("profile", MisuseError, "see the head of this file", max_bytes=1 << 16)
 
 Profile = Mapping[str, Sequence[Sequence[int]]]
 
@@ -41,7 +48,7 @@ def recount_engine(onnx: Path, compute_capability: str, profiles: Sequence[Profi
         "benchmarks.recount",
         str(onnx),
         compute_capability,
-        json.dumps(list(profiles)),
+        *map(json.dumps, profiles),
     ]
     environment = {**os.environ, "POLYGRAPHY_USE_TENSORRT_RTX": "1"}
     done = subprocess.run(
@@ -84,7 +91,7 @@ def count_with_torch(module: nn.Module, example: Sequence[Tensor]) -> int:
     return counter.get_total_flops()
 
 
-def main(onnx: str, compute_capability: str, profiles: str) -> None:
+def main(onnx: str, compute_capability: str, *profiles: str) -> None:
     """Build with Polygraphy's loaders. The compiler's log goes to standard output."""
     import tensorrt_rtx as trt
     from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
@@ -95,11 +102,25 @@ def main(onnx: str, compute_capability: str, profiles: str) -> None:
     major, _, minor = compute_capability.partition(".")
     config = CreateConfigRTX(
         compute_capabilities=[(int(major), int(minor))],
-        profiles=[_profile(Profile(), shapes) for shapes in json.loads(profiles)] or None,
+        profiles=[_profile(Profile(), read_profile(text)) for text in profiles] or None,
         profiling_verbosity=trt.ProfilingVerbosity.DETAILED,
         max_aux_streams=0,
     )
     EngineBytesFromNetwork(NetworkFromOnnxPath(onnx, strongly_typed=True), config=config)()
+
+
+def read_profile(text: str) -> Profile:
+    """A profile from the command line. Raises `MisuseError` for anything but three shapes for each name."""
+    fields = parse_json(text, Path("profile"), _PROFILE)
+    profile = fields.content()
+    for name, shapes in profile.items():
+        if not (isinstance(shapes, list) and len(shapes) == 3 and all(map(_is_shape, shapes))):
+            fields.refuse(name, "three shapes, e.g. [[6, 16], [6, 16], [6, 16]]")
+    return profile
+
+
+def _is_shape(shape: object) -> bool:
+    return isinstance(shape, list) and all(isinstance(side, int) and 0 <= side < 1 << 31 for side in shape)
 
 
 def _profile(profile: Any, shapes: Profile) -> Any:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ..engines.bundle.targets import TARGETS, Target
 from ..engines.compile.estimate import free_disk_bytes
-from ..runtime.devices.driver import GET_DRIVER, has_driver, load_library
+from ..installing import PACKAGES, install_command, installed_version, missing_packages
+from ..runtime.devices.driver import (
+    GET_DRIVER,
+    find_driver,
+    has_driver,
+    load_library,
+    oldest_cuda_for,
+    oldest_driver,
+)
+from ..text import parse_version
 
-_PACKAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    # extra -> its packages; of the alternatives in a tuple, one is enough
-    "cpu": (("onnxruntime", "onnxruntime-gpu"),),
-    "gpu": (("onnxruntime-gpu",),),
-    "cuda": (("cuda-core",), ("cuda-bindings",)),
-    "rtx": (("tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "tensorrt-rtx"), ("polygraphy",)),
-    "tensorrt": (("tensorrt-cu12", "tensorrt-cu13", "tensorrt"), ("polygraphy",)),
-    "export": (("torch",), ("onnx",), ("onnxscript",), ("safetensors",), ("filelock",), ("psutil",)),
-}
 _CORE = ("numpy", "av", "click", "rich", "platformdirs")
 _DECODER = {"Windows": "nvcuvid.dll", "Linux": "libnvcuvid.so.1"}
 _ENCODER = {"Windows": "nvEncodeAPI64.dll", "Linux": "libnvidia-encode.so.1"}
@@ -33,7 +32,7 @@ class Purpose:
     """A task, and whether this machine is ready for it.
 
     missing: packages and other parts. remedy: the command or the advice that helps; empty if nothing does. note: shown
-    in place of "no", e.g. "to build" if the machine can build but not run.
+    in place of "no", e.g. "to build" if the machine can build but not run. driver: the NVIDIA driver that it takes.
     """
 
     name: str
@@ -41,6 +40,7 @@ class Purpose:
     missing: tuple[str, ...]
     remedy: str
     note: str = ""
+    driver: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Diagnosis:
 
 def diagnose(cache: Path) -> Diagnosis:
     """Examine the machine. Changes nothing, and imports no framework but PyAV. cache: root of the bundle cache."""
-    names = [*_CORE, *(name for extra in _PACKAGES.values() for group in extra for name in group)]
-    installed = {name: _installed_version(name) for name in names}
+    names = [*_CORE, *(name for extra in PACKAGES.values() for group in extra for name in group)]
+    installed = {name: installed_version(name) for name in names}
     driver = has_driver()
     return Diagnosis(
         python=platform.python_version(),
@@ -85,45 +85,47 @@ def diagnose(cache: Path) -> Diagnosis:
     )
 
 
-def _installed_version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _missing(extra: str, installed: Mapping[str, str | None]) -> tuple[str, ...]:
-    """The packages of an extra that are not installed. Of several alternatives, names the first."""
-    return tuple(group[0] for group in _PACKAGES[extra] if not any(installed[name] for name in group))
-
-
-def _pip_install(*extras: str) -> str:
-    """The command that installs these extras; empty if there are none."""
-    return f'pip install "swiftvr-trt[{",".join(extras)}]"' if extras else ""
-
-
 def _diagnose_export(installed: Mapping[str, str | None]) -> Purpose:
-    missing = _missing("export", installed)
-    return Purpose("export a checkpoint", not missing, missing, _pip_install("export") if missing else "")
+    missing = missing_packages("export", installed)
+    return Purpose("export a checkpoint", not missing, missing, install_command("export") if missing else "")
 
 
 def _diagnose_target(target: Target, installed: Mapping[str, str | None], driver: bool) -> Purpose:
     """Whether bundles for a target can be built and run here. Engines for RTX cards can be built without the card."""
-    extras = (target.extra, "cuda") if target.usual_device == "cuda" else (target.extra,)
-    incomplete = [extra for extra in extras if _missing(extra, installed)]
-    missing = [package for extra in extras for package in _missing(extra, installed)]
-    remedy = _pip_install(*incomplete)
+    found = find_driver() if driver else None
+    offered = parse_version(found.cuda) if found and found.cuda else None
+    on_gpu, old = target.usual_device == "cuda", offered is not None and offered < (13,) and target.extra != "gpu"
+    extras = (target.extra, "cuda12" if old else "cuda") if on_gpu else (target.extra,)
+    incomplete = [extra for extra in extras if missing_packages(extra, installed)]
+    missing = [package for extra in extras for package in missing_packages(extra, installed)]
+    remedy = install_command(*incomplete)
     if target.extra == "gpu" and installed["onnxruntime"]:
         # Both packages contain the module `onnxruntime`, and the one installed last overwrites the other.
-        remedy = f"pip uninstall onnxruntime, then {_pip_install('gpu', 'cuda')}"
+        remedy = f"pip uninstall onnxruntime, then {install_command('gpu', 'cuda')}"
         missing.append("onnxruntime must be uninstalled")
-    if target.usual_device == "cuda" and not driver:
-        missing.append(_DRIVER)
+    counted = {**installed, "cuda-bindings": installed["cuda-bindings"] or ("12" if old else None)}
+    needed, least = (
+        oldest_cuda_for(packages, target.extra, target.compute_capability) if on_gpu else "0"
+        for packages in (counted, {**installed, "cuda-bindings": "12"})
+    )
+    wanted = oldest_driver(needed) if on_gpu else ""
+    if not counted["cuda-bindings"] and least != needed:
+        wanted += f", or {oldest_driver(least).removeprefix('version ').removesuffix(' or newer')} with cuda12"
+    if on_gpu and not driver:
+        missing.append(f"NVIDIA driver, {wanted} (to run)")
         remedy = remedy or GET_DRIVER
+    elif offered is not None and offered < parse_version(needed):
+        missing.append(f"NVIDIA driver, {wanted} (this one is for CUDA {found.cuda if found else ''})")
+        enough = offered >= parse_version(least)
+        remedy = remedy or (f"{install_command('cuda12')}, or {GET_DRIVER}" if enough else GET_DRIVER)
     note = "" if target.ready else "not yet"
-    if target.extra == "rtx" and missing and not (_missing("rtx", installed) or _missing("export", installed)):
+    if (
+        target.extra == "rtx"
+        and missing
+        and not (missing_packages("rtx", installed) or missing_packages("export", installed))
+    ):
         note = "to build"
-    return Purpose(f"target {target.name}", target.ready and not missing, tuple(missing), remedy, note)
+    return Purpose(f"target {target.name}", target.ready and not missing, tuple(missing), remedy, note, wanted)
 
 
 def _diagnose_video(name: str, codec: str, libraries: Mapping[str, str], driver: bool) -> Purpose:

@@ -6,6 +6,7 @@
     build_process    the child process in which `runtime` has a bundle built
     write            writes one bundle: load, trace, compile
     verify           compares a bundle with the network it was made from
+    moving_picture   a moving picture to test with; needs no torch
 
 `cli`, benchmarks and tests may import it; `runtime` and `engines` may not.
 """

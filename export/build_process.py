@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from contextlib import closing
 from pathlib import Path
 
-from ..child import Message, Parent, interrupt_main
+from ..child import Message, Parent
 from ..engines.bundle.geometry import Resolution
 from ..errors import MisuseError, message_of
 from ..text import LineCallback, with_elapsed_time
-from .build import BuildOptions, build_bundles
-
-_INTERRUPTED = 130
+from .build import BuildOptions, build_bundles, foresee_build
 
 
-def main() -> None:
+def main(parent: Parent) -> None:
     """Build the bundle that the parent orders. The answer is that of `build_ordered`."""
-    parent = Parent(interrupt_main)
-    try:
-        order = parent.receive()
-        if order is not None:
-            parent.answer(build_ordered(order, parent.say))
-    except KeyboardInterrupt:
-        os._exit(_INTERRUPTED)  # partial files are removed by now; do not wait for threads of libraries
+    order = parent.receive()
+    if order is not None:
+        log = logging.getLogger(__name__.split(".")[0])
+        log.addHandler(_LogToParent(parent))
+        log.setLevel(logging.INFO)
+        parent.answer(build_ordered(order, parent.say))
+
+
+class _LogToParent(logging.Handler):
+    """Sends log records to the parent, as details."""
+
+    def __init__(self, parent: Parent) -> None:
+        super().__init__()
+        self._parent = parent
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._parent.detail(record.getMessage())
 
 
 def build_ordered(order: Message, report: LineCallback) -> Message:
     """Build one bundle into the cache.
 
-    order: `checkpoint` and `cache` (directories), `resolution` (WxH), `clip_len`, `precision` and `target`. report:
-    gets a line per finished step, with the seconds since the start. Returns `error`, which is None or the reason in one
-    line, and `misuse`, whether a different order could succeed.
+    order: `checkpoint` and `cache` (directories), `resolution` (WxH), `clip_len`, `precision` (None for the usual one)
+    and `target`. With `dry_run`, nothing is built, and the answer has the `estimate` in one line. report: gets a line
+    per finished step, with the seconds since the start. Returns `error`, which is None or the reason in one line, and
+    `misuse`, whether a different order could succeed.
     """
     try:
         options = BuildOptions(
@@ -42,13 +51,11 @@ def build_ordered(order: Message, report: LineCallback) -> Message:
             clip_len=order["clip_len"],
             cache=Path(order["cache"]),
         )
+        if order.get("dry_run"):
+            return {"error": None, "misuse": False, "estimate": foresee_build(options)}
         with closing(build_bundles(options, with_elapsed_time(report))) as bundles:
             for _bundle in bundles:
                 pass  # it is in the cache, where the parent opens it
     except Exception as error:  # noqa: BLE001 (the parent raises it)
         return {"error": message_of(error), "misuse": isinstance(error, MisuseError)}
     return {"error": None, "misuse": False}
-
-
-if __name__ == "__main__":
-    main()

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import gc
+import logging
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from uuid import uuid4
 
 import torch
 
+from .. import leaving
+from ..engines.bundle.calibration import CALIBRATION_FILE, Calibration
 from ..engines.bundle.files import PARTIAL, Bundle, BundleWriter
-from ..engines.bundle.manifest import Recipe, StageSpec, Toolchain
-from ..engines.bundle.targets import TENSORRT_MODULES, TORCH, Target, choose_target
+from ..engines.bundle.graph import vet_graph
+from ..engines.bundle.lease import FolderLease
+from ..engines.bundle.manifest import NETWORK_STAGES, Recipe, StageSpec, Toolchain
+from ..engines.bundle.targets import QUANTISED, TENSORRT_MODULES, TORCH, Target, choose_target
 from ..engines.compile.compiler import compiler_version
 from ..engines.compile.engines import EngineOptions, build_engines
-from ..errors import MissingPackageError, MisuseError
+from ..errors import BuildError, BundleError, CheckpointError, MisuseError, cannot_import
+from ..installing import tool_version
 from ..runtime.devices.driver import find_driver, package_cuda
 from ..text import LineCallback
-from .graph.calibration import CALIBRATION_FILE, Calibration
-from .graph.precision import Precision
-from .graph.stages import Stage, stages_of
-from .graph.to_onnx import WeightStore, WrittenStage, open_weights, write_stages
+from .graph.stages import stages_of
+from .graph.to_onnx import WeightStore, WrittenStage, open_weights, write_network
 from .network.checkpoint import Checkpoint, load_checkpoint
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,22 @@ class Graphs:
 @contextmanager
 def open_graphs(bundle: Path, keep: Path | None = None) -> Iterator[Graphs]:
     """`keep`, or a temporary directory next to `bundle`, which is on the disk that has to hold the bundle anyway."""
-    directory = keep or bundle.with_name(f"{bundle.name}{PARTIAL}{uuid4().hex[:8]}")
-    directory.mkdir(parents=True, exist_ok=keep is not None)
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        with open_weights(keep) as store:
+            yield Graphs(keep, store)
+        return
+    directory = bundle.with_name(f"{bundle.name}{PARTIAL}{uuid4().hex[:8]}")
+    with leaving.creating(directory) as release:
+        directory.mkdir(parents=True)
+        lease = FolderLease(directory)
     try:
         with open_weights(directory) as store:
             yield Graphs(directory, store)
     finally:
-        if keep is None:
-            shutil.rmtree(directory, ignore_errors=True)
+        lease.close()
+        shutil.rmtree(directory, ignore_errors=True)
+        release()
 
 
 def write_bundle(
@@ -65,22 +78,43 @@ def write_bundle(
     `MisuseError` if the target or its precision cannot be built, `CheckpointError` if the checkpoint is unusable,
     `MissingPackageError` if the target's compiler is not installed, and `OutputError`.
     """
-    if Precision.named(recipe.precision).quantised and calibration is None:
-        raise MisuseError(f"precision {recipe.precision} needs scales: pass a calibration, see CalibrationSource")
+    if recipe.has_scales and calibration is None:
+        raise MisuseError(f"{_with_scales(recipe)} needs scales: pass a calibration, see CalibrationSource")
     chosen = choose_target(recipe.target, recipe.precision)
     toolchain = _toolchain(chosen)
     with BundleWriter(path) as writer, ExitStack() as stack:
         loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
-        report(f"checkpoint: {loaded.parameters / 1e6:,.1f} M parameters")
-        network = stages_of(loaded, recipe, calibration.largest if calibration else None, joint=chosen.compiled)
+        _log.info("checkpoint: %s M parameters", f"{loaded.parameters / 1e6:,.1f}")
+        stack.enter_context(_name_damage(loaded))
+        scales = (calibration.largest, calibration.int8) if calibration else ()
+        network = stages_of(loaded, recipe, *scales, joint=chosen.compiled, capability=toolchain.compute_capability)
         if calibration is not None:
             (writer.directory / CALIBRATION_FILE).write_text(calibration.to_json(), encoding="utf-8")
         if chosen.compiled:
             graphs = graphs or stack.enter_context(open_graphs(writer.path))
-            specs = _compile(network, graphs, writer.directory, EngineOptions(chosen, recipe.resolution), report)
+            traced = write_network(network, recipe, graphs.directory, graphs.store)
+            specs = _compile(traced, graphs, writer.directory, EngineOptions(chosen, recipe.resolution), report)
         else:
-            specs = _specs(write_stages(network, writer.directory), report)
+            specs = _specs(write_network(network, recipe, writer.directory), report)
+            _vet(specs, writer.directory)
         return writer.commit(recipe, toolchain, specs)
+
+
+def _with_scales(recipe: Recipe) -> str:
+    return f"precision {recipe.precision}" if recipe.precision in QUANTISED else f"autoencoder {recipe.autoencoder}"
+
+
+@contextmanager
+def _name_damage(checkpoint: Checkpoint) -> Iterator[None]:
+    """If the block finds that something is not finite, name the tensor of the checkpoint that it comes from."""
+    try:
+        yield
+    except CheckpointError as error:
+        name = checkpoint.not_finite()
+        if name is None:
+            raise
+        problem = f"tensor {name} holds NaN or infinity"
+        raise CheckpointError(f"{checkpoint.path}: {problem}; download the checkpoint again") from error
 
 
 def _toolchain(chosen: Target) -> Toolchain:
@@ -101,28 +135,33 @@ def _toolchain(chosen: Target) -> Toolchain:
 
 
 def _compile(
-    network: Iterable[Stage], graphs: Graphs, directory: Path, options: EngineOptions, report: LineCallback
+    traced: Iterable[WrittenStage], graphs: Graphs, directory: Path, options: EngineOptions, report: LineCallback
 ) -> tuple[StageSpec, ...]:
     """Trace every stage, then compile all: the compiler needs the memory that the tracer used."""
-    traced = _specs(write_stages(network, graphs.directory, graphs.store), report)
+    specs = _specs(traced, report)
     gc.collect()  # the tracer leaves reference cycles that hold whole networks
-    return build_engines(traced, graphs.directory, directory, options, report)
+    return build_engines(specs, graphs.directory, directory, options, report)
 
 
 def _specs(traced: Iterable[WrittenStage], report: LineCallback) -> tuple[StageSpec, ...]:
     specs = []
     for stage in traced:
-        report(f"traced {stage.spec.name}: {stage.nodes} nodes")
+        if stage.spec.name in NETWORK_STAGES:  # the others take milliseconds
+            number = NETWORK_STAGES.index(stage.spec.name) + 1
+            report(f"prepared part {number} of {len(NETWORK_STAGES)}")
+        _log.info("traced %s: %d nodes", stage.spec.name, stage.nodes)
         specs.append(stage.spec)
     return tuple(specs)
 
 
-def tool_version() -> str:
-    """Version of this package as installed, or `unknown`."""
-    try:
-        return version("swiftvr-trt")
-    except PackageNotFoundError:
-        return "unknown"
+def _vet(specs: Iterable[StageSpec], directory: Path) -> None:
+    """Raise `BuildError` if a graph holds what no bundle may: never write what we would not run."""
+    files = {path.name: path.stat().st_size for path in directory.iterdir()}
+    for name in {spec.file for spec in specs}:
+        try:
+            vet_graph(directory / name, files)
+        except BundleError as error:
+            raise BuildError(f"the exporter wrote what no bundle may hold: {error}") from error
 
 
 def _version_of_compiler(chosen: Target) -> str:
@@ -134,5 +173,5 @@ def _version_of_compiler(chosen: Target) -> str:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingPackageError("onnxruntime", f"a bundle for target {chosen.name}", chosen.extra) from error
+        raise cannot_import(error, "onnxruntime", f"a bundle for target {chosen.name}", chosen.extra) from error
     return str(onnxruntime.__version__)

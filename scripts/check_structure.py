@@ -1,5 +1,8 @@
 """Check what ruff and mypy do not: sizes, names, tests for every module, and references to absent documents.
 
+Conversions of frames, too: PyAV damages frames where it is left to choose the number of threads, so all go through
+`converted` of runtime/media/colour.py.
+
 An exception needs a reason, in a comment within the signature or in the line above it:
 
     # long: why            a function over 50 lines
@@ -25,12 +28,16 @@ MODULE_LINES = 400
 FUNCTION_LINES = 50
 PARAMETERS = 6
 
-PACKAGE = ("cli", "engines", "export", "runtime")  # and the modules at the root
+PACKAGE = (  # and the root's modules
+    "benchmarks/suite/", "benchmarks/page/", "cli/", "engines/", "export/", "page/", "runtime/",
+)  # fmt: skip
 COPIED = ("tests/oracle/",)  # checked where they come from
 SHARED_NAMES = {"main", "command"}  # entry points are called the same everywhere
 NO_TESTS_OF_THEIR_OWN = {"__init__", "__main__"}
 # Documents that are not in the repository; written in two parts so that this file does not contain them.
 ABSENT = re.compile("DESIGN" r"\.md|STYLE" r"\.md|\.\./" "shared")
+
+CONVERTS = "runtime/media/colour.py"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -48,7 +55,7 @@ class Module:
 
     @property
     def in_package(self) -> bool:
-        return "/" not in self.path or self.path.split("/")[0] in PACKAGE
+        return "/" not in self.path or self.path.startswith(PACKAGE)
 
 
 def main() -> int:
@@ -73,6 +80,15 @@ def check_module(module: Module) -> Iterator[str]:
     for node in ast.walk(ast.parse(module.text)):
         if isinstance(node, Function):
             yield from _check_function(module, node)
+        if isinstance(node, ast.Call) and _converts(node) and module.path != CONVERTS:
+            yield f"{module.path}:{node.lineno}: PyAV is told to convert a frame, expected `converted` of {CONVERTS}"
+
+
+def _converts(call: ast.Call) -> bool:
+    """Whether this is a method of PyAV's frames that converts, or its reformatter's."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    converts_with_arguments = name == "to_ndarray" and any(keyword.arg != "channel_last" for keyword in call.keywords)
+    return converts_with_arguments or name in {"reformat", "to_image"} or (name == "to_rgb" and not call.args)
 
 
 def _has_line(marker: str, module: Module) -> bool:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
-    *(f"swiftvr_trt.{part}" for part in ("child", "cli", "engines", "errors", "export", "runtime", "text")),
+    *(f"swiftvr_trt.{part}" for part in ("child", "cli", "engines", "errors", "export", "page", "runtime", "text")),
+    "swiftvr_trt.benchmarks.suite",
     "benchmarks",
     "scripts",
     "tests",

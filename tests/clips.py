@@ -16,7 +16,8 @@ def write_clip(path: Path, frames: int = 30, width: int = 56, height: int = 34, 
     """An H.264 video with a mono AAC track of about the same length; every frame differs."""
     import av
 
-    from swiftvr_trt.export.verify import synthetic_frame
+    from swiftvr_trt.export.moving_picture import synthetic_frame
+    from swiftvr_trt.runtime.media.colour import converted
 
     with av.open(path, "w") as container:
         video = container.add_stream("libx264", rate=rate)
@@ -24,7 +25,7 @@ def write_clip(path: Path, frames: int = 30, width: int = 56, height: int = 34, 
         audio = container.add_stream("aac", rate=48000, layout="mono")
         for index in range(frames):
             frame = av.VideoFrame.from_ndarray(synthetic_frame(index, height, width), format="rgb24")
-            container.mux(video.encode(frame))
+            container.mux(video.encode(converted(frame, format="yuv420p")))  # left to the encoder, threads damage some
         for index in range(frames * 48000 // rate // 1024):
             sound = av.AudioFrame.from_ndarray(np.full((1, 1024), 0.1 * (index % 7), np.float32), "fltp", "mono")
             sound.sample_rate, sound.pts = 48000, index * 1024

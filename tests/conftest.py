@@ -6,15 +6,18 @@ export takes seconds, so each bundle is built once per test run, for all workers
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, wraps
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # leave the other cores to the other workers; torch reads this
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,15 +25,24 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # leave the other cores to the other wo
 from swiftvr_trt import Bundle
 from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.manifest import Recipe
+from swiftvr_trt.engines.bundle.targets import QUANTISED
 from tests.cuda_emulator.process import (  # noqa: F401 - pytest finds its hooks here
     pytest_configure,
     pytest_runtest_protocol,
+    pytest_runtest_teardown,
     pytest_runtestloop,
     pytest_sessionfinish,
+    shared_directory,
 )
 
+settings.register_profile("untimed", deadline=None)  # how long an example takes says more about the machine
+settings.load_profile("untimed")
+settings.register_profile("campaign", max_examples=2000, deadline=None)  # pytest --hypothesis-profile=campaign
+CHILDREN_END_S = 300
+"""For a child of a test, on the slowest machine."""
 ORACLE = Path(__file__).parent / "oracle"
 BundleFactory = Callable[..., Bundle]
+NarrowBundle = Callable[[str], Bundle]
 CheckpointFactory = Callable[..., Path]
 
 
@@ -45,6 +57,28 @@ def signals_are_heard() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def children_end() -> Iterator[None]:
+    """Waiting for a child without a time limit ends with `TimeoutExpired`: one that hangs would hold up all tests."""
+
+    def limited(method: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(method)
+
+        @wraps(method)
+        def within(*given: Any, **named: Any) -> Any:
+            bound = signature.bind(*given, **named)
+            if bound.arguments.get("timeout") is None:
+                bound.arguments["timeout"] = CHILDREN_END_S
+            return method(*bound.args, **bound.kwargs)
+
+        return within
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("wait", "communicate"):
+            patch.setattr(subprocess.Popen, name, limited(getattr(subprocess.Popen, name)))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -72,8 +106,7 @@ def mini_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shared_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory that all workers of this test run share."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return shared_directory(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +123,49 @@ def mini_bundle(shared_tmp: Path, mini_checkpoint: Path) -> BundleFactory:
         return bundles.get_or_build(recipe, lambda path: write_bundle(mini_checkpoint, recipe, path))[0]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def narrow_bundle(shared_tmp: Path, mini_checkpoint: Path) -> NarrowBundle:
+    """(precision) -> an exported bundle of the mini checkpoint for an odd size, with scales if it needs some."""
+    from swiftvr_trt.export.graph.calibration import calibrate
+    from swiftvr_trt.export.moving_picture import synthetic_frame
+    from swiftvr_trt.export.network.checkpoint import load_checkpoint
+    from swiftvr_trt.export.write import write_bundle
+
+    bundles = BundleCache(shared_tmp / "bundles")
+    digest = bundles.checkpoint_digest(mini_checkpoint)
+
+    @cache
+    def make(precision: str) -> Bundle:
+        recipe = Recipe(digest, 45, 37, 4, precision, "onnx")
+
+        def write(path: Path) -> Bundle:
+            checkpoint, frames = load_checkpoint(mini_checkpoint), [synthetic_frame(at, 40, 60) for at in range(6)]
+            scales = calibrate(checkpoint, recipe, frames, "a test picture") if precision in QUANTISED else None
+            return write_bundle(checkpoint, recipe, path, calibration=scales)
+
+        return bundles.get_or_build(recipe, write)[0]
+
+    return make
+
+
+LONGEST = (
+    "walks",
+    "test_commands.py",
+    "test_on_cluster.py",
+    "test_runner.py",
+    "test_resumable.py",
+    "test_reference.py",
+    "test_graph.py",
+    "test_run.py",
+)
+"""Folders and files whose tests take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: one that began last would keep one worker busy while the others have nothing."""
+    items.sort(key=lambda item: not any(name in item.path.parts for name in LONGEST))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

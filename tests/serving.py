@@ -6,14 +6,16 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 
-from swiftvr_trt import child
-from swiftvr_trt.child import Message, Parent, interrupt_main
+from swiftvr_trt import leaving
+from swiftvr_trt.child import Message, Parent
 
 
 def echo(parent: Parent, order: Message) -> None:
     for line in order["lines"]:
         parent.say(line)
+        parent.detail(f"detail of {line}")
     parent.answer({"echo": order})
 
 
@@ -32,27 +34,26 @@ def fall_silent(_parent: Parent, order: Message) -> None:
 
 
 def work(parent: Parent, order: Message) -> None:
-    """Clean up when interrupted, unless the order is to be stubborn."""
-    child._ABANDONED_S = order.get("abandoned_s", child._ABANDONED_S)
-    said = False
-    while True:
-        try:
-            if not said:
-                said = True
-                parent.say("working")  # here, because the interrupt may follow at once
-            time.sleep(60)
-        except KeyboardInterrupt:
-            if not order.get("stubborn"):
-                print("cleaned up", file=sys.stderr, flush=True)
-                raise SystemExit(3) from None
+    """Work for ever, with a temporary file if the order names one. hung: the file cannot be removed."""
+    if "file" in order:
+        path = Path(order["file"])
+        with leaving.creating(path, (lambda: time.sleep(600)) if order.get("hung") else None):
+            path.touch()
+    parent.say("working")
+    time.sleep(600)
 
 
-def main() -> None:
-    parent = Parent(interrupt_main)
+def finish_slowly(parent: Parent, order: Message) -> None:
+    """Answer, and then have something to put away."""
+    parent.answer({})
+    assert parent.receive() is None
+    time.sleep(order["seconds"])
+
+
+print("printed while this module is imported")
+
+
+def main(parent: Parent) -> None:
     while (order := parent.receive()) is not None:
         globals()[order["call"]](parent, order)
     print(f"left with {threading.active_count()} threads", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    main()

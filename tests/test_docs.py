@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import swiftvr_trt
+
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("benchmarks", "cli", "docs", "engines", "export", "runtime", "scripts", "tests")
+ROOMS = ("benchmarks", "cli", "docs", "engines", "export", "page", "runtime", "scripts", "tests")
 DOCUMENTS = sorted(
     document.relative_to(ROOT)
     for document in (*ROOT.glob("*.md"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.md")))
@@ -43,7 +45,11 @@ def test_paths_exist(document: Path) -> None:
 def test_modules_exist(document: Path) -> None:
     for module in _MODULE.findall((ROOT / document).read_text(encoding="utf-8")):
         place = ROOT.joinpath(*module.removeprefix("swiftvr_trt.").split("."))
-        assert place.is_dir() or place.with_suffix(".py").exists(), f"{document} names {module}"
+        public = module.removeprefix("swiftvr_trt.").split(".")[0] in swiftvr_trt.__all__
+        assert public or place.is_dir() or place.with_suffix(".py").exists(), f"{document} names {module}"
+
+
+PACKAGE_ROOMS = ("benchmarks/suite", "benchmarks/page", "cli", "engines", "export", "page", "runtime")
 
 
 def test_the_tree_in_the_architecture_is_the_package() -> None:
@@ -65,7 +71,7 @@ def test_the_tree_in_the_architecture_is_the_package() -> None:
         path.relative_to(ROOT).with_suffix("").as_posix()
         for path in (
             *ROOT.glob("*.py"),
-            *(path for room in ("cli", "engines", "export", "runtime") for path in (ROOT / room).rglob("*.py")),
+            *(path for room in PACKAGE_ROOMS for path in (ROOT / room).rglob("*.py")),
         )
         if not path.stem.startswith("__")
     }

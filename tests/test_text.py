@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 
-from swiftvr_trt.text import first_line, format_bytes, format_duration, last_line, parse_version
+from swiftvr_trt.text import (
+    first_line,
+    format_bytes,
+    format_duration,
+    last_line,
+    parse_seconds,
+    parse_version,
+    printable,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +55,44 @@ def test_the_last_line_that_is_not_blank(text: str, line: str) -> None:
 def test_versions_compare_as_numbers() -> None:
     assert parse_version("12.8") == (12, 8)
     assert parse_version("9.10") > parse_version("9.9") > parse_version("9")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, ünïcode 中文 ½", "plain, ünïcode 中文 ½"),
+        ("a\x1b[31mb", r"a\x1b[31mb"),
+        ("a\nb\r\tc", r"a\nb\r\tc"),
+        ("\x9b2J\u202e\udcff\U000e0001", r"\x9b2J\u202e\udcff\U000e0001"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_shown_as_an_escape(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("10", 10),
+        ("10s", 10),
+        ("1:30", 90),
+        ("0:01:30.5", Fraction(181, 2)),
+        ("2:00:00", 7200),
+        ("0.04", Fraction(1, 25)),
+        ("500ms", Fraction(1, 2)),
+        ("40000us", Fraction(1, 25)),
+        ("1:30s", 90),
+        ("1.5ms", Fraction(3, 2000)),
+    ],
+)
+def test_times_are_read_as_people_write_them(text: str, seconds: Fraction | int) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "s", "ten", "-1", "1:", ":1", "1:2:3:4", "1e3", "1.5:00", "1/2", "nan", "1:30ms", "9" * 5000, "5 ms", "ms"],
+)
+def test_other_times_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        parse_seconds(text)

@@ -8,7 +8,7 @@ clips. They are written as
 
     DIR/00012.hr.npy   uint8 [24, H, W, 3]        clean
     DIR/00012.mr.npy   uint8 [24, H/2, W/2, 3]    blurred and halved
-    DIR/00012.lr0.npy  uint8 [24, H/2, W/2, 3]    then made noisy and compressed; lr1 to lr3 are other versions
+    DIR/00012.lr0.npy  uint8 [24, H/2, W/2, 3]    then made noisy and encoded; lr1 is another version
 
     python -m benchmarks.demo.data --photos PHOTOS --videos VIDEOS --out CLIPS
 
@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from benchmarks.metrics import as_clip
+from swiftvr_trt.runtime.media.colour import converted
 
 from . import degrade
 
@@ -41,12 +42,12 @@ Frames = NDArray[np.uint8]
 
 CLIP_FRAMES = 24
 SIDE = 256
-VERSIONS = 4
-"""Damaged versions of each clip: noise that repeats would be learned by heart."""
+VERSIONS = 2
+"""Damaged versions of each clip. Most parts that are trained on get new noise instead (`sample.py`)."""
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _MIN_BYTES = 100_000
 _LONGEST = 3000
-_MOST_FRAMES = 600
+_MOST_FRAMES = 300
 _VIDEOS = {
     "VID_20191220_170832.mp4",
     "balle-jbart.mp4",
@@ -213,7 +214,7 @@ class Videos:
         if path not in self._open:
             with av.open(str(path)) as source:
                 frames = itertools.islice(source.decode(video=0), _MOST_FRAMES)
-                self._open[path] = np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
+                self._open[path] = np.stack([converted(frame, format="rgb24").to_ndarray() for frame in frames])
         return self._open[path]
 
 
@@ -248,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path, required=True, help="directory with unpacked packages of photographs")
     parser.add_argument("--videos", type=Path, required=True, help="directory with unpacked packages of videos")
     parser.add_argument("--out", type=Path, required=True, help="directory for the clips")
-    parser.add_argument("--count", type=int, default=1600, help="clips in all (default %(default)s, about 17 GB)")
+    parser.add_argument("--count", type=int, default=1000, help="clips in all (default %(default)s, about 8 GB)")
     parser.add_argument("--start", type=int, default=0, help="first clip number of this process")
     parser.add_argument("--step", type=int, default=1, help="distance to its next one")
     options = parser.parse_args(arguments)

@@ -1,10 +1,10 @@
-"""Damage clean frames as a bad camera and a low bit rate do, in the order of RealBasicVSR's recipe.
+"""Damage clean frames as a noisy capture does: analogue tape, or a camera at high ISO, stored at a high bit rate.
 
-    blur -> half size -> sensor noise -> JPEG of every frame -> a real video encoder and decoder
+    mild blur -> half size -> noise of luma and colour, coloured by grain and light -> x264 at about CRF 14
 
     uint8 [T, H, W, 3] RGB, H and W multiples of 4  ->  uint8 [T, H/2, W/2, 3]
 
-All strengths come from one random generator, so a clip is reproducible from its seed. Some clips stay nearly clean,
+All strengths come from one random generator, so a clip is reproducible from its seed. One clip in four is clean,
 because the network must also learn to leave a good picture alone.
 """
 
@@ -19,45 +19,72 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
+
+from swiftvr_trt.runtime.media.colour import converted
 
 Frames = NDArray[np.uint8]
 
 SCALE = 2
+_LUMA = (0.299, 0.587, 0.114)
+_COLOURS = ((0.0, 1.402), (-0.344, -0.714), (1.772, 0.0))
+"""Red, green and blue of the two colour differences Cb and Cr."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise in 8-bit steps, new in every frame. It is Gaussian; all of its powers are those before any clipping.
+
+    rgb     deviation of red, green and blue, each with noise of its own
+    luma    deviation of noise that is equal in all three
+    colour  deviation of Cb and of Cr, in places of `coarse` x `coarse` pixels
+    grain   Gaussian radius in pixels, across and down, in which neighbours share their noise; 0: none
+    light   how strongly it grows with brightness, 0 to 1
+    """
+
+    rgb: float = 0.0
+    luma: float = 0.0
+    colour: float = 0.0
+    coarse: int = 1
+    grain: tuple[float, float] = (0.0, 0.0)
+    light: float = 0.0
 
 
 @dataclass(frozen=True)
 class Damage:
-    """The strengths of the damage to one clip. Noise is in 8-bit steps, `crf` in x264's units; 0 or None: not done."""
+    """The damage to one clip. crf: of x264; None: not encoded."""
 
-    blur: float
-    filter: str
-    noise: float
-    shot_noise: float
-    grey_noise: bool
-    jpeg: int | None
-    codec: str | None
-    crf: int
-    preset: str
+    blur: float = 0.0
+    filter: str = "area"
+    noise: Noise = Noise()
+    crf: int | None = 14
+    preset: str = "medium"
 
 
 def draw(rng: np.random.Generator) -> Damage:
-    """Random strengths: one clip in four stays nearly clean, the others are noisy and always compressed.
-
-    Uncompressed noise would be easier to remove, but it is not what video has.
-    """
-    clean = rng.random() < 1 / 4
-    codec = str(rng.choice(["libx264", "libx264", "libx264", "libx264", "mpeg4"]))
+    """Random damage: one clip in four is clean."""
     return Damage(
-        blur=0.0 if clean or rng.random() < 0.7 else float(rng.uniform(0.3, 1.1)),
+        blur=0.0 if rng.random() < 0.7 else float(rng.uniform(0.3, 0.9)),
         filter=str(rng.choice(["area", "area", "bicubic", "bilinear"])),
-        noise=0.0 if clean or rng.random() < 0.15 else float(rng.uniform(1, 14)),
-        shot_noise=0.0 if clean or rng.random() < 0.7 else float(rng.uniform(0.2, 1.0)),
-        grey_noise=bool(rng.random() < 0.25),
-        jpeg=None if clean or rng.random() < 0.85 else int(rng.integers(40, 92)),
-        codec=None if clean and rng.random() < 0.5 else codec,
-        crf=int(rng.integers(10, 19)) if clean else int(np.clip(round(rng.normal(28, 5)), 18, 42)),
+        noise=draw_noise(rng),
+        crf=int(np.clip(round(rng.normal(14, 2.5)), 8, 20)),
         preset=str(rng.choice(["veryfast", "medium"])),
     )
+
+
+def draw_noise(rng: np.random.Generator) -> Noise:
+    """None for one clip in four; else independent in red, green and blue (a sensor), or of luma and colour (a tape)."""
+    kind = rng.random()
+    if kind < 0.25:
+        return Noise()
+    strength = float(rng.uniform(2, 28))
+    light = float(rng.random() < 0.4) * float(rng.uniform(0, 1))
+    if kind < 0.55:
+        return Noise(rgb=strength, light=light)
+    across = float(rng.random() < 0.4) * float(rng.uniform(0.3, 1.2))
+    down = across * float(rng.uniform(0, 1)) if rng.random() < 0.5 else across
+    colour = 0.0 if rng.random() < 0.15 else strength * float(rng.uniform(0.3, 1.2))
+    return Noise(0.0, strength, colour, int(rng.choice([1, 2, 4])), (across, down), light)
 
 
 def apply(frames: Frames, damage: Damage, rng: np.random.Generator) -> Frames:
@@ -67,24 +94,15 @@ def apply(frames: Frames, damage: Damage, rng: np.random.Generator) -> Frames:
 
 def spoil(small: NDArray[np.float32], damage: Damage, rng: np.random.Generator) -> Frames:
     """Noise and compression."""
-    noisy = add_noise(small, damage, rng)
-    if damage.jpeg is not None:
-        noisy = np.stack([_jpeg(frame, damage.jpeg) for frame in noisy])
-    return noisy if damage.codec is None else recompress(noisy, damage.codec, damage.crf, damage.preset)
-
-
-def noise_alone(small: Frames, rng: np.random.Generator) -> Frames:
-    """Add noise without compressing: easy, so training begins with it. One clip in four stays clean."""
-    noise = 0.0 if rng.random() < 1 / 4 else float(rng.uniform(1, 14))
-    drawn = Damage(0.0, "area", noise, 0.0, bool(rng.random() < 0.25), None, None, 0, "medium")
-    return add_noise(small.astype(np.float32), drawn, rng)
+    noisy = add_noise(small, damage.noise, rng)
+    return noisy if damage.crf is None else recompress(noisy, damage.crf, damage.preset)
 
 
 def shrink(frames: Frames, damage: Damage) -> NDArray[np.float32]:
     """Blur and halve: float32 [T, H/2, W/2, 3] in 0 ... 255."""
     x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
     if damage.blur > 0:
-        x = _gaussian_blur(x, damage.blur)
+        x = _blur(x, (damage.blur, damage.blur))
     if damage.filter == "area":
         x = F.avg_pool2d(x, SCALE)
     else:
@@ -94,50 +112,66 @@ def shrink(frames: Frames, damage: Damage) -> NDArray[np.float32]:
     return small
 
 
-def add_noise(frames: NDArray[np.float32], damage: Damage, rng: np.random.Generator) -> Frames:
-    """Add Gaussian noise and noise that grows with brightness, equal in all channels if `grey_noise`."""
-    channels = 1 if damage.grey_noise else 3
-    noise = rng.standard_normal((*frames.shape[:3], channels), dtype=np.float32)
-    sigma = np.sqrt(damage.noise**2 + damage.shot_noise**2 * np.clip(frames, 0, 255))
-    noisy: Frames = np.clip(np.rint(frames + noise * sigma), 0, 255).astype(np.uint8)
+def add_noise(frames: NDArray[np.float32], noise: Noise, rng: np.random.Generator) -> Frames:
+    """Add noise, round and clip."""
+    count, height, width, _ = frames.shape
+
+    def normal(channels: int, coarse: int = 1) -> Tensor:
+        size = (count, channels, -(-height // coarse), -(-width // coarse))
+        return torch.from_numpy(rng.standard_normal(size, dtype=np.float32))
+
+    x = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    found = noise.rgb * normal(3) if noise.rgb else torch.zeros_like(x)
+    if noise.luma:
+        found = found + noise.luma * _correlated(normal(1), noise.grain)
+    if noise.colour:
+        coarse = F.interpolate(normal(2, noise.coarse), scale_factor=noise.coarse, mode="nearest")[..., :height, :width]
+        found = found + torch.einsum("kc,tchw->tkhw", noise.colour * torch.tensor(_COLOURS), coarse)
+    if noise.light:
+        bright = torch.einsum("c,tchw->thw", torch.tensor(_LUMA), x)[:, None].clamp(0, 255) / 128
+        found = found * (1 + noise.light * (bright - 1)).sqrt()
+    noisy: Frames = (x + found).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
     return noisy
 
 
-def recompress(frames: Frames, codec: str, crf: int, preset: str = "medium") -> Frames:
-    """Encode (YUV 4:2:0) and decode. MPEG-4 takes a quantiser, derived from `crf`."""
+def _correlated(x: Tensor, grain: tuple[float, float]) -> Tensor:
+    """Smooth noise without making it weaker."""
+    if max(grain) == 0:
+        return x
+    smooth = _blur(x, grain)
+    return smooth / smooth.std()
+
+
+def recompress(frames: Frames, crf: int, preset: str = "medium") -> Frames:
+    """Encode (YUV 4:2:0, x264) and decode."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as out:
-        stream: Any = out.add_stream(codec, rate=25)
+        stream: Any = out.add_stream("libx264", rate=25)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-        if codec == "mpeg4":
-            step = str(int(np.clip((crf - 14) // 2, 2, 20)))
-            stream.options = {"qmin": step, "qmax": step}
-        else:
-            stream.options = {"crf": str(crf), "preset": preset, "threads": "1"}
+        stream.options = {"crf": str(crf), "preset": preset, "threads": "1"}
         for frame in frames:
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            out.mux(stream.encode(converted(rgb, format="yuv420p")))
         out.mux(stream.encode(None))
     file.seek(0)
     with av.open(file, "r") as source:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
+        decoded = [converted(frame, format="rgb24").to_ndarray() for frame in source.decode(video=0)]
     if len(decoded) != len(frames):
-        raise RuntimeError(f"{codec} returned {len(decoded)} frames, expected {len(frames)}")
+        raise RuntimeError(f"x264 returned {len(decoded)} frames, expected {len(frames)}")
     return np.stack(decoded)
 
 
-def _jpeg(frame: Frames, quality: int) -> Frames:
-    from PIL import Image  # only JPEG needs Pillow
-
-    file = io.BytesIO()
-    Image.fromarray(frame).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file).convert("RGB"))
-
-
-def _gaussian_blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
-    radius = max(1, round(3 * sigma))
-    at = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    kernel = torch.exp(-(at**2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).repeat(3, 1)
-    x = F.pad(x, [radius] * 4, mode="replicate")
-    x = F.conv2d(x, kernel[:, None, :, None], groups=3)
-    return F.conv2d(x, kernel[:, None, None, :], groups=3)
+def _blur(x: Tensor, radius: tuple[float, float]) -> Tensor:
+    """Gaussian blur of [T, C, h, w]; radius: its deviation across and down, in pixels."""
+    for axis, sigma in zip((3, 2), radius, strict=True):
+        if sigma == 0:
+            continue
+        reach = max(1, round(3 * sigma))
+        at = torch.arange(-reach, reach + 1, dtype=torch.float32)
+        kernel = torch.exp(-(at**2) / (2 * sigma**2))
+        shape = [1, 1, 1, 1]
+        shape[axis] = len(kernel)
+        taps = (kernel / kernel.sum()).view(shape).repeat(x.shape[1], 1, 1, 1)
+        pad = [reach, reach, 0, 0] if axis == 3 else [0, 0, reach, reach]
+        x = F.conv2d(F.pad(x, pad, mode="replicate"), taps, groups=x.shape[1])
+    return x

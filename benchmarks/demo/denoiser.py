@@ -15,6 +15,8 @@ too small for the noise.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,18 @@ from torch import Tensor, nn
 from swiftvr_trt.export.network.reae import UNSHUFFLE, MemBlock, Reae
 
 from .batch import past
-from .layout import COLOUR_LIFT, COLOUR_WEIGHT, LUMA_LIFT, MIX, PAIR, as_stored, bias_of, convolutions, kernel_of
+from .layout import (
+    BICUBIC,
+    COLOUR_LIFT,
+    LUMA_LIFT,
+    MIX,
+    PAIR,
+    SHARPEN,
+    as_stored,
+    bias_of,
+    convolutions,
+    kernel_of,
+)
 
 WIDTH = 64
 """Channels and hidden channels of the MemBlocks."""
@@ -77,13 +90,43 @@ def colour_kernel() -> Tensor:
     return kernel.reshape(2, 3 * UNSHUFFLE**2, 3, 3)
 
 
-def error(found: Tensor, wanted: Tensor) -> Tensor:
-    """The error of pairs, frame by frame: [n, 12, h, w] -> [2n, 6, h, w].
+def picture(pairs: Tensor) -> Tensor:
+    """What the decoder makes of pairs: [n, 12, h, w] -> frames [2n, 3, 4h, 4w] in red, green and blue, unclamped.
 
-    Colours are weighted by their share in red, green and blue.
+    Luma is sharpened and enlarged as by `init.py`; colours, which a place has one of, are enlarged twice.
     """
-    share = torch.tensor([1.0] * 4 + [COLOUR_WEIGHT**0.5] * 2)[:, None, None]
-    return share * (found - wanted).view(-1, PAIR // 2, *found.shape[2:])
+    x = pairs.reshape(-1, PAIR // 2, *pairs.shape[2:])
+    luma = F.pixel_shuffle(x[:, :4], 2)
+    luma = _filtered(luma, torch.outer(torch.tensor(SHARPEN), torch.tensor(SHARPEN))[None, None])
+    colours = F.interpolate(x[:, 4:], scale_factor=2, mode="bilinear", align_corners=False)
+    planes = [_phased(luma, _second_step()), *(_phased(c, _bicubic()) for c in colours.split(1, 1))]
+    return torch.einsum("kc,nchw->nkhw", torch.linalg.inv(MIX), torch.cat(planes, 1))
+
+
+def _filtered(x: Tensor, kernel: Tensor) -> Tensor:
+    reach = kernel.shape[-1] // 2
+    return F.conv2d(F.pad(x, [reach] * 4, mode="replicate"), kernel)
+
+
+def _phased(x: Tensor, along: Tensor) -> Tensor:
+    """Enlarge a plane [n, 1, h, w] twofold with the taps of both phases, along [2, taps]."""
+    kernel = torch.einsum("pi,qj->pqij", along, along).flatten(0, 1)[:, None]
+    return F.pixel_shuffle(_filtered(x, kernel), 2)
+
+
+def _bicubic() -> Tensor:
+    """[2, 5]: the taps of bicubic enlargement for both pixels that come of one."""
+    impulse = torch.eye(9)[4].view(1, 1, 1, 9)
+    shown = F.interpolate(impulse, scale_factor=(1, 2), mode="bicubic", align_corners=False).flatten()
+    return torch.stack([shown[[2 * (4 - k) + p for k in range(-2, 3)]] for p in (0, 1)])
+
+
+def _second_step() -> Tensor:
+    """[2, 3]: what is left of bicubic enlargement after the filter `BICUBIC`, by least squares."""
+    a, b, c = BICUBIC
+    first = torch.tensor([[a, 0, 0], [b, a, 0], [c, b, a], [0, c, b], [0, 0, c]])
+    taps: Tensor = torch.linalg.lstsq(first, _bicubic().T)[0].T
+    return taps
 
 
 class Denoiser(nn.Module):
@@ -134,29 +177,67 @@ class Denoiser(nn.Module):
     @torch.no_grad()
     def install(self, reae: Reae) -> None:
         """Write the weights into a network that `start_encoder.copy_signals` has prepared."""
-        blocks = [block for block in list(reae.encoder)[4:7] if isinstance(block, MemBlock)]
-        seen = ([*range(PAIR + 1)], [*range(WIDTH)], [*range(WIDTH)])
-        told = (slice(PAIR + 1, None), slice(PAIR + 1, None), slice(PAIR))
-        for number, block in enumerate(blocks):
-            branch, first = self.branches[number], PAIR + 1 if number == 0 else 0
-            hidden = slice(first, None)
+        for branch, block, at in zip(self.branches, _blocks(reae), _PLACES, strict=True):
             (a, b, c), (x, y, z) = convolutions(block), convolutions(branch)
             left = torch.zeros_like(bias_of(x))
             for half, centred in enumerate(self._kernel(x).chunk(2, 1)):
-                at = [half * WIDTH + k for k in seen[number]]
-                a.weight[hidden, half * WIDTH : (half + 1) * WIDTH] = 0
+                a.weight[at.hidden, half * WIDTH : (half + 1) * WIDTH] = 0
                 kernel, rest = _uncentred(centred)
-                a.weight[hidden, at] = kernel
+                a.weight[at.hidden, at.half(half)] = kernel
                 left = left + rest
-            bias_of(a)[hidden] = bias_of(x) + left
-            b.weight[hidden, :first] = 0
-            b.weight[hidden, hidden], bias_of(b)[hidden] = y.weight, bias_of(y)
-            scale = _CORRECTION if number == 2 else 1.0
-            if number:
+            bias_of(a)[at.hidden] = bias_of(x) + left
+            b.weight[at.hidden, : at.hidden.start] = 0
+            b.weight[at.hidden, at.hidden], bias_of(b)[at.hidden] = y.weight, bias_of(y)
+            if at.hidden.start == 0:
                 c.weight.zero_()
                 bias_of(c).zero_()
-            c.weight[told[number], :] = 0
-            c.weight[told[number], hidden], bias_of(c)[told[number]] = scale * z.weight, scale * bias_of(z)
+            c.weight[at.told, :] = 0
+            c.weight[at.told, at.hidden], bias_of(c)[at.told] = at.scale * z.weight, at.scale * bias_of(z)
+
+    @torch.no_grad()
+    def take(self, reae: Reae) -> None:
+        """Read the weights that `install` wrote into a network, whatever the whitening was then."""
+        unwhiten = torch.linalg.inv(self.get_buffer("whiten"))
+        for branch, block, at in zip(self.branches, _blocks(reae), _PLACES, strict=True):
+            (a, b, c), (x, y, z) = convolutions(block), convolutions(branch)
+            kernel = torch.stack([_centred(a.weight[at.hidden, at.half(half)]) for half in range(2)], 1)
+            signal = (kernel[:, :, :PAIR].flatten(1) @ unwhiten).view_as(kernel[:, :, :PAIR])
+            x.weight.copy_(torch.cat([signal, kernel[:, :, PAIR:]], 2).flatten(1, 2))
+            bias_of(x).copy_(bias_of(a)[at.hidden])
+            y.weight.copy_(b.weight[at.hidden, at.hidden])
+            bias_of(y).copy_(bias_of(b)[at.hidden])
+            z.weight.copy_(c.weight[at.told, at.hidden] / at.scale)
+            bias_of(z).copy_(bias_of(c)[at.told] / at.scale)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the weights of a branch lie in its MemBlock.
+
+    seen    input channels of the branch (of the present; those of the past lie behind)
+    hidden  the block's hidden channels that belong to the branch
+    told    output channels
+    scale   of the last kernel there, against the branch's
+    """
+
+    seen: int
+    hidden: slice
+    told: slice
+    scale: float = 1.0
+
+    def half(self, past: int) -> slice:
+        return slice(past * WIDTH, past * WIDTH + self.seen)
+
+
+_PLACES = (
+    _Place(PAIR + 1, slice(PAIR + 1, WIDTH), slice(PAIR + 1, WIDTH)),
+    _Place(WIDTH, slice(0, WIDTH), slice(PAIR + 1, WIDTH)),
+    _Place(WIDTH, slice(0, WIDTH), slice(0, PAIR), _CORRECTION),
+)
+
+
+def _blocks(reae: Reae) -> list[MemBlock]:
+    return [block for block in list(reae.encoder)[4:7] if isinstance(block, MemBlock)]
 
 
 def _branch(seen: int, hidden: int, told: int) -> nn.Sequential:
@@ -183,8 +264,20 @@ def _uncentred(kernel: Tensor) -> tuple[Tensor, Tensor]:
     mean. It is computed from the rounded kernel, because the lifts would turn rounding into a shade. The remainder that
     is too fine for it becomes the bias.
     """
-    lifts = torch.tensor(2 * ([LUMA_LIFT] * 4 + [COLOUR_LIFT] * 2))
     stored = as_stored(kernel)
-    exact = kernel[:, PAIR] - torch.einsum("okhw,k->ohw", stored[:, :PAIR], _means() + lifts)
+    exact = kernel[:, PAIR] - _offset(stored)
     stored[:, PAIR] = as_stored(exact)
     return stored, (exact - stored[:, PAIR]).sum((1, 2))
+
+
+def _centred(kernel: Tensor) -> Tensor:
+    """The reverse of `_uncentred`, but for what was rounded."""
+    rest = kernel[:, PAIR:].clone()
+    rest[:, 0] += _offset(kernel)
+    return torch.cat([kernel[:, :PAIR], rest], 1)
+
+
+def _offset(kernel: Tensor) -> Tensor:
+    """[out, 3, 3]: what a kernel makes of the means and lifts of the signals."""
+    lifts = torch.tensor(2 * ([LUMA_LIFT] * 4 + [COLOUR_LIFT] * 2))
+    return torch.einsum("okhw,k->ohw", kernel[:, :PAIR], _means() + lifts)

@@ -33,6 +33,7 @@ from . import batch as batched
 from .denoiser import Denoiser, signals
 from .layout import (
     AXES,
+    BICUBIC,
     BORDER,
     COLOUR_LIFT,
     FRAME,
@@ -42,6 +43,7 @@ from .layout import (
     OVERSHOOT,
     PAIR,
     PIXELS,
+    SHARPEN,
     SHOWN,
     SIDES,
     SLOPES,
@@ -60,13 +62,6 @@ _LATENT = 1 / 16
 _CARRIER = 0.5
 _SHUT = 3.0
 """What a closed gate subtracts: more than any signal there."""
-_BICUBIC = (-1 / 8, 5 / 4, -1 / 8)
-"""Bicubic enlargement needs five small pixels in a row, but the last convolution sees three. So it is split into this
-filter, along both axes, and one over three pixels."""
-_SHARPEN = (-5 / 32, 21 / 16, -5 / 32)
-"""The filter of the convolution before the last: `_BICUBIC` and a little sharper. A pixel of a halved picture is the
-mean of two in a row, a blur of variance 1/16 (in halved pixels). This filter's variance is smaller than `_BICUBIC`'s by
-just that, so the enlarged picture is as sharp as the original was before halving (to second order)."""
 
 
 def initialise(reae: Reae, dit: Dit, restores: Denoiser, damaged: Tensor, clean: Tensor, clips: int) -> None:
@@ -284,7 +279,7 @@ def _pixels(grow: nn.Module, layer: nn.Module) -> None:
 def _luma_taps(q: int, axes: tuple[int, ...]) -> Tensor:
     """[4, 3, 3]: makes small pixel q of four, sharpened along `axes`, from the lumas of places repeated 2x2."""
     taps = torch.zeros(4, 3, 3)
-    rows, columns = (_SHARPEN if axis in axes else (0.0, 1.0, 0.0) for axis in (0, 1))
+    rows, columns = (SHARPEN if axis in axes else (0.0, 1.0, 0.0) for axis in (0, 1))
     for i, y in enumerate(rows):
         for j, x in enumerate(columns):
             taps[2 * ((q // 2 + i - 1) % 2) + (q % 2 + j - 1) % 2, i, j] += y * x
@@ -331,7 +326,7 @@ def _interpolate(layer: nn.Module, small: Tensor) -> None:
         beyond.select(2 + axis, 1).copy_(kernel.select(2 + axis, 2 * far))
         luma, colour = PIXELS + side * BORDER, PIXELS + side * BORDER + 4
         kernel_of(layer)[:, luma:colour] = (
-            beyond[:, :1] + _SHARPEN[0] * kernel[:, :1]
+            beyond[:, :1] + SHARPEN[0] * kernel[:, :1]
         )  # what the sharpening missed there
         kernel_of(layer)[:, colour : colour + 2] = (
             kernel[:, 1:3] / 3 + beyond[:, 1:3] * 4 / 3
@@ -344,7 +339,7 @@ def _seen_last(small: Tensor) -> Tensor:
     """The input of the last convolution for a small picture [T, 3, h, w], without lifts, all lumas in one plane."""
     x = signals(small).reshape(-1, FRAME, small.shape[2] // 2, small.shape[3] // 2)
     luma = F.pixel_shuffle(x[:, :4], 2)
-    along = torch.tensor(_BICUBIC)
+    along = torch.tensor(BICUBIC)
     luma = F.conv2d(F.pad(luma, (1, 1, 1, 1), mode="replicate"), torch.outer(along, along)[None, None])
     colours = F.interpolate(x[:, 4:], scale_factor=2, mode="nearest").flatten(0, 1)[:, None]
     colours = F.conv2d(F.pad(colours, (1, 1, 1, 1), mode="replicate"), _smooth()[None, None])

@@ -30,6 +30,13 @@ SHOWN = PIXELS + len(SIDES) * BORDER
 """All of these channels."""
 STRONGEST = 0.5
 """Standard deviation of the strongest component, among the features at a sixteenth of the size."""
+BICUBIC = (-1 / 8, 5 / 4, -1 / 8)
+"""Bicubic enlargement needs five small pixels in a row, but the last convolution sees three. So it is split into this
+filter, along both axes, and one over three pixels."""
+SHARPEN = (-5 / 32, 21 / 16, -5 / 32)
+"""The filter of the convolution before the last: `BICUBIC` and a little sharper. A pixel of a halved picture is the
+mean of two in a row, a blur of variance 1/16 (in halved pixels). This filter's variance is smaller than `BICUBIC`'s by
+just that, so the enlarged picture is as sharp as the original was before halving (to second order)."""
 AXES = (0, 1)
 MIX = torch.tensor([[0.299, 0.587, 0.114], [-0.25, -0.25, 0.5], [0.5, -0.4, -0.1]])
 """Red, green and blue to luma and two colour differences."""

@@ -15,6 +15,8 @@ from swiftvr_trt.export.network.pixels import frames_to_pixels
 
 from . import data, degrade
 
+_NOISE = 0.6
+"""Share of the parts that get new noise instead of the noise of a compressed version."""
 Shape = tuple[int, int, int]
 """Clips, frames and side of a square batch."""
 
@@ -25,15 +27,11 @@ class Batch:
 
     damaged     what the network sees
     clean       what it should show
-    halved      at half the size, without noise and compression
-    cuts        lengths of the chunks in latents
     """
 
     clips: int
-    halved: Tensor
     damaged: Tensor
     clean: Tensor
-    cuts: list[int]
 
 
 class Sampler:
@@ -45,18 +43,17 @@ class Sampler:
         if not self.numbers:
             raise SystemExit(f"{root}: no clips found: run `python -m benchmarks.demo.data` first")
 
-    def batch(self, step: int, shapes: Sequence[Shape], noise: bool = False) -> Batch:
-        rng = np.random.default_rng([self.seed, step])
-        return self.draw(rng, *shapes[int(rng.integers(len(shapes)))], noise=noise)
+    def batch(self, number: int, shape: Shape) -> Batch:
+        return self.draw(np.random.default_rng([self.seed, number]), *shape)
 
-    def draw(
-        self, rng: np.random.Generator, clips: int, frames: int, side: int, *, photos: bool = False, noise: bool = False
-    ) -> Batch:
-        """A batch of this shape. photos: of photographs only. noise: damaged by noise only."""
+    def draw(self, rng: np.random.Generator, clips: int, frames: int, side: int, *, photos: bool = False) -> Batch:
+        """A batch of this shape. photos: of photographs only."""
         numbers = [n for n in self.numbers if not (photos and data.is_video(n))]
-        cut = [_cut(rng, self._clip(rng, numbers), frames, side, noise=noise) for _ in range(clips)]
-        halved, damaged, clean = (torch.cat(part) for part in zip(*cut, strict=True))
-        return Batch(clips, halved, damaged, clean, _chunks(rng, frames // 4))
+        cut = [
+            _cut(rng, self._clip(rng, numbers), frames, side, noise=bool(rng.random() < _NOISE)) for _ in range(clips)
+        ]
+        damaged, clean = (torch.cat(part) for part in zip(*cut, strict=True))
+        return Batch(clips, damaged, clean)
 
     def _clip(self, rng: np.random.Generator, numbers: Sequence[int]) -> list[data.Frames]:
         """Clean, halved and damaged frames of one of these clips."""
@@ -67,8 +64,8 @@ class Sampler:
 
 def _cut(
     rng: np.random.Generator, clip: list[data.Frames], frames: int, side: int, *, noise: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Halved, damaged and clean frames of a random square part of a clip, flipped at random."""
+) -> tuple[Tensor, Tensor]:
+    """Damaged and clean frames of a random square part of a clip, flipped at random."""
     large = clip[0]
     start = int(rng.integers(large.shape[0] - frames + 1))
     top = 2 * int(rng.integers((large.shape[1] - side) // 2 + 1))
@@ -83,15 +80,9 @@ def _cut(
         cut = np.array(frames_in[start : start + frames, rows, columns])
         return torch.from_numpy(np.ascontiguousarray(np.flip(cut, tuple(flips))))
 
-    clean, halved = part(clip[0]), part(clip[1])
-    damaged = torch.from_numpy(degrade.noise_alone(halved.numpy(), rng)) if noise else part(clip[2])
-    clean, halved = (x.permute(0, 3, 1, 2).float() / 255 for x in (clean, halved))
-    return halved, frames_to_pixels(damaged, Resolution(side, side), parity=False), clean
-
-
-def _chunks(rng: np.random.Generator, latents: int) -> list[int]:
-    """Split the latents into one chunk or two."""
-    if latents < 4 or rng.random() < 0.5:
-        return [latents]
-    first = int(rng.integers(2, latents - 1))
-    return [first, latents - first]
+    damaged = part(clip[2])
+    if noise:
+        halved = part(clip[1]).float().numpy()
+        damaged = torch.from_numpy(degrade.add_noise(halved, degrade.draw_noise(rng), rng))
+    clean = part(clip[0]).permute(0, 3, 1, 2).float() / 255
+    return frames_to_pixels(damaged, Resolution(side, side), parity=False), clean

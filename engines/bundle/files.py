@@ -13,8 +13,8 @@ A bundle appears under its name only once it is complete: `BundleWriter` fills a
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 import shutil
 import threading
 import uuid
@@ -23,10 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from ... import leaving
 from ...errors import BundleError, Cancelled, MisuseError, OutputError
-from .manifest import MANIFEST, FileSpec, Manifest, Recipe, StageSpec, Toolchain
+from ...outside import read_file, read_json
+from .lease import FolderLease, is_abandoned
+from .manifest import MANIFEST, MANIFEST_DOOR, FileSpec, Manifest, Recipe, StageSpec, Toolchain
+from .targets import form_of_graphs
 
-_MAX_MANIFEST_BYTES = 1 << 20
 _BUNDLE_KEYS = {"format", "recipe", "stages", "files"}
 PARTIAL = ".partial-"
 """Part of the name of every temporary directory; such a directory is never a bundle."""
@@ -42,6 +45,8 @@ class Bundle:
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
         """Read the manifest and check every file's size and digest. Raises `BundleError`."""
+        if not isinstance(path, str | os.PathLike):
+            raise MisuseError(f"the bundle is {path!r}, expected the path of its directory")
         root = Path(path)
         manifest = read_manifest(root)
         _check_no_other_files(root, manifest)
@@ -60,19 +65,9 @@ def read_manifest(root: Path) -> Manifest:
         raise BundleError(
             f"{root}: no such directory; expected a bundle (build one: swiftvr-export build-engine --help)"
         )
-    if where.exists() and not where.is_file():  # reading a pipe would block forever
-        raise BundleError(f"{where}: not a plain file; rebuild the bundle")
-    try:
-        with where.open("rb") as file:
-            data = file.read(_MAX_MANIFEST_BYTES + 1)
-        text = data.decode("utf-8")
-    except FileNotFoundError as error:
-        raise BundleError(f"{root}: not a bundle, since it has no {MANIFEST}; expected a bundle directory") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{where}: cannot be read ({error}); rebuild the bundle") from error
-    if len(data) > _MAX_MANIFEST_BYTES:
-        raise BundleError(f"{where}: larger than {_MAX_MANIFEST_BYTES} bytes, so not a manifest; rebuild the bundle")
-    return Manifest.from_json(text, where)
+    if not where.exists() and not where.is_symlink():
+        raise BundleError(f"{root}: not a bundle, since it has no {MANIFEST}; expected a bundle directory")
+    return Manifest.from_json(read_file(where, MANIFEST_DOOR), where)
 
 
 def _check_no_other_files(root: Path, manifest: Manifest) -> None:
@@ -125,7 +120,8 @@ class BundleWriter:
             ...write files into writer.directory...
             writer.commit(recipe, toolchain, stages)
 
-    Leaving without `commit` removes everything. A killed process leaves a directory with `.partial-` in its name.
+    Leaving without `commit` removes everything. A killed process leaves a directory with `.partial-` in its name,
+    which the next build of the same name removes.
     Raises `MisuseError` if `path` may not be replaced, and `OutputError` if the bundle cannot be written.
     """
 
@@ -143,7 +139,11 @@ class BundleWriter:
         check_replaceable(self.path)
         _check_movable(self.path)
         try:
-            self.directory.mkdir(parents=True)
+            self.directory.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(self.path)
+            with leaving.creating(self.directory) as self._release:
+                self.directory.mkdir()
+                self._lease = FolderLease(self.directory)
         except OSError as error:
             raise OutputError(f"{self.directory}: cannot create the bundle's directory ({error.strerror})") from error
         return self
@@ -151,8 +151,10 @@ class BundleWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._lease.close()
         if not self._committed:
             shutil.rmtree(self.directory, ignore_errors=True)
+        self._release()
         if isinstance(error, OSError):
             raise OutputError(f"{self.path}: the bundle could not be written ({error.strerror or error})") from error
 
@@ -161,7 +163,7 @@ class BundleWriter:
         files = tuple(
             FileSpec(path.name, path.stat().st_size, sha256(path)) for path in sorted(self.directory.iterdir())
         )
-        manifest = Manifest(recipe, toolchain, stages, files)
+        manifest = Manifest(recipe, toolchain, stages, files, form_of_graphs(recipe.precision, recipe.autoencoder))
         text = manifest.to_json()
         Manifest.from_json(text, self.path / MANIFEST)  # never write what we would not read
         (self.directory / MANIFEST).write_text(text, encoding="utf-8")
@@ -200,32 +202,47 @@ def _check_movable(path: Path) -> None:
 
 def _looks_like_bundle(path: Path) -> bool:
     """True for bundles of any version, damaged or not. The keys tell them from other uses of `manifest.json`."""
-    manifest = path / MANIFEST
-    if not manifest.is_file():
-        return False
     try:
-        with manifest.open("rb") as file:
-            raw = json.loads(file.read(_MAX_MANIFEST_BYTES))
-    except (OSError, ValueError, RecursionError):
+        fields = read_json(path / MANIFEST, MANIFEST_DOOR)
+    except BundleError:
         return False
-    return isinstance(raw, dict) and raw.keys() >= _BUNDLE_KEYS
+    return all(key in fields for key in _BUNDLE_KEYS)
 
 
 def remove_partial(path: Path) -> None:
     """Remove what killed builds of `path` left behind. Call only while no other build of it can run."""
-    for left in path.parent.glob(f"{path.name}{PARTIAL}*"):
+    for left in _partial(path):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what killed builds of `path` left behind, while others of it may run."""
+    for left in _partial(path):
+        if is_abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _partial(path: Path) -> list[Path]:
+    """The temporary directories of `path`."""
+    name = re.compile(re.escape(path.name + PARTIAL) + "[0-9a-f]{8}")
+    try:
+        return [left for left in path.parent.iterdir() if name.fullmatch(left.name) and not left.is_symlink()]
+    except OSError:
+        return []
 
 
 def _move_into_place(source: Path, target: Path) -> None:
     """Rename `source` to `target`. An earlier bundle is moved aside first, as no directory is replaced in one step."""
     aside = target.with_name(f"{target.name}{PARTIAL}{uuid.uuid4().hex[:8]}")
-    if target.exists():
-        os.replace(target, aside)
-    try:
-        os.replace(source, target)
-    except OSError:
-        if aside.exists():
-            os.replace(aside, target)
-        raise
+    with leaving.starting():  # a process that leaves in here would leave nothing under the name
+        if target.exists():
+            os.replace(target, aside)
+        try:
+            os.replace(source, target)
+        except OSError:
+            if aside.exists():
+                os.replace(aside, target)
+            raise
+        release = leaving.hold_path(aside)
     shutil.rmtree(aside, ignore_errors=True)
+    release()

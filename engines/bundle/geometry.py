@@ -8,6 +8,7 @@ from ...errors import MisuseError
 
 FRAMES_PER_LATENT = 4
 PIXELS_PER_LATENT = 16
+PIXEL_UNSHUFFLE = 2
 PIXELS_PER_TOKEN = 2 * PIXELS_PER_LATENT
 MAX_SIDE = 16384
 """Longest side of an input or output frame, in pixels."""
@@ -63,6 +64,11 @@ class Resolution:
     @property
     def latent_height(self) -> int:
         return self.padded_height // PIXELS_PER_LATENT
+
+    @property
+    def pixel_grid(self) -> tuple[int, int]:
+        """Height and width of the network's own pixels, after the pixel-unshuffle."""
+        return self.padded_height // PIXEL_UNSHUFFLE, self.padded_width // PIXEL_UNSHUFFLE
 
     @property
     def token_rows(self) -> int:

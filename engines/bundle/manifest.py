@@ -14,15 +14,23 @@ from enum import Enum
 from pathlib import Path
 
 from ...errors import BundleError, MisuseError
-from .fields import Fields
+from ...outside import Door, Fields, parse_json
 from .geometry import FRAMES_PER_LATENT, Resolution, check_clip_len
-from .targets import PRECISIONS, bundle_target
+from .pixel_formats import GIVES, TAKES, PixelFormat, format_of_stage, given_formats
+from .targets import AUTOENCODERS, PRECISIONS, bundle_target, form_of_graphs, needs_scales, usual_autoencoder
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
-STAGES = ("encode", "dit", "dit_edge", "decode")
+NETWORK_STAGES = ("encode", "dit", "dit_edge", "decode")
+STAGES = (*TAKES, *NETWORK_STAGES, *GIVES)
+"""All that a bundle may have. One of an odd size gives no frames with halved chroma."""
+COLOUR_INPUTS = {"matrix": (3, 3), "offset": (3,), "siting": (2,)}
+"""Name and shape of what a stage of YUV frames reads besides frames or pixels, in this order; all are float32."""
+PIXEL_CHANNELS = 12
+"""Channels of the pixels that the network works on: four of each colour, after the pixel-unshuffle."""
 DTYPE_BYTES = {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
 
+MANIFEST_DOOR = Door("manifest", BundleError, "rebuild the bundle", max_bytes=1 << 20)
 MAX_STREAM_BYTES = 1 << 36
 """More than any stream of this model family needs; a bundle that asks for more is refused."""
 _MAX_STATES = 64
@@ -38,9 +46,15 @@ def tensor_bytes(shape: Sequence[int], dtype: str) -> int:
 
 
 class Role(str, Enum):
-    """What a tensor means to the chunk loop."""
+    """What a tensor means to the chunk loop.
+
+    FRAMES: bytes, in a `PixelFormat`. PIXELS: four frames in the network's own form, at the output size. COLOUR: how a
+    pixel stage converts.
+    """
 
     FRAMES = "frames"
+    PIXELS = "pixels"
+    COLOUR = "colour"
     LATENTS = "latents"
     STATE_IN = "state_in"
     STATE_OUT = "state_out"
@@ -70,7 +84,8 @@ class StageSpec:
 
     profile: the optimization profile it uses, since stages may share an engine file. arena_bytes: activation memory
     while it runs. weight_bytes: its weights on the device. Both as the compiler reported them; 0 for graphs, whose
-    memory ONNX Runtime manages.
+    memory ONNX Runtime manages. reach: after so many steps the states no longer depend on those before; None if they
+    always do, or if nobody has looked (bundles of early versions).
     """
 
     name: str
@@ -80,6 +95,7 @@ class StageSpec:
     profile: int = 0
     arena_bytes: int = 0
     weight_bytes: int = 0
+    reach: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,7 @@ class Recipe:
 
     checkpoint: sha256 over the checkpoint's files. target: `onnx` (as exported) or a build target, e.g. `cpu`.
     without: names of the rewrites that were switched off, sorted. calibration: sha256 that identifies the calibration
-    of a quantised precision (`export/graph/calibration.py`); None for the others.
+    of a recipe with scales (`export/graph/calibration.py`), or None. autoencoder: `int8`, or None for more bits.
     """
 
     checkpoint: str
@@ -109,6 +125,12 @@ class Recipe:
     parity: bool = False
     without: tuple[str, ...] = ()
     calibration: str | None = None
+    autoencoder: str | None = None
+
+    @property
+    def has_scales(self) -> bool:
+        """See `needs_scales`."""
+        return needs_scales(self.precision, self.autoencoder)
 
     @property
     def resolution(self) -> Resolution:
@@ -122,15 +144,19 @@ class Recipe:
     def describe(self) -> str:
         """The recipe in a few words, without the checkpoint."""
         parts = [str(self.resolution), self.precision, f"{self.clip_len}-frame chunks", f"target {self.target}"]
+        parts += [f"autoencoder {self.autoencoder}"] if self.autoencoder else []
         parts += ["parity"] if self.parity else []
         return ", ".join(parts + [f"without {name}" for name in self.without])
 
     def command(self, checkpoint: str = "DIR") -> str:
         """The command that builds a bundle of this recipe."""
-        extra = " --parity" if self.parity else ""
+        target = bundle_target(self.target)
+        usual = self.autoencoder == usual_autoencoder(target, self.precision)
+        extra = "" if usual else f" --autoencoder {self.autoencoder or 'fp16'}"
+        extra += " --parity" if self.parity else ""
         extra += "".join(f" --no-rewrite {name}" for name in self.without)
         return (
-            f"swiftvr-export {bundle_target(self.target).command} --checkpoint {checkpoint} "
+            f"swiftvr-export {target.command} --checkpoint {checkpoint} "
             f"--resolution {self.resolution} --precision {self.precision} --clip-len {self.clip_len}{extra}"
         )
 
@@ -156,15 +182,21 @@ class Toolchain:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that a bundle says about itself."""
+    """Everything that a bundle says about itself. form: `form_of_graphs` when it was built."""
 
     recipe: Recipe
     toolchain: Toolchain
     stages: tuple[StageSpec, ...]
     files: tuple[FileSpec, ...]
+    form: int = 1
+
+    @property
+    def current(self) -> bool:
+        """False if this version would build other graphs from the same recipe."""
+        return self.form == form_of_graphs(self.recipe.precision, self.recipe.autoencoder)
 
     def stage(self, name: str) -> StageSpec:
-        """The stage of this name, one of `STAGES`."""
+        """The stage of this name, one of `stage_names`."""
         return next(stage for stage in self.stages if stage.name == name)
 
     def to_json(self) -> str:
@@ -172,7 +204,7 @@ class Manifest:
         made = self.toolchain
         raw = {
             "format": FORMAT,
-            "recipe": asdict(self.recipe),
+            "recipe": {k: v for k, v in asdict(self.recipe).items() if k != "autoencoder" or v},
             "tool": made.tool,
             "compiler": made.compiler,
             "compiler_version": made.compiler_version,
@@ -182,29 +214,39 @@ class Manifest:
             "cuda": made.cuda,
             "driver_cuda": made.driver_cuda,
         }
-        return json.dumps(raw, indent=2) + "\n"
+        return json.dumps(raw | ({"form": self.form} if self.form > 1 else {}), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: Path) -> Manifest:
+    def from_json(cls, text: str | bytes, where: Path) -> Manifest:
         """Parse and validate. Raises `BundleError`, which names the wrong field and the file `where`."""
-        try:
-            raw = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise BundleError(f"{where}: not valid JSON ({error}); rebuild the bundle") from error
-        fields = Fields(raw, where)
+        fields = parse_json(text, where, MANIFEST_DOOR)
         version = fields.integer("format", 1, 1 << 16)
         if version != FORMAT:
-            raise BundleError(
-                f"{where}: bundle format {version}, this version reads format {FORMAT}; rebuild the bundle"
-            )
+            remedy = "update swiftvr-trt" if version > FORMAT else f"rebuild the bundle{_command_of(fields)}"
+            raise BundleError(f"{where}: bundle format {version}, this version reads format {FORMAT}; {remedy}")
         manifest = cls(
             recipe=_parse_recipe(fields.child("recipe")),
             toolchain=_parse_toolchain(fields),
             stages=tuple(_parse_stage(stage) for stage in fields.children("stages", len(STAGES))),
             files=tuple(_parse_file(entry) for entry in fields.children("files", 64)),
+            form=fields.integer("form", 1, 1 << 16) if "form" in fields else 1,
         )
         _check_consistency(manifest, where)
         return manifest
+
+
+def stage_names(recipe: Recipe) -> tuple[str, ...]:
+    """The stages of a bundle of this recipe, in the order in which it lists them."""
+    gives = (entry.give for entry in given_formats(recipe.height, recipe.width))
+    return (*TAKES, *NETWORK_STAGES, *gives)
+
+
+def _command_of(fields: Fields) -> str:
+    """The command that rebuilds a bundle of an earlier format, to append to a message; empty if it does not say."""
+    try:
+        return f": {_parse_recipe(fields.child('recipe')).command()}"
+    except (BundleError, MisuseError):
+        return ""
 
 
 def _parse_recipe(fields: Fields) -> Recipe:
@@ -218,6 +260,7 @@ def _parse_recipe(fields: Fields) -> Recipe:
         parity=fields.flag("parity"),
         without=fields.names("without", 32),
         calibration=fields.optional_digest("calibration"),
+        autoencoder=fields.choice("autoencoder", AUTOENCODERS) if fields.value("autoencoder", None) else None,
     )
     try:
         check_clip_len(recipe.clip_len)
@@ -248,6 +291,7 @@ def _parse_stage(fields: Fields) -> StageSpec:
         profile=fields.integer("profile", 0, _MAX_PROFILES - 1),
         arena_bytes=fields.integer("arena_bytes", 0, MAX_STREAM_BYTES),
         weight_bytes=fields.integer("weight_bytes", 0, MAX_STREAM_BYTES),
+        reach=fields.optional_integer("reach", 0, _MAX_STATES),
     )
 
 
@@ -266,31 +310,49 @@ def _parse_file(fields: Fields) -> FileSpec:
 
 def _check_consistency(manifest: Manifest, where: Path) -> None:
     """Raise unless each stage is there once, its file is listed, and its tensors are those that the recipe implies."""
-    if sorted(stage.name for stage in manifest.stages) != sorted(STAGES):
-        raise BundleError(f"{where}: expected the stages {', '.join(STAGES)}, each once; rebuild the bundle")
+    expected = stage_names(manifest.recipe)
+    if sorted(stage.name for stage in manifest.stages) != sorted(expected):
+        raise BundleError(f"{where}: expected the stages {', '.join(expected)}, each once; rebuild the bundle")
     names = [entry.name for entry in manifest.files]
     if len(set(names)) != len(names) or MANIFEST in names:
         raise BundleError(f"{where}: a file is listed twice, or the manifest lists itself; rebuild the bundle")
     total = 0
     for stage in manifest.stages:
         if stage.file not in names:
-            raise BundleError(
-                f"{where}: stage {stage.name} names {stage.file}, which is not listed; rebuild the bundle"
-            )
-        for ours, theirs in zip(_expected(manifest.recipe, stage), (*stage.inputs, *stage.outputs), strict=True):
+            raise BundleError(f"{where}: {stage.name} names {stage.file}, which is not listed; rebuild the bundle")
+        tensors, implied = (*stage.inputs, *stage.outputs), _expected(manifest.recipe, stage)
+        if len(tensors) != len(implied):
+            found = f"{len(tensors)} inputs and outputs, expected {len(implied)}"
+            raise BundleError(f"{where}: stage {stage.name} has {found}; rebuild the bundle")
+        for ours, theirs in zip(implied, tensors, strict=True):
             if not _matches(ours, theirs):
                 raise BundleError(
                     f"{where}: stage {stage.name}, tensor {theirs.name} is {theirs.role.value} {list(theirs.shape)}; "
                     f"expected {ours[0].value} {list(ours[1])} for {manifest.recipe.describe()}"
                 )
-            # The loop holds the frames and latents of a whole chunk, and a state twice (as input and as output).
-            slots = manifest.recipe.latents + 1 if theirs.role is Role.FRAMES else 1
-            total += theirs.nbytes * slots
+            # The loop holds the latents of a whole chunk, and a state twice (as input and as output).
+            total += 0 if theirs.role is Role.FRAMES else theirs.nbytes
         _check_states(stage, where)
+    # A chunk of frames is held in one format, and none takes more bytes than the widest.
+    total += (manifest.recipe.latents + 1) * FRAMES_PER_LATENT * manifest.recipe.width * manifest.recipe.height * 6
+    for role in (Role.LATENTS, Role.PIXELS):
+        _check_exchanged(manifest, role, where)
     if total > MAX_STREAM_BYTES:
-        raise BundleError(
-            f"{where}: its buffers would take {total >> 30} GiB, the limit is {MAX_STREAM_BYTES >> 30}; rebuild it"
-        )
+        most = MAX_STREAM_BYTES >> 30
+        raise BundleError(f"{where}: its buffers would take {total >> 30} GiB, the limit is {most}; rebuild it")
+
+
+def _check_exchanged(manifest: Manifest, role: Role, where: Path) -> None:
+    """Raise unless all stages agree on the type and channels of what they exchange in one buffer."""
+    kinds = {
+        (tensor.dtype, tensor.shape[1]): stage.name
+        for stage in manifest.stages
+        for tensor in (*stage.inputs, *stage.outputs)
+        if tensor.role is role
+    }
+    if len(kinds) > 1:
+        found = ", ".join(f"{dtype} with {channels} channels in {stage}" for (dtype, channels), stage in kinds.items())
+        raise BundleError(f"{where}: its stages exchange different {role.value} ({found}); rebuild the bundle")
 
 
 _Expected = tuple[Role, tuple[int | None, ...]]
@@ -298,25 +360,30 @@ _Expected = tuple[Role, tuple[int | None, ...]]
 
 def _expected(recipe: Recipe, stage: StageSpec) -> list[_Expected]:
     """Role and shape of each input and output. None: a free side. -1: any positive size (channels, state sides)."""
-    size = recipe.resolution
-    free_frames: _Expected = (Role.FRAMES, (FRAMES_PER_LATENT, None, None, 3))
-    frames: _Expected = (Role.FRAMES, (FRAMES_PER_LATENT, size.height, size.width, 3))
+    size, form = recipe.resolution, format_of_stage(stage.name)
+    pixels: _Expected = (Role.PIXELS, (FRAMES_PER_LATENT, PIXEL_CHANNELS, *size.pixel_grid))
+    if form is not None:
+        return _expected_pixel_stage(recipe, form, pixels, takes=stage.name == form.take)
     counts = {"encode": 1, "decode": 1, "dit": recipe.latents, "dit_edge": recipe.latents + 1}
     latents: _Expected = (Role.LATENTS, (counts[stage.name], -1, size.latent_height, size.latent_width))
     before = [(Role.STATE_IN, (1, -1, -1, -1))] * (len(stage.inputs) - 1)
     after = [(Role.STATE_OUT, (1, -1, -1, -1))] * (len(stage.outputs) - 1)
-    if stage.name == "encode":
-        return [free_frames, *before, latents, *after]
-    if stage.name == "decode":
-        return [latents, *before, frames, *after]
-    return [latents, *before, latents, *after]
+    takes, gives = {"encode": (pixels, latents), "decode": (latents, pixels)}.get(stage.name, (latents, latents))
+    return [takes, *before, gives, *after]
+
+
+def _expected_pixel_stage(recipe: Recipe, form: PixelFormat, pixels: _Expected, *, takes: bool) -> list[_Expected]:
+    colour = [(Role.COLOUR, shape) for shape in COLOUR_INPUTS.values()] if form.yuv else []
+    if takes:
+        return [(Role.FRAMES, form.free_shape(FRAMES_PER_LATENT)), *colour, pixels]
+    return [pixels, *colour, (Role.FRAMES, (FRAMES_PER_LATENT, *form.byte_shape(recipe.height, recipe.width)))]
 
 
 def _matches(expected: _Expected, tensor: TensorSpec) -> bool:
     role, shape = expected
     if role is not tensor.role or len(shape) != len(tensor.shape):
         return False
-    if (tensor.dtype == "uint8") != (role is Role.FRAMES):
+    if (tensor.dtype == "uint8") != (role is Role.FRAMES) or (role is Role.COLOUR and tensor.dtype != "float32"):
         return False
     return all(
         (theirs is not None and 1 <= theirs <= 1 << 20) if ours == -1 else ours == theirs
@@ -328,7 +395,5 @@ def _check_states(stage: StageSpec, where: Path) -> None:
     """Raise unless output state k has the type and shape of input state k."""
     ins = [(t.dtype, t.shape) for t in stage.inputs if t.role is Role.STATE_IN]
     outs = [(t.dtype, t.shape) for t in stage.outputs if t.role is Role.STATE_OUT]
-    if ins != outs or (ins and stage.name.startswith("dit")):
-        raise BundleError(
-            f"{where}: the input and output states of stage {stage.name} do not match; rebuild the bundle"
-        )
+    if ins != outs or (ins and stage.name not in ("encode", "decode")):
+        raise BundleError(f"{where}: input and output states of stage {stage.name} do not match; rebuild the bundle")

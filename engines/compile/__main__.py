@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SwiftVRError
+from ...text import printable
 from ..bundle.targets import RTX, find_target
 from .compiler import CompileJob, Engine, Profile, compile_engine
 from .log import ATTENTION, CONV, GEMM, KINDS, by_kind, by_precision
@@ -24,14 +25,21 @@ def main(arguments: Sequence[str]) -> None:
     sm = options.sm or (chosen.sm if chosen.compiler == RTX else None)  # TensorRT builds for the GPU that is present
     job = CompileJob(options.onnx, engine_file, chosen.compiler, sm, profiles)
     try:
-        engine = compile_engine(job, (lambda _: None) if options.json else lambda line: print(f"  {line}", flush=True))
+        engine = compile_engine(job, (lambda _: None) if options.json else _say)
     except SwiftVRError as error:
         sys.exit(f"error: {error}")
     if options.log:
         options.log.write_text(engine.log, encoding="utf-8")
-    print(json.dumps(compiled_json(engine), indent=2) if options.json else compiled_text(engine, every=options.kernels))
+    if options.json:
+        print(json.dumps(compiled_json(engine), indent=2))
+    else:
+        print("\n".join(map(printable, compiled_text(engine, every=options.kernels).split("\n"))))
     if not options.engine:
         engine_file.unlink()
+
+
+def _say(line: str) -> None:
+    print(f"  {printable(line)}", flush=True)
 
 
 def _options() -> argparse.ArgumentParser:

@@ -7,13 +7,17 @@ To compile one file from the command line and see what the compiler made of it:
 
 from __future__ import annotations
 
+import shutil
 import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from uuid import uuid4
 
+from ... import leaving
 from ...child import Child, Message
 from ...errors import BuildError, MachineError, MissingPackageError
 from ...text import LineCallback, last_line
@@ -85,8 +89,8 @@ def compile_engine(job: CompileJob, report: LineCallback = lambda _: None) -> En
 
     Raises `BuildError` if the compiler cannot compile it, `MachineError` if its process ends; no engine is left then.
     """
-    with tempfile.TemporaryDirectory(prefix="swiftvr-") as directory:
-        log = Path(directory) / "log"
+    with _temporary_directory() as directory:
+        log = directory / "log"
         try:
             with Child(_PROCESS, patience_s=_PATIENCE_S, keep_errors=True) as child:
                 made = child.ask(_order(job, log), report)
@@ -96,6 +100,19 @@ def compile_engine(job: CompileJob, report: LineCallback = lambda _: None) -> En
         except BaseException:
             job.engine.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def _temporary_directory() -> Iterator[Path]:
+    """A directory that is gone afterwards, even if the process has to leave."""
+    place = Path(tempfile.gettempdir()) / f"swiftvr-{uuid4().hex[:8]}"
+    with leaving.creating(place) as release:
+        place.mkdir(mode=0o700)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        release()
 
 
 def _order(job: CompileJob, log: Path) -> Message:

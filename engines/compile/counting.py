@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import BuildError, MissingPackageError
+from ...errors import BuildError, cannot_import
 from ..bundle.manifest import Shape
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def count_file(path: Path, shapes: Mapping[str, Shape] | None = None) -> GraphCo
     try:
         import onnx
     except ImportError as error:
-        raise MissingPackageError("onnx", "counting the operations of a graph", "export") from error
+        raise cannot_import(error, "onnx", "counting the operations of a graph", "export") from error
     return count(onnx.load(path, load_external_data=False), shapes or {})
 
 

@@ -1,74 +1,121 @@
 """Estimates what a build will take before it starts: memory, disk and time, and the GPU memory of the result.
 
 They serve to refuse builds that cannot work, and to say what to expect. They are not measurements: the factors were
-fitted to builds with TensorRT-RTX 1.7.1 on two CPU cores (docs/engines.md).
+fitted to builds with TensorRT-RTX 1.7.1 on two CPU cores (docs/engines.md, benchmarks/results/build-*.json).
 """
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ...errors import CheckpointError, MachineError, MisuseError, OutputError
+from ...errors import MachineError, MisuseError, OutputError
+from ...machine import available_memory
 from ...text import format_bytes
+from ..bundle.cards import Card, cards_for, largest_card
 from ..bundle.manifest import Recipe
-from ..bundle.targets import BYTES_PER_WEIGHT, RTX, TRT, find_target
-from .memory import available_memory
+from ..bundle.pipeline_memory import expected_gpu_bytes, expected_weight_bytes
+from ..bundle.targets import BYTES_PER_WEIGHT, QUANTISED, find_target, multiplies_in
 
-_LARGEST_CARD = {RTX: 96e9, TRT: 288e9}
-"""GPU memory of the largest card that each compiler builds for: RTX PRO 6000 and B300."""
-
-_KEPT = 0.82
-"""Share of the published parameters that the engines hold; rewrites turn the others into a few constants."""
 _BASE_BYTES = 0.8e9
 _MEMORY_PER_WEIGHT_BYTE = 2.5
 _DISK_PER_WEIGHT_BYTE = 2.3
-_SECONDS_PER_GB, _BASE_SECONDS = 12.0, 30.0
-_ARENA_PER_PIXEL = 450
-_STATE_PER_PIXEL = 231
-"""Two copies of the autoencoder's state in 16 bits."""
-_FRAMES_PER_PIXEL = 2 * 3
-_MAX_HEADER = 1 << 27
+_TOOL_BASE_BYTES, _TOOL_PER_PIXEL, _TOOL_PER_WEIGHT_BYTE = 0.45e9, 230, 1.0
+_BLOCK_BYTES, _BLOCK_BYTES_PER_PARAMETER = 1.25e9, 3
+"""What tracing takes besides the checkpoint, which is mapped into memory and read again if memory is short."""
+_CHECKPOINT_BYTES_PER_PARAMETER = 2
+_FP32_STREAM = 1.025
+_BASE_SECONDS, _SECONDS_PER_PARAMETER, _COMPILE_SECONDS_PER_BYTE = 30.0, 33e-9, 9e-9
+_CALIBRATION_SECONDS, _CALIBRATION_SECONDS_PER_PARAMETER, _INT8_SEARCH_SECONDS_PER_PARAMETER = 15.0, 45e-9, 18e-9
+_DECODER_SECONDS = 40.0
+"""To calibrate a decoder of the published widths."""
+_CORES = 2
+"""CPU cores of the machine whose builds were measured."""
+_SPREAD = 1.5
+"""Builds take up to so many times less or more."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes and seconds of a build. gpu_bytes: GPU memory of the whole pipeline when the bundle runs."""
+    """Bytes and seconds of a build.
+
+    memory_bytes: what a build cannot do without. resident_bytes: what it takes if it is there, the mapped checkpoint
+    included. gpu_bytes: GPU memory of the whole pipeline when the bundle runs. seconds: on two cores. tracing_bytes,
+    tracing_seconds: the part of them that graphs take.
+    """
 
     weight_bytes: int
     memory_bytes: int
+    resident_bytes: int
     disk_bytes: int
     gpu_bytes: int
     seconds: float
+    tracing_bytes: int = 0
+    tracing_seconds: float = 0.0
 
-    def describe(self) -> str:
-        """One line for the user."""
+    def describe_graphs(self) -> str:
+        """One line about a bundle of graphs, which takes no compiler: only tracing and its weights count."""
         return (
-            f"estimate: about {max(self.seconds / 60, 1):.0f} min to compile, "
-            f"{format_bytes(self.memory_bytes)} of memory, {format_bytes(self.disk_bytes)} of disk; "
-            f"will need {format_bytes(self.gpu_bytes)} of GPU memory"
+            f"{_minutes(self.tracing_seconds)} on {_CORES} idle cores, "
+            f"{format_bytes(self.tracing_bytes)} of memory, {format_bytes(self.weight_bytes)} of disk"
+        )
+
+    def describe(self, card: Card | None = None) -> str:
+        """One line for the user. card: the one that will run the bundle, if it is known."""
+        memory = format_bytes(self.memory_bytes)
+        if self.resident_bytes > self.memory_bytes:
+            memory += f" of memory (fastest with {format_bytes(self.resident_bytes)})"
+        else:
+            memory += " of memory"
+        where = f" of the {card.memory_gb:g} GB of an {card.base_name}" if card else " of GPU memory"
+        return (
+            f"estimate: {_minutes(self.seconds)} on {_CORES} idle cores, {memory}, "
+            f"{format_bytes(self.disk_bytes)} of disk; will need {format_bytes(self.gpu_bytes)}{where}"
         )
 
 
 def estimate(parameters: int, recipe: Recipe) -> Estimate:
     """Estimate the build of `recipe` from a checkpoint with this many parameters."""
-    weights = parameters * _KEPT * BYTES_PER_WEIGHT[recipe.precision]
+    weights = expected_weight_bytes(parameters, recipe.precision)
     size = recipe.resolution
     pixels = size.padded_width * size.padded_height
-    per_pixel = _ARENA_PER_PIXEL + _STATE_PER_PIXEL + _FRAMES_PER_PIXEL * (recipe.clip_len + 4)
+    block = min(_BLOCK_BYTES, parameters * _BLOCK_BYTES_PER_PARAMETER)
+    tracing = _TOOL_BASE_BYTES + block + pixels * _TOOL_PER_PIXEL + weights * _TOOL_PER_WEIGHT_BYTE
+    needed = max(_BASE_BYTES + weights * _MEMORY_PER_WEIGHT_BYTE, tracing)
     return Estimate(
         weight_bytes=int(weights),
-        memory_bytes=int(_BASE_BYTES + weights * _MEMORY_PER_WEIGHT_BYTE),
+        memory_bytes=int(needed),
+        resident_bytes=int(max(needed, tracing + parameters * _CHECKPOINT_BYTES_PER_PARAMETER)),
         disk_bytes=int(weights * _DISK_PER_WEIGHT_BYTE + 1e8),
-        gpu_bytes=int(weights + pixels * per_pixel),
-        seconds=_BASE_SECONDS + weights / 1e9 * _SECONDS_PER_GB,
+        gpu_bytes=int(expected_gpu_bytes(parameters, size, recipe.clip_len, recipe.precision) * _more_on(recipe)),
+        seconds=_seconds(parameters, weights, recipe),
+        tracing_bytes=int(tracing),
+        tracing_seconds=_tracing_seconds(parameters),
     )
+
+
+def _more_on(recipe: Recipe) -> float:
+    """Quantised engines without BF16 have an FP32 stream, and take more."""
+    has_bf16 = multiplies_in("bf16", find_target(recipe.target).compute_capability)
+    return 1 if has_bf16 or recipe.precision not in QUANTISED else _FP32_STREAM
+
+
+def _minutes(seconds: float) -> str:
+    low, high = seconds / _SPREAD / 60, seconds * _SPREAD / 60
+    return f"{max(low, 1):.0f} to {high:.0f} min" if high > 2 else "1 to 2 min"
+
+
+def _tracing_seconds(parameters: int) -> float:
+    return _BASE_SECONDS + parameters * _SECONDS_PER_PARAMETER
+
+
+def _seconds(parameters: int, weights: float, recipe: Recipe) -> float:
+    calibrating = _CALIBRATION_SECONDS + parameters * _CALIBRATION_SECONDS_PER_PARAMETER if recipe.has_scales else 0.0
+    calibrating += parameters * _INT8_SEARCH_SECONDS_PER_PARAMETER if recipe.precision == "int8" else 0.0
+    calibrating += _DECODER_SECONDS if recipe.autoencoder else 0.0
+    return calibrating + _tracing_seconds(parameters) + weights * _COMPILE_SECONDS_PER_BYTE
 
 
 def free_disk_bytes(place: Path) -> int | None:
@@ -86,21 +133,16 @@ def check_feasible(
     recipe: Recipe,
     place: Path,
     *,
+    card: Card | None = None,
     available: Callable[[], int | None] = available_memory,
     free_disk: Callable[[Path], int | None] = free_disk_bytes,
 ) -> None:
     """Raise if the build or its result cannot fit. recipe: for a compiled target. place: where the bundle will lie.
 
-    `MisuseError` if no card of the target has the memory, `MachineError` if this machine has too little memory, and
-    `OutputError` if the disk is too full. Unknown amounts pass.
+    card: the one that will run the bundle; None if any of the target may. `MisuseError` if it has too little memory,
+    `MachineError` if this machine has too little, and `OutputError` if the disk is too full. Unknown amounts pass.
     """
-    card = _LARGEST_CARD[find_target(recipe.target).compiler]
-    if expected.gpu_bytes > card:
-        raise MisuseError(
-            f"{recipe.resolution} in {recipe.clip_len}-frame chunks would need about "
-            f"{format_bytes(expected.gpu_bytes)} of GPU memory, the largest card of target {recipe.target} has "
-            f"{format_bytes(card)}; choose a smaller --resolution or --clip-len"
-        )
+    _check_card(expected, recipe, card)
     memory = available()
     if memory is not None and memory < expected.memory_bytes:
         raise MachineError(
@@ -116,29 +158,30 @@ def check_feasible(
         )
 
 
-def count_parameters(checkpoint: Path) -> int:
-    """Number of parameters of a checkpoint's networks, from the headers of its files. The prompt does not count.
-
-    Raises `CheckpointError` if a file has no valid header.
-    """
-    files = [*checkpoint.glob("*.safetensors"), *(checkpoint / "transformer").glob("*.safetensors")]
-    return sum(
-        math.prod(entry["shape"])
-        for file in files
-        if file.name != "prompt_embedding.safetensors"
-        for name, entry in _header(file).items()
-        if name != "__metadata__"
+def _check_card(expected: Estimate, recipe: Recipe, card: Card | None) -> None:
+    largest = largest_card(find_target(recipe.target).sm)
+    limit = card or largest
+    if expected.gpu_bytes <= limit.memory_bytes:
+        return
+    holder = f"the {limit.base_name} has {limit.memory_gb:g} GB"
+    others = [c for c in cards_for(limit.sm) if c.memory_bytes >= expected.gpu_bytes]
+    if card is None:
+        holder = f"the largest card of target {recipe.target}, the {limit.base_name}, has {limit.memory_gb:g} GB"
+    elif others:
+        example = min(others, key=lambda other: other.memory_gb)
+        holder += f"; name the card that will run it if it is another one, e.g. --target {example.option}"
+    raise MisuseError(
+        f"{recipe.resolution} in {recipe.clip_len}-frame chunks would need about {format_bytes(expected.gpu_bytes)} of "
+        f"GPU memory in {recipe.precision}, {holder}; or choose {_what_fits(expected, recipe, limit)}"
     )
 
 
-def _header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file, which begins with the header's length."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length)) if length <= _MAX_HEADER else None
-        if not isinstance(header, dict):
-            raise ValueError("no valid header")
-        return header
-    except (OSError, ValueError, struct.error) as error:
-        raise CheckpointError(f"{path}: not a safetensors file ({error}); download the checkpoint again") from error
+def _what_fits(expected: Estimate, recipe: Recipe, card: Card) -> str:
+    """What to choose instead, for the message: the precision with the most bits that fits on the card, if one does."""
+    others = expected.gpu_bytes - expected.weight_bytes
+    for precision in sorted(find_target(recipe.target).precisions, key=lambda p: -BYTES_PER_WEIGHT[p]):
+        nbytes = others + expected.weight_bytes * BYTES_PER_WEIGHT[precision] / BYTES_PER_WEIGHT[recipe.precision]
+        if nbytes < expected.gpu_bytes and nbytes <= card.memory_bytes:
+            needs = f"--precision {precision}, which needs about {format_bytes(int(nbytes))}"
+            return f"{needs}, or a smaller --resolution or --clip-len"
+    return "a smaller --resolution, --clip-len or --precision"

@@ -1,4 +1,4 @@
-"""Memory of this process and of this machine, as psutil reports it. None without psutil (extra `export`)."""
+"""The peak memory of this process, as psutil reports it."""
 
 from __future__ import annotations
 
@@ -52,15 +52,6 @@ class PeakMemory:
     def _sample(self) -> None:
         memory = self._process.memory_info()
         self._largest = max(self._largest, getattr(memory, "peak_wset", memory.rss))
-
-
-def available_memory() -> int | None:
-    """Bytes that a new process may take without pushing another one out of memory; None if unknown."""
-    try:
-        import psutil
-    except ImportError:
-        return None
-    return int(psutil.virtual_memory().available)
 
 
 def _this_process() -> Any:

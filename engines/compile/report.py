@@ -15,13 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BundleError
+from ...outside import Door, Fields, read_json
+from ...text import printable
 from .compiler import Engine
 from .counting import GraphCount, share_among
 from .log import ATTENTION, CONV, GEMM, Kernel, Tensor
 
 SUFFIX = ".report.json"
 FORMAT = 1
-_MAX_BYTES = 1 << 24
+_DOOR = Door("report", BundleError, "rebuild the bundle", max_bytes=1 << 24)
+_MAX_COUNT = 1 << 62
+"""Of bytes and operations; so large a number still fits into 64 bits."""
+_MAX_STAGES, _MAX_KERNELS, _MAX_TENSORS, _MAX_PRECISIONS = 8, 1 << 20, 1 << 12, 16
 _TEXT = 160
 """Characters kept of the name of a kernel or graph node."""
 _SOURCES = 4
@@ -129,7 +134,7 @@ def _cited(kernels: Sequence[Kernel]) -> dict[str, list[tuple[int, int]]]:
 
 def _compiled_kernel(kernel: Kernel, flops: int) -> CompiledKernel:
     return CompiledKernel(
-        kernel.name[:_TEXT],
+        printable(kernel.name)[:_TEXT],
         kernel.kind,
         kernel.precision,
         flops,
@@ -137,7 +142,7 @@ def _compiled_kernel(kernel: Kernel, flops: int) -> CompiledKernel:
         _tensor_words(kernel.inputs),
         _tensor_words(kernel.constants),
         _tensor_words(kernel.outputs),
-        tuple(source[:_TEXT] for source in kernel.sources[:_SOURCES]),
+        tuple(printable(source)[:_TEXT] for source in kernel.sources[:_SOURCES]),
     )
 
 
@@ -158,26 +163,51 @@ def _as_json(value: Any) -> Any:
 
 
 def read_report(path: Path) -> EngineReport:
-    """Read a report back; raises `BundleError` if it is malformed. Its digest was checked with the bundle's."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-        if len(data) > _MAX_BYTES:
-            raise ValueError(f"larger than {_MAX_BYTES} bytes")
-        raw = json.loads(data)
-        if raw.pop("format") != FORMAT:
-            raise ValueError("another version of the format")
-        return EngineReport(**{**raw, "stages": tuple(_read_stage(stage) for stage in raw["stages"])})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{path}: cannot be read as a report ({error}); rebuild the bundle") from error
+    """Read a report back. Raises `BundleError` if it is malformed."""
+    fields = read_json(path, _DOOR)
+    if fields.integer("format", 1, 1 << 16) != FORMAT:
+        fields.refuse("format", str(FORMAT))
+    return EngineReport(
+        compiler=fields.text("compiler"),
+        sm=fields.optional_text("sm"),
+        engine_bytes=fields.integer("engine_bytes", 0, _MAX_COUNT),
+        weight_bytes=fields.integer("weight_bytes", 0, _MAX_COUNT),
+        seconds=fields.number("seconds", 0, 1e9),
+        peak_bytes=fields.optional_integer("peak_bytes", 0, _MAX_COUNT),
+        stages=tuple(_read_stage(stage) for stage in fields.children("stages", _MAX_STAGES)),
+    )
 
 
-def _read_stage(raw: dict[str, Any]) -> CompiledStage:
-    return CompiledStage(**{**raw, "kernels": tuple(_read_kernel(kernel) for kernel in raw["kernels"])})
+def _read_stage(fields: Fields) -> CompiledStage:
+    flops = fields.child("flops")
+    return CompiledStage(
+        name=fields.text("name"),
+        arena_bytes=fields.integer("arena_bytes", 0, _MAX_COUNT),
+        attentions=fields.integer("attentions", 0, 1 << 32),
+        flops={
+            precision: flops.integer(precision, 0, _MAX_COUNT) for precision in flops.names_of_fields(_MAX_PRECISIONS)
+        },
+        kernels=tuple(_read_kernel(kernel) for kernel in fields.children("kernels", _MAX_KERNELS)),
+    )
 
 
-def _read_kernel(raw: dict[str, Any]) -> CompiledKernel:
-    lists = {name: tuple(map(str, raw[name])) for name in ("inputs", "constants", "outputs", "sources")}
-    if not all(_TENSOR.fullmatch(word) for name in ("inputs", "constants", "outputs") for word in lists[name]):
-        raise ValueError(f"kernel {str(raw['name'])[:60]!r} has a malformed tensor")
-    return CompiledKernel(**{**raw, **lists, "flops": int(raw["flops"]), "nbytes": int(raw["nbytes"])})
+def _read_kernel(fields: Fields) -> CompiledKernel:
+    return CompiledKernel(
+        name=fields.text("name"),
+        kind=fields.text("kind"),
+        precision=fields.text("precision"),
+        flops=fields.integer("flops", 0, _MAX_COUNT),
+        nbytes=fields.integer("nbytes", 0, _MAX_COUNT),
+        inputs=_read_tensors(fields, "inputs"),
+        constants=_read_tensors(fields, "constants"),
+        outputs=_read_tensors(fields, "outputs"),
+        sources=fields.texts("sources", _MAX_TENSORS),
+    )
+
+
+def _read_tensors(fields: Fields, key: str) -> tuple[str, ...]:
+    """Types and shapes, as `_tensor_words` writes them."""
+    words = fields.texts(key, _MAX_TENSORS)
+    if not all(map(_TENSOR.fullmatch, words)):
+        fields.refuse(key, "types and shapes such as 'Half 2x3'")
+    return words

@@ -2,28 +2,22 @@
 
 Each tensor gets one number, measured in full precision. The network is run block by block: a block's weights are
 widened, every chunk passes through it, and it is released. The published transformer (5 B parameters) therefore needs
-memory for its files and one widened block.
-
-    {"format": 1, "checkpoint": "...", "source": "sample.mp4, 52 frames at 640x352", "percentile": 100.0,
-     "largest": {"blocks.0.attention.qkv": 7.31, "blocks.0.attention.q": 12.9, ...}}
-
-The file may be edited. A number is the magnitude mapped to the end of the format's range; larger values saturate.
+memory for its files and one widened block. `engines/bundle/calibration` describes the file that the numbers go into.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ...engines.bundle.calibration import LOWEST_PERCENTILE, Calibration, Int8Scales
 from ...engines.bundle.files import sha256 as file_sha256
 from ...engines.bundle.geometry import FRAMES_PER_LATENT, Resolution
 from ...engines.bundle.manifest import Recipe
@@ -34,38 +28,22 @@ from ...text import LineCallback
 from ..network.checkpoint import Checkpoint
 from ..network.dit import widened, without_blocks
 from ..network.reference import Reference
+from .calibration_file import read_fitting_calibration
 from .conditioning import condition
+from .convolutions import choose_convolutions, observed_convolutions
 from .dit_stage import BlockStage, DitStage
-from .layers import LayerFactory
+from .int8_search import Int8Search, channel_magnitudes
+from .layers import LayerFactory, Observed
 from .precision import Precision
-from .rewrites import ALL
+from .rewrites import ALL, Affine
 
-CALIBRATION_FILE = "calibration.json"
 SAMPLE_CLIP = Path(__file__).parent.with_name("sample.mp4")
 """Part of Big Buck Bunny; `sample.md` next to it gives source and licence."""
 DEFAULT_PERCENTILE = 100.0
-LOWEST_PERCENTILE = 90.0
 MOST_PIXELS = 640 * 352
 """Calibration restores to about this many pixels at most. The numbers hardly depend on the size; the time does."""
-_FORMAT = 1
-_MAX_BYTES = 1 << 24
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The largest inputs of a checkpoint's quantised products.
-
-    checkpoint: its digest. source: the frames used, in words. percentile: of the magnitudes in each chunk; 100 is their
-    maximum. largest: by name of a product's input, the largest magnitude to represent.
-    """
-
-    checkpoint: str
-    source: str
-    percentile: float
-    largest: Mapping[str, float]
-
-    def to_json(self) -> str:
-        return json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n"
+_PATCH_SIDE, _PATCH_LATENTS = 6, 2
+"""In latents: the part of the first chunk on which the convolutions of the decoder are tried, one by one."""
 
 
 @dataclass(frozen=True)
@@ -99,34 +77,13 @@ class CalibrationSource:
     def obtain(self, checkpoint: Checkpoint, recipe: Recipe, report: LineCallback) -> Calibration:
         """Read the file, or calibrate on the clip; `report` gets a line per finished step."""
         if self.file is not None:
-            return read_calibration(self.file, recipe)
+            return read_fitting_calibration(self.file, checkpoint, recipe)
         clip = self.clip or SAMPLE_CLIP
         if self.clip is None:
             report("calibrating on the built-in sample clip; use --calibration-clip for one of your own")
         # Enough for a FIRST and a MIDDLE chunk.
         frames = _first_frames(clip, 2 * recipe.clip_len + FRAMES_PER_LATENT)
         return calibrate(checkpoint, recipe, frames, clip.name, self.percentile, report)
-
-
-def read_calibration(path: Path, recipe: Recipe) -> Calibration:
-    """Read a calibration file. Raises `MisuseError` if it is malformed or belongs to another checkpoint."""
-    try:
-        with path.open("rb") as file:
-            raw = json.loads(file.read(_MAX_BYTES))
-        if raw["format"] != _FORMAT:
-            raise ValueError(f"format {raw['format']}, expected {_FORMAT}")
-        largest = {str(name): float(value) for name, value in raw["largest"].items()}
-        if not all(math.isfinite(value) and value >= 0 for value in largest.values()):
-            raise ValueError("a magnitude is negative or not finite")
-        found = Calibration(str(raw["checkpoint"]), str(raw["source"]), float(raw["percentile"]), largest)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise MisuseError(f"{path}: not a calibration file ({error}); omit --calibration to make one") from error
-    if found.checkpoint != recipe.checkpoint:
-        raise MisuseError(
-            f"{path}: made for checkpoint {found.checkpoint[:12]}, this one is {recipe.checkpoint[:12]}; "
-            "omit --calibration to calibrate it"
-        )
-    return found
 
 
 def calibration_size(width: int, height: int) -> Resolution:
@@ -155,40 +112,76 @@ def calibrate(
             f"a percentile from {LOWEST_PERCENTILE:g} to 100"
         )
     size = calibration_size(frames[0].shape[1], frames[0].shape[0])
-    observer = _LargestSeen(percentile)
-    full = replace(Precision.named(recipe.precision), compute=None, stream=None)
+    full = Precision.named(recipe.precision).exact()
+    observer = _Observer(percentile, int8=full.linears == "int8")
     factory, rewrites = LayerFactory(full, observe=observer), ALL.without(recipe.without)
     reference = Reference(checkpoint, size, clip_len=recipe.clip_len, parity=recipe.parity)
     stage = DitStage(without_blocks(checkpoint.dit), checkpoint.prompt, size, recipe.latents + 1, rewrites, factory)
     conditioning = condition(checkpoint.dit, checkpoint.prompt, rewrites)
-    streams = [stage.embedded(seen) for _, seen in reference.encode(frames)]
+    chunks = list(reference.encode(frames))
+    streams = [stage.embedded(seen) for _, seen in chunks]
     for layer, stored in enumerate(checkpoint.dit.blocks):
         block = BlockStage(widened(stored), conditioning, rewrites, factory.inside(f"blocks.{layer}"))
+        observer.begin(block)
         streams = [stage.through(block, layer, x) for x in streams]
-        report(f"calibrated block {layer + 1} of {len(checkpoint.dit.blocks)}")
-    _require_finite(observer.largest, checkpoint.path)
+        _require_finite(observer.largest, checkpoint.path)
+        observer.finish()
+        report(f"calibrated {layer + 1} of {len(checkpoint.dit.blocks)}")
+    if recipe.autoencoder:
+        restored = (stage.restored(x, seen)[chunk.context :] for x, (chunk, seen) in zip(streams, chunks, strict=True))
+        observer.int8 |= _calibrate_decoder(checkpoint, torch.cat(list(restored)), percentile)
+        report("calibrated the decoder")
     description = f"{source}, {len(frames)} frames at {size}"
-    return Calibration(recipe.checkpoint, description, percentile, dict(sorted(observer.largest.items())))
+    largest, int8 = dict(sorted(observer.largest.items())), dict(sorted(observer.int8.items()))
+    return Calibration(recipe.checkpoint, description, percentile, largest, int8)
 
 
-class _LargestSeen:
-    """By name, the largest value of the percentile in any chunk."""
+def _calibrate_decoder(checkpoint: Checkpoint, restored: Tensor, percentile: float) -> dict[str, Int8Scales]:
+    """Decode a stream, then choose the convolutions that are computed in INT8. restored: its latents, [k, C, h, w]."""
+    decoder, seen = checkpoint.reae.decoder, _Observer(percentile, int8=False)
+    state = decoder.initial_state(*restored.shape[2:])
+    with observed_convolutions(decoder, seen):
+        for latent in restored.split(1):
+            _, state = decoder(latent, state)
+    _require_finite(seen.largest, checkpoint.path)
+    top, left = (max(0, (side - _PATCH_SIDE) // 2) for side in restored.shape[2:])
+    patch = restored[:_PATCH_LATENTS, :, top : top + _PATCH_SIDE, left : left + _PATCH_SIDE]
+    return choose_convolutions(decoder, patch, seen.largest)
 
-    def __init__(self, percentile: float) -> None:
-        self.percentile, self.largest = percentile, dict[str, float]()
+
+class _Observer:
+    """What calibration finds. largest: by name, the largest value of the percentile in any chunk. int8: by linear."""
+
+    def __init__(self, percentile: float, *, int8: bool) -> None:
+        """int8: search the scales of linears in INT8, too."""
+        self.percentile, self.searches_int8 = percentile, int8
+        self.largest, self.int8 = dict[str, float](), dict[str, Int8Scales]()
+        self._searches = dict[str, Int8Search]()
 
     def __call__(self, name: str, x: Tensor) -> None:
         value, before = magnitude(x, self.percentile), self.largest.get(name, 0.0)
         self.largest[name] = before if value <= before else value  # keeps a NaN, which `_require_finite` reports
+        if name in self._searches:
+            self._searches[name].see(x)
+
+    def begin(self, block: nn.Module) -> None:
+        """Watch the linears of a block, which no longer hold weights after `finish`."""
+        for part in block.modules() if self.searches_int8 else ():
+            if isinstance(part, Observed) and isinstance(part.module, nn.Linear):
+                self._searches[part.names[0]] = Int8Search(Affine.of(part.module), self.percentile)
+
+    def finish(self) -> None:
+        """Choose the scales of the block's linears."""
+        while self._searches:
+            name, search = self._searches.popitem()
+            self.int8[name] = search.choose()
 
 
 def magnitude(x: Tensor, percentile: float) -> float:
     """The smallest |value| of x that `percentile` percent of the values do not exceed. Not finite if x is not."""
     if percentile == 100 or not bool(torch.isfinite(x).all()):
         return float(x.abs().max())
-    values = x.abs().flatten().numpy()
-    rank = min(math.ceil(values.size * percentile / 100), values.size) - 1
-    return float(np.partition(values, rank)[rank])
+    return float(channel_magnitudes(x.reshape(-1, 1), percentile))
 
 
 def _require_finite(largest: Mapping[str, float], path: Path) -> None:

@@ -39,7 +39,10 @@ def condition(dit: Dit, prompt: Tensor, rewrites: Rewrites) -> Conditioning:
 
 
 class Scale(nn.Module):
-    """x * gain + shift: modulation that is not folded into a linear."""
+    """x * gain + shift in the dtype of x: modulation that is not folded into a linear.
+
+    The constants keep the dtype of the weights. A product that follows takes what the norm before it gave.
+    """
 
     def __init__(self, gain: Tensor, shift: Tensor | None) -> None:
         super().__init__()
@@ -47,7 +50,8 @@ class Scale(nn.Module):
         self.shift = None if shift is None else nn.Buffer(shift)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.gain if self.shift is None else x * self.gain + self.shift
+        scaled = x * self.gain if self.shift is None else x * self.gain + self.shift
+        return scaled.to(x.dtype)
 
 
 def modulated(linear: Affine, scale: Tensor, shift: Tensor, *, fold: bool) -> tuple[nn.Module, Affine]:

@@ -61,6 +61,10 @@ class DitStage(nn.Module):
         x = self.embedded(latents)
         for layer, block in enumerate(self.blocks):
             x = self.through(block, layer, x)
+        return self.restored(x, latents)
+
+    def restored(self, x: Tensor, latents: Tensor) -> Tensor:
+        """The residual stream after the last block and the latents that it began with -> restored latents."""
         x = self.precision.narrow(self.before_out(F.layer_norm(x, (x.shape[-1],), eps=self.eps)))
         velocity = unpatch(self.back(self.project(x)), latents, self.patch)
         return latents - velocity.to(latents.dtype)
@@ -68,7 +72,7 @@ class DitStage(nn.Module):
     def embedded(self, latents: Tensor) -> Tensor:
         """Latents [T, C, h, w] -> the residual stream before the first block, in stored order: [T, S, dim]."""
         tokens = embed(self.precision.narrow(latents), self.patch_embedding)
-        x: Tensor = self.order(self.precision.widen(tokens))
+        x: Tensor = self.order(self.precision.carry(tokens))
         return x
 
     def through(self, block: nn.Module, layer: int, x: Tensor) -> Tensor:
@@ -103,14 +107,14 @@ class BlockStage(nn.Module):
 
     def forward(self, x: Tensor, rope: Rope, windows: Windows, ffn_cuts: tuple[int, ...]) -> Tensor:
         """x [T, S, dim] -> [T, S, dim]. ffn_cuts: latents at which the feed-forward part is cut into calls."""
-        x = x + self.precision.widen(self.attention(self.normalise(x), rope, windows))
-        x = x + self.precision.widen(self.cross(self.normalise(x)))
+        x = x + self.precision.carry(self.attention(self.normalise(x), rope, windows))
+        x = x + self.precision.carry(self.cross(self.normalise(x)))
         parts = [self.feed_forward(x[start:stop]) for start, stop in pairwise((0, *ffn_cuts, None))]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def feed_forward(self, x: Tensor) -> Tensor:
         hidden = F.gelu(self.up(self.before_ffn(self.normalise(x))), approximate="tanh")
-        return x + self.precision.widen(self.after_ffn(self.down(hidden)))
+        return x + self.precision.carry(self.after_ffn(self.down(hidden)))
 
     def normalise(self, x: Tensor) -> Tensor:
         return self.precision.narrow(F.layer_norm(x, (x.shape[-1],), eps=self.eps))

@@ -25,12 +25,20 @@ _ONNX_E4M3 = 17
 @torch.library.custom_op("swiftvr::quantize", mutates_args=())
 def quantize_fp8(x: Tensor, scale: Tensor) -> Tensor:
     """x in any float dtype, scale a scalar of that dtype -> E4M3 in the shape of x."""
+    _check_dtypes(x, scale)
     return (x.float() / scale.float()).clamp(-E4M3_MAX, E4M3_MAX).to(E4M3)
 
 
 @quantize_fp8.register_fake
-def _(x: Tensor, scale: Tensor) -> Tensor:  # noqa: ARG001
+def _(x: Tensor, scale: Tensor) -> Tensor:
+    _check_dtypes(x, scale)
     return torch.empty_like(x, dtype=E4M3)
+
+
+def _check_dtypes(x: Tensor, scale: Tensor) -> None:
+    """Raise where torch would convert in silence, but QuantizeLinear takes one dtype only."""
+    if x.dtype != scale.dtype:
+        raise TypeError(f"the value is {x.dtype}, expected {scale.dtype}, the dtype of its scale")
 
 
 @torch.library.custom_op("swiftvr::dequantize", mutates_args=())
@@ -60,8 +68,9 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
 
 
 def fp8_scale(largest: float, dtype: torch.dtype) -> Tensor:
-    """The scale that maps magnitude `largest` to 448; 1 for a tensor of zeros."""
-    return torch.tensor(largest / E4M3_MAX if largest > 0 else 1.0, dtype=dtype)
+    """The scale that maps magnitude `largest` to 448, within what `dtype` can hold; 1 for a tensor of zeros."""
+    limits = torch.finfo(dtype)
+    return torch.tensor(min(max(largest / E4M3_MAX, limits.tiny), limits.max) if largest > 0 else 1.0, dtype=dtype)
 
 
 def fake_quantize_fp8(x: Tensor, scale: Tensor) -> Tensor:

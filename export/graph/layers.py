@@ -1,6 +1,7 @@
 """The layers of a transformer block in each precision: linears and attention.
 
     fp32, bf16, fp16    plain modules in that dtype
+    int8                `Int8Linear`; `Fp8Attention`, or `DenseAttention` on GPUs without FP8
     fp8                 `Fp8Linear`, `Fp8Attention`
     nvfp4               `Nvfp4Linear` (`Fp8Linear` where inputs do not divide by 16), `Fp8Attention`
 
@@ -11,17 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...engines.bundle.calibration import Int8Scales
+from ...errors import MisuseError
 from . import nvfp4
 from .fp8 import E4M3_MAX, dequantize_fp8, fake_quantize_fp8, fp8_scale, quantize_fp8
+from .int8 import dequantize_int8, fake_quantize_int8, int8_scale, quantize_int8
 from .precision import FP32, Precision
-from .rewrites import Affine
+from .rewrites import Affine, balanced, rows_alike
 
 Observe = Callable[[str, Tensor], None]
+Number = TypeVar("Number")
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,14 @@ class LayerFactory:
     """Makes the layers of one part of the network, in one precision.
 
     name: of the part, e.g. `blocks.3.attention`. largest: by name of a product's input, the largest magnitude to
-    represent, as calibration found it; needed if the precision is quantised. observe: called with the name and value of
-    each tensor that would be quantised; nothing is quantised then.
+    represent, as calibration found it; needed if the precision is quantised. int8: by name, how a linear is computed in
+    the precision int8. observe: called with the name and value of each tensor that would be quantised; nothing is
+    quantised then.
     """
 
     precision: Precision
     largest: Mapping[str, float] = field(default_factory=dict)
+    int8: Mapping[str, Int8Scales] = field(default_factory=dict)
     name: str = ""
     observe: Observe | None = None
 
@@ -52,7 +60,10 @@ class LayerFactory:
             return self.plain(affine)
         if self.observe is not None:
             return Observed(self.plain(affine), [self._named(part)], self.observe)
-        largest = self.largest[self._named(part)]
+        if self.precision.linears == "int8":
+            scales = _found(self.int8, self._named(part))
+            return Int8Linear(affine, scales, self.precision) if scales.bits == 8 else self.plain(affine)
+        largest = _found(self.largest, self._named(part))
         if self.precision.linears == "nvfp4" and affine.weight.shape[1] % nvfp4.BLOCK == 0:
             return Nvfp4Linear(affine, largest, self.precision)
         return Fp8Linear(affine, largest, self.precision)
@@ -64,11 +75,23 @@ class LayerFactory:
         names = [self._named(part) for part in ("q", "k", "v")]
         if self.observe is not None:
             return Observed(DenseAttention(), names, self.observe)
-        q, k, v = (self.largest[name] for name in names)
+        q, k, v = (_found(self.largest, name) for name in names)
         return Fp8Attention(q, k, v, self.precision)
+
+    def int8_scales(self, name: str) -> Int8Scales:
+        """How the linear or convolution of this full name is computed. Raises `MisuseError` if nobody has measured."""
+        return _found(self.int8, name)
 
     def _named(self, part: str) -> str:
         return f"{self.name}.{part}" if self.name else part
+
+
+def _found(numbers: Mapping[str, Number], name: str) -> Number:
+    try:
+        return numbers[name]
+    except KeyError as error:
+        problem = f"the calibration has no number for {name}"
+        raise MisuseError(f"{problem}; calibrate again: omit --calibration") from error
 
 
 FLOAT32 = LayerFactory(FP32)
@@ -112,6 +135,31 @@ class Fp8Linear(nn.Module):
         """x [.., in] -> [.., out]."""
         weight: Tensor = dequantize_fp8(self.weight, self.weight_scale)
         return fake_quantize_fp8(x, self.input_scale) @ weight + self.bias
+
+
+class Int8Linear(nn.Module):
+    """x W^T + b with x and W in INT8, one scale each. Channels of x are divided by powers of two before they are
+    quantised, and the rows of W have a factor each, multiplied after the product (rewrites 14 and 15).
+
+    The weight is stored quantised and transposed: [in, out].
+    """
+
+    def __init__(self, affine: Affine, scales: Int8Scales, precision: Precision) -> None:
+        super().__init__()
+        dtype = precision.compute or torch.float32
+        gain, affine = balanced(affine, scales.shifts)
+        self.gain = nn.Buffer(gain.to(dtype)) if any(scales.shifts) else None
+        weight, factors = rows_alike(affine.weight, dtype)
+        self.weight_scale = nn.Buffer(int8_scale(weight.abs().max(), dtype))
+        self.weight = nn.Buffer(quantize_int8(weight.T.contiguous(), self.weight_scale.to(weight.dtype)))
+        self.input_scale = nn.Buffer(int8_scale(torch.tensor(scales.largest), dtype))
+        self.factors, self.bias = nn.Buffer(factors), nn.Buffer(affine.bias.to(dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [.., in] -> [.., out]."""
+        x = x if self.gain is None else x * self.gain
+        weight: Tensor = dequantize_int8(self.weight, self.weight_scale)
+        return fake_quantize_int8(x, self.input_scale) @ weight * self.factors + self.bias
 
 
 class Nvfp4Linear(nn.Module):

@@ -38,8 +38,9 @@ _MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 
 def nvfp4_scale(largest: float) -> Tensor:
-    """The float32 tensor scale for a largest magnitude; 1 for a tensor of zeros."""
-    return torch.tensor(largest / (E2M1_MAX * E4M3_MAX) if largest > 0 else 1.0)
+    """The float32 tensor scale for a largest magnitude, at least the smallest normal one; 1 for a tensor of zeros."""
+    smallest = torch.finfo(torch.float32).tiny
+    return torch.tensor(max(largest / (E2M1_MAX * E4M3_MAX), smallest) if largest > 0 else 1.0)
 
 
 def round_to_e2m1(x: Tensor) -> Tensor:

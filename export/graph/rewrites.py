@@ -18,6 +18,9 @@ from ..network.reae import Decoder, Encoder, TGrow, TPool
 # Row t: which taps of a 3-tap convolution after nearest upsampling x2 read the same input pixel as tap t of a
 # transposed convolution (kernel 4, stride 2, padding 1).
 _NEAREST_X2 = ((0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0))
+_LEAST_USUAL = 1 / 32
+"""Rows are made as large as the median of their magnitudes, so that sums are about as large as results; but not smaller
+than this, whose INT8 scale is a normal number in float16."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,31 @@ class Affine:
         linear.weight = nn.Parameter(self.weight, requires_grad=False)
         linear.bias = nn.Parameter(self.bias, requires_grad=False)
         return linear
+
+
+def rows_alike(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """weight [out, in] -> the weight with rows of the same largest magnitude, and the factor of each row: [out].
+
+    Each row is divided by its factor, a number that `dtype` represents (rewrite 14).
+    """
+    largest = weight.abs().amax(1)
+    used = largest[largest > 0]
+    usual = max(float(used.median()), _LEAST_USUAL) if len(used) else 1.0
+    limits = torch.finfo(dtype)
+    factors = (largest / usual).clamp(limits.tiny, limits.max).to(dtype)
+    return weight / factors.to(weight.dtype)[:, None], factors
+
+
+def balanced(affine: Affine, shifts: Sequence[int]) -> tuple[Tensor, Affine]:
+    """The gain [in] and the map to apply to `x * gain`: input channel k is divided by 2 ** shifts[k] (rewrite 15).
+
+    Raises `MisuseError` if there are not as many shifts as inputs.
+    """
+    inputs = affine.weight.shape[1]
+    if len(shifts) != inputs:
+        raise MisuseError(f"the calibration has {len(shifts)} shifts for a linear of {inputs} inputs; calibrate again")
+    divisor = torch.exp2(torch.tensor(shifts, dtype=affine.weight.dtype))
+    return 1 / divisor, Affine(affine.weight * divisor, affine.bias)
 
 
 def halves(heads: int, head_dim: int) -> Tensor:

@@ -1,8 +1,9 @@
 """Trace stages into ONNX: one small graph file per stage, and one `weights.bin` for all of them.
 
-Graphs are static except for the size of incoming frames. Weights are ONNX external data, so the 2 GB limit does not
-apply, and a tensor that several stages contain (the two transformer stages share nearly all) is stored once. Tensors
-are written one by one, so tracing needs no second copy of the checkpoint.
+Graphs are static except for the size of incoming frames. Pixel stages are not traced but written (`pixel_stages`).
+Weights are ONNX external data, so the 2 GB limit does not apply, and a tensor that several stages contain (the two
+transformer stages share nearly all) is stored once. Tensors are written one by one, so tracing needs no second copy of
+the checkpoint.
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ import logging
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from onnx_ir import DataType, ExternalTensor, Model, SymbolicDim, save
 
-from ...engines.bundle.geometry import MAX_SIDE
-from ...engines.bundle.manifest import Role, StageSpec, TensorSpec
-from ...errors import BuildError
-from . import fp8, nvfp4
+from ...engines.bundle.manifest import Recipe, Role, StageSpec, TensorSpec
+from ...errors import BuildError, CheckpointError
+from ..network.finite import all_finite
+from . import fp8, int8, nvfp4
+from .pixel_stages import PixelStage, give_stages, take_stages
+from .reach import state_dependencies, steps_to_forget
 from .stages import Stage
 
 OPSET = 23
@@ -35,7 +39,6 @@ FORBIDDEN = frozenset({"NonZero", "ScatterND", "ScatterElements", "Scatter", "If
 
 _ALIGNMENT = 256
 _INLINE_BYTES = 1024
-_SIDES = ("height", "width")
 _DTYPES = {
     DataType.UINT8: "uint8",
     DataType.FLOAT: "float32",
@@ -58,7 +61,7 @@ class WeightStore:
 
     def put(self, tensor: Any) -> ExternalTensor:
         """Store an ONNX tensor unless its bytes are there already; returns the reference that replaces it."""
-        data = tensor.tobytes()
+        data = _finite_bytes(tensor)
         key = hashlib.sha256(data).digest()
         if key not in self._offsets:
             self._file.write(b"\0" * (-self._file.tell() % _ALIGNMENT))
@@ -105,6 +108,26 @@ def write_stages(stages: Iterable[Stage], directory: Path, store: WeightStore | 
                 yield WrittenStage(served, model.graph.num_nodes())
 
 
+def write_network(
+    stages: Iterable[Stage], recipe: Recipe, directory: Path, store: WeightStore | None = None
+) -> Iterator[WrittenStage]:
+    """All stages of a bundle: those of the network as `write_stages`, and the pixel stages around them."""
+    with ExitStack() as stack:
+        store = store or stack.enter_context(open_weights(directory))
+        yield from _write_pixel_stages(take_stages(recipe), directory, store)
+        yield from write_stages(stages, directory, store)
+        yield from _write_pixel_stages(give_stages(recipe), directory, store)
+
+
+def _write_pixel_stages(stages: Iterable[PixelStage], directory: Path, store: WeightStore) -> Iterator[WrittenStage]:
+    for stage in stages:
+        model = stage.graph.model(OPSET)
+        check_graph(model, stage)
+        spec = _save(model, stage, directory, store)
+        store.flush()
+        yield WrittenStage(spec, model.graph.num_nodes())
+
+
 def _served(spec: StageSpec, lengths: Mapping[str, int]) -> Iterator[StageSpec]:
     """The stages that one graph serves: itself, or one per length that axis 0 of its tensors may have."""
     if not lengths:
@@ -120,11 +143,12 @@ def _served(spec: StageSpec, lengths: Mapping[str, int]) -> Iterator[StageSpec]:
 def stage_to_onnx(stage: Stage) -> Model:
     """Trace a stage into an ONNX model in memory. Raises `BuildError` if torch or `check_graph` rejects it."""
     names = [name for name, _ in stage.inputs]
-    free = {name: {1: _free_side("height"), 2: _free_side("width")} for name in stage.free_size}
+    free: dict[str, Any] = {}
     if stage.lengths:
         free[names[0]] = {
             0: torch.export.Dim("latents", min=min(stage.lengths.values()), max=max(stage.lengths.values()))
         }
+    _keep_translations()
     with _quiet(), torch.no_grad():
         program = torch.export.export(
             stage.module.eval(),
@@ -134,7 +158,7 @@ def stage_to_onnx(stage: Stage) -> Model:
         exported = torch.onnx.export(
             program,
             dynamo=True,
-            custom_translation_table={**fp8.TRANSLATIONS, **nvfp4.TRANSLATIONS},
+            custom_translation_table={**fp8.TRANSLATIONS, **int8.TRANSLATIONS, **nvfp4.TRANSLATIONS},
             opset_version=OPSET,
             input_names=names,
             output_names=[name for name, _ in stage.outputs],
@@ -144,28 +168,39 @@ def stage_to_onnx(stage: Stage) -> Model:
         raise BuildError(f"stage {stage.name}: torch.onnx.export returned nothing")
     model: Model = exported.model
     check_graph(model, stage)
-    _tidy(model, ("latents",) if stage.lengths else _SIDES)
+    _tidy(model)
     return model
 
 
-def _save(model: Model, stage: Stage, directory: Path, store: WeightStore) -> StageSpec:
+def _save(model: Model, stage: Stage | PixelStage, directory: Path, store: WeightStore) -> StageSpec:
     """Move the weights into `store`, save the graph, and describe it for the manifest."""
     for value in model.graph.initializers.values():
         if value.const_value is not None and value.const_value.nbytes >= _INLINE_BYTES:
             value.const_value = store.put(value.const_value)
+        elif value.const_value is not None:
+            _finite_bytes(value.const_value)
     path = directory / f"{stage.name}.onnx"
     save(model, os.fspath(path))
-    return StageSpec(
-        stage.name,
-        path.name,
-        tuple(_spec(value, role) for value, (_, role) in zip(model.graph.inputs, stage.inputs, strict=True)),
-        tuple(_spec(value, role) for value, (_, role) in zip(model.graph.outputs, stage.outputs, strict=True)),
-    )
+    inputs = tuple(_spec(value, role) for value, (_, role) in zip(model.graph.inputs, stage.inputs, strict=True))
+    outputs = tuple(_spec(value, role) for value, (_, role) in zip(model.graph.outputs, stage.outputs, strict=True))
+    before = (tensor.name for tensor in inputs if tensor.role is Role.STATE_IN)
+    after = (tensor.name for tensor in outputs if tensor.role is Role.STATE_OUT)
+    reach = steps_to_forget(state_dependencies(model, tuple(zip(before, after, strict=True))))
+    return StageSpec(stage.name, path.name, inputs, outputs, reach=reach)
 
 
-def check_graph(model: Model, stage: Stage) -> None:
+def _finite_bytes(tensor: Any) -> bytes:
+    """The bytes of a constant. Raises `CheckpointError` for NaN and infinity, to which no sound checkpoint leads."""
+    data: bytes = tensor.tobytes()
+    if not all_finite(data, _DTYPES.get(tensor.dtype, "")):
+        raise CheckpointError(f"the weight {tensor.name} is not finite; the checkpoint is damaged")
+    return data
+
+
+def check_graph(model: Model, stage: Stage | PixelStage) -> None:
     """Raise `BuildError` unless the graph is what compilers need: dense, without masks, static where it should be."""
-    allowed = {"Shape"} if stage.lengths else set()  # reshapes need the one free length
+    joint = isinstance(stage, Stage) and bool(stage.lengths)
+    allowed = {"Shape"} if joint else set()  # reshapes need the one free length
     for node in model.graph:
         if node.op_type in FORBIDDEN - allowed:
             raise BuildError(
@@ -177,16 +212,16 @@ def check_graph(model: Model, stage: Stage) -> None:
             v.dtype for v in (*node.inputs, *node.outputs) if v is not None
         }:
             raise BuildError(f"stage {stage.name}: {node.name} works on uint8; only a Cast at the boundary may")
-    free = set(stage.free_size)
-    if stage.lengths:
+    free = set(stage.free_size) if isinstance(stage, PixelStage) else set()
+    if joint:
         free |= {name for name, _ in (*stage.inputs, *stage.outputs)}
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.name not in free and any(not isinstance(side, int) for side in value.shape or ()):
             raise BuildError(f"stage {stage.name}: {value.name} has shape {value.shape}, expected a static one")
 
 
-def _tidy(model: Model, names: tuple[str, ...]) -> None:
-    """Drop traces of this machine (stack traces, paths), and give free sides readable names."""
+def _tidy(model: Model) -> None:
+    """Drop traces of this machine (stack traces, paths), and give the free side, if any, a readable name."""
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
     values = [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]
@@ -194,12 +229,11 @@ def _tidy(model: Model, names: tuple[str, ...]) -> None:
         node.metadata_props.clear()
         node.doc_string = None
         values += node.outputs
-    free: dict[str, str] = {}
     for value in values:
         value.metadata_props.clear()
         for axis, side in enumerate(value.shape or ()):
             if value.shape is not None and isinstance(side, SymbolicDim):
-                value.shape[axis] = SymbolicDim(free.setdefault(str(side), names[min(len(free), len(names) - 1)]))
+                value.shape[axis] = SymbolicDim("latents")
 
 
 def _dynamic_shapes(sides: list[Any]) -> tuple[Any, ...]:
@@ -207,13 +241,22 @@ def _dynamic_shapes(sides: list[Any]) -> tuple[Any, ...]:
     return (sides[0], tuple(sides[1:])) if len(sides) > 1 else (sides[0],)
 
 
-def _free_side(name: str) -> Any:
-    return torch.export.Dim(name, min=1, max=MAX_SIDE)
-
-
 def _spec(value: Any, role: Role) -> TensorSpec:
     shape = tuple(side if isinstance(side, int) else None for side in value.shape)
     return TensorSpec(value.name, _DTYPES[value.dtype], shape, role)
+
+
+@cache
+def _keep_translations() -> None:
+    """Have torch read the translations of its 500 operators once, instead of anew for each graph: a fifth of the time.
+
+    It has no public way. If what is replaced here is no longer there, the graphs are the same and take longer.
+    """
+    with suppress(ImportError, KeyError, AttributeError):
+        from torch.onnx._internal.exporter import _registration
+
+        apis: Any = vars(_registration)["onnxscript_apis"]
+        apis.get_torchlib_ops = cache(apis.get_torchlib_ops)
 
 
 @contextmanager

@@ -9,18 +9,20 @@ all latents. It is written apart from the exported stages, so an error in either
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...engines.bundle.geometry import Resolution, check_clip_len
+from ...engines.bundle.geometry import FRAMES_PER_LATENT, Resolution, check_clip_len
 from ...runtime.stream.chunks import Chunk, next_chunk
 from ...runtime.stream.session import Frame
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, load_checkpoint
 from .pixels import frames_to_pixels, pixels_to_frames
+from .reae import State
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,26 @@ class ChunkTrace:
 
 
 class Reference:
-    """Each call of `trace`, `restore` or `encode` is a stream of its own."""
+    """Each call of `trace`, `restore` or `encode` is a stream of its own.
 
-    def __init__(
-        self, checkpoint: Checkpoint, resolution: Resolution, *, clip_len: int = 24, parity: bool = False
+    frugal: the autoencoder takes one latent after the other, in a fraction of the memory. The results are the same but
+    for rounding.
+    """
+
+    def __init__(  # what the published code can be told, and how much memory there is
+        self,
+        checkpoint: Checkpoint,
+        resolution: Resolution,
+        *,
+        clip_len: int = 24,
+        parity: bool = False,
+        frugal: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
         self.resolution = resolution
         self.clip_len = check_clip_len(clip_len)
         self.parity = parity
+        self.frugal = frugal
 
     def restore(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """uint8 [h, w, 3] frames in, the same number of uint8 [H, W, 3] frames out."""
@@ -56,12 +69,23 @@ class Reference:
     @torch.no_grad()
     def trace(self, frames: Iterable[Frame]) -> Iterator[ChunkTrace]:
         """The same, with what each chunk computes on the way."""
-        decoder, size = self.checkpoint.reae.decoder, self.resolution
-        state = decoder.initial_state(size.latent_height, size.latent_width)
+        decode = self.decoding()
         for chunk, seen in self.encode(frames):
             restored = self.checkpoint.dit(seen, self.checkpoint.prompt)[chunk.context :]
-            out, state = decoder(restored, state)
-            yield ChunkTrace(chunk, seen[chunk.context :], restored, out[chunk.skip : chunk.skip + chunk.emit])
+            yield ChunkTrace(chunk, seen[chunk.context :], restored, decode(chunk, restored))
+
+    def decoding(self) -> Callable[[Chunk, Tensor], Tensor]:
+        """What turns the restored latents of one chunk after the other into pixels, as in `ChunkTrace`."""
+        decoder, size = self.checkpoint.reae.decoder, self.resolution
+        state = decoder.initial_state(size.latent_height, size.latent_width)
+
+        def decode(chunk: Chunk, restored: Tensor) -> Tensor:
+            nonlocal state
+            out, state = self._in_parts(decoder, restored, state, 1)
+            pixels: Tensor = out[chunk.skip : chunk.skip + chunk.emit]
+            return pixels
+
+        return decode
 
     @torch.no_grad()
     def encode(self, frames: Iterable[Frame]) -> Iterator[tuple[Chunk, Tensor]]:
@@ -71,9 +95,17 @@ class Reference:
         previous = None
         for chunk, taken in self._chunks(frames):
             pixels = frames_to_pixels(torch.from_numpy(taken), size, parity=self.parity)
-            latents, state = encoder(pixels, state)
+            latents, state = self._in_parts(encoder, pixels, state, FRAMES_PER_LATENT)
             previous = _with_context(latents, previous, chunk.context)
             yield chunk, previous
+
+    def _in_parts(self, half: nn.Module, x: Tensor, state: State, per_latent: int) -> tuple[Tensor, State]:
+        """One half of the autoencoder, on all of `x` or on what belongs to one latent after the other."""
+        outputs = []
+        for part in x.split(per_latent if self.frugal else len(x)):
+            out, state = half(part, state)
+            outputs.append(out)
+        return torch.cat(outputs), state
 
     def _chunks(self, frames: Iterable[Frame]) -> Iterator[tuple[Chunk, Frame]]:
         """Every chunk with its frames, including repeated ones: uint8 [4 * b, h, w, 3]."""
@@ -98,6 +130,15 @@ class Reference:
                 if frame is not None:
                     waiting.append(frame)
                     owed += 1
+
+
+def open_reference(
+    checkpoint: Path, resolution: Resolution, clip_len: int, threads: int = 0, *, frugal: bool = False
+) -> Reference:
+    """The network of a checkpoint directory. threads: of torch, in this whole process; 0 leaves them as they are."""
+    if threads:
+        torch.set_num_threads(threads)
+    return Reference(load_checkpoint(checkpoint), resolution, clip_len=clip_len, frugal=frugal)
 
 
 def _with_context(latents: Tensor, previous: Tensor | None, context: int) -> Tensor:

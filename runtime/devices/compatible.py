@@ -1,13 +1,15 @@
-"""Whether the engines of a bundle may run here: its manifest against the GPU, the driver and the TensorRT package."""
+"""Whether engines may run here: a bundle against GPU, driver and TensorRT; a target against the GPU, before a build."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ...engines.bundle.files import Bundle
-from ...errors import BundleError, MachineError
+from ...engines.bundle.targets import RTX, TARGETS, Target
+from ...errors import BundleError, MachineError, MisuseError
 from ...text import parse_version
-from .driver import GET_DRIVER, oldest_driver
+from .driver import GET_DRIVER, find_driver, oldest_driver
+from .gpu import gpu_index
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,22 @@ class Environment:
     library: str
     library_version: str
     library_cuda: str | None = None
+
+
+def check_target(target: Target, device: str) -> None:
+    """Raise `MisuseError` if engines for this target cannot run on a GPU of this machine. device: `cuda` or `cuda:N`.
+
+    What the driver does not say is not checked.
+    """
+    driver = find_driver(gpu_index(device)) if target.compute_capability else None
+    here = driver.compute_capability if driver else None
+    if here in (None, target.compute_capability):
+        return
+    fitting = [t.name for t in TARGETS if t.compute_capability == here and t.compiler == RTX]
+    raise MisuseError(
+        f"target {target.name} is for GPUs of compute capability {target.compute_capability}, but {device} has {here}: "
+        f"take --target {' or '.join(fitting or ['cuda'])}"
+    )
 
 
 def check_compatible(bundle: Bundle, here: Environment) -> None:

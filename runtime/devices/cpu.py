@@ -1,13 +1,13 @@
 """The CPU device: stages run in ONNX Runtime over preallocated NumPy buffers.
 
 A recorded stage is an `IOBinding` that points into the buffers, so a replay copies nothing and allocates nothing of its
-own. (ONNX Runtime keeps an arena for the tensors inside a stage.)
+own. (ONNX Runtime keeps arenas for the tensors inside stages: see `renew_arena`.)
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engines.bundle.files import Bundle
-from ...engines.bundle.manifest import STAGES
-from ...errors import Cancelled, MachineError, MisuseError, StageError
-from ...text import first_line
+from ...engines.bundle.manifest import NETWORK_STAGES
+from ...errors import Cancelled, MachineError, MisuseError
+from ...machine import available_memory
+from ...text import format_bytes
+from ..stream.buffers import BufferSpec, View, in_host_memory, place_bytes, used_stages
 from ..stream.device import DONE, Done
-from ..stream.program import BufferSpec, Clear, Copy, Download, Run, Step, Upload, View
+from ..stream.program import Clear, Copy, Download, Run, Step, Upload
 from ..stream.trace import Trace, timed
-from .ort import import_onnxruntime, load_session
+from .ort import import_onnxruntime, load_session, renew_arena, stage_error
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -30,27 +32,44 @@ if TYPE_CHECKING:
 class CpuDevice:
     """All stages of a bundle in ONNX Runtime sessions on the CPU. Safe to share between threads."""
 
+    overlap = surfaces = False
+
     def __init__(self, bundle: Bundle, *, threads: int | None = None, trace: Trace | None = None) -> None:
         """threads: CPU threads that one stage may use, None for one per physical core. trace: records stage times.
 
         Raises `BundleError` if a stage cannot be loaded, `MissingPackageError` or `MachineError` if ONNX Runtime is not
         installed or too old.
         """
-        self._trace = trace
+        self._trace, self._bundle, self._threads = trace, bundle, threads
+        self._loading = threading.Lock()
+        self._closed = False
         self._sessions: dict[str, ort.InferenceSession] = {}
-        for stage in STAGES:
-            self._sessions[stage] = load_session(bundle, bundle.manifest.stage(stage), threads=threads)
+        renew_arena()
+        self._load(NETWORK_STAGES)
 
     def workspace(self, buffers: Mapping[str, BufferSpec]) -> CpuWorkspace:
         """Allocate the buffers of a session. Raises `MachineError` if memory is short, `MisuseError` after `close`."""
-        sessions = dict(self._sessions)  # a copy: workspaces may outlive the device
-        if not sessions:
-            raise MisuseError("the bundle on the CPU is closed; open it again with Restorer.open()")
+        sessions = self._load(used_stages(buffers))  # a copy: workspaces may outlive the device
         return CpuWorkspace(sessions, buffers, self._trace)
+
+    def _load(self, stages: Iterable[str]) -> dict[str, ort.InferenceSession]:
+        """The stages by name. Those of pixel formats are loaded when a stream first uses them."""
+        with self._loading:
+            if self._closed:
+                raise MisuseError("the bundle on the CPU is closed; open it again with Restorer.open()")
+            for stage in stages:
+                if stage not in self._sessions:
+                    spec = self._bundle.manifest.stage(stage)
+                    self._sessions[stage] = load_session(self._bundle, spec, threads=self._threads)
+            return dict(self._sessions)
 
     def close(self) -> None:
         """Release the stages. A second call does nothing."""
-        self._sessions.clear()
+        with self._loading:
+            if not self._closed:
+                renew_arena()
+            self._closed = True
+            self._sessions.clear()
 
 
 class CpuWorkspace:
@@ -64,20 +83,24 @@ class CpuWorkspace:
     ) -> None:
         ort = import_onnxruntime()
         self._sessions, self._trace = sessions, trace
-        nbytes = sum(spec.nbytes for spec in buffers.values())
+        placed = in_host_memory(buffers)
+        own = {name: spec for name, spec in placed.items() if spec.over is None}
+        nbytes = sum(place_bytes(placed).values())
+        _check_memory(nbytes)
         try:
             with timed(trace, "host", "allocate stream", nbytes=nbytes):
-                self._arrays = {name: np.zeros(spec.shape, spec.dtype) for name, spec in buffers.items()}
+                arrays = {name: np.zeros(spec.shape, spec.dtype) for name, spec in own.items()}
         except MemoryError as error:
             raise MachineError(
                 f"not enough memory for the buffers of a stream ({error}); close other programs, or build a bundle for "
                 "a smaller resolution"
             ) from error
+        self._arrays = {name: arrays[spec.over or name] for name, spec in placed.items()}
         self._options = ort.RunOptions()
         self._cancelled = threading.Event()
 
     def host(self, buffer: str) -> NDArray[Any]:
-        return self._arrays[buffer]
+        return self._buffer(buffer)
 
     def record(self, steps: Sequence[Step], *, once: bool = False) -> _CpuRecording:  # noqa: ARG002 (recording is cheap)
         with timed(self._trace, "host", "record"):
@@ -88,7 +111,8 @@ class CpuWorkspace:
         self._options.terminate = True
 
     def close(self) -> None:
-        self._arrays.clear()
+        """Release the buffers. Recording in another thread raises `Cancelled` from then on."""
+        self._arrays = {}
 
     def _call(self, step: Step) -> Callable[[], None] | None:
         """What a step does when it is replayed; None if that is nothing."""
@@ -105,7 +129,13 @@ class CpuWorkspace:
         raise TypeError(f"unknown step {step!r}")
 
     def _array(self, view: View) -> NDArray[Any]:
-        return self._arrays[view.buffer][view.start : view.start + view.count]
+        return self._buffer(view.buffer)[view.start : view.start + view.count]
+
+    def _buffer(self, name: str) -> NDArray[Any]:
+        arrays = self._arrays  # `close` in another thread may empty it at any moment
+        if not arrays:
+            raise Cancelled
+        return arrays[name]
 
     def _stage_call(self, step: Run) -> Callable[[], None]:
         session = self._sessions[step.stage]
@@ -117,6 +147,16 @@ class CpuWorkspace:
             binding.bind_output(spec.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         call = _StageCall(step.stage, session, binding, (*inputs, *outputs), self._options, self._cancelled)
         return call if self._trace is None else _traced(self._trace, call)
+
+
+def _check_memory(nbytes: int) -> None:
+    """Raise `MachineError` if so many bytes do not fit. Linux would allocate them and kill whoever uses them."""
+    free = available_memory()
+    if free is not None and nbytes > free:
+        raise MachineError(
+            f"the buffers of a stream take {format_bytes(nbytes)} of memory, {format_bytes(free)} are free; close "
+            "other programs, shrink the input, or build a bundle with a smaller resolution or --clip-len"
+        )
 
 
 @dataclass(frozen=True)
@@ -136,7 +176,7 @@ class _StageCall:
         except Exception as error:
             if self.cancelled.is_set():
                 raise Cancelled from error
-            raise StageError(f"stage {self.stage} failed in ONNX Runtime ({first_line(error)})") from error
+            raise stage_error(self.stage, error) from error
 
 
 def _traced(trace: Trace, call: _StageCall) -> Callable[[], None]:

@@ -1,4 +1,8 @@
-"""The memory of one session on a GPU: one block of device memory, one of pinned host memory, and views into them."""
+"""The memory of one session on a GPU: one block of device memory, one of host memory, and views into them.
+
+Host memory is pinned, which copies need in order to run beside the host. If there is none, it is ordinary memory: the
+driver then copies in small pieces, and the host waits for it.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import MachineError
-from ...text import format_bytes
+from ...text import first_line, format_bytes
+from ..stream.buffers import BufferSpec, View
 from ..stream.plan import ALIGNMENT, MemoryPlan, aligned
-from ..stream.program import BufferSpec, View
-from .gpu import Gpu, explain_cuda_errors, is_out_of_memory
+from .gpu import Gpu, explain_cuda_errors, is_cuda_error, is_out_of_memory
+from .notes import NOTES
 
 
 class OutOfGpuMemoryError(MachineError):
@@ -54,22 +59,18 @@ def address(memory: Any) -> int:
 class SessionMemory:
     """All buffers of a session, laid out by its memory plan. Their content is undefined before `clear`.
 
-    Pinned memory lives as long as an array in it does, so that a caller who keeps one past `close` does not crash.
+    Host memory lives as long as an array in it does, so that a caller who keeps one past `close` does not crash.
     """
 
     def __init__(self, gpu: Gpu, plan: MemoryPlan, stream: Any, resources: ExitStack) -> None:
         """Allocate both blocks; `resources` releases them.
 
         stream: the CUDA stream that device memory is allocated and released on. Raises `OutOfGpuMemoryError` if device
-        memory is short, `MachineError` if pinned memory is.
+        memory is short, `MachineError` if memory of the host is.
         """
         self._core, self._plan = gpu.core, plan
         self._device = allocate(gpu, "buffers of a stream", plan.device.nbytes, stream, resources)
-        failure = (
-            f"{format_bytes(plan.host.nbytes)} of pinned memory for frames could not be allocated; close other programs"
-        )
-        with explain_cuda_errors(failure, MachineError):
-            self._pinned = gpu.core.LegacyPinnedMemoryResource().allocate(plan.host.nbytes)
+        self._pinned = _allocate_on_host(gpu, plan.host.nbytes)
         self.arrays: dict[str, NDArray[Any]] = {
             name: np.asarray(_Pinned(self._pinned, offset, plan.buffers[name]))
             for name, offset in plan.host.offsets.items()
@@ -100,7 +101,7 @@ class SessionMemory:
         return self._core.Buffer.from_handle(self.address(view), nbytes, owner=self._device)
 
     def on_host(self, view: View) -> Any:
-        """The same view in pinned memory."""
+        """The same view in host memory."""
         place = address(self._pinned) + self._plan.host.offsets[view.buffer] + view.start * self._slot_bytes(view)
         return self._core.Buffer.from_handle(place, view.count * self._slot_bytes(view), owner=self._pinned)
 
@@ -112,8 +113,36 @@ class SessionMemory:
         del self._pinned
 
 
+def _allocate_on_host(gpu: Gpu, nbytes: int) -> Any:
+    """Pinned memory, or ordinary memory with a note."""
+    try:
+        return gpu.core.LegacyPinnedMemoryResource().allocate(nbytes)
+    except Exception as error:
+        if not is_cuda_error(error):
+            raise
+        NOTES.warning(
+            "%s of pinned memory could not be allocated (%s); frames go through ordinary memory, which is slower",
+            format_bytes(nbytes),
+            first_line(error),
+        )
+    try:
+        return _Pageable(nbytes)
+    except MemoryError as error:
+        raise MachineError(
+            f"{format_bytes(nbytes)} of memory for frames could not be allocated; close other programs"
+        ) from error
+
+
+class _Pageable:
+    """Ordinary memory of the host. handle: where it begins."""
+
+    def __init__(self, nbytes: int) -> None:
+        self._bytes = np.empty(nbytes + ALIGNMENT, np.uint8)
+        self.handle = aligned(self._bytes.ctypes.data)
+
+
 class _Pinned:
-    """NumPy's view of pinned memory. Arrays made from it keep it, and it keeps the memory."""
+    """NumPy's view of host memory. Arrays made from it keep it, and it keeps the memory."""
 
     def __init__(self, memory: Any, offset: int, spec: BufferSpec) -> None:
         self._memory = memory

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ...errors import MachineError, MissingPackageError, MisuseError, StageError, SwiftVRError
+from ...errors import MachineError, MisuseError, StageError, SwiftVRError, cannot_import
+from ...installing import install_command
 from ...text import first_line, parse_version
 from .driver import GET_DRIVER, format_cuda_version, has_driver, oldest_driver
+from .notes import NOTES
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")
 
 
 def gpu_index(device: str) -> int:
     """`cuda` -> 0, `cuda:1` -> 1; `MisuseError` for anything else."""
-    match = _DEVICE.fullmatch(device)
+    match = _DEVICE.fullmatch(device) if isinstance(device, str) else None
     if match is None:
         raise MisuseError(f"device {device!r} is not known, expected cpu, cuda, or cuda:N with the number of a GPU")
     return int(match[1] or 0)
@@ -55,6 +58,8 @@ class Gpu:
             self.name: str = self.device.name
             capability = self.device.compute_capability
         self.compute_capability = f"{capability.major}.{capability.minor}"
+        if old := _driver_too_old():
+            NOTES.warning("the GPU may fail%s", old)
 
     def make_current(self) -> None:
         """Make this GPU current in the calling thread. Cheap; every call from outside the device begins with it."""
@@ -81,6 +86,18 @@ class Gpu:
         error, pool = driver.cuDeviceGetMemPool(self.index)
         if not int(error):
             driver.cuMemPoolTrimTo(pool, 0)
+
+    def loss(self, stream: Any) -> str | None:
+        """The driver's name for the error by which this process has lost the GPU; None if it has not.
+
+        Such an error, a crashed kernel for example, comes back from every later call. stream: one that is not being
+        captured.
+        """
+        from cuda.bindings import driver
+
+        (error,) = driver.cuStreamQuery(stream.handle)
+        usable = error in (driver.CUresult.CUDA_SUCCESS, driver.CUresult.CUDA_ERROR_NOT_READY)
+        return None if usable or "STREAM_CAPTURE" in error.name else str(error.name)
 
     def free_bytes(self) -> int | None:
         """Bytes of device memory that are free now; None if the driver does not say."""
@@ -121,7 +138,7 @@ def _driver_cuda() -> str | None:
 
 
 def _driver_too_old() -> str:
-    """A hint for the message of a failed call; empty if the driver is new enough for cuda-bindings."""
+    """What to do, as the end of a message; empty if the driver is new enough for cuda-bindings."""
     from cuda.bindings import driver
 
     found, wanted = _driver_cuda(), str(int(driver.CUDA_VERSION) // 1000)
@@ -129,7 +146,7 @@ def _driver_too_old() -> str:
         return ""
     return (
         f": the NVIDIA driver is for CUDA {found}, cuda-bindings is made for {wanted}; update the "
-        f"driver to {oldest_driver(wanted)}, {GET_DRIVER}"
+        f"driver to {oldest_driver(wanted)}, {GET_DRIVER}, or run engines for CUDA 12: {install_command('cuda12')}"
     )
 
 
@@ -137,7 +154,8 @@ def _import_core() -> Any:
     try:
         import cuda.core
     except (ImportError, OSError) as error:
-        raise MissingPackageError("cuda-core", "running on a GPU", "cuda") from error
+        raise cannot_import(error, "cuda-core", "running on a GPU", "cuda") from error
     import cuda.core.system
 
+    os.environ.setdefault("CUDA_PYTHON_DISABLE_MAJOR_VERSION_WARNING", "1")  # `Gpu` says it, with what to do
     return cuda.core

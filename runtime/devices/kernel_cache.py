@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ... import leaving
 from ...engines.bundle.cache import default_root
 from ...engines.bundle.files import Bundle
 
@@ -103,14 +104,18 @@ def _bundle_of(path: Path) -> str:
 def _write(path: Path, content: bytes) -> None:
     """Write a file atomically, even if another process writes the same one."""
     partial = path.with_name(f"{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with leaving.creating(partial) as release:
+        partial.touch()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
         os.replace(partial, path)
     except BaseException:  # KeyboardInterrupt, too
         with suppress(OSError):
             partial.unlink()
         raise
+    finally:
+        release()
 
 
 def _wrapped(kernels: bytes) -> bytes:

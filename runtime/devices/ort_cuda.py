@@ -1,27 +1,27 @@
 """Graphs on an NVIDIA GPU in ONNX Runtime's CUDA provider, for GPUs without a compiled bundle.
 
 The CUDA device provides buffers, copies and streams. Stages are bound to addresses in its buffers and run on its
-stream, so nothing is copied or allocated between them. ONNX Runtime waits for the GPU after each stage, so a chunk
-cannot be captured. It can capture single stages, which is off by default (docs/decisions.md gives the reason). Engines
-are faster.
+stream, so nothing is copied, allocated or waited for between them; only a stage with a node that runs on the CPU waits.
+ONNX Runtime can capture single stages, which is off by default (docs/decisions.md gives the reason). Engines are
+faster.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...engines.bundle.files import Bundle
-from ...engines.bundle.manifest import STAGES, StageSpec
-from ...errors import BundleError, MachineError, StageError
-from ...text import first_line
+from ...engines.bundle.manifest import StageSpec, stage_names
+from ...errors import BundleError, MachineError
+from ...installing import install_command
 from .cuda_recording import stream_handle
 from .driver import GET_DRIVER
 from .gpu import Gpu
-from .ort import import_onnxruntime, load_session
+from .notes import NOTES
+from .ort import import_onnxruntime, load_session, nodes_off, stage_error
 from .stage_provider import Arena, Shapes
 
 if TYPE_CHECKING:
@@ -32,9 +32,10 @@ GPU_MEMORY = "cuda"
 """ONNX Runtime's name for the memory of an NVIDIA GPU."""
 MAX_GRAPHS_PER_STAGE = 256
 """ONNX Runtime keeps captured graphs as long as the session, so a process that opens many streams needs a limit."""
+DO_NOT_WAIT = "disable_synchronize_execution_providers"
+"""The option of a run that leaves out the wait for the GPU at its end."""
 NO_GRAPH = -1
 """The graph id with which ONNX Runtime runs a call directly."""
-_OUT_OF_MEMORY = re.compile(r"out of memory|failed to allocate memory", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -52,24 +53,20 @@ class OrtCudaProvider:
         if CUDA_PROVIDER not in ort.get_available_providers():
             raise MachineError(
                 "the installed onnxruntime is the one for the CPU, running graphs on a GPU needs onnxruntime-gpu: "
-                'pip uninstall onnxruntime, then pip install "swiftvr-trt[gpu,cuda]"'
+                f"pip uninstall onnxruntime, then {install_command('gpu', 'cuda')}"
             )
 
     def load(self, bundle: Bundle, gpu: Gpu, stream: Any) -> OrtCudaStages:
         # Makes ONNX Runtime use the CUDA libraries that come with it, if any, before it searches the system.
         import_onnxruntime().preload_dlls()
         options = provider_options(gpu.index, stream_handle(stream), graphs=self.stage_graphs)
-        return OrtCudaStages({stage: self._load_stage(bundle, stage, gpu, options) for stage in STAGES}, gpu.index)
+        stages = stage_names(bundle.manifest.recipe)
+        return OrtCudaStages({stage: self._load_stage(bundle, stage, gpu, options) for stage in stages}, gpu.index)
 
     def _load_stage(self, bundle: Bundle, name: str, gpu: Gpu, options: dict[str, str]) -> LoadedGraph:
         try:
             session = load_session(bundle, bundle.manifest.stage(name), [(CUDA_PROVIDER, options)])
         except BundleError as error:
-            if _OUT_OF_MEMORY.search(str(error)):
-                raise MachineError(
-                    f"not enough GPU memory for the graphs of {bundle.manifest.recipe.describe()} ({error}); close "
-                    "other programs on the GPU, or build a bundle with a smaller resolution or in fp16"
-                ) from error
             if not self.stage_graphs:
                 raise
             raise BundleError(f"{error}; try without --ort-graphs") from error
@@ -80,15 +77,22 @@ class OrtCudaProvider:
                 f"driver: {GET_DRIVER}"
             )
         ids = itertools.chain(range(MAX_GRAPHS_PER_STAGE), itertools.repeat(NO_GRAPH))
-        return LoadedGraph(session, ids if self.stage_graphs else None)
+        elsewhere = nodes_off(session, CUDA_PROVIDER)
+        if elsewhere:
+            NOTES.info("stage %s: %d nodes run on the CPU, the GPU waits for them", name, elsewhere)
+        return LoadedGraph(session, ids if self.stage_graphs else None, waits=elsewhere != 0)
 
 
 def provider_options(index: int, stream: int, *, graphs: bool) -> dict[str, str]:
-    """Options of the provider: this GPU, the device's stream, and full float32 products (TF32 keeps 10 bits)."""
+    """Options of the provider: this GPU, the device's stream, and full float32 products (TF32 keeps 10 bits).
+
+    Convolutions keep channels last, the layout in which tensor cores multiply.
+    """
     return {
         "device_id": str(index),
         "user_compute_stream": str(stream),
         "use_tf32": "0",
+        "prefer_nhwc": "1",
         "arena_extend_strategy": "kSameAsRequested",
         "enable_cuda_graph": "1" if graphs else "0",
     }
@@ -96,20 +100,28 @@ def provider_options(index: int, stream: int, *, graphs: bool) -> dict[str, str]
 
 @dataclass(frozen=True)
 class LoadedGraph:
-    """The graph of a stage. graph_ids: for the CUDA graphs that it may still capture; None if it captures none."""
+    """The graph of a stage.
+
+    graph_ids: for the CUDA graphs that it may still capture; None if it captures none. waits: the host waits for each
+    run, since memory of the host that it used is free afterwards.
+    """
 
     session: ort.InferenceSession
     graph_ids: Iterator[int] | None
+    waits: bool
 
 
 class OrtCudaStages:
     """All graphs of a bundle. `LoadedStages`. ONNX Runtime allocates activations itself."""
 
-    arena_bytes = 0
+    compiles_kernels = False
 
     def __init__(self, graphs: dict[str, LoadedGraph], index: int) -> None:
         """graphs: by stage. index: number of the GPU."""
         self._graphs, self._index = graphs, index
+
+    def arena_bytes(self, stages: Iterable[StageSpec]) -> int:  # noqa: ARG002 (none of its stages)
+        return 0
 
     def context(
         self,
@@ -155,7 +167,7 @@ class OrtCudaContext:
                 self._runs[key] = _BoundRun(self._bind(key), self._options())
             self._graph.session.run_with_iobinding(self._runs[key].binding, self._runs[key].options)
         except Exception as error:
-            raise StageError(f"stage {self._stage.name} failed in ONNX Runtime ({first_line(error)})") from error
+            raise stage_error(self._stage.name, error) from error
 
     def _bind(self, addresses: Sequence[int]) -> ort.IOBinding:
         binding: Any = self._graph.session.io_binding()
@@ -167,6 +179,8 @@ class OrtCudaContext:
 
     def _options(self) -> ort.RunOptions:
         options = import_onnxruntime().RunOptions()
+        if not self._graph.waits:
+            options.add_run_config_entry(DO_NOT_WAIT, "1")
         if self._graph.graph_ids is not None:
             options.add_run_config_entry("gpu_graph_id", str(next(self._graph.graph_ids)))
         return options

@@ -6,7 +6,7 @@ the stages of a bundle, and `LoadedStages` makes one `StageContext` per stage an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Arena:
-    """Device memory for activations. All stages of a device share it, since they run one after another."""
+    """Device memory for activations. Stages that run one after another share it."""
 
     address: int
     nbytes: int
@@ -42,9 +42,12 @@ class StageContext(Protocol):
 class LoadedStages(Protocol):
     """All stages of a bundle, loaded once for all sessions."""
 
+    def arena_bytes(self, stages: Iterable[StageSpec]) -> int:
+        """Size of the arena that the largest of these stages needs; 0 if the library allocates activations itself."""
+
     @property
-    def arena_bytes(self) -> int:
-        """Size of the arena that the largest stage needs; 0 if the library allocates its activations itself."""
+    def compiles_kernels(self) -> bool:
+        """Whether the first context of each stage takes minutes, because its kernels are compiled for this GPU."""
 
     def context(self, stage: StageSpec, shapes: Shapes, arena: Arena, stream: int) -> StageContext:
         """What runs `stage` for one session, ready to run.

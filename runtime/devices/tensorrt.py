@@ -14,15 +14,15 @@ import importlib
 import mmap
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...engines.bundle.files import Bundle
-from ...engines.bundle.manifest import Recipe, StageSpec, TensorSpec
+from ...engines.bundle.manifest import NETWORK_STAGES, Recipe, StageSpec, TensorSpec
 from ...engines.bundle.targets import TENSORRT_EXTRAS, TENSORRT_MODULES
-from ...errors import BundleError, MachineError, MissingPackageError, StageError
+from ...errors import BundleError, MachineError, StageError, cannot_import
 from ...text import first_line
 from .compatible import Environment, check_compatible
 from .cuda_memory import OutOfGpuMemoryError
@@ -51,7 +51,7 @@ def import_tensorrt(compiler: str) -> Any:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:
         package, purpose = name.replace("_", "-"), f"running engines of {compiler}"
-        raise MissingPackageError(package, purpose, TENSORRT_EXTRAS[compiler]) from error
+        raise cannot_import(error, package, purpose, TENSORRT_EXTRAS[compiler]) from error
 
 
 class TensorRTProvider:
@@ -82,7 +82,7 @@ class TensorRTProvider:
 
 
 class TensorRTEngines:
-    """All engine files of a bundle, each deserialised once. `LoadedStages`."""
+    """The engine files of a bundle, each deserialised once. `LoadedStages`."""
 
     def __init__(self, library: Any, bundle: Bundle, kernel_cache: KernelCache | None = None) -> None:
         """kernel_cache: provides the kernels of earlier processes, and gets those of this one at `close`.
@@ -96,21 +96,30 @@ class TensorRTEngines:
         self._engines: dict[str, trt.ICudaEngine] = {}
         self._configs: dict[str, trt.IRuntimeConfig] = {}
         self._kernels: trt.IRuntimeCache | None = None
-        compiled = kernel_cache.load() if kernel_cache else None
+        self._checked: set[str] = set()
+        self._bundle = bundle
+        self._compiled = kernel_cache.load() if kernel_cache else None
         for stage in bundle.manifest.stages:
-            path = bundle.stage_path(stage.name)
-            if stage.file not in self._engines:
-                self._engines[stage.file] = self._load(path, bundle.manifest.recipe)
-                self._configs[stage.file] = self._configure(self._engines[stage.file], compiled)
-            _check_signature(library, self._engines[stage.file], stage, path)
+            if stage.name in NETWORK_STAGES or not stage.arena_bytes:  # 0: the compiler did not say
+                self._open(stage)
+
+    def arena_bytes(self, stages: Iterable[StageSpec]) -> int:
+        """The largest activation memory of a stage: as the engines give it, or the manifest for those not loaded."""
+        return max(map(self._stage_arena_bytes, stages))
 
     @property
-    def arena_bytes(self) -> int:
-        """The largest activation memory of a stage, as the engines give it."""
-        return max(self._stage_arena_bytes(stage) for stage in self._manifest.stages)
+    def compiles_kernels(self) -> bool:
+        """True for TensorRT-RTX without the kernels of an earlier process."""
+        return self._kernels is not None and self._compiled is None
 
     def context(self, stage: StageSpec, shapes: Shapes, arena: Arena, stream: int) -> TensorRTContext:
-        """Raises `OutOfGpuMemoryError` or `StageError` if TensorRT cannot create an execution context or set it up."""
+        """Loads the engine of a pixel stage that no stream has used before.
+
+        Raises `OutOfGpuMemoryError` or `StageError` if TensorRT cannot create an execution context or set it up.
+        """
+        self._open(stage)
+        if self._stage_arena_bytes(stage) > arena.nbytes:
+            raise StageError(f"stage {stage.name} needs a larger arena than the manifest says; rebuild the bundle")
         engine: trt.ICudaEngine = self._engines[stage.file]
         context = engine.create_execution_context(self._configs[stage.file])
         if context is None:
@@ -137,7 +146,19 @@ class TensorRTEngines:
             self._engines.clear()
             self._runtime = None
 
+    def _open(self, stage: StageSpec) -> None:
+        """Load the engine of a stage, unless that was done before."""
+        path, known = self._bundle.stage_path(stage.name), self._checked
+        if stage.file not in self._engines:
+            self._engines[stage.file] = self._load(path, self._manifest.recipe)
+            self._configs[stage.file] = self._configure(self._engines[stage.file], self._compiled)
+        if stage.name not in known:
+            _check_signature(self._library, self._engines[stage.file], stage, path)
+            known.add(stage.name)
+
     def _stage_arena_bytes(self, stage: StageSpec) -> int:
+        if stage.file not in self._engines:
+            return stage.arena_bytes
         engine: trt.ICudaEngine = self._engines[stage.file]
         return int(engine.get_device_memory_size_for_profile_v2(stage.profile))
 

@@ -6,7 +6,7 @@ with the bytes of a weight, frame buffers with the clip length. The memory plan 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -20,18 +20,31 @@ _SCALES = tuple(Fraction(*ratio) for ratio in ((5, 6), (3, 4), (2, 3), (1, 2), (
 _CLIPS = (20, 16, 12, 8, 4)
 
 
-def shortage_message(manifest: Manifest, height: int, width: int, free: int | None) -> str:
+def shortage_message(
+    manifest: Manifest, height: int, width: int, free: int | None, *, overlap: bool = False, others: Sequence[int] = ()
+) -> str:
     """The message for a pipeline that does not fit on a GPU.
 
     height, width: of the frames that come in, in pixels. free: bytes that the whole pipeline can have, including those
-    that it holds already; None if unknown.
+    that it holds already; None if unknown. overlap: chunks are decoded beside the next ones, which takes more. others:
+    bytes of each other stream that is open at the same time, as that of another tile.
     """
-    needed = plan_memory(manifest, height, width).gpu_bytes
+    beside = sum(others)
+    needed, without = (
+        plan_memory(manifest, height, width, overlap=each).gpu_bytes + beside for each in (overlap, False)
+    )
+    fits_without = overlap and not others and free is not None and without <= free
+    remedy = f"leave out --overlap (then {format_bytes(without)})" if fits_without else None
     available = f"{format_bytes(free)} are available" if free is not None else "the GPU has less"
+    streams = f" in {len(others) + 1} streams or tiles" * bool(others)
     return (
         f"not enough GPU memory: {manifest.recipe.describe()} needs {format_bytes(needed)} for "
-        f"{width}x{height} frames, {available}; {_remedy(manifest, height, width, free)}"
+        f"{width}x{height} frames{streams}{' with --overlap' * overlap}, {available}; "
+        f"{remedy or (_FEWER if others else _remedy(manifest, height, width, free))}"
     )
+
+
+_FEWER = "close other programs on the GPU, or use fewer streams; for tiles, choose a smaller output"
 
 
 def _remedy(manifest: Manifest, height: int, width: int, free: int | None) -> str:
@@ -87,9 +100,9 @@ def _resized(manifest: Manifest, size: Resolution) -> Manifest:
     tall, wide = Fraction(size.padded_height, old.padded_height), Fraction(size.padded_width, old.padded_width)
 
     def tensor(spec: TensorSpec) -> TensorSpec:
-        if spec.role is Role.FRAMES:
-            shape = spec.shape if None in spec.shape else (spec.shape[0], size.height, size.width, 3)
-        else:  # latents and states: count, channels, height, width
+        if spec.role in (Role.FRAMES, Role.COLOUR):  # the memory plan asks the recipe for the size of frames
+            shape = spec.shape
+        else:  # pixels, latents and states: count, channels, height, width
             count, channels, height, width = (side or 1 for side in spec.shape)
             shape = (count, channels, max(round(height * tall), 1), max(round(width * wide), 1))
         return replace(spec, shape=shape)

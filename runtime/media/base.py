@@ -17,26 +17,36 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import MediaError, MisuseError
+from ...text import format_duration
+from ..stream.frames import RGB, AnyFrame, FrameForm, Planes, StreamFrame, Surface, data_of, form_of_array, frame_of
+from .photo_tags import PhotoTags
+from .source_options import SourceOptions
 
 DEFAULT_RATE = Fraction(25)
 """Frames per second of a source that has no rate of its own, such as a folder of images."""
 
 Pixels = NDArray[np.uint8]
+_NO_PIXELS: Pixels = np.empty((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """Place and time of a picture. The pipeline passes it on unread.
+    """Place and time of a picture. The pipeline passes it on, and reads `new_scene` only.
 
     index               number of the picture in the source, from 0
     pts, duration       when and for how long it is shown, in ticks of `time_base` seconds
     name                file name of an image without its suffix; None in a video
+    captions            closed captions that are shown with it, as FFmpeg has them; None if there are none
+    lost                what else was attached to it in the input, which no output has, in words
+    tags                of the image file
+    alpha               how opaque it is, uint8 or uint16 [h, w] at the size of the input; None if it is not kept
+    new_scene           another scene begins with this picture, and it is to be restored without the one before
     """
 
     index: int
@@ -44,26 +54,63 @@ class Stamp:
     duration: int
     time_base: Fraction
     name: str | None = None
+    captions: bytes | None = None
+    lost: frozenset[str] = frozenset()
+    tags: PhotoTags = field(default_factory=PhotoTags)
+    new_scene: bool = False
+    alpha: NDArray[Any] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A frame to restore, and its stamp. pixels: uint8 [H, W, 3], RGB, upright, C-contiguous."""
+    """A frame to restore, and its stamp. frame: upright, as a stream takes and gives it."""
 
-    pixels: Pixels
+    frame: StreamFrame
     stamp: Stamp
 
-    def with_pixels(self, pixels: Pixels) -> Picture:
-        """The same stamp with other pixels, which may have another size."""
-        return replace(self, pixels=pixels)
+    @property
+    def host_frame(self) -> AnyFrame:
+        """The frame of a picture that lies on the host."""
+        return cast(AnyFrame, self.frame)
+
+    @property
+    def pixels(self) -> NDArray[Any]:
+        """Its codes as one C-contiguous array: uint8 or uint16 [H, W, 3] in RGB, or the data of `Planes`.
+
+        Only of a picture that lies on the host.
+        """
+        return data_of(self.host_frame)
+
+    @property
+    def form(self) -> FrameForm:
+        """What its codes mean."""
+        return self.frame.form if isinstance(self.frame, Planes | Surface) else form_of_array(self.frame)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the frame, wherever it lies."""
+        return int(self.frame.nbytes)
+
+    def with_pixels(self, pixels: NDArray[Any]) -> Picture:
+        """The same stamp with other pixels in this form, which may have another size."""
+        return replace(self, frame=frame_of(pixels, self.form))
+
+    def without_pixels(self) -> Picture:
+        """The stamp, when nothing else is needed any more."""
+        return replace(self, frame=_NO_PIXELS)
 
 
 @dataclass(frozen=True)
 class CopiedPacket:
-    """A packet of a copied stream. `stream` is its number in the source; `packet` is an `av.Packet`."""
+    """A packet of a copied stream. `stream` is its number in the source; `packet` is an `av.Packet`.
+
+    early: sound that begins before the first picture of a part of a video. Containers that cannot tell players to skip
+    its beginning leave it out.
+    """
 
     stream: int
     packet: Any
+    early: bool = False
 
 
 Item = Picture | CopiedPacket
@@ -82,6 +129,19 @@ class Colour:
     full: bool = False
 
 
+class Template:
+    """A stream of an open source, after which its copy is made. stream: an `av.stream.Stream`.
+
+    Closing the source lets go of it, since a stream keeps the file's decoder in memory, with all its frames.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def let_go(self) -> None:
+        self.stream = None
+
+
 @dataclass(frozen=True)
 class CopiedStream:
     """A stream that is copied without decoding.
@@ -89,14 +149,14 @@ class CopiedStream:
     index       its number in the source
     kind        "audio", "subtitle", "data", "attachment" or "cover" (an attached picture)
     codec       FFmpeg's name of its codec
-    template    an `av.stream.Stream` of the source; usable as long as the source is open
+    template    the stream itself; usable as long as the source is open
     cover       the image file in a "cover" stream; None for every other stream
     """
 
     index: int
     kind: str
     codec: str
-    template: Any
+    template: Template
     cover: bytes | None = None
 
     def __str__(self) -> str:
@@ -115,11 +175,21 @@ class SourceInfo:
     sample_aspect     width : height of an upright pixel; None if the source does not say
     description       one line for people
     notes             one-line warnings for people
+    files             of a folder of images, or those that a playlist names; otherwise empty
     image_suffix      of the first image file, e.g. ".png"; None for a video
     metadata          tags of the file to keep
     stream_metadata   tags of its video stream to keep
+    form              of the pictures' pixels
+    bits              of a colour in the input
+    alpha             pictures come with their transparency
     chapters          as PyAV has them
     copies            the streams that can be copied
+    left_out          one line about streams that no output gets; it is among the notes
+    tagged            the first image has EXIF data or a colour profile
+    container         FFmpeg's name of the format of a video file
+    reading           how it is read
+    read_once         a pipe: it cannot be opened again
+    treatment         what is done to frames before they are restored, in a few words; empty for nothing
     """
 
     path: Path
@@ -132,11 +202,34 @@ class SourceInfo:
     sample_aspect: Fraction | None
     description: str
     notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
     image_suffix: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     stream_metadata: Mapping[str, str] = field(default_factory=dict)
+    form: FrameForm = RGB
+    bits: int = 8
+    alpha: bool = False
     chapters: tuple[Mapping[str, Any], ...] = ()
     copies: tuple[CopiedStream, ...] = ()
+    left_out: tuple[str, ...] = ()
+    tagged: bool = False
+    container: str = ""
+    reading: SourceOptions = field(default_factory=SourceOptions)
+    read_once: bool = False
+    treatment: str = ""
+
+    @property
+    def summary(self) -> str:
+        """What people look for first: size, rate and length."""
+        if self.files:
+            return self.description
+        words = [f"{self.width}x{self.height}", f"{float(self.rate):.4g} frames/s"]
+        if self.frames:
+            seconds = float(self.frames / self.rate)
+            words.append(f"{format_duration(seconds)} long" if seconds >= 1 else f"{self.frames} frames")
+        if self.treatment:
+            words.append(self.treatment)
+        return ", ".join(words)
 
 
 class Source(Protocol):
@@ -147,6 +240,10 @@ class Source(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]: ...
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What is damaged in the source, one line each; these are among the notes. Valid after the last picture."""
 
     @property
     def shortfall(self) -> str | None:
@@ -161,6 +258,39 @@ class Source(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class SourceView:
+    """A source as another one shows it: what a subclass does not change is that of `source`, which it closes."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.info = source, source.info
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.source.notes
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        return self.source.damage
+
+    @property
+    def shortfall(self) -> str | None:
+        return self.source.shortfall
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.source)
+
+    def close(self) -> None:
+        self.source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class Sink(Protocol):
@@ -198,6 +328,12 @@ class SinkOptions:
     data        copy everything else: data streams, cover pictures and attachments
     metadata    copy tags such as the title, and chapters
     gpu         number of the NVIDIA GPU that encodes, if it can; None encodes in software
+    surfaces    that GPU takes pictures in its memory, if it can
+    audio_fallback  what sound becomes that the container does not hold: "auto", the name of an encoder or a format, or
+                "fail", which refuses the output
+    clock       seconds per tick of a container that counts even steps; one frame if None
+    trial       check and open everything, but write nothing; the folder of the output need not exist yet
+    out_format  of a pipe: FFmpeg's name of a format, or a suffix such as "mkv"; "y4m" if the input is that, else "nut"
 
     Raises `MisuseError` for a quality out of range or an empty name.
     """
@@ -213,11 +349,16 @@ class SinkOptions:
     data: bool = True
     metadata: bool = True
     gpu: int | None = None
+    surfaces: bool = False
+    audio_fallback: str = "auto"
+    clock: Fraction | None = None
+    trial: bool = False
+    out_format: str | None = None
 
     def __post_init__(self) -> None:
         if self.crf is not None and not 0 <= self.crf <= 255:
             raise MisuseError(f"crf is {self.crf}, expected 0 (best) to 63 or less: choose a value such as 18")
-        for name in ("codec", "preset", "pix_fmt"):
+        for name in ("codec", "preset", "pix_fmt", "audio_fallback", "out_format"):
             if getattr(self, name) == "":
                 raise MisuseError(f"{name} is empty, expected a name: leave it out for the usual choice")
 
@@ -226,9 +367,30 @@ class SinkOptions:
         return {"audio": self.audio, "subtitle": self.subtitles}.get(stream.kind, self.data)
 
 
-def check_pixels(pixels: Pixels, width: int, height: int) -> Pixels:
-    """`pixels` as C-contiguous uint8 [height, width, 3]. Raises `MediaError` for another type or shape."""
-    if pixels.dtype != np.uint8 or pixels.shape != (height, width, 3):
+@dataclass(frozen=True)
+class OutputForm:
+    """What an output will be.
+
+    container       FFmpeg's name of the format; "images" for a folder, or one image
+    codec, pix_fmt  of the pictures
+    crf             their quality if it is constant, on the encoder's own scale; None if it is not
+    copied          the streams that are copied
+    left_out        those that are not, each with the reason
+    converted       streams that are carried over in another format, each with its name
+    """
+
+    container: str
+    codec: str
+    pix_fmt: str
+    crf: int | None = None
+    copied: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    converted: tuple[tuple[str, str], ...] = ()
+
+
+def check_pixels(pixels: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+    """`pixels` as C-contiguous uint8 or uint16 [height, width, 3]. Raises `MediaError` for another type or shape."""
+    if pixels.dtype not in (np.uint8, np.uint16) or pixels.shape != (height, width, 3):
         raise MediaError(
             f"a picture is {pixels.dtype} {list(pixels.shape)}, expected uint8 [{height}, {width}, 3]: "
             "open the sink for the size of its pictures"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...errors import MediaError
+from ...machine import cpu_limit
 from .base import SinkOptions
 
 if TYPE_CHECKING:
@@ -25,6 +26,15 @@ _NO_VIDEO = ("none", "png")
 
 _PIX_FMTS = ("yuv420p", "yuvj420p", "yuv444p", "yuvj444p", "yuv422p10le", "gbrp", "rgb24", "bgr0", "bgr24", "bgr8")
 """Tried in this order. An encoder that refuses odd sizes in 4:2:0 gets 4:4:4 in this way."""
+
+_DEEP_PIX_FMTS = ("yuv420p10le", "p010le", "yuv422p10le", "yuv444p10le", "gbrp10le", "rgb48le")
+"""Tried before those if the input has more than 8 bits."""
+
+_ALPHA, _DEEP_ALPHA = ("yuva420p", "yuva444p", "rgba", "bgra"), ("yuva444p10le", "rgba64le", "gbrap10le")
+"""Tried for pictures with transparency."""
+
+_NO_ALPHA = frozenset({"libx265"})
+"""Encoders whose transparency players do not show."""
 
 _EVEN_ONLY = frozenset({"libx264", "libx265"})
 """Encoders that refuse odd sizes in 4:2:0. Not even tried, because x265 would complain on stderr."""
@@ -61,6 +71,12 @@ _QUALITY = {
     "av1_nvenc": Quality("cq", 26, 63),
 }
 
+_X265_QUIET = "log-level=error"
+"""x265 writes to stderr, not to FFmpeg's log."""
+
+_X264_QUIET = "log=1"
+"""Warnings and errors only: its threads log every frame, which may hang a process (see `ffmpeg_log`)."""
+
 _X26X = frozenset({"libx264", "libx264rgb", "libx265"})
 _X26X_PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
@@ -75,9 +91,12 @@ def choose_encoder(container: OutputContainer, wanted: str | None) -> Codec:
     """
     from av.codec.codec import Codec, UnknownCodecError
 
-    # mpegts cannot say which codecs it supports.
+    # mpegts cannot say which codecs it supports. ASF stores one time per frame, which FFmpeg misreads for H.264.
     takes_x264 = "libx264" in container.supported_codecs or container.format.name == "mpegts"
+    takes_x264 = takes_x264 and container.format.name != "asf"
     name = wanted or ("libx264" if takes_x264 else container.default_video_codec)
+    if name == "wrapped_avframe":  # of yuv4mpeg: frames that stay within FFmpeg
+        name = "rawvideo"
     if name in _NO_VIDEO and wanted is None:
         raise MediaError(f"{container.format.name} files hold no video, expected e.g. .mp4 or .mkv: rename the output")
     try:
@@ -108,10 +127,12 @@ def suggested_encoders(supported: set[str] | None) -> str:
     return ", ".join(found)
 
 
-def pixel_formats(codec: Codec, width: int, height: int, wanted: str | None) -> list[str]:
-    """The pixel formats to try, best first: `wanted` or the usual ones.
+def pixel_formats(  # one parameter for each thing that decides
+    codec: Codec, width: int, height: int, wanted: str | None, bits: int = 8, *, alpha: bool = False
+) -> list[str]:
+    """The pixel formats to try, best first: `wanted`, or the usual ones for pictures of so many bits.
 
-    Raises `MediaError` if the encoder does not have `wanted`.
+    alpha: with transparency. Raises `MediaError` if the encoder does not have `wanted`, or no transparency.
     """
     supported = [video_format.name for video_format in codec.video_formats or ()]
     if wanted is not None:
@@ -120,16 +141,39 @@ def pixel_formats(codec: Codec, width: int, height: int, wanted: str | None) -> 
                 f"the encoder {codec.name} has no pixel format {wanted!r}, expected one of {', '.join(supported[:12])}"
             )
         return [wanted]
+    if alpha:
+        return _with_alpha(codec.name, supported, bits)
     skip_halved = codec.name in _EVEN_ONLY and (width % 2 or height % 2)
-    usual = [name for name in _PIX_FMTS if name in supported and not (skip_halved and "420" in name)]
-    return usual or supported[:1] or ["yuv420p"]
+    best = (*_DEEP_PIX_FMTS, *_PIX_FMTS) if bits > 8 else _PIX_FMTS
+    usual = [name for name in best if name in supported and not (skip_halved and "420" in name)]
+    return list(dict.fromkeys(usual)) or supported[:1] or ["yuv420p10le" if bits > 8 else "yuv420p"]
+
+
+def _with_alpha(codec: str, supported: list[str], bits: int) -> list[str]:
+    """The pixel formats with transparency, best first."""
+    best = (*_DEEP_ALPHA, *_ALPHA) if bits > 8 else (*_ALPHA, *_DEEP_ALPHA)
+    found = [name for name in best if name in supported and codec not in _NO_ALPHA]
+    if not found:
+        raise MediaError(
+            f"the encoder {codec} holds no transparency: use ffv1 in .mkv, prores_ks in .mov or libvpx-vp9 in .webm, "
+            "or leave it out with --alpha drop"
+        )
+    return found
+
+
+_SVT = "svtav1-params"
 
 
 def encoder_settings(codec: str, options: SinkOptions) -> dict[str, str]:
-    """`options` as FFmpeg options of the encoder. Raises `MediaError` if it has no such quality or preset."""
-    settings = _quality_setting(codec, options.crf)
+    """`options` as FFmpeg options of the encoder, with the limit of CPUs for encoders that ignore FFmpeg's.
+
+    Raises `MediaError` if it has no such quality or preset.
+    """
+    settings, limit = _quality_setting(codec, options.crf), cpu_limit()
     if codec == "libx265":
-        settings["x265-params"] = "log-level=error"  # x265 writes to stderr, not to FFmpeg's log
+        settings["x265-params"] = _X265_QUIET + (f":pools={limit}" if limit else "")
+    if codec == "libsvtav1" and limit:
+        settings[_SVT] = f"lp={limit}"
     if options.preset is not None:
         if codec in _X26X and options.preset not in _X26X_PRESETS:
             raise MediaError(
@@ -139,7 +183,19 @@ def encoder_settings(codec: str, options: SinkOptions) -> dict[str, str]:
         settings["preset"] = options.preset
     if options.gpu is not None:
         settings["gpu"] = str(options.gpu)
-    return {**settings, **dict(options.extra)}
+    extra = dict(options.extra)
+    if codec == "libsvtav1" and limit and _SVT in extra:
+        extra[_SVT] = f"lp={limit}:{extra[_SVT]}"
+    settings |= extra
+    if codec in ("libx264", "libx264rgb"):
+        settings["x264-params"] = ":".join(filter(None, (_X264_QUIET, settings.get("x264-params"))))
+    return settings
+
+
+def quality_of(codec: str, crf: int | None) -> int | None:
+    """The constant quality that an encoder is given on its own scale; None if it has none. crf: as asked for."""
+    quality = _QUALITY.get(codec)
+    return None if quality is None else quality.default if crf is None else crf
 
 
 def _quality_setting(codec: str, crf: int | None) -> dict[str, str]:

@@ -1,16 +1,19 @@
 """Converts FFmpeg's frames to RGB pixels and back, with the matrix and the range of their tags.
 
 The scaler (swscale) reads the tags of the frames, so this module sets them. PyAV's arguments `src_colorspace` and
-`dst_colorspace` are not used, because their numbers mean one thing in swscale and another in the tags.
+`dst_colorspace` are not used here: their numbers mean one thing in swscale and another in the tags.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .base import Colour, Pixels
+from .base import Colour
+from .side_data import side_data
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -24,16 +27,43 @@ HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 _SCALED = frozenset({1, 4, 5, 6, 7, 9})
 """Matrices that swscale can compute with. 10 (constant luminance) is treated as 9; others depend on the size."""
 
-_HD_LINES = 720
-"""From this height on, players assume BT.709 for video without tags."""
+_HD_WIDTH, _SD_LINES = 1280, 576
+"""Players assume BT.709 for video without tags that is so wide, or higher than that."""
 
 _READ_BEYOND = 256
 """Bytes that swscale may read after the last pixel: a few of its widest vectors."""
+
+_ONE_THREAD = 1
+"""PyAV otherwise gives each thread some rows. FFmpeg's code for vectors writes beyond the end of a row, and so into the
+rows of another thread, unless the width is a multiple of 32: up to 17 % of the frames of 328x184 in RGBA were damaged
+by that with eight threads on a busy machine."""
 
 DisplayMatrix = tuple[int, int, int, int]
 """a, b, c, d of x' = ax + cy, y' = bx + dy, in 1/65536."""
 
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+
+
+class _Conversion(TypedDict, total=False):
+    """What a frame becomes, as `VideoReformatter.reformat` takes it."""
+
+    width: int
+    height: int
+    format: str
+    interpolation: int | str
+    src_color_range: int | str
+    dst_colorspace: int
+    dst_color_range: int | str
+
+
+def converted(frame: VideoFrame, reformatter: VideoReformatter | None = None, **how: Unpack[_Conversion]) -> VideoFrame:
+    """The frame in another pixel format or size. All conversions by PyAV come here: several threads damage frames.
+
+    reformatter: keeps what it has set up, for frames of one kind. how: see `VideoReformatter.reformat`.
+    """
+    from av.video.reformatter import VideoReformatter
+
+    return (reformatter or VideoReformatter()).reformat(frame, threads=_ONE_THREAD, **how)
 
 
 def _flags() -> int:
@@ -45,13 +75,13 @@ def _flags() -> int:
     )
 
 
-def usable_matrix(matrix: int, lines: int) -> int:
-    """`matrix` if swscale can compute with it; else the one that players assume for a picture `lines` pixels high."""
+def usable_matrix(matrix: int, width: int, height: int) -> int:
+    """`matrix` if swscale can compute with it; else the one that players assume for a picture of this size."""
     if matrix == 10:
         return BT2020
     if matrix in _SCALED:
         return matrix
-    return BT709 if lines >= _HD_LINES else BT601
+    return BT709 if width >= _HD_WIDTH or height > _SD_LINES else BT601
 
 
 def is_rgb(frame: VideoFrame) -> bool:
@@ -63,7 +93,8 @@ def _is_grey(frame: VideoFrame) -> bool:
     return frame.format.name.startswith(("gray", "ya", "mono"))
 
 
-def _is_full(frame: VideoFrame) -> bool:
+def is_full(frame: VideoFrame) -> bool:
+    """True if a frame has full range, or RGB."""
     name = frame.format.name
     if name.startswith("yuvj") or is_rgb(frame):
         return True
@@ -79,20 +110,20 @@ def colour_of(frame: VideoFrame) -> Colour:
         matrix=UNSPECIFIED if no_matrix else int(frame.colorspace),
         primaries=int(frame.color_primaries),
         transfer=int(frame.color_trc),
-        full=not no_matrix and _is_full(frame),
+        full=not no_matrix and is_full(frame),
     )
 
 
-def output_colour(source: Colour, lines: int, pix_fmt: str) -> Colour:
+def output_colour(source: Colour, size: tuple[int, int], pix_fmt: str) -> Colour:
     """The tags of the output: those of the source, but always with a matrix.
 
-    If the source has none, the output gets the one that players assume for `lines`, its height in pixels. So players
-    that read tags and players that ignore them show the same colours.
+    If the source has none, the output gets the one that players assume for its `size`, width and height in pixels. So
+    players that read tags and players that ignore them show the same colours.
     """
     if pix_fmt.startswith(("rgb", "bgr", "gbr", "0rgb", "0bgr")):
         return Colour(RGB, source.primaries, source.transfer, full=True)
     full = source.full or pix_fmt.startswith("yuvj")
-    return Colour(usable_matrix(source.matrix, lines), source.primaries, source.transfer, full)
+    return Colour(usable_matrix(source.matrix, *size), source.primaries, source.transfer, full)
 
 
 def describe_colour(colour: Colour) -> str:
@@ -103,38 +134,41 @@ def describe_colour(colour: Colour) -> str:
     return " ".join(words)
 
 
-def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> Pixels:
-    """The frame as uint8 [H, W, 3] RGB, oriented as it is stored; `upright` turns it."""
-    full, tags = _is_full(frame), (frame.colorspace, frame.color_range)
+def to_rgb(frame: VideoFrame, reformatter: VideoReformatter, *, deep: bool = False) -> NDArray[Any]:
+    """The frame as uint8 [H, W, 3] RGB, oriented as it is stored; `upright` turns it. deep: as uint16."""
+    full, tags = is_full(frame), (frame.colorspace, frame.color_range)
     if not is_rgb(frame):
-        frame.colorspace = usable_matrix(int(frame.colorspace), frame.height)
+        frame.colorspace = usable_matrix(int(frame.colorspace), frame.width, frame.height)
     frame.color_range = FULL if full else LIMITED
-    converted = reformatter.reformat(frame, format="rgb24", interpolation=_flags(), dst_color_range=FULL)
+    name = "rgb48le" if deep else "rgb24"
+    rgb = converted(frame, reformatter, format=name, interpolation=_flags(), dst_color_range=FULL)
     frame.colorspace, frame.color_range = tags  # do not leave a guess in the frame
-    pixels: Any = converted.to_ndarray()  # may be a view with gaps between its rows
+    pixels: Any = rgb.to_ndarray()  # may be a view with gaps between its rows
     return np.ascontiguousarray(pixels)
 
 
-def from_rgb(pixels: Pixels, colour: Colour, pix_fmt: str, reformatter: VideoReformatter) -> VideoFrame:
-    """A frame in `pix_fmt` from uint8 [H, W, 3] RGB, converted by and tagged with `colour`."""
+def from_rgb(pixels: NDArray[Any], colour: Colour, pix_fmt: str, reformatter: VideoReformatter) -> VideoFrame:
+    """A frame in `pix_fmt` from uint8 or uint16 RGB or RGBA [H, W, 3 or 4], converted by and tagged with `colour`."""
     from av.video.frame import VideoFrame
 
-    frame = VideoFrame.from_numpy_buffer(_padded(pixels), format="rgb24")
+    names = ("rgb48le", "rgba64le") if pixels.dtype == np.uint16 else ("rgb24", "rgba")
+    name = names[pixels.shape[2] == 4]
+    frame = VideoFrame.from_numpy_buffer(_padded(pixels), format=name)
     frame.color_range = FULL
     if colour.matrix != RGB:
         frame.colorspace = colour.matrix
     frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
     level = FULL if colour.full else LIMITED
-    return reformatter.reformat(frame, format=pix_fmt, interpolation=_flags(), dst_color_range=level)
+    return converted(frame, reformatter, format=pix_fmt, interpolation=_flags(), dst_color_range=level)
 
 
-def _padded(pixels: Pixels) -> Pixels:
+def _padded(pixels: NDArray[Any]) -> NDArray[Any]:
     """A copy with spare memory behind it.
 
     If the width is not a multiple of 16 pixels, swscale reads past the end of rows. It crashes if the memory behind the
     last row is not ours.
     """
-    room = np.empty(pixels.size + _READ_BEYOND, np.uint8)
+    room = np.empty(pixels.size + _READ_BEYOND, pixels.dtype)
     copy = room[: pixels.size].reshape(pixels.shape)
     copy[:] = pixels
     return copy
@@ -142,21 +176,16 @@ def _padded(pixels: Pixels) -> Pixels:
 
 def display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
     """How to turn the frame for display; None if it is upright."""
-    try:
-        data: Any = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV reads all side data at once, and does not know all kinds, such as EXIF
-        return _quarter_turns(frame.rotation)
+    return matrix_of(side_data(frame))
+
+
+def matrix_of(attached: Mapping[str, bytes]) -> DisplayMatrix | None:
+    """The same, from the frame's side data."""
+    data = attached.get("DISPLAYMATRIX")
     if data is None:
         return None
-    values = np.frombuffer(bytes(data), np.int32)
+    values = np.frombuffer(data, np.int32)
     return int(values[0]), int(values[1]), int(values[3]), int(values[4])
-
-
-def _quarter_turns(degrees: int) -> DisplayMatrix | None:
-    """The matrix of a counterclockwise rotation, to the nearest quarter turn. Mirroring is lost."""
-    one = 1 << 16
-    turns = round(degrees / 90) % 4
-    return (None, (0, -one, one, 0), (-one, 0, 0, -one), (0, one, -one, 0))[turns]
 
 
 def is_turned(matrix: DisplayMatrix | None) -> bool:
@@ -164,7 +193,7 @@ def is_turned(matrix: DisplayMatrix | None) -> bool:
     return matrix is not None and abs(matrix[1]) + abs(matrix[2]) > abs(matrix[0]) + abs(matrix[3])
 
 
-def upright(pixels: Pixels, matrix: DisplayMatrix | None) -> Pixels:
+def upright(pixels: NDArray[Any], matrix: DisplayMatrix | None) -> NDArray[Any]:
     """The pixels as they are displayed: turned by multiples of 90 degrees and mirrored as `matrix` says."""
     if matrix is None:
         return pixels

@@ -1,13 +1,19 @@
-"""Copies streams without decoding: finds out which ones a container takes, and writes their packets."""
+"""Carries other streams over: copies their packets, or converts them where the container does not hold their format."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from ...errors import MediaError
 from .base import CopiedPacket, CopiedStream, SourceInfo
+from .holding import WITH_ATTACHMENTS, add_copy, is_taken_if_passed_on, refusal
+from .muxer import PASSED_ON, format_name_of
+from .pyav import fraction
+from .reencode import Converter, SoundConverter, TextConverter, sound_encoder, text_encoder
+from .timeline import rescale
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -17,50 +23,107 @@ _COVER_TYPES = {
     "png": ("cover.png", "image/png"),
     "bmp": ("cover.bmp", "image/bmp"),
 }
-_WITH_COVER = frozenset({"mp4", "mov", "ipod"})
-_WITH_ATTACHMENTS = frozenset({"matroska"})
+_WITH_EDIT_LISTS = frozenset({"mp4", "mov", "ipod", "3gp", "3g2", "psp", "f4v"})
+"""Containers that tell players to skip what a packet holds before time 0."""
+
+
+@dataclass(frozen=True)
+class Carriage:
+    """How a stream gets into the output. encoder: of its new format; None copies it. why: copying is not possible.
+
+    A stream with a reason and without an encoder is left out.
+    """
+
+    source: CopiedStream
+    encoder: str | None = None
+    why: str | None = None
+    passed_on: bool = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the output lacks the stream."""
+        return self.why is not None and self.encoder is None
 
 
 @dataclass
 class _Track:
-    """A copied stream in the output. last: decoding time of its last packet. refused: packets that were dropped."""
+    """A stream in the output. last: decoding time of its last packet. refused: packets that were dropped."""
 
     stream: Any
     source: CopiedStream
     last: int | None = None
     refused: int = 0
+    converter: Converter | None = None
+
+
+def plan_carriage(
+    format_name: str, info: SourceInfo, wanted: Iterable[CopiedStream], audio_fallback: str = "auto"
+) -> list[Carriage]:
+    """How each of the wanted streams gets into a container of this format.
+
+    audio_fallback: what sound becomes that the container does not hold: "auto", the name of an encoder or a format, or
+    "fail". Raises `MediaError` if that is "fail" and there is such sound, `MisuseError` for an unknown name.
+    """
+    return [
+        _carriage(format_name, info, source, audio_fallback)
+        for source in wanted
+        if not _is_written_by_muxer(source, info)
+    ]
+
+
+def _carriage(format_name: str, info: SourceInfo, source: CopiedStream, audio_fallback: str) -> Carriage:
+    why = refusal(format_name, source)
+    if why is None:
+        return Carriage(source)
+    if not info.chapters and is_taken_if_passed_on(format_name, source):
+        return Carriage(source, passed_on=True)
+    if source.kind == "audio" and audio_fallback == "fail":
+        raise MediaError(
+            f"{source} cannot be copied, since {why}, and --audio-fallback is fail: choose another container, e.g. "
+            ".mkv, or leave the option out"
+        )
+    encoder = None
+    if source.kind == "audio":
+        encoder = sound_encoder(format_name, source, audio_fallback)
+    elif source.kind == "subtitle":
+        encoder = text_encoder(format_name, source)
+    return Carriage(source, encoder, why)
 
 
 class StreamCopier:
-    """Copies streams into one output container. Create it before the header is written."""
+    """Carries streams into one output container, as planned. Create it before the header is written.
 
-    def __init__(self, container: OutputContainer, info: SourceInfo, wanted: Iterable[CopiedStream]) -> None:
-        self._container = container
+    copied, left_out: the streams that the output gets, and those that it does not, with the reason.
+    converted: those of the copied ones that change their format, with the name of the new one and the reason.
+    """
+
+    def __init__(self, container: OutputContainer, plan: Sequence[Carriage]) -> None:
+        self._container, self._format = container, format_name_of(container)
         self._tracks: dict[int, _Track] = {}
-        self._left_out: list[str] = []
-        for source in wanted:
-            if _is_written_by_muxer(source, info):
-                continue
-            refusal = self._add(source)
-            if refusal is not None:
-                self._left_out.append(f"{source} is left out: {refusal}")
+        self.copied: list[CopiedStream] = []
+        self.converted: list[tuple[CopiedStream, str, str]] = []
+        self.left_out: list[tuple[CopiedStream, str]] = []
+        for carriage in plan:
+            self._add(carriage)
 
-    def _add(self, source: CopiedStream) -> str | None:
-        """Add `source` to the container. Returns why that is not possible; None if it was added."""
-        name = self._container.format.name
-        if source.kind == "cover" and name in _WITH_ATTACHMENTS:
-            return self._attach_cover(source)
-        if source.kind == "cover" and name not in _WITH_COVER:
-            return f"{name} files hold no cover pictures"
-        if source.kind == "attachment" and name not in _WITH_ATTACHMENTS:
-            return f"{name} files hold no attachments"
-        refusal = _refusal(name, source)
-        if refusal is not None:
-            return refusal
-        stream = _copy_stream(self._container, source)
-        if source.kind != "attachment":
-            self._tracks[source.index] = _Track(stream, source)
-        return None
+    def _add(self, carriage: Carriage) -> None:
+        source, why = carriage.source, carriage.why
+        if source.kind == "cover" and why is None and self._format in WITH_ATTACHMENTS:
+            why = self._attach_cover(source)
+        elif carriage.encoder is not None and why is not None:
+            new = SoundConverter if source.kind == "audio" else TextConverter
+            converter = new(self._container, source, carriage.encoder)
+            self._tracks[source.index] = _Track(converter.stream, source, converter=converter)
+            self.converted.append((source, converter.name, why))
+            why = None
+        elif why is None:
+            stream = add_copy(self._container, source)
+            if source.kind != "attachment":
+                self._tracks[source.index] = _Track(stream, source)
+        if why is None:
+            self.copied.append(source)
+        else:
+            self.left_out.append((source, why))
 
     def _attach_cover(self, source: CopiedStream) -> str | None:
         """Matroska stores covers as attached files."""
@@ -72,15 +135,30 @@ class StreamCopier:
 
     def write(self, copied: CopiedPacket) -> None:
         """Write one packet; drop and count it if the container refuses it. Raises `OSError` if the disk fails."""
-        import av
-
         track = self._tracks.get(copied.stream)
         if track is None:
             return
-        _make_decoding_time_advance(copied.packet, track)
-        copied.packet.stream = track.stream
+        if track.converter is not None:
+            for packet in track.converter.convert(copied.packet):
+                self._mux(track, packet)
+        elif not copied.early or self._format in _WITH_EDIT_LISTS:
+            self._mux(track, copied.packet)
+
+    def finish(self) -> None:
+        """Write what converters still hold."""
+        for track in self._tracks.values():
+            if track.converter is not None:
+                for packet in track.converter.finish():
+                    self._mux(track, packet)
+
+    def _mux(self, track: _Track, packet: Any) -> None:
+        import av
+
+        _convert(packet, fraction(track.stream.time_base))
+        _make_decoding_time_advance(packet, track)
+        packet.stream = track.stream
         try:
-            self._container.mux(copied.packet)
+            self._container.mux(packet)
         except OSError:
             raise
         except av.FFmpegError:
@@ -88,13 +166,34 @@ class StreamCopier:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is missing in the output. Complete after the last packet."""
-        dropped = [
-            f"{track.refused} packets of {track.source} do not fit and are left out"
-            for track in self._tracks.values()
-            if track.refused
-        ]
-        return (*self._left_out, *dropped)
+        """What the output holds in another format, or not at all. Complete after `finish`."""
+        changed = (f"{source} becomes {name}: {why}" for source, name, why in self.converted)
+        return (*changed, *self.lost)
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """What the output lacks, one line each. Complete after `finish`."""
+        remedy = "" if self._format in PASSED_ON else "; Matroska (.mkv) takes most"
+        left_out = (f"{source} is left out: {why}{remedy}" for source, why in self.left_out)
+        return (*left_out, *self._dropped())
+
+    def _dropped(self) -> Iterator[str]:
+        for track in self._tracks.values():
+            if track.refused:
+                yield f"{track.refused} packets of {track.source} do not fit and are left out"
+            if track.converter is not None and track.converter.failed:
+                yield f"{track.converter.failed} packets of {track.source} cannot be decoded and are left out"
+
+
+def _convert(packet: Any, clock: Fraction | None) -> None:
+    """Convert the time stamps of a packet to the clock of the output, on which two moments may become one."""
+    before = fraction(packet.time_base)
+    if before is not None and clock is not None:
+        packet.pts, packet.dts, packet.duration = (
+            None if ticks is None else rescale(ticks, before, clock)
+            for ticks in (packet.pts, packet.dts, packet.duration)
+        )
+        packet.time_base = clock
 
 
 def _make_decoding_time_advance(packet: Any, track: _Track) -> None:
@@ -112,32 +211,4 @@ def _make_decoding_time_advance(packet: Any, track: _Track) -> None:
 def _is_written_by_muxer(source: CopiedStream, info: SourceInfo) -> bool:
     """True for QuickTime's chapter and time code tracks: muxers write new ones from the chapters and the metadata."""
     chapters = source.codec == "bin_data" and bool(info.chapters)
-    return chapters or (source.kind == "data" and "timecode" in source.template.metadata)
-
-
-def _copy_stream(container: OutputContainer, source: CopiedStream) -> Any:
-    """Add a stream to `container` for the unchanged packets of `source`."""
-    stream = container.add_stream_from_template(source.template, opaque=True)
-    stream.metadata.update(source.template.metadata)
-    stream.disposition = source.template.disposition
-    return stream
-
-
-def _refusal(format_name: str, source: CopiedStream) -> str | None:
-    """Why a container of this format does not take the stream; None if it does. Tries it, in memory."""
-    import av
-
-    memory = io.BytesIO()
-    # An MP4 normally describes its streams at the end of the file. If the layout of PCM channels is missing, it fails
-    # only there, so ask for the description first. Other codecs need packets for it, and do not fail there.
-    early = source.codec.startswith("pcm_") and format_name in _WITH_COVER
-    trial = av.open(memory, "w", format=format_name, container_options={"movflags": "empty_moov"} if early else {})
-    try:
-        _copy_stream(trial, source)
-        trial.start_encoding()
-    except (av.FFmpegError, ValueError):
-        return f"{format_name} files do not hold {source.codec}; Matroska (.mkv) takes most"
-    finally:
-        memory.close()  # so that no trailer is written
-        trial.close()
-    return None
+    return chapters or (source.kind == "data" and "timecode" in source.template.stream.metadata)

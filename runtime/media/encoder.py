@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ...errors import MediaError
+from ...machine import cpu_limit, has_avx512
+from ..stream.frames import FrameForm
 from .base import Colour, SinkOptions, SourceInfo
 from .codecs import (
     BEST_QUANTISER,
@@ -20,8 +23,12 @@ from .codecs import (
     suggested_encoders,
 )
 from .colour import FULL, LIMITED, output_colour
+from .even_steps import holds_any_time
 from .ffmpeg_log import ffmpeg_errors, first_error
-from .nvcodec import nvenc
+from .muxer import GLOBAL_HEADER, format_name_of, is_passed_on, plain
+from .nvcodec import nvenc, surface_encoder
+from .planes import depth_of, form_of_output
+from .surfaces import surface_formats
 from .timeline import scaled_aspect
 
 if TYPE_CHECKING:
@@ -32,9 +39,19 @@ if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
+_log = logging.getLogger(__name__)
+
 _TOO_SHORT_FOR_X265 = 2
 """x265 needs a third picture to learn how much earlier packets are decoded than shown. Without one it subtracts
 uninitialised memory from the decoding times, and muxers may refuse the packets. So few pictures are never reordered."""
+
+_X264_AVX2 = "asm=AVX2,FMA3,BMI2,LZCNT"
+
+_FINE_S = Fraction(1, 500)
+"""Seconds per tick that nobody needs to know of."""
+
+_MPEG4_FINEST = 65535
+"""Ticks per second that MPEG-4 can count."""
 
 _APPLE_CONTAINERS = frozenset({"mp4", "mov", "ipod"})
 
@@ -53,7 +70,8 @@ class EncodingRequest:
 class Encoding:
     """An open encoder, its stream in `container`, and the form in which it takes frames.
 
-    time_base: seconds per tick of the encoder's clock. notes: one-line remarks for people.
+    time_base: seconds per tick of the encoder's clock. notes: one-line remarks for people. surfaces: it takes frames on
+    its GPU; those on the host, too, which PyAV copies there.
     """
 
     container: OutputContainer
@@ -62,6 +80,13 @@ class Encoding:
     time_base: Fraction
     colour: Colour
     notes: tuple[str, ...]
+    surfaces: bool = False
+
+    @property
+    def form(self) -> FrameForm:
+        """The form in which pictures need no conversion to be encoded."""
+        context = self.stream.codec_context
+        return form_of_output(self.pix_fmt, self.colour, context.name, (context.width, context.height))
 
     def finish(self, pictures: int) -> list[Packet[Any]]:
         """The packets that the encoder still holds after the last picture. pictures: how many it was given in all."""
@@ -74,12 +99,19 @@ class Encoding:
 
 @dataclass(frozen=True)
 class _Setup:
-    """One way to encode: an encoder with its own options, a pixel format, and seconds per tick of its clock."""
+    """One way to encode: an encoder with its own options, a pixel format, and seconds per tick of its clock.
+
+    gpu: number of the GPU in whose memory it takes frames; None if it takes them on the host.
+    """
 
     codec: str
     settings: Mapping[str, str]
     pix_fmt: str
     time_base: Fraction
+    gpu: int | None = None
+
+
+_NO_SURFACES = "surfaces are nv12 or p010 with even sides, which is not what it would get"
 
 
 class _EncoderRefusedError(MediaError):
@@ -93,16 +125,25 @@ def open_encoder(new_container: Callable[[], OutputContainer], request: Encoding
     It must write nothing before the header.
     """
     options = request.options
-    codec = choose_encoder(new_container(), options.codec)
+    codec = choose_encoder(plain(new_container()), options.codec)
     notes: tuple[str, ...] = ()
     gpu_codec = nvenc(codec.name) if options.gpu is not None else None
-    if gpu_codec is not None:
+    on_host = replace(request, options=replace(options, surfaces=False))
+    if gpu_codec is not None and options.surfaces:
         try:
             return _open_first(new_container, gpu_codec, request)
         except MediaError as error:
+            notes = (f"{gpu_codec.name} gets its frames through the host: {error}",)
+    elif options.surfaces:
+        notes = (f"restored frames come to the host, where {codec.name} encodes them",)
+    if gpu_codec is not None:
+        try:
+            encoding = _open_first(new_container, gpu_codec, on_host)
+            return replace(encoding, notes=(*notes, *encoding.notes))
+        except MediaError as error:
             notes = (f"encoding in software with {codec.name}, not on the GPU: {error}",)
     try:
-        encoding = _open_first(new_container, codec, replace(request, options=replace(options, gpu=None)))
+        encoding = _open_first(new_container, codec, replace(on_host, options=replace(on_host.options, gpu=None)))
     except _EncoderRefusedError as refusal:
         raise MediaError(
             f"the encoder {codec.name} refuses {request.width}x{request.height} pictures with these options "
@@ -114,54 +155,89 @@ def open_encoder(new_container: Callable[[], OutputContainer], request: Encoding
 def _open_first(new_container: Callable[[], OutputContainer], codec: Codec, request: EncodingRequest) -> Encoding:
     """Open the first setup that this encoder accepts."""
     answers = []
-    for setup in _setups(codec, new_container().format, request):
+    for setup in _setups(codec, plain(new_container()).format, request):
         encoding = _prepare(new_container(), request, setup)
         answer = _open(encoding.stream)
         if answer is None:
             return encoding
+        _log.debug("%s refuses %s at %s s per tick: %s", setup.codec, setup.pix_fmt, setup.time_base, answer)
         answers.append(answer)
-    raise _EncoderRefusedError(answers[0])  # about the preferred setup
+    raise _EncoderRefusedError(answers[0] if answers else _NO_SURFACES)  # about the preferred setup
 
 
 def _setups(codec: Codec, container_format: ContainerFormat, request: EncodingRequest) -> Iterator[_Setup]:
-    """Every pixel format with every clock. First the source's clock, if the container allows variable frame rates."""
-    from av.format import Flags
+    """Every pixel format with every clock."""
+    options = request.options
+    settings = encoder_settings(codec.name, options)
+    formats = pixel_formats(
+        codec, request.width, request.height, options.pix_fmt, request.info.bits, alpha=request.info.alpha
+    )
+    gpu = options.gpu if options.surfaces else None
+    for pix_fmt in formats if gpu is None else surface_formats(formats, request.width, request.height):
+        for clock in _clocks(container_format, request):
+            yield _Setup(codec.name, settings, pix_fmt, clock, gpu)
 
-    settings = encoder_settings(codec.name, request.options)
-    per_frame = 1 / request.info.rate
-    variable = bool(container_format.flags & cast(int, Flags.variable_fps.value))
-    clocks = dict.fromkeys([request.info.time_base, per_frame] if variable else [per_frame])
-    for pix_fmt in pixel_formats(codec, request.width, request.height, request.options.pix_fmt):
-        for clock in clocks:
-            yield _Setup(codec.name, settings, pix_fmt, clock)
+
+def _clocks(container_format: ContainerFormat, request: EncodingRequest) -> list[Fraction]:
+    """Seconds per tick to try: first the source's clock if the container holds any time, at last one frame.
+
+    MPEG-4 refuses a clock as fine as that of broadcasts. It gets the finest that it takes in which a frame is whole.
+    """
+    info, per_frame = request.info, 1 / request.info.rate
+    if not holds_any_time(container_format):
+        return [*([request.options.clock] if request.options.clock else []), per_frame]
+    finer = per_frame / max(1, _MPEG4_FINEST // info.rate.numerator)
+    return list(dict.fromkeys([info.time_base, finer, per_frame]))
 
 
 def _prepare(container: OutputContainer, request: EncodingRequest, setup: _Setup) -> Encoding:
     """A stream whose encoder is set up but not open yet. Raises `MediaError` if that is impossible."""
+    import av
+
     info, codec = request.info, setup.codec
     try:
         stream: Any = container.add_stream(
-            codec, rate=info.rate, time_base=setup.time_base, options=dict(setup.settings)
+            codec,
+            rate=info.rate,
+            time_base=setup.time_base,
+            options=_reproducible(codec, setup.settings),
+            hwaccel=None if setup.gpu is None else surface_encoder(setup.gpu),
         )
         stream.width, stream.height, stream.pix_fmt = request.width, request.height, setup.pix_fmt
-    except ValueError as error:
+    except (ValueError, av.FFmpegError) as error:
         if "does not support" not in str(error):
             raise MediaError(f"the encoder {codec} cannot be set up for {setup.pix_fmt}: {error}") from error
         raise MediaError(
-            f"a {container.format.name} file does not hold {codec} video: use one of "
+            f"a {format_name_of(container)} file does not hold {codec} video: use one of "
             f"{suggested_encoders(container.supported_codecs)}, or another suffix, e.g. .mkv"
         ) from error
-    colour = output_colour(info.colour, request.height, "yuvj" if codec in FULL_RANGE_ONLY else setup.pix_fmt)
+    size = request.width, request.height
+    colour = output_colour(info.colour, size, "yuvj" if codec in FULL_RANGE_ONLY else setup.pix_fmt)
     context = stream.codec_context
     context.thread_type = "AUTO"  # PyAV's default makes x264 cut pictures into slices
-    context.thread_count = 0
+    # 0: as many as there are CPUs. Threads of VP8's encoder may wait for each other for ever (seen once, under load).
+    context.thread_count = 1 if context.codec.name == "libvpx" else cpu_limit() or 0
     context.colorspace, context.color_range = colour.matrix, FULL if colour.full else LIMITED
     context.color_primaries, context.color_trc = colour.primaries, colour.transfer
     aspect = scaled_aspect(info.sample_aspect, (info.width, info.height), (request.width, request.height))
     if aspect is not None:
         context.sample_aspect_ratio = aspect
-    _set_codec_quirks(context, setup, container.format.name)
-    return Encoding(container, stream, setup.pix_fmt, setup.time_base, colour, _notes(request, setup))
+    _set_codec_quirks(context, setup, format_name_of(container))
+    if is_passed_on(container):
+        context.flags |= GLOBAL_HEADER  # as PyAV does for a container that it knows to want it
+    surfaces = setup.gpu is not None
+    return Encoding(container, stream, setup.pix_fmt, setup.time_base, colour, _notes(request, setup), surfaces)
+
+
+def _reproducible(codec: str, settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings, and what makes the encoder give the same bytes each time.
+
+    With AVX-512, x264's look-ahead reads memory that nobody has written (its macroblock tree, x264 164): the same
+    pictures gave up to four different videos, at 192x128 as well as at 320x180. It is as fast with AVX2.
+    """
+    if codec not in ("libx264", "libx264rgb") or not has_avx512():
+        return dict(settings)
+    return {**settings, "x264-params": ":".join(filter(None, (_X264_AVX2, settings.get("x264-params"))))}
 
 
 def _set_codec_quirks(context: VideoCodecContext, setup: _Setup, format_name: str) -> None:
@@ -169,8 +245,8 @@ def _set_codec_quirks(context: VideoCodecContext, setup: _Setup, format_name: st
         context.qscale, context.global_quality = True, BEST_QUANTISER
     if setup.codec in ("libx265", "hevc_nvenc") and format_name in _APPLE_CONTAINERS:
         context.codec_tag = "hvc1"  # Apple's players require it
-    if format_name == "avi":
-        context.max_b_frames = 0  # AVI cannot store the time stamps of reordered frames
+    if format_name in ("avi", "asf"):
+        context.max_b_frames = 0  # they store one time stamp per frame, and reordered frames have two
 
 
 def _notes(request: EncodingRequest, setup: _Setup) -> tuple[str, ...]:
@@ -181,7 +257,15 @@ def _notes(request: EncodingRequest, setup: _Setup) -> tuple[str, ...]:
             f"the odd size {width}x{height} is encoded as {setup.pix_fmt}, which some players cannot show: "
             "choose an even width and height for a video that plays everywhere"
         )
-    if setup.time_base != request.info.time_base and request.info.image_suffix is None:
+    kept, bits = max(depth_of(setup.pix_fmt), 8), request.info.bits
+    if kept < bits and request.options.pix_fmt is None:
+        notes.append(
+            f"the input has {bits} bits per component, the output {kept} ({setup.codec}, {setup.pix_fmt}): "
+            "--pix-fmt or another --codec may keep more, e.g. ffv1"
+        )
+    measured = setup.time_base == request.options.clock
+    fine = setup.time_base < _FINE_S
+    if setup.time_base != request.info.time_base and request.info.image_suffix is None and not (measured or fine):
         notes.append(f"this output counts time in steps of {setup.time_base} s: time stamps are rounded to it")
     return tuple(notes)
 

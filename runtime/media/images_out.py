@@ -6,11 +6,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...errors import MediaError, MisuseError
+from ..stream.frames import RGB, RGB16, FrameForm
 from . import colour
-from .base import Colour, CopiedPacket, Item, Pixels, SinkOptions, SourceInfo, check_pixels
+from .alpha import with_alpha
+from .base import Colour, CopiedPacket, Item, OutputForm, SinkOptions, SourceInfo, check_pixels
 from .codecs import BEST_QUANTISER
-from .files import PartFile, PartFolder, explain_write_errors
+from .files import PartFile, PartFolder, TrialFile, TrialFolder, explain_write_errors
+from .photo_tags import HOLDS_TAGS, about_tags, write_tags
 
 _ENCODERS = {
     ".png": ("png", "rgb24"),
@@ -22,6 +28,13 @@ _ENCODERS = {
     ".webp": ("libwebp", "bgra"),
 }
 """Suffix -> encoder and pixel format. JPEG keeps chroma at full resolution; WebP is lossless."""
+
+_DEEP = {"png": "rgb48be", "tiff": "rgb48le"}
+"""Encoders that hold 16 bits, and how."""
+
+_ALPHA = {"png": "rgba", "tiff": "rgba", "libwebp": "bgra"}
+_DEEP_ALPHA = {"png": "rgba64be", "tiff": "rgba64le"}
+"""Encoders that hold transparency, in 8 and in 16 bits, and how."""
 
 _JFIF = Colour(matrix=5, full=True)
 """JPEG is always BT.601 in full range."""
@@ -44,26 +57,59 @@ class ImageSink:
             )
         self._path, self._width, self._height = path, width, height
         self._suffix = path.suffix.lower() if single else _suffix(info)
+        self._bits = info.bits
+        if info.alpha and _ENCODERS[self._suffix][0] not in _ALPHA:
+            raise MediaError(
+                f"{self._suffix} images hold no transparency: write .png, .webp or .tiff, or leave it out with "
+                "--alpha drop"
+            )
         self._count = 0
         self._committed = False
-        self._part = PartFile(path, options.overwrite) if single else PartFolder(path, options.overwrite)
+        self._keeps_tags = options.metadata
+        self._loses_tags = info.tagged and options.metadata and self._suffix not in HOLDS_TAGS
+        self._part = _part(path, options, single=single)
+        self._unwanted = [str(copy) for copy in info.copies if not options.wants(copy)]
         self._copied = [str(copy) for copy in info.copies if options.wants(copy)]
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know about this output."""
-        return (f"images cannot hold {', '.join(self._copied)}: left out",) if self._copied else ()
+        copied = (f"images cannot hold {', '.join(self._copied)}: left out",) if self._copied else ()
+        fewer = f"the input has {self._bits} bits per component, {self._suffix} images 8: .png and .tiff keep 16"
+        shallow = (fewer,) * (self._bits > 8 and self.frames is RGB)
+        return (*copied, *shallow, *(about_tags(f"{self._suffix} images"),) * self._loses_tags)
 
     @property
     def description(self) -> str:
         """One line for people."""
         return f"{self._suffix.lstrip('.')} images {self._width}x{self._height}"
 
+    @property
+    def frames(self) -> FrameForm:
+        """The form in which pictures are written: of 16 bits if the input has more than 8 and the files hold them."""
+        return RGB16 if self._bits > 8 and _ENCODERS[self._suffix][0] in _DEEP else RGB
+
+    surfaces = False
+    """Images are encoded on the host."""
+
+    @property
+    def form(self) -> OutputForm:
+        """What this output is."""
+        left_out = [(name, "as asked for") for name in self._unwanted]
+        left_out += [(name, "images cannot hold it") for name in self._copied]
+        name, pix_fmt = _ENCODERS[self._suffix]
+        return OutputForm("images", name, _DEEP[name] if self.frames is RGB16 else pix_fmt, left_out=tuple(left_out))
+
     def write(self, item: Item) -> None:
         """Write one image. Copied packets are dropped."""
         if isinstance(item, CopiedPacket):
             return
-        data = encode_image(check_pixels(item.pixels, self._width, self._height), self._suffix)
+        pixels = check_pixels(item.pixels, self._width, self._height)
+        if item.stamp.alpha is not None:
+            pixels = with_alpha(pixels, item.stamp.alpha)
+        data = encode_image(pixels, self._suffix)
+        if self._keeps_tags:
+            data = write_tags(data, self._suffix, item.stamp.tags.for_restored(self._width, self._height))
         with explain_write_errors(self._path):
             if isinstance(self._part, PartFolder):
                 name = item.stamp.name or f"{item.stamp.index + 1:06d}"
@@ -94,12 +140,20 @@ class ImageSink:
             self._part.discard()
 
 
-def encode_image(pixels: Pixels, suffix: str) -> bytes:
-    """uint8 [H, W, 3] RGB as the content of an image file. Raises `MediaError` if the format cannot hold it."""
+def encode_image(pixels: NDArray[Any], suffix: str) -> bytes:
+    """uint8 or uint16 RGB or RGBA [H, W, 3 or 4] as the content of an image file, in 16 bits if the format holds them.
+
+    Raises `MediaError` if the format cannot hold the picture.
+    """
     import av
     from av.video.reformatter import VideoReformatter
 
     name, pix_fmt = _ENCODERS[suffix]
+    deep = pixels.dtype == np.uint16
+    if pixels.shape[2] == 4:
+        pix_fmt = (_DEEP_ALPHA if deep else _ALPHA).get(name, pix_fmt)
+    elif deep:
+        pix_fmt = _DEEP.get(name, pix_fmt)
     height, width = pixels.shape[:2]
     context: Any = av.CodecContext.create(name, "w")
     context.width, context.height, context.pix_fmt, context.framerate = width, height, pix_fmt, 1
@@ -117,6 +171,13 @@ def encode_image(pixels: Pixels, suffix: str) -> bytes:
     except (av.FFmpegError, ValueError) as error:
         raise MediaError(f"a {width}x{height} frame cannot be written as {suffix}: choose another format") from error
     return b"".join(bytes(packet) for packet in packets)
+
+
+def _part(path: Path, options: SinkOptions, *, single: bool) -> PartFile | TrialFile | PartFolder:
+    """The temporary output, or what stands in for it in a trial."""
+    if single:
+        return (TrialFile if options.trial else PartFile)(path, options.overwrite)
+    return (TrialFolder if options.trial else PartFolder)(path, options.overwrite)
 
 
 def _suffix(info: SourceInfo) -> str:

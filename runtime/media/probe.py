@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import MediaError
+from ...errors import MachineError, MediaError
+from ..stream.frames import RGB, RGB16
 from . import colour
+from .alpha import DROPPED, has_alpha, keeps_alpha
 from .base import DEFAULT_RATE, Colour, CopiedStream, SourceInfo
-from .decoder import VideoDecoder, is_cover
+from .decoder import VideoDecoder
 from .ffmpeg_log import ffmpeg_errors, first_error
+from .filters import FilterChain, FilterInput, filters_of, measure
+from .interlacing import decide
+from .kept import stereo_mode
 from .nvcodec import nvdec
+from .pipes import is_input_pipe
+from .planes import bits_of, form_of_frame
+from .playlists import files_of_playlist
+from .promise import is_cover
+from .pyav import fraction, readable
+from .side_data import side_data
+from .source_options import SourceOptions
+from .surfaces import is_on_gpu, on_host
+from .tonemap import tone_map_of
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
+    from av.container.core import Chapter
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
@@ -25,11 +41,27 @@ if TYPE_CHECKING:
 _FILE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
 """Metadata of a container that describes the old file and would be wrong in the new one."""
 
-_STREAM_TAGS = frozenset({"encoder", "rotate", "vendor_id", "bps", "duration", "number_of_frames", "number_of_bytes"})
+_HDR_METADATA = {
+    "MASTERING_DISPLAY_METADATA": "mastering display colours",
+    "CONTENT_LIGHT_LEVEL": "content light levels",
+    "DYNAMIC_HDR_PLUS": "HDR10+ curves",
+    "DOVI_METADATA": "Dolby Vision data",
+}
+"""Kinds of side data, and what people call them. They describe the picture before it was restored."""
+
+_STREAM_TAGS = frozenset({
+    "encoder", "rotate", "vendor_id", "bps", "duration", "number_of_frames", "number_of_bytes", "alpha_mode",
+})  # fmt: skip
 """Metadata of a video stream that describes its old encoding."""
 
-_SANE_RATE = 1000
-"""Frames per second. A container that claims more gives the frequency of its clock as its frame rate."""
+_USUAL_RATE = 1000
+"""Frames per second. A container that claims more often gives the frequency of its clock as its frame rate."""
+
+_ENOUGH = 8
+"""Frames in an index that tell a rate."""
+
+_MOST_AHEAD = 250
+"""Frames that filters may take before they give the first one."""
 
 
 @dataclass(frozen=True)
@@ -38,46 +70,75 @@ class OpenedVideo:
 
     decoder       has yielded `packets` and `first`, and continues after them; close it when done
     packets       the packets to copy that lie before the first frame
-    first         the first frame, as FFmpeg decodes it
+    first         the first frame, as FFmpeg decodes it; it may lie on a GPU
+    ahead         what `decoder` has yielded after it
+    filters       what frames go through before they are restored; `given` describes those that go in
     """
 
     decoder: VideoDecoder
     packets: tuple[Packet[Any], ...]
     first: VideoFrame
     info: SourceInfo
+    given: FilterInput
+    filters: FilterChain | None = None
+    ahead: tuple[VideoFrame | Packet[Any], ...] = ()
 
 
-def open_video(path: Path, gpu: int | None = None) -> OpenedVideo:
-    """Open a video. gpu: number of the GPU that decodes it; None for software.
+def open_video(
+    path: Path, gpu: int | None = None, options: SourceOptions | None = None, *, surfaces: bool = False
+) -> OpenedVideo:
+    """Open a video. gpu: number of the GPU that decodes it; None for software. A pipe is decoded in software.
 
+    surfaces: frames that the GPU decodes stay there (`surfaces.on_host` fetches one).
     If the GPU cannot decode it, software does, and `info.notes` says why. Raises `MediaError` if the file is not a
     video, or if none of its frames can be decoded.
     """
-    if gpu is None:
-        return _probe(path)
+    options = options or SourceOptions()
+    if gpu is None or is_input_pipe(path):
+        return _probe(path, options)
     try:
         with ffmpeg_errors() as said:
-            opened = _probe(path, nvdec(gpu))
-    except (MediaError, OSError) as error:  # if the file is at fault, software decoding will report that
+            opened = _probe(path, options, nvdec(gpu, surfaces=surfaces))
+    except (MediaError, MachineError, OSError) as error:  # if the file is at fault, software decoding will report that
         refusal = first_error(said, error)
     else:
-        if opened.decoder.stream.codec_context.pix_fmt == "cuda":
+        if is_on_gpu(opened.first) or opened.decoder.stream.codec_context.pix_fmt == "cuda":
             return opened
         opened.decoder.close()
-        refusal = f"NVDEC does not decode this {opened.decoder.stream.name} video"
-    opened = _probe(path)
+        refusal = f"NVDEC does not decode this {opened.decoder.codec} video"
+    opened = _probe(path, options)
     notes = (f"decoding in software, not on the GPU: {refusal}", *opened.info.notes)
     return replace(opened, info=replace(opened.info, notes=notes))
 
 
-def _probe(path: Path, hardware: HWAccel | None = None) -> OpenedVideo:
-    decoder = VideoDecoder(path, hardware)
+def _probe(path: Path, options: SourceOptions, hardware: HWAccel | None = None) -> OpenedVideo:
+    decoder = VideoDecoder(path, hardware, options)
     try:
-        packets, first = _read_first(decoder)
-        return OpenedVideo(decoder, packets, first, _describe(decoder, first, _with_covers(decoder.copies, packets)))
+        packets, decoded = _read_first(decoder)
+        first = on_host(decoded)
+        rate, read_once = rate_of(decoder.stream), is_input_pipe(path)
+        decided = decide(path, options, first, rate, can_look=not read_once)
+        tone = tone_map_of(first) if options.tonemap else None
+        options = replace(options, deinterlace=decided.deinterlace, again=True, tonemap=tone is not None)
+        copies = _with_covers(decoder.copies, packets)
+        info = _describe(decoder, first, copies, decided.line, to_sdr=options.tonemap)
+        files = files_of_playlist(path, options.allow_playlist)
+        info = replace(info, files=files, reading=options, read_once=read_once, treatment=decided.line)
+        given = FilterInput(info.time_base, rate, fraction(decoder.stream.sample_aspect_ratio) or None)
+        filters = filters_of(options, colour.display_matrix(first), tone)
+        opened = OpenedVideo(decoder, packets, decoded, info, given, filters)
+        opened = _in_form(opened, first) if filters is None else _filtered(opened, filters)
+        _refuse_hdr(opened.info)
+        return opened
     except BaseException:
         decoder.close()
         raise
+
+
+def _on_host(item: VideoFrame | Packet[Any]) -> VideoFrame | Packet[Any]:
+    from av.packet import Packet
+
+    return item if isinstance(item, Packet) else on_host(item)
 
 
 def _read_first(decoder: VideoDecoder) -> tuple[tuple[Packet[Any], ...], VideoFrame]:
@@ -89,9 +150,10 @@ def _read_first(decoder: VideoDecoder) -> tuple[tuple[Packet[Any], ...], VideoFr
         if isinstance(item, VideoFrame):
             return tuple(packets), item
         packets.append(item)
-    found = f"none of its {decoder.damaged} video packets" if decoder.damaged else "no frame"
+    damaged = decoder.reading.troubled
+    found = f"none of its {damaged} video packets" if damaged else "no frame"
     raise MediaError(
-        f"{decoder.path} holds a {decoder.stream.name} video stream of which {found} could be decoded, "
+        f"{decoder.path} holds a {decoder.codec} video stream of which {found} could be decoded, "
         "expected at least one: check that the file is complete"
     )
 
@@ -105,39 +167,131 @@ def _with_covers(copies: tuple[CopiedStream, ...], packets: tuple[Packet[Any], .
     )
 
 
-def _describe(decoder: VideoDecoder, first: VideoFrame, copies: tuple[CopiedStream, ...]) -> SourceInfo:
+def _filtered(opened: OpenedVideo, filters: FilterChain) -> OpenedVideo:
+    """The video as it comes out of its filters. Reads on until the first frame does."""
+    from av.video.frame import VideoFrame
+
+    ahead: list[VideoFrame | Packet[Any]] = []
+    times: list[tuple[VideoFrame, int | None]] = []
+
+    def frames() -> Iterator[VideoFrame]:
+        """Frames with time stamps that only count them."""
+        for number, item in enumerate(map(_on_host, chain((opened.first,), opened.decoder))):
+            if number:
+                ahead.append(item)
+            if isinstance(item, VideoFrame):
+                if len(times) == _MOST_AHEAD:
+                    return
+                times.append((item, item.pts))
+                item.pts = round((len(times) - 1) / opened.given.rate / opened.given.time_base)
+                yield item
+
+    found, info = measure(filters, opened.given, frames()), opened.info
+    for frame, pts in times:
+        frame.pts = pts
+    first, tags = found.first, colour.colour_of(found.first)
+    turned = not filters.upright and colour.is_turned(colour.display_matrix(first))
+    width, height = (first.height, first.width) if turned else (first.width, first.height)
+    changed = replace(
+        info,
+        width=width,
+        height=height,
+        frames=None if info.frames is None else max(1, round(info.frames * found.rate / opened.given.rate)),
+        rate=found.rate,
+        time_base=fraction(first.time_base) or info.time_base,
+        colour=tags,
+        sample_aspect=1 / found.aspect if found.aspect and turned else found.aspect,
+        description=f"{info.description}, filtered to {first.format.name} {width}x{height}, {_shown(found.rate)} fps"
+        if opened.info.reading.vf is not None
+        else info.description,
+    )
+    return _in_form(replace(opened, info=changed, ahead=tuple(ahead)), first, upright=filters.upright)
+
+
+def _in_form(opened: OpenedVideo, first: VideoFrame, *, upright: bool = False) -> OpenedVideo:
+    """The video with the form and the depth of its pictures. first: a frame as it is to be restored."""
+    info, matrix = opened.info, None if upright else colour.display_matrix(first)
+    # FFmpeg's decoder of VP9 and VP8 leaves out what WebM stores beside the picture.
+    hidden = opened.decoder.stream.metadata.get("alpha_mode") == "1" and not has_alpha(first)
+    notes = info.notes
+    reading, depth = info.reading, bits_of(first)
+    alpha = reading.restores and keeps_alpha(info.path, reading.alpha, first, hidden=hidden)
+    notes += (DROPPED,) if (hidden or has_alpha(first)) and not alpha else ()
+    form = RGB16 if reading.restores and depth > 8 else RGB
+    if reading.planes:
+        form = form_of_frame(first, opened.decoder.codec, matrix)
+    if reading.planes and not form.format.yuv and not colour.is_rgb(first):
+        notes += (f"{first.format.name} frames are converted to {form} before they are restored",)
+    return replace(opened, info=replace(info, form=form, bits=depth, alpha=alpha, notes=notes))
+
+
+def _refuse_hdr(info: SourceInfo) -> None:
+    """The network knows SDR only: it would take the curves of HDR for a flat picture."""
+    name = colour.HDR_TRANSFERS.get(info.colour.transfer)
+    if name is not None and not info.reading.assume_sdr:
+        raise MediaError(
+            f"{info.path} is HDR ({name}), which the network does not know: convert it with --tonemap, or restore it "
+            "as if it were SDR with --assume-sdr"
+        )
+
+
+def _lost_of_hdr(first: VideoFrame) -> str:
+    """The metadata of HDR that is lost, to append to a line; empty if the video has none."""
+    found = sorted(side_data(first).keys() & _HDR_METADATA)
+    return f"; its {' and '.join(map(_HDR_METADATA.__getitem__, found))} are left out" if found else ""
+
+
+def _describe(
+    decoder: VideoDecoder, first: VideoFrame, copies: tuple[CopiedStream, ...], interlacing: str, *, to_sdr: bool
+) -> SourceInfo:
     container, stream = decoder.container, decoder.stream
-    rate, tags = _rate(stream), colour.colour_of(first)
+    rate, tags = rate_of(stream), colour.colour_of(first)
     turned = colour.is_turned(colour.display_matrix(first))
     width, height = (first.height, first.width) if turned else (first.width, first.height)
-    aspect = stream.sample_aspect_ratio
+    aspect = fraction(stream.sample_aspect_ratio)
     if aspect and turned:
         aspect = 1 / aspect
-    shown_rate = f"{float(rate):.3f}".rstrip("0").rstrip(".")
+    words = ", ".join(filter(None, (colour.describe_colour(tags), interlacing)))
     shown_size = f"{first.format.name} {width}x{height}"
     return SourceInfo(
         path=decoder.path,
         width=width,
         height=height,
-        frames=stream.frames or _frames_by_time(container, rate),
+        frames=decoder.shown or stream.frames or _frames_by_time(container, rate),
         rate=rate,
-        time_base=stream.time_base or 1 / rate,
+        time_base=fraction(stream.time_base) or 1 / rate,
         colour=tags,
         sample_aspect=aspect if aspect and aspect > 0 else None,
-        description=f"{stream.name} {shown_size}, {shown_rate} fps, {colour.describe_colour(tags)}",
-        notes=_notes(first, tags, container, stream),
+        description=f"{stream.name} {shown_size}, {_shown(rate)} fps, {words}",
+        notes=_notes(first, tags, container, stream, interlacing, to_sdr=to_sdr),
         metadata=_without(container.metadata, _FILE_TAGS),
-        stream_metadata=_without(stream.metadata, _STREAM_TAGS),
-        chapters=tuple(container.chapters()),
+        stream_metadata={**stereo_mode(first), **_without(stream.metadata, _STREAM_TAGS)},
+        chapters=tuple(_chapter(chapter) for chapter in container.chapters()),
         copies=copies,
+        left_out=_left_out(container, stream),
+        container=container.format.name,
     )
 
 
-def _rate(stream: VideoStream) -> Fraction:
-    for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate):
-        if rate is not None and 0 < rate <= _SANE_RATE:
-            return Fraction(rate)
-    return DEFAULT_RATE
+def _shown(rate: Fraction) -> str:
+    return f"{float(rate):.3f}".rstrip("0").rstrip(".")
+
+
+def rate_of(stream: VideoStream) -> Fraction:
+    """Frames per second, on average."""
+    claims = [fraction(rate) for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate)]
+    rates = [rate for rate in claims if rate is not None and rate > 0]
+    usual = next((rate for rate in rates if rate <= _USUAL_RATE), None)
+    return usual or _measured_rate(stream, rates) or DEFAULT_RATE
+
+
+def _measured_rate(stream: VideoStream, claims: Iterable[Fraction]) -> Fraction | None:
+    """A rate above the usual ones, if the container knows when its frames are shown, or counts finer than frames."""
+    tick = fraction(stream.time_base)
+    moments = [entry.timestamp for entry in stream.index_entries if entry.size > 0]
+    if tick is not None and len(moments) > _ENOUGH and max(moments) > min(moments):
+        return (len(moments) - 1) / ((max(moments) - min(moments)) * tick)
+    return next((rate for rate in claims if tick is not None and rate * tick < 1), None)
 
 
 def _frames_by_time(container: InputContainer, rate: Fraction) -> int | None:
@@ -146,29 +300,39 @@ def _frames_by_time(container: InputContainer, rate: Fraction) -> int | None:
     return round(container.duration * rate / av.time_base) if container.duration else None
 
 
+def _chapter(chapter: Chapter) -> Mapping[str, Any]:
+    return {**chapter, "time_base": fraction(chapter["time_base"]), "metadata": readable(chapter["metadata"])}
+
+
 def _without(metadata: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
     """The metadata without `names`, also in upper case or with a language suffix, and without muxer statistics."""
     return {
         key: value
-        for key, value in metadata.items()
+        for key, value in readable(metadata).items()
         if key.lower().split("-")[0] not in names and not key.startswith("_STATISTICS")
     }
 
 
-def _notes(first: VideoFrame, tags: Colour, container: InputContainer, main: VideoStream) -> tuple[str, ...]:
+def _notes(
+    first: VideoFrame, tags: Colour, container: InputContainer, main: VideoStream, interlacing: str, *, to_sdr: bool
+) -> tuple[str, ...]:
     """What will be lost or may look wrong, one line each."""
     notes = []
-    depth = max(component.bits for component in first.format.components)
-    if depth > 8:
-        notes.append(f"{depth}-bit input is processed in 8 bits")
     if tags.transfer in colour.HDR_TRANSFERS:
         name = colour.HDR_TRANSFERS[tags.transfer]
-        notes.append(f"HDR input ({name}) keeps its tags, but is processed in 8 bits and loses its mastering metadata")
-    if first.interlaced_frame:
-        notes.append("interlaced input is restored frame by frame and written as progressive: deinterlace it first")
-    others = [s for s in container.streams.video if s.index != main.index and not is_cover(s)]
-    if others:
-        notes.append(f"{len(others)} further video streams are left out")
-    if any(component.is_alpha for component in first.format.components):
-        notes.append("transparency is dropped")
+        kept = f"is restored as if it were SDR and keeps its tags{_lost_of_hdr(first)}"
+        notes.append(f"HDR input ({name}) {'is converted to SDR' if to_sdr else kept}")
+    if first.interlaced_frame and not interlacing:
+        notes.append("interlaced input is restored frame by frame and written as progressive: add --deinterlace auto")
+    notes += _left_out(container, main)
     return tuple(notes)
+
+
+def _left_out(container: InputContainer, main: VideoStream) -> tuple[str, ...]:
+    """The streams that no output gets, in a line."""
+    others = [s for s in container.streams.video if s.index != main.index and not is_cover(s)]
+    unknown = [s for s in container.streams if s.type not in ("video", "audio", "subtitle", "data", "attachment")]
+    found = [f"{len(others)} further video stream{'s' * (len(others) > 1)}"] if others else []
+    found += [f"{len(unknown)} stream{'s' * (len(unknown) > 1)} of an unknown type"] if unknown else []
+    count = len(others) + len(unknown)
+    return (f"{' and '.join(found)} {'are' if count > 1 else 'is'} left out",) if found else ()

@@ -19,12 +19,15 @@ class Timeline:
     before, and is counted in `repaired`. When the clock restarts, stamps continue from the end of the frame before.
     """
 
-    def __init__(self, time_base: Fraction, rate: Fraction) -> None:
-        """time_base: seconds per tick. rate: frames per second, for frames without a duration."""
+    def __init__(self, time_base: Fraction, rate: Fraction, begin: Fraction = Fraction(0)) -> None:
+        """time_base: seconds per tick. rate: frames per second, for frames without a duration.
+
+        begin: the time that becomes 0, in seconds.
+        """
         self.step = max(1, round(1 / (rate * time_base)))
         self.repaired = 0
         self._reset = round(RESET_SECONDS / time_base)
-        self._shift = 0
+        self._shift = -round(begin / time_base)
         self._last: int | None = None
         self._next = 0
 
@@ -48,17 +51,17 @@ class Timeline:
 class ClockConverter:
     """Converts stamps to another clock, and keeps them apart where rounding would make them equal."""
 
-    def __init__(self, target: Fraction) -> None:
-        """target: seconds per tick of the other clock."""
+    def __init__(self, target: Fraction, last: int | None = None) -> None:
+        """target: seconds per tick of the other clock. last: the stamp before the first one; None if there is none."""
         self.target = target
-        self._last: int | None = None
+        self.last = last
 
     def __call__(self, pts: int, duration: int, time_base: Fraction) -> tuple[int, int]:
         """The stamp and the duration (at least one) of the next frame, in ticks of the other clock."""
         moment = rescale(pts, time_base, self.target)
-        if self._last is not None and moment <= self._last:
-            moment = self._last + 1
-        self._last = moment
+        if self.last is not None and moment <= self.last:
+            moment = self.last + 1
+        self.last = moment
         return moment, max(1, rescale(duration, time_base, self.target))
 
 

@@ -2,72 +2,164 @@
 
 from __future__ import annotations
 
+import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from ...errors import MediaError
 from ..budget import CLOSING_S
-from .base import CopiedPacket, Item, Picture, SinkOptions, SourceInfo, check_pixels
-from .colour import from_rgb
-from .copies import StreamCopier
+from ..stream.frames import FrameForm
+from .base import CopiedPacket, Item, OutputForm, Picture, SinkOptions, SourceInfo
+from .codecs import quality_of
+from .copies import Carriage, StreamCopier, plan_carriage
 from .encoder import EncodingRequest, open_encoder
-from .files import PartFile, check_overwrite, check_parent, output_error
-from .timeline import ClockConverter
+from .ffmpeg_log import mute
+from .files import PartFile, TrialFile, output_error
+from .kept import Told, about_side_data, read_back
+from .last_packet import LastPacket
+from .muxer import format_name_of, open_muxer
+from .photo_tags import about_tags
+from .picture_encoder import EncodedPicture, PictureEncoder, about_captions
+from .pipes import RAW_FORMATS, PipeFile, TrialPipe, is_output_pipe, output_name, pipe_error
+from .quicktime import tag_options
+from .readback import check_output
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
 
+_READABLE = ("mp4", "mov", "ipod", "3gp", "3g2", "psp", "f4v", "avi", "matroska", "webm", "nut", "flv", "asf", "mpegts")
+"""Containers that hold exactly the pictures that were written. Others are streams without a container."""
+
+
+_File = PartFile | PipeFile | TrialFile | TrialPipe
+
+
+_MUXING = {
+    "yuv4mpegpipe": {"strict": "-1"},  # more than 8 bits are not official
+    "avi": {"avoid_negative_ts": "disabled"},  # else all but the first picture move with sound that begins before 0
+}
+"""Options of muxers."""
+
 
 class VideoSink:
-    """Encodes pictures of one size. See `base.Sink`. Raises `OutputError` if the disk is full or gone."""
+    """Encodes pictures of one size. See `base.Sink`. Raises `OutputError` if the disk is full or gone.
 
-    def __init__(self, path: Path, info: SourceInfo, width: int, height: int, options: SinkOptions) -> None:
-        from av.video.reformatter import VideoReformatter
+    lost_captions, lost_side_data: of pictures that were encoded before, as in `PictureEncoder`.
+    """
 
-        self._path, self._width, self._height = path, width, height
-        format_name = _format(path)
-        check_parent(path)
-        check_overwrite(path, options.overwrite)
-        self._file = PartFile(path, options.overwrite)
-        self._count = 0
+    def __init__(  # many parameters: the last one is known to those who encoded all pictures before
+        self,
+        path: Path,
+        info: SourceInfo,
+        width: int,
+        height: int,
+        options: SinkOptions,
+        last_s: Fraction | None = None,
+    ) -> None:
+        """last_s: how long the last picture is shown, if that is known already. A GIF stores it in its header."""
+        self._path = path
+        self._is_pipe = is_output_pipe(path)
+        format_name = pipe_format(options.out_format, info) if self._is_pipe else container_format(path)
+        if self._is_pipe and format_name in RAW_FORMATS and options.codec is None:
+            options = replace(options, codec="rawvideo")
+        self._file = _open_file(path, options)
+        muxing = {} if last_s is None or format_name != "gif" else {"final_delay": str(_gif_delay(last_s))}
+        self._info, self._options = info, options
+        self._encoded, self._last = 0, LastPacket(format_name)
+        self.lost_captions, self.lost_side_data = 0, set[str]()
+        self._lost_streams: tuple[str, ...] = ()
+        self._lost_tags: tuple[str, ...] = ()
         self._committed = False
         self._busy = threading.Lock()
         try:
-            self._encoding = open_encoder(
-                lambda: _container(self._file, format_name), EncodingRequest(info, width, height, options)
+            wanted = [copy for copy in info.copies if options.wants(copy)]
+            plan = plan_carriage(format_name, info, wanted, options.audio_fallback)
+            passed_on = any(carriage.passed_on for carriage in plan)
+            has_cover = any(each.source.kind == "cover" and not each.is_lost for each in plan)
+            tags = tag_options(format_name, info.metadata if options.metadata else {}, has_cover=has_cover)
+            encoding = open_encoder(
+                lambda: _container(
+                    self._file, format_name, {**muxing, **tags}, live=self._is_pipe, passed_on=passed_on
+                ),
+                EncodingRequest(info, width, height, options),
             )
-            self._copies = self._set_up_header(info, options)
+            self._encoding, self._encoder = encoding, PictureEncoder(encoding, width, height)
+            self._copies = self._set_up_header(info, options, plan)
+            self._told = Told.of(encoding.container, len(info.chapters) if options.metadata else 0)
             with self._explain_ffmpeg_errors():
                 self._encoding.container.start_encoding()  # fail now if the header cannot be written
         except BaseException:
             self._file.discard()
             raise
-        self._convert = ClockConverter(self._encoding.time_base)
-        self._reformatter = VideoReformatter()
 
-    def _set_up_header(self, info: SourceInfo, options: SinkOptions) -> StreamCopier:
+    def _set_up_header(self, info: SourceInfo, options: SinkOptions, plan: list[Carriage]) -> StreamCopier:
         """Set everything that goes into the header. Returns what copies the other streams."""
         container = self._encoding.container
         if options.metadata:
             container.metadata.update(info.metadata)
             self._encoding.stream.metadata.update(info.stream_metadata)
             container.set_chapters([cast(Any, dict(chapter)) for chapter in info.chapters])
-        return StreamCopier(container, info, [copy for copy in info.copies if options.wants(copy)])
+        return StreamCopier(container, plan)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know about this output. Complete after `commit()`."""
-        return (*self._encoding.notes, *self._copies.notes)
+        lost = self.lost_side_data | self._encoder.lost_side_data
+        attached = about_side_data(lost, self._told, format_name_of(self._encoding.container))
+        return (*self._encoding.notes, *self._copies.notes, *self._about_captions, *attached, *self._about_tags)
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """The streams that the output lacks though they were wanted. Complete after `commit()`."""
+        return (*self._info.left_out, *self._copies.lost, *self._lost_streams, *self._about_captions)
+
+    @property
+    def _about_tags(self) -> tuple[str, ...]:
+        images = (about_tags("videos"),) if self._info.tagged and self._options.metadata else ()
+        return (*images, *self._lost_streams, *self._lost_tags)
+
+    @property
+    def _about_captions(self) -> tuple[str, ...]:
+        return about_captions(self.lost_captions + self._encoder.lost_captions, self._encoder.codec)
 
     @property
     def description(self) -> str:
         """One line for people."""
-        encoding = self._encoding
-        return f"{encoding.stream.codec_context.name} {encoding.pix_fmt} {self._width}x{self._height}"
+        return self._encoder.description
+
+    @property
+    def frames(self) -> FrameForm:
+        """The form in which pictures need no conversion to be encoded."""
+        return self._encoding.form
+
+    @property
+    def surfaces(self) -> bool:
+        """Whether pictures may be surfaces on the GPU that encodes."""
+        return self._encoding.surfaces
+
+    @property
+    def form(self) -> OutputForm:
+        """What this output is."""
+        encoding, options = self._encoding, self._options
+        codec = encoding.stream.codec_context.name
+        unwanted = ((str(copy), "as asked for") for copy in self._info.copies if not options.wants(copy))
+        refused = ((str(copy), reason) for copy, reason in self._copies.left_out)
+        converted = {str(copy): name for copy, name, _ in self._copies.converted}
+        return OutputForm(
+            format_name_of(encoding.container),
+            codec,
+            encoding.pix_fmt,
+            quality_of(codec, options.crf),
+            tuple(str(copy) for copy in self._copies.copied if str(copy) not in converted),
+            (*unwanted, *refused),
+            tuple(converted.items()),
+        )
 
     def write(self, item: Item) -> None:
         """Encode a picture, or copy a packet."""
@@ -78,23 +170,36 @@ class VideoSink:
                 self._encode(item)
 
     def _encode(self, picture: Picture) -> None:
-        encoding, stamp = self._encoding, picture.stamp
-        pixels = check_pixels(picture.pixels, self._width, self._height)
-        frame = from_rgb(pixels, encoding.colour, encoding.pix_fmt, self._reformatter)
-        frame.time_base = encoding.time_base
-        frame.pts, frame.duration = self._convert(stamp.pts, stamp.duration, stamp.time_base)
-        encoding.container.mux(encoding.stream.encode(frame))
-        self._count += 1
+        self._encoding.container.mux(self._last.ready(self._encoder.encode(picture)))
+
+    def write_encoded(self, picture: EncodedPicture, time_base: Fraction) -> None:
+        """Write a picture that was encoded before, with the same options. time_base: seconds per tick of its stamps."""
+        with self._busy, self._explain_ffmpeg_errors():
+            packet = picture.packet(self._encoding.stream, time_base)
+            self._encoding.container.mux(self._last.ready([packet]))
+            self._encoded += 1
+
+    @property
+    def _written(self) -> int:
+        return self._encoder.count + self._encoded
 
     def commit(self) -> None:
         """Write what the encoder still holds, and give the file its final name. Raises `MediaError` if it is empty."""
-        if not self._count:
-            raise MediaError(f"no frame was written to {self._path}, expected at least one: nothing was kept")
+        if not self._written:
+            raise MediaError(
+                f"no frame was written to {output_name(self._path)}, expected at least one: nothing was kept"
+            )
         encoding = self._encoding
         with self._busy:
             with self._explain_ffmpeg_errors():
-                encoding.container.mux(encoding.finish(self._count))
+                encoding.container.mux([*self._last.ready(self._encoder.finish()), *self._last.rest()])
+                self._copies.finish()
                 encoding.container.close()
+            if isinstance(self._file, PartFile) and format_name_of(encoding.container) in _READABLE:
+                check_output(self._file.written, self._path, self._written)
+            if isinstance(self._file, PartFile):
+                name = format_name_of(encoding.container)
+                self._lost_streams, self._lost_tags = read_back(self._file.written, self._told, name)
             self._file.commit()
             self._committed = True
 
@@ -106,11 +211,20 @@ class VideoSink:
         try:
             yield
         except (OSError, av.FFmpegError) as error:
+            if isinstance(self._file, PipeFile) and self._file.error is not None:
+                raise pipe_error(self._path, self._file.error) from error
             if self._file.error is not None:
                 raise output_error(self._path, self._file.error) from error
             reason = getattr(error, "strerror", None) or error
+            if self._is_pipe and not self._written:
+                name = self._encoding.container.format.name
+                raise MediaError(
+                    f"{name} cannot be written to a pipe ({reason}): choose a format that needs no seeking, e.g. "
+                    "--out-format mkv"
+                ) from error
             raise MediaError(
-                f"frame {self._count} cannot be written to {self._path}: {reason}; choose another codec or container"
+                f"frame {self._written} cannot be written to {output_name(self._path)}: {reason}; choose another codec "
+                "or container"
             ) from error
 
     def __enter__(self) -> VideoSink:
@@ -124,13 +238,14 @@ class VideoSink:
         self._file.discard()  # first: into a closed file FFmpeg writes no trailer
         if self._busy.acquire(timeout=CLOSING_S):  # else a thread is still in the encoder
             try:
-                with suppress(Exception):
+                with mute(), suppress(Exception):
                     self._encoding.container.close()
+                    self._encoding = cast(Any, None)  # frees the encoder
             finally:
                 self._busy.release()
 
 
-def _format(path: Path) -> str:
+def container_format(path: Path) -> str:
     """The container format for the suffix of `path`."""
     import av
 
@@ -146,7 +261,36 @@ def _format(path: Path) -> str:
     return guessed.name
 
 
-def _container(file: PartFile, format_name: str) -> OutputContainer:
+def pipe_format(wanted: str | None, info: SourceInfo) -> str:
+    """FFmpeg's name of the format that goes into a pipe. wanted: such a name, or a suffix; None for the usual one."""
     import av
 
-    return av.open(file, "w", format=format_name)
+    if wanted is None:
+        return info.container if info.container in RAW_FORMATS else RAW_FORMATS[0]
+    with suppress(ValueError):
+        return av.open(io.BytesIO(), "w", format=wanted).format.name
+    try:
+        return container_format(Path(f"out.{wanted.removeprefix('.')}"))
+    except MediaError:
+        raise MediaError(f"--out-format is {wanted!r}, expected a format of FFmpeg, e.g. nut, y4m or mkv") from None
+
+
+def _open_file(path: Path, options: SinkOptions) -> _File:
+    if not is_output_pipe(path):
+        return (TrialFile if options.trial else PartFile)(path, options.overwrite)
+    return (TrialPipe if options.trial else PipeFile)(path)
+
+
+def _container(
+    file: _File, format_name: str, muxing: Mapping[str, str], *, live: bool, passed_on: bool
+) -> OutputContainer:
+    """muxing: options of the muxer. live: hand on every packet at once. passed_on: see `open_muxer`."""
+    options = {**_MUXING.get(format_name, {}), **muxing}
+    if live:
+        options["flush_packets"] = "1"
+    return open_muxer(file, format_name, options, passed_on=passed_on)
+
+
+def _gif_delay(seconds: Fraction) -> int:
+    """In hundredths of a second, as far as a GIF can count."""
+    return min(round(100 * seconds), 65535)

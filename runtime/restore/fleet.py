@@ -10,10 +10,12 @@ interrupt in the calling thread ends all processes.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from ...child import Child
 from ...errors import MisuseError, message_of
@@ -21,10 +23,13 @@ from ..budget import NOTICE_S, PROCESS_S
 from ..devices.gpu import gpu_index, require_driver
 from .display import Display
 from .job import Failure, JobWithBundle
-from .messages import JobProgress, Line, Order, decode_answer
+from .messages import JobProgress, Line, LogLine, Order, decode_answer
 from .restorer import OpenOptions
-from .schedule import Schedule
+from .schedule import Parts, Schedule
+from .segments.store import tidy
 from .verdict import MAX_STRIKES, Outcome, Verdict
+
+_log = logging.getLogger(__name__)
 
 MAX_DEVICES = 64
 
@@ -53,12 +58,13 @@ def run_fleet(
     devices: Sequence[str | None],
     display: Display,
     options: OpenOptions | None = None,
+    parts: Parts | None = None,
 ) -> list[Failure]:
     """Restore every file. Returns the failures in the order in which they happened.
 
-    devices: each gets a process of its own; None is the device that a bundle was built for.
+    devices: each gets a process of its own; None is the device that a bundle was built for. parts: as for `Schedule`.
     """
-    fleet = _Fleet(jobs, devices, display, options or OpenOptions())
+    fleet = _Fleet(Schedule(jobs, parts), devices, display, options or OpenOptions())
     try:
         return fleet.run()
     finally:
@@ -70,15 +76,16 @@ class _Fleet:
 
     def __init__(
         self,
-        jobs: Sequence[JobWithBundle],
+        schedule: Schedule,
         devices: Sequence[str | None],
         display: Display,
         options: OpenOptions,
     ) -> None:
-        self._schedule = Schedule(jobs)
+        self._schedule = schedule
         self._display, self._options = display, options
-        self._total, self._begun = len(jobs), 0
+        self._begun = 0
         self._failures: list[Failure] = []
+        self._lossy: list[str] = []
         self._children: set[Child] = set()
         self._stopped = False
         self._lock = threading.Lock()
@@ -101,6 +108,11 @@ class _Fleet:
                 thread.join(NOTICE_S)
         for job, reason in self._schedule.left_over():
             self._fail(job, reason or "not started: no device was left to restore it")
+        if self._lossy:
+            names = ", ".join(self._lossy)
+            self._display.warn(
+                f"{len(self._lossy)} of {self._schedule.total} outputs lack streams of their inputs: {names}"
+            )
         return self._failures
 
     def stop(self) -> None:
@@ -144,16 +156,20 @@ class _Fleet:
     def _restore(self, child: Child, job: JobWithBundle, device: str | None) -> Outcome:
         """Have one file restored by the process of a device."""
         name = job.job.name
-        if self._total > 1:
+        if self._schedule.total > 1:
             with self._lock:
                 self._begun += 1
                 number = self._begun
-            self._display.say(f"[{number}/{self._total}] {name}: on {device or 'the default device'}")
-        child.send(Order(replace(job.job, device=device), job.bundle, self._options).to_message())
+            self._display.say(f"[{number}/{self._schedule.total}] {name}: on {device or 'the default device'}")
+        child.send(
+            Order(replace(job.job, device=device), job.bundle, self._options, _log.getEffectiveLevel()).to_message()
+        )
         while (message := child.receive()) is not None:
             answer = decode_answer(message)
             if isinstance(answer, Line):
-                self._display.say(f"{name}: {answer.text}")
+                (self._display.warn if answer.warning else self._display.say)(answer.text, name)
+            elif isinstance(answer, LogLine):
+                logging.getLogger(answer.logger).log(answer.level, "%s: %s", name, answer.text)
             elif isinstance(answer, JobProgress):
                 self._display.update(name, answer.done, answer.total, answer.remaining)
             else:
@@ -170,18 +186,21 @@ class _Fleet:
             if policy.leaves:
                 with self._lock:
                     self._begun -= 1
-                self._display.say(f"{job.job.name}: not on {device or 'this device'} ({outcome.text})")
+                self._display.say(f"not on {device or 'this device'} ({outcome.text})", job.job.name)
             elif policy.fails:
+                tidy(Path(job.job.output))  # of a process that could not do it itself
                 self._fail(job, outcome.text)
             else:
-                self._display.say(f"{job.job.name}: {outcome.text}")
+                result = job.job.result("done", outcome.text, outcome.frames, outcome.seconds)
+                self._lossy += [job.job.output] if outcome.lost else []
+                self._display.result(replace(result, lost=outcome.lost), job.job.name)
         finally:
             self._schedule.settle(number, job, outcome)
 
     def _fail(self, job: JobWithBundle, reason: str) -> None:
         with self._lock:
             self._failures.append(Failure(job.job, reason))
-        self._display.say(f"{job.job.name}: failed: {reason}")
+        self._display.result(job.job.result("failed", reason), job.job.name)
 
     def _start(self) -> Child | None:
         """A new process; None once the fleet is stopped."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from ..budget import NOTICE_S
@@ -17,8 +18,24 @@ T = TypeVar("T")
 
 
 def run_interruptibly(task: Callable[[], T]) -> T:
-    """Return what `task` returns, or raise what it raises. After an interrupt, its thread is left behind."""
+    """Return what `task` returns, or raise what it raises.
+
+    After an interrupt, its thread is left behind. If that opens something after all, it is closed at once.
+    """
     future: Future[T] = Future()
+    try:  # an interrupt may come while the thread starts
+        start_task(task, future)
+        while not wait([future], NOTICE_S).done:  # a wait without a limit would not notice Ctrl-C on Windows
+            pass
+    except BaseException:
+        future.add_done_callback(close_result)
+        raise
+    return future.result()
+
+
+def start_task(task: Callable[[], T], future: Future[T]) -> None:
+    """Begin to run a task in a thread of its own. future: gets what it returns or raises, and cannot be cancelled."""
+    future.set_running_or_notify_cancel()
 
     def run() -> None:
         try:
@@ -27,6 +44,9 @@ def run_interruptibly(task: Callable[[], T]) -> T:
             future.set_exception(error)
 
     threading.Thread(target=run, name="swiftvr-interruptible", daemon=True).start()
-    while not wait([future], NOTICE_S).done:  # a wait without a limit would not notice Ctrl-C on Windows
-        pass
-    return future.result()
+
+
+def close_result(opened: Future[T]) -> None:
+    """Close what nobody is waiting for any more."""
+    if opened.exception() is None and isinstance(result := opened.result(), AbstractContextManager):
+        result.__exit__(None, None, None)

@@ -1,13 +1,15 @@
 """The messages between a fleet and its worker processes, as JSON objects (see `swiftvr_trt.child`).
 
 -> {"job": {...}, "bundle": path, "options": {...}}      Order
-<- {"line": {"text": ...}}                               Line, any number of times
+<- {"line": {"text": ..., "warning": false}}             Line, any number of times
+<- {"log": {"logger": ..., "level": 20, "text": ...}}    LogLine, likewise
 <- {"progress": {"done": ..., ...}}                      JobProgress, likewise
 <- {"outcome": {"verdict": "DONE", "text": ...}}         Outcome, the answer
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 
 from ...child import Message
@@ -18,24 +20,41 @@ from .verdict import Outcome, Verdict
 
 @dataclass(frozen=True)
 class Order:
-    """Restore one file with the bundle in this directory, on the device that the job names."""
+    """Restore one file with the bundle in this directory, on the device that the job names.
+
+    log_level: the process sends what it logs from this level on.
+    """
 
     job: Job
     bundle: str
     options: OpenOptions
+    log_level: int = logging.WARNING
 
     def to_message(self) -> Message:
-        return {"job": self.job.to_dict(), "bundle": self.bundle, "options": asdict(self.options)}
+        options = asdict(self.options)
+        return {"job": self.job.to_dict(), "bundle": self.bundle, "options": options, "log_level": self.log_level}
 
     @classmethod
     def from_message(cls, message: Message) -> Order:
-        return cls(Job.from_dict(message["job"]), message["bundle"], OpenOptions(**message["options"]))
+        return cls(
+            Job.from_dict(message["job"]), message["bundle"], OpenOptions(**message["options"]), message["log_level"]
+        )
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line for people."""
+    """One line for people. warning: it is about something that is lost."""
 
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """What a logger of this name said at this level."""
+
+    logger: str
+    level: int
     text: str
 
 
@@ -48,14 +67,16 @@ class JobProgress:
     remaining: float | None
 
 
-Answer = Line | JobProgress | Outcome
+Answer = Line | LogLine | JobProgress | Outcome
+
+_KINDS: dict[str, type[Line | LogLine | JobProgress]] = {"line": Line, "log": LogLine, "progress": JobProgress}
 
 
 def encode_answer(answer: Answer) -> Message:
     """The answer as a JSON object."""
     if isinstance(answer, Outcome):
-        return {"outcome": {"verdict": answer.verdict.name, "text": answer.text}}
-    return {"line" if isinstance(answer, Line) else "progress": asdict(answer)}
+        return {"outcome": {**asdict(answer), "verdict": answer.verdict.name}}
+    return {next(name for name, kind in _KINDS.items() if isinstance(answer, kind)): asdict(answer)}
 
 
 def decode_answer(message: Message) -> Answer:
@@ -63,7 +84,8 @@ def decode_answer(message: Message) -> Answer:
     try:
         ((kind, content),) = message.items()
         if kind == "outcome":
-            return Outcome(Verdict[content["verdict"]], content["text"])
-        return Line(**content) if kind == "line" else {"progress": JobProgress}[kind](**content)
+            changed = {"verdict": Verdict[content["verdict"]], "lost": tuple(content.get("lost", ()))}
+            return Outcome(**{**content, **changed})
+        return _KINDS[kind](**content)
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"a worker answered {str(message)[:80]}, expected a line, progress or an outcome") from None

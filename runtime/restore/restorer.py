@@ -6,18 +6,29 @@ with Restorer.open("bundle") as restorer:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, TypeVar, Unpack
+from weakref import WeakSet
 
 from ...engines.bundle.files import Bundle
+from ...engines.bundle.lease import Lease
 from ...engines.bundle.manifest import Manifest
 from ...engines.bundle.targets import bundle_target
 from ...errors import BundleError, MisuseError
 from ..devices.gpu import gpu_index
+from ..stream.cuts import Cut, cut_at
 from ..stream.device import Device
-from ..stream.session import Frame, Session
+from ..stream.frames import AnyFrame, FrameForm
+from ..stream.session import Session
 from ..stream.trace import Trace
+
+_F = TypeVar("_F", bound=AnyFrame)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,15 +36,35 @@ class OpenOptions:
     """How a bundle is run.
 
     threads: CPU threads per stage, 1 to 1024; None for one per physical core. ort_graphs: let ONNX Runtime capture its
-    stages as CUDA graphs. Raises `MisuseError` for another number of threads.
+    stages as CUDA graphs. graphs: capture the chunks of engines as CUDA graphs; without, frames are the same. overlap:
+    engines decode a chunk beside the work on the next one, which takes more GPU memory; frames are the same.
+    Raises `MisuseError` for another number of threads.
     """
 
     threads: int | None = None
     ort_graphs: bool = False
+    graphs: bool = True
+    overlap: bool = False
 
     def __post_init__(self) -> None:
-        if self.threads is not None and not 1 <= self.threads <= 1024:
-            raise MisuseError(f"threads is {self.threads}, expected 1 to 1024")
+        threads = self.threads
+        if threads is not None and (type(threads) is not int or not 1 <= threads <= 1024):
+            raise MisuseError(f"threads is {threads!r}, expected 1 to 1024")
+        if self.ort_graphs and not self.graphs:
+            raise MisuseError("--ort-graphs and --no-graphs were both given, expected one of them")
+        if self.ort_graphs and self.overlap:
+            raise MisuseError(
+                "--ort-graphs and --overlap were both given, but one is for graphs, the other for engines"
+            )
+
+
+class OpenKeywords(TypedDict, total=False):
+    """The fields of `OpenOptions`, as keywords."""
+
+    threads: int | None
+    ort_graphs: bool
+    graphs: bool
+    overlap: bool
 
 
 class Restorer:
@@ -42,6 +73,8 @@ class Restorer:
     def __init__(self, device: Device, manifest: Manifest) -> None:
         """For a device of your own; otherwise use `Restorer.open`."""
         self._device: Device | None = device
+        self._lease: Lease | None = None
+        self._sessions: WeakSet[Session] = WeakSet()
         self.manifest = manifest
 
     @classmethod
@@ -50,30 +83,47 @@ class Restorer:
         bundle: str | Path | Bundle,
         *,
         device: str | None = None,
-        threads: int | None = None,
-        ort_graphs: bool = False,
         trace: Trace | None = None,
+        **options: Unpack[OpenKeywords],
     ) -> Restorer:
         """Check and load a bundle.
 
         device: `cpu` (graphs only), `cuda` (the first GPU) or `cuda:N` (GPU N, from 0); None for the device that the
-        bundle was built for. threads, ort_graphs: see `OpenOptions`. trace: records when each step runs and how
-        long it takes; close it after the restorer.
+        bundle was built for. trace: records when each step runs and how long it takes; close it after the restorer.
+        options: threads, ort_graphs, graphs and overlap, see `OpenOptions`.
         Raises `BundleError` if the bundle is damaged or was built for another device, `MissingPackageError` or
         `MachineError` if the machine lacks what the bundle needs.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        return cls(open_device(opened, device, OpenOptions(threads, ort_graphs), trace), opened.manifest)
+        with ExitStack() as on_error:
+            lease = on_error.enter_context(Lease(opened.path))
+            restorer = cls(open_device(opened, device, OpenOptions(**options), trace), opened.manifest)
+            restorer._lease = lease
+            on_error.pop_all()
+        return restorer
 
-    def session(self) -> Session:
-        """A new stream that you feed yourself; see `Session`. Raises `MisuseError` if this restorer is closed."""
+    @property
+    def surfaces(self) -> bool:
+        """Whether streams take and give `Surface`s."""
+        return self._device is not None and self._device.surfaces
+
+    def session(self, give: FrameForm | None = None, *, surfaces: bool | None = None) -> Session:
+        """A new stream that you feed yourself; see `Session`.
+
+        give: the form of the restored frames; None for that of the frames that come in. surfaces: whether they are
+        `Surface`s, in the memory of the GPU; None if those that come in are. Raises `MisuseError` if this
+        restorer is closed.
+        """
         if self._device is None:
             raise MisuseError("this restorer is closed; open the bundle again with Restorer.open()")
-        return Session(self._device, self.manifest)
+        session = Session(self._device, self.manifest, give, surfaces=surfaces)
+        self._sessions.add(session)
+        return session
 
-    def restore(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+    def restore(self, frames: Iterable[_F]) -> Iterator[_F]:
         """Restore a stream: uint8 [h, w, 3] RGB frames of one size in, as many uint8 [H, W, 3] frames out.
 
+        uint16 RGB (65535 is white) comes out as uint16, and `Planes` of YUV as planes in the same format and colours.
         Lazy: reads at most one chunk ahead, so the source may be endless.
         """
         with self.session() as session:
@@ -81,10 +131,21 @@ class Restorer:
                 yield from session.feed(frame)
             yield from session.flush()
 
+    def cut(self, chunk: int) -> Cut:
+        """Where chunk `chunk` of any stream begins, and which frames are needed to begin there; see `Session.begin_at`.
+
+        Raises `MisuseError` for a negative number, `BundleError` if the bundle is too old to say.
+        """
+        return cut_at(self.manifest, chunk)
+
     def close(self) -> None:
-        """Release the stages. A second call does nothing."""
+        """Release the stages and end all sessions. A second call does nothing."""
+        for session in list(self._sessions):
+            session.end_with_restorer()
         if self._device is not None:
             self._device.close()
+        if self._lease is not None:
+            self._lease.close()
         self._device = None
 
     def __enter__(self) -> Restorer:
@@ -94,19 +155,26 @@ class Restorer:
         self.close()
 
 
-def choose_device(target: str, device: str | None = None, *, ort_graphs: bool = False) -> str:
+def choose_device(target: str, device: str | None = None, options: OpenOptions | None = None) -> str:
     """The device that runs bundles for `target`: `cpu`, `cuda` or `cuda:N`. Opens nothing.
 
-    device: the requested one; None for the target's own. Raises `MisuseError` if it cannot run such bundles.
+    device: the requested one; None for the target's own. Raises `MisuseError` if it cannot run such bundles, or not
+    with these options.
     """
+    options = options or OpenOptions()
     known = bundle_target(target)
-    chosen = device or known.usual_device
+    chosen = known.usual_device if device is None else device
     if chosen != "cpu":
         gpu_index(chosen)
-    if ort_graphs and (chosen == "cpu" or known.compiled):
+    if options.ort_graphs and (chosen == "cpu" or known.compiled):
         raise MisuseError(
             f"--ort-graphs was given for a bundle for {target} on {chosen}, expected a bundle of graphs on a GPU "
-            "(--device cuda); engines are always captured"
+            "(--device cuda); engines are captured without it"
+        )
+    if options.overlap and not known.compiled:
+        raise MisuseError(
+            f"--overlap was given for a bundle for {target} on {chosen}, expected engines, which alone decode "
+            "a chunk beside the next one; leave it out, frames are the same"
         )
     if chosen == "cpu" and not known.runs_on_cpu:
         raise BundleError(
@@ -122,7 +190,8 @@ def open_device(
     """Load the stages of a bundle, as in `Restorer.open`: graphs into ONNX Runtime, engines onto their GPU."""
     options = options or OpenOptions()
     target = bundle.manifest.recipe.target
-    chosen = choose_device(target, device, ort_graphs=options.ort_graphs)
+    chosen = choose_device(target, device, options)
+    _log.info("opening %s on %s with %s", bundle.path, chosen, options)
     if chosen == "cpu":
         from ..devices.cpu import CpuDevice
 
@@ -137,4 +206,5 @@ def open_device(
         if compiled
         else OrtCudaProvider(stage_graphs=options.ort_graphs)
     )
-    return CudaDevice(bundle, provider, index=gpu_index(chosen), trace=trace)
+    index = gpu_index(chosen)
+    return CudaDevice(bundle, provider, index=index, graphs=options.graphs, overlap=options.overlap, trace=trace)

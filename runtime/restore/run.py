@@ -6,43 +6,67 @@ restore_files(options, display)
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
+from ... import leaving
+from ...engines.bundle.auto import AUTO
 from ...engines.bundle.files import read_manifest
 from ...engines.bundle.geometry import Resolution
+from ...engines.bundle.targets import find_target
 from ...errors import MachineError, MisuseError, SwiftVRError
+from ..devices.compatible import check_target
 from ..devices.gpu import require_driver
 from ..media import SinkOptions
-from ..media.files import check_parent
+from ..media.source_options import SCENE_CUTS, SourceOptions
+from ..media.trim import Trim
+from ..stream.tiles import parse_tile
 from ..stream.trace import Trace
-from .batch import assign_bundles, output_folder, plan_jobs
+from .batch import assign_bundles, open_once, output_folders, plan_jobs, refuse_existing, unfinished, with_bundle
+from .bundle_request import BundleRequest, suit_devices
+from .cluster.address import ClusterOptions
+from .cluster.on_cluster import ClusterRun
 from .display import Display
+from .divided import restore_divided, restore_few
 from .fleet import parse_devices, run_fleet
+from .inputs import Input, Inputs, find_inputs
 from .interruptible import run_interruptibly
-from .job import Job, restore_job
+from .job import Job, Restored, restore_job
+from .piped import check_pipes
+from .preview import Preview, restore_preview
 from .restorer import OpenOptions, Restorer, choose_device
-from .selection import BundleRequest, find_or_build_bundle
+from .selection import find_and_name_bundle
+from .side_file import check_side_file
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """What to restore and how. The fields are named like the options of `swiftvr-run`.
 
-    sources     videos, images or folders of images
-    output      as typed, since a slash at its end means a folder; always a folder with several sources or `devices`
-    request     which bundle to use or build
-    sink        how outputs are written
-    rate        images per second, for folders of images
-    hwaccel     see `video_gpu`
-    device      see `Restorer.open`, as for `threads` and `ort_graphs`
-    devices     see `parse_devices`
-    suffix      of the outputs in a folder; see `plan_jobs`
-    trace       file for the trace of a single run
+    sources         videos, images, folders of videos or of images
+    output          as typed, since a slash at its end means a folder; always a folder with several sources
+    request         which bundle to use or build
+    sink            how outputs are written
+    trim            the part of each source to restore
+    reading         how sources are read
+    rate            images per second, for folders of images
+    hwaccel         see `video_gpu`
+    device          see `Restorer.open`, as for `threads`, `ort_graphs`, `graphs` and `overlap`
+    devices         see `parse_devices`; they share one video, or take the files of a batch one by one
+    cluster, ship   restore videos on a cluster; see `ClusterOptions`
+    suffix          of the outputs in a folder; see `plan_jobs`
+    recursive       also restore what the folders in folders hold
+    skip_existing   leave inputs alone whose output is there; see `set_finished_aside`
+    preview         restore this piece of a single input only, and write it beside the original
+    trace           file for the trace of a single run
+    strict          a damaged input is a failure, even if no frame is missing
+    tile            restore outputs that no bundle fits in tiles: "auto", or their size; see `plan_tiles`
+    scene_cut       one of `SCENE_CUTS`: what becomes of the network's memory where a scene begins
+    keep_going      finish an output with what there is if its input cannot be read on in the middle
+    resume          go on with what an interrupted run of the same output kept; False starts over
 
     Raises `MisuseError` for options that exclude each other.
     """
@@ -51,29 +75,123 @@ class RunOptions:
     output: str
     request: BundleRequest = field(default_factory=BundleRequest)
     sink: SinkOptions = field(default_factory=SinkOptions)
+    trim: Trim = field(default_factory=Trim)
+    reading: SourceOptions = field(default_factory=SourceOptions)
     rate: Fraction | None = None
     hwaccel: str = "none"
     device: str | None = None
     devices: str | None = None
+    cluster: str | None = None
+    ship: bool = False
     suffix: str | None = None
+    recursive: bool = False
+    skip_existing: bool = False
     threads: int | None = None
     ort_graphs: bool = False
+    graphs: bool = True
+    overlap: bool = False
+    preview: Preview | None = None
     trace: Path | None = None
+    strict: bool = False
+    resume: bool = True
+    keep_going: bool = False
+    scene_cut: str = "keep"
+    tile: str | None = None
 
     def __post_init__(self) -> None:
+        if self.skip_existing and self.sink.overwrite:
+            raise MisuseError("--skip-existing and -y were both given, expected one of them")
+        for name in ("device", "trace", "preview"):
+            if self.devices is not None and getattr(self, name) is not None:
+                raise MisuseError(f"--{name} and --devices were both given, expected one of them")
+        self._check_cluster()
+        if self.preview is not None and not self.trim.is_whole:
+            raise MisuseError(
+                "--preview was given with --start, --duration or --frames: give --preview-at to say where it begins"
+            )
+        if self.scene_cut not in SCENE_CUTS:
+            raise MisuseError(f"--scene-cut is {self.scene_cut!r}, expected one of {', '.join(SCENE_CUTS)}")
+        asked = {
+            "--devices": self.devices is not None,
+            "--cluster": self.cluster is not None,
+            "--preview": self.preview is not None,
+            "--skip-existing": self.skip_existing,
+        }
+        self._check_tile()
+        check_pipes(self.sources, self.output, asked)
         if self.into_folder:
-            for name in ("device", "trace"):
-                if self.devices is not None and getattr(self, name) is not None:
-                    raise MisuseError(f"--{name} and --devices were both given, expected one of them")
-            if self.trace is not None:
-                raise MisuseError("--trace is for one INPUT; restore that file by itself")
-        elif self.suffix is not None:
-            raise MisuseError("--suffix is for several INPUTs; for one, OUTPUT is its name")
+            self.check(is_batch=True)
+        elif not self.sources[0].is_dir():
+            self.check(is_batch=False)
 
     @property
     def into_folder(self) -> bool:
-        """True if the output is a folder with a file for each source."""
-        return len(self.sources) > 1 or self.devices is not None
+        """True if the output is certainly a folder with an output for each input. One folder of videos is, too."""
+        return len(self.sources) > 1 or (self._is_shared and not self._names_one_file)
+
+    @property
+    def _is_shared(self) -> bool:
+        """True if several devices do the work."""
+        return self.devices is not None or self.cluster is not None
+
+    def _check_cluster(self) -> None:
+        """Raise `MisuseError` for options that have no effect on a cluster, or without one."""
+        if self.cluster is None:
+            if self.ship:
+                raise MisuseError("--ship was given without --cluster, expected both")
+            return
+        ClusterOptions(self.cluster, self.ship, self.device)
+        excluded = {
+            "--devices": self.devices is not None,
+            "--trace": self.trace is not None,
+            "--preview": self.preview is not None,
+            "--hwaccel": self.hwaccel != "none",
+            "--rate": self.rate is not None,
+            "--scene-cut reset": self.scene_cut != "keep",
+        }
+        given = [name for name, is_given in excluded.items() if is_given]
+        if given:
+            raise MisuseError(f"{', '.join(given)} and --cluster were both given, expected one of them")
+
+    def _check_tile(self) -> None:
+        if self.tile is None:
+            return
+        if self.overlap:
+            raise MisuseError(
+                "--tile and --overlap were both given, but tiles are decoded one after the other; omit one"
+            )
+        parse_tile(self.tile)
+
+    def opening(self) -> OpenOptions:
+        """How the bundle is run. Raises `MisuseError` if it cannot be run so."""
+        return OpenOptions(self.threads, self.ort_graphs, self.graphs, self.overlap)
+
+    @property
+    def _names_one_file(self) -> bool:
+        """True for one file whose output is named as a file, too."""
+        output = Path(self.output)
+        names_a_file = bool(output.suffix) and not self.output.endswith(("/", "\\")) and not output.is_dir()
+        return len(self.sources) == 1 and not self.sources[0].is_dir() and names_a_file
+
+    def on_this_machine(self) -> RunOptions:
+        """The options with what `--target auto` goes by. Raises `MisuseError` for a device that cannot be."""
+        devices = (self.device,) if self.devices is None else parse_devices(self.devices)
+        request = suit_devices(self.request, devices, ort_graphs=self.ort_graphs, overlap=self.overlap)
+        return replace(self, request=request)
+
+    def check(self, *, is_batch: bool) -> None:
+        """Raise `MisuseError` for options that are of no use with several inputs, or with one."""
+        if not is_batch and self.devices is not None and self.scene_cut != "keep":
+            raise MisuseError(
+                "--devices was given with --scene-cut reset, which restores a video in order: name one device with "
+                "--device"
+            )
+        if is_batch and self.trace is not None:
+            raise MisuseError("--trace is for one INPUT; restore that file by itself")
+        if is_batch and self.preview is not None:
+            raise MisuseError("--preview is for one INPUT, expected a video or a folder of images")
+        if not is_batch and self.suffix is not None:
+            raise MisuseError("--suffix is for several INPUTs; for one, OUTPUT is its name")
 
 
 def restore_files(options: RunOptions, display: Display) -> None:
@@ -81,82 +199,187 @@ def restore_files(options: RunOptions, display: Display) -> None:
 
     A file that fails in a batch does not stop the others; at the end, `MachineError` names all that failed.
     """
-    if options.into_folder:
-        _restore_batch(options, display)
+    options = options.on_this_machine()
+    inputs = announced_inputs(options, display)
+    if inputs.is_batch:
+        _restore_batch(options, inputs.found, display)
     else:
         _restore_one(options, display)
 
 
+def announced_inputs(options: RunOptions, display: Display) -> Inputs:
+    """What there is to restore; `display` is told what is left out."""
+    inputs = find_inputs(options.sources, options.output, recursive=options.recursive, batch=options.into_folder)
+    options.check(is_batch=inputs.is_batch)
+    for note in inputs.notes:
+        display.say(note)
+    for warning in inputs.warnings:
+        display.warn(warning)
+    return inputs
+
+
 def _restore_one(options: RunOptions, display: Display) -> None:
-    request = options.request
+    job = only_job(options)
+    display.begin([(str(job.source), job.output)])
+    if options.skip_existing and not unfinished([job], display):
+        return
+    try:
+        if options.cluster is not None:
+            _restore_on_cluster(options, job, display)
+            return
+        restored = restore_one(options, display) if options.devices is None else _restore_divided(options, job, display)
+    except SwiftVRError as error:
+        display.result(job.result("failed", str(error)))
+        raise
+    display.result(job.done(restored))
+
+
+def _restore_divided(options: RunOptions, job: Job, display: Display) -> Restored:
+    """Restore one video on several devices."""
+    devices = parse_devices(options.devices or "")
+    _check_devices(options.request, devices, options.opening())
+    order = with_bundle(job, open_once(job, options.request), options.request, display)
+    return restore_divided(order, devices, display, options.opening())
+
+
+def _restore_on_cluster(options: RunOptions, job: Job, display: Display) -> None:
+    """Restore one video on a cluster; `display` gets its result."""
+    tiling = open_once(job, options.request)
+    with _connect(options, display) as run:
+        order = with_bundle(job, tiling, options.request, display)
+        for failure in run.restore([order], named=False):
+            raise failure.error
+
+
+def _connect(options: RunOptions, display: Display) -> ClusterRun:
+    cluster = ClusterOptions(options.cluster or "", options.ship, options.device)
+    opening = options.opening()
+    device = choose_device(_target(options.request), options.device, _decided(options.request, opening))
+    return ClusterRun.connect(cluster, opening, gpu=device != "cpu", display=display)
+
+
+def only_job(options: RunOptions) -> Job:
+    """The job of a run with one input."""
     job = Job(options.sources[0], options.output, options.rate, options.sink, options.hwaccel, options.device)
-    _check_devices(request, (job.device,), options.ort_graphs)
-    if options.trace is not None:
-        _check_trace(options.trace, job.source, Path(job.output), options.sink.overwrite)
+    return _as_asked(job, options)
+
+
+def _as_asked(job: Job, options: RunOptions) -> Job:
+    """The job with what every job of a run has in common."""
+    job = replace(job, strict=options.strict, resume=options.resume, keep_going=options.keep_going)
+    return replace(job, trim=options.trim, reading=options.reading, scene_cut=options.scene_cut, tile=options.tile)
+
+
+def restore_one(options: RunOptions, display: Display) -> Restored:
+    """Restore the only source, in this process."""
+    request, job = options.request, only_job(options)
+    check_one(options, job)
 
     @contextmanager
     def open_restorer(size: Resolution) -> Iterator[Restorer]:
-        bundle = find_or_build_bundle(request, size, display.say)
-        display.say(f"bundle: {bundle.path} ({bundle.manifest.recipe.describe()})")
+        bundle = find_and_name_bundle(request, size, display)
         with _open_trace(options.trace) as trace:
 
             def load() -> Restorer:
-                return Restorer.open(
-                    bundle, device=job.device, threads=options.threads, ort_graphs=options.ort_graphs, trace=trace
-                )
+                return Restorer.open(bundle, device=job.device, trace=trace, **vars(options.opening()))
 
             with run_interruptibly(load) as restorer:
                 yield restorer
 
-    display.say(restore_job(job, request, open_restorer, display))
+    if options.preview is not None:
+        return restore_preview(job, options.preview, request, open_restorer, display)
+    return restore_job(job, request, open_restorer, display)
 
 
-def _restore_batch(options: RunOptions, display: Display) -> None:
+def check_one(options: RunOptions, job: Job) -> None:
+    """Raise, before anything is opened, if the only job cannot be done like this."""
+    _check_devices(options.request, (job.device,), options.opening())
+    if options.trace is not None:
+        check_side_file("--trace", options.trace, job.source, Path(job.output), overwrite=options.sink.overwrite)
+
+
+def _restore_batch(options: RunOptions, inputs: Sequence[Input], display: Display) -> None:
+    jobs, devices = batch_jobs(options, inputs, display)
+    if not jobs:
+        return
+    advice = "" if options.sink.overwrite else "the same command with --skip-existing restores the other files"
+    with leaving.advising(advice), output_folders(options.output, jobs):
+        failed = _restore_jobs(options, jobs, devices, display)
+    if failed:
+        others = ", the others are complete" if len(failed) < len(jobs) else ""
+        raise some_failed(failed, len(jobs), "failed", others)
+
+
+def _restore_jobs(
+    options: RunOptions, jobs: Sequence[Job], devices: Sequence[str | None], display: Display
+) -> list[Job]:
+    """Restore all jobs of a batch, on devices or on a cluster. Returns those that failed."""
+    if options.cluster is None:
+        assigned, failures = assign_bundles(jobs, options.request, display)
+        restore = restore_few if len(assigned) < len(devices) else run_fleet
+        failures += restore(assigned, devices, display, options.opening())
+        return [failure.job for failure in failures]
+    with _connect(options, display) as run:
+        assigned, failures = assign_bundles(jobs, options.request, display)
+        return [failure.job for failure in failures] + [failed.job for failed in run.restore(assigned, named=True)]
+
+
+def some_failed(failed: Sequence[Job], total: int, verb: str, others: str) -> MachineError:
+    """The error at the end of a batch. others: what became of the other files."""
+    names = ", ".join(str(job.source) for job in failed)
+    return MachineError(f"{len(failed)} of {total} files {verb}{others}: {names}")
+
+
+def batch_jobs(
+    options: RunOptions, inputs: Sequence[Input], display: Display
+) -> tuple[list[Job], tuple[str | None, ...]]:
+    """What is left to do of a batch, and the devices. `display` is told about outputs that are there already."""
     devices = (options.device,) if options.devices is None else parse_devices(options.devices)
     jobs = plan_jobs(
-        options.sources,
+        inputs,
         options.output,
         suffix=options.suffix,
         rate=options.rate,
         sink=options.sink,
         hwaccel=options.hwaccel,
     )
-    _check_devices(options.request, devices, options.ort_graphs)
-    with output_folder(options.output):
-        assigned, failures = assign_bundles(jobs, options.request, display.say)
-        failures += run_fleet(assigned, devices, display, OpenOptions(options.threads, options.ort_graphs))
-    if failures:
-        names = ", ".join(str(failure.job.source) for failure in failures)
-        others = ", the others are complete" if len(failures) < len(jobs) else ""
-        raise MachineError(f"{len(failures)} of {len(jobs)} files failed{others}: {names}")
+    jobs = [_as_asked(job, options) for job in jobs]
+    if options.cluster is None:
+        _check_devices(options.request, devices, options.opening())
+    display.begin([(str(job.source), job.output) for job in jobs])
+    if options.skip_existing:
+        jobs = unfinished(jobs, display)
+    refuse_existing(jobs)
+    return jobs, devices
 
 
-def _check_devices(request: BundleRequest, devices: Sequence[str | None], ort_graphs: bool) -> None:
+def _check_devices(request: BundleRequest, devices: Sequence[str | None], opening: OpenOptions) -> None:
     """Raise, before a bundle is built, if none of the devices can run it. One that can is enough."""
-    target = request.target if request.bundle is None else read_manifest(request.bundle).recipe.target
+    target = _target(request)
     refused: list[SwiftVRError] = []
     for device in devices:
         try:
-            if choose_device(target, device, ort_graphs=ort_graphs) != "cpu":
+            chosen = choose_device(target, device, _decided(request, opening))
+            if chosen != "cpu":
                 require_driver()
+                if request.bundle is None:
+                    check_target(find_target(target), chosen)
         except SwiftVRError as error:
             refused.append(error)
     if len(refused) == len(devices):
         raise refused[0]
 
 
-def _check_trace(trace: Path, source: Path, output: Path, overwrite: bool) -> None:
-    """Raise, before anything is done, if the trace would overwrite something else."""
-    check_parent(trace)
-    for name, path in (("INPUT", source), ("OUTPUT", output)):
-        if os.path.realpath(trace) == os.path.realpath(path) or (
-            trace.exists() and path.exists() and trace.samefile(path)
-        ):
-            raise MisuseError(f"--trace {trace} is {name}: give the trace a name of its own, e.g. trace.json")
-    if trace.is_dir():
-        raise MisuseError(f"--trace {trace} is a directory, expected the name of a file, e.g. trace.json")
-    if trace.is_file() and not overwrite:
-        raise MisuseError(f"--trace {trace} already exists: choose another name, or allow overwriting it with -y")
+def _target(request: BundleRequest) -> str:
+    """What the bundle is for. With `auto` it may be graphs, which run on every device."""
+    if request.bundle is not None:
+        return read_manifest(request.bundle).recipe.target
+    return "cpu" if request.target == AUTO else request.target
+
+
+def _decided(request: BundleRequest, opening: OpenOptions) -> OpenOptions:
+    """The options that can be checked before a bundle is chosen: `auto` itself takes engines for `--overlap`."""
+    return replace(opening, overlap=False) if request.bundle is None and request.target == AUTO else opening
 
 
 def _open_trace(path: Path | None) -> AbstractContextManager[Trace | None]:

@@ -55,7 +55,13 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The verdict on one attempt, and a line with the result or the reason."""
+    """The verdict on one attempt, and a line with the result or the reason.
+
+    frames, seconds: of a file that is done. lost: streams that its output lacks.
+    """
 
     verdict: Verdict
     text: str
+    frames: int | None = None
+    seconds: float | None = None
+    lost: tuple[str, ...] = ()

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from .program import BufferSpec, Step
+from .buffers import BufferSpec, View
+from .frames import FrameForm, Planes, Surface
+from .program import Step
 
 
 class Submission(Protocol):
@@ -51,7 +53,8 @@ class Recording(Protocol):
     """Steps bound to the buffers of one workspace.
 
     Submissions run in order. Two may be under way at once if they upload and download different buffers that share no
-    memory (`BufferSpec.over`); the host leaves those alone until the submission says it may use them.
+    memory (`BufferSpec.over`); the host leaves those alone until the submission says it may use them. The frames of a
+    submission that is done are collected before the next one.
     """
 
     def submit(self) -> Submission:
@@ -83,8 +86,30 @@ class Workspace(Protocol):
         """Release the buffers. Recordings of this workspace are invalid afterwards."""
 
 
+class SurfaceWorkspace(Workspace, Protocol):
+    """A workspace in the memory of a GPU, whose frames may be surfaces."""
+
+    def copy_in(self, frame: Surface | Planes, views: Sequence[View]) -> None:
+        """Copy a frame into places of buffers that are not `host`, one slot each; return when it is there.
+
+        Nothing that was submitted may still use those places. Raises `MisuseError`, and has copied nothing, if a
+        surface is not what it says or lies elsewhere.
+        """
+
+    def copy_out(self, view: View, form: FrameForm) -> Surface:
+        """A new `Surface` with a copy of one place of a buffer that is not `host`. What wrote it must be over."""
+
+
 class Device(Protocol):
     """The loaded stages of one bundle."""
+
+    @property
+    def surfaces(self) -> bool:
+        """Whether frames may be surfaces; its workspaces are `SurfaceWorkspace`s then."""
+
+    @property
+    def overlap(self) -> bool:
+        """Whether chunks are decoded beside the work on the next ones: buffers and programs are made for that."""
 
     def workspace(self, buffers: Mapping[str, BufferSpec]) -> Workspace:
         """Allocate the buffers of one stream, filled with zeros."""

@@ -2,6 +2,7 @@
 
     weights      of each engine file once, shared by all streams
     arena        working memory of the stages. They run one after another, in all streams, so the largest need suffices.
+    decoder arena  the same for the stages after the transformer, if a chunk is decoded beside the work on the next one
     one stream   one block of device memory that holds every buffer, and one block of pinned host memory for the frames
                  that go in and come out
 
@@ -14,12 +15,27 @@ What the driver, TensorRT's contexts and CUDA graphs take on top is only known o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...engines.bundle.manifest import Manifest, Role, StageSpec
+from ...engines.bundle.pixel_formats import format_of_stage
 from ...engines.bundle.targets import bundle_target
-from .program import BufferKind, BufferSpec, Copy, Run, Step, View, plan_buffers, stage_shape
+from .buffers import (
+    DECODED,
+    RGB_FORMS,
+    BufferKind,
+    BufferSpec,
+    Forms,
+    View,
+    in_host_memory,
+    place_bytes,
+    plan_buffers,
+    stage_shape,
+    used_stages,
+)
+from .program import Copy, Run, Step
 
 ALIGNMENT = 256
 """Every buffer begins at a multiple of this many bytes, as TensorRT and coalesced access require."""
@@ -27,6 +43,9 @@ ALIGNMENT = 256
 _OWNERS = {
     BufferKind.FRAMES_IN: "frames",
     BufferKind.FRAMES_OUT: "frames",
+    BufferKind.PIXELS: "pixels",
+    BufferKind.DECODED: "pixels",
+    BufferKind.COLOUR: "pixels",
     BufferKind.LATENTS: "latents",
     BufferKind.RESTORED: "latents",
     BufferKind.STATE: "state",
@@ -47,8 +66,8 @@ class Layout:
 class MemoryPlan:
     """The memory of one stream, and the memory that all streams share.
 
-    device: layout of the stream's device memory. host: layout of its pinned host memory. weight_bytes and arena_bytes
-    exist once, however many streams run.
+    device: layout of the stream's device memory. host: layout of its pinned host memory. weight_bytes, arena_bytes and
+    decoder_arena_bytes exist once, however many streams run.
     """
 
     buffers: Mapping[str, BufferSpec]
@@ -56,17 +75,24 @@ class MemoryPlan:
     host: Layout
     weight_bytes: int
     arena_bytes: int
+    decoder_arena_bytes: int = 0
+
+    @property
+    def shared_bytes(self) -> int:
+        """Device memory that all streams share."""
+        return self.weight_bytes + self.arena_bytes + self.decoder_arena_bytes
 
     @property
     def gpu_bytes(self) -> int:
         """Device memory of the whole pipeline with one stream."""
-        return self.weight_bytes + self.arena_bytes + self.device.nbytes
+        return self.shared_bytes + self.device.nbytes
 
     def owners(self) -> dict[str, int]:
         """GPU bytes by purpose; they add up to `gpu_bytes`."""
         owners = {"weights": self.weight_bytes, "arena": self.arena_bytes}
-        owners |= {"frames": 0, "latents": 0, "state": 0, "staging": 0}
-        for name, nbytes in _places(self.buffers).items():
+        owners |= {"decoder arena": self.decoder_arena_bytes} if self.decoder_arena_bytes else {}
+        owners |= {"frames": 0, "pixels": 0, "latents": 0, "state": 0, "staging": 0}
+        for name, nbytes in place_bytes(self.buffers).items():
             owners[_OWNERS[self.buffers[name].kind]] += nbytes
         padding = self.gpu_bytes - sum(owners.values())
         return {**owners, "padding": padding}
@@ -96,9 +122,11 @@ class StreamLayout:
     buffers: tuple[BufferPlace, ...]
 
 
-def plan_memory(manifest: Manifest, height: int, width: int) -> MemoryPlan:
-    """The plan for one stream whose input frames are `height x width` pixels."""
-    return plan_stream(manifest, plan_buffers(manifest, height, width))
+def plan_memory(
+    manifest: Manifest, height: int, width: int, forms: Forms = RGB_FORMS, *, overlap: bool = False
+) -> MemoryPlan:
+    """The plan for one stream whose input frames are `height x width` pixels. overlap: as for `plan_buffers`."""
+    return plan_stream(manifest, plan_buffers(manifest, height, width, forms, overlap=overlap))
 
 
 def plan_stream(manifest: Manifest, buffers: Mapping[str, BufferSpec]) -> MemoryPlan:
@@ -109,27 +137,38 @@ def plan_stream(manifest: Manifest, buffers: Mapping[str, BufferSpec]) -> Memory
         device_layout(buffers),
         host_layout(buffers),
         weight_bytes(manifest),
-        arena_bytes(manifest),
+        *arena_bytes(manifest, overlap=overlaps(buffers)),
     )
 
 
-def describe_stream(manifest: Manifest, height: int, width: int) -> StreamLayout:
-    """What a stream of `height x width` frames allocates, for `inspect`.
+def describe_stream(manifest: Manifest, height: int, width: int, *, overlap: bool = False) -> StreamLayout:
+    """What a stream of `height x width` frames allocates, for `inspect`. overlap: as for `plan_buffers`.
 
-    On a GPU this is exactly what a device allocates. On the CPU every buffer is an array of its own.
+    This is exactly what a device allocates. On the CPU every place is an array of its own.
     """
     if bundle_target(manifest.recipe.target).usual_device == "cpu":
-        arrays = plan_buffers(manifest, height, width)
-        buffers = tuple(BufferPlace(name, spec.nbytes, None, None, None) for name, spec in arrays.items())
-        nbytes = sum(buffer.nbytes for buffer in buffers)
+        arrays = in_host_memory(plan_buffers(manifest, height, width))
+        buffers = tuple(BufferPlace(name, spec.nbytes, None, None, spec.over) for name, spec in arrays.items())
+        nbytes = sum(place_bytes(arrays).values())
         return StreamLayout(nbytes, {"buffers": nbytes}, buffers)
-    plan = plan_memory(manifest, height, width)
+    plan = plan_memory(manifest, height, width, overlap=overlap)
     device, host = plan.device.offsets, plan.host.offsets
     return StreamLayout(
         plan.device.nbytes,
         plan.owners(),
         tuple(BufferPlace(name, s.nbytes, device[name], host.get(name), s.over) for name, s in plan.buffers.items()),
     )
+
+
+def is_decoding(stage: str) -> bool:
+    """Whether a stage comes after the transformer: the decoder, or one that hands frames out."""
+    form = format_of_stage(stage)
+    return stage == "decode" or (form is not None and stage == form.give)
+
+
+def overlaps(buffers: Mapping[str, BufferSpec]) -> bool:
+    """Whether the buffers are planned for decoding beside the work on the next chunk."""
+    return DECODED in buffers
 
 
 def weight_bytes(manifest: Manifest) -> int:
@@ -140,14 +179,18 @@ def weight_bytes(manifest: Manifest) -> int:
     return sum(weights.values())
 
 
-def arena_bytes(manifest: Manifest) -> int:
-    """The arena that all stages share."""
-    return aligned(max(stage.arena_bytes for stage in manifest.stages))
+def arena_bytes(manifest: Manifest, *, overlap: bool) -> tuple[int, int]:
+    """The arena that all stages share, and the decoder's: 0 without `overlap`, where it shares that one."""
+    front, decoding = (
+        [stage.arena_bytes for stage in manifest.stages if (overlap and is_decoding(stage.name)) == after]
+        for after in (False, True)
+    )
+    return aligned(max(front)), aligned(max(decoding, default=0))
 
 
 def device_layout(buffers: Mapping[str, BufferSpec]) -> Layout:
     """Buffers one after another, except those that share another one's place."""
-    places = _one_after_another(_places(buffers).items())
+    places = _one_after_another(place_bytes(buffers).items())
     offsets = {name: places.offsets[spec.over or name] for name, spec in buffers.items()}
     return Layout(offsets, places.nbytes)
 
@@ -160,11 +203,15 @@ def host_layout(buffers: Mapping[str, BufferSpec]) -> Layout:
 def staging(manifest: Manifest, buffers: Mapping[str, BufferSpec]) -> dict[str, BufferSpec]:
     """Aligned buffers for the stages that use slots which are not aligned; usually none.
 
-    Stages run one after another, so all staged inputs share one place, and all staged outputs another.
+    Stages run one after another, so all staged inputs share one place, and all staged outputs another. Stages that
+    decode beside others share their own.
     """
     added: dict[str, BufferSpec] = {}
-    for kind in (BufferKind.STAGING_IN, BufferKind.STAGING_OUT):
-        staged = {_staged(kind, stage.name): _staging_spec(kind, stage, buffers) for stage in manifest.stages}
+    used, overlap = used_stages(buffers), overlaps(buffers)
+    stages = [stage for stage in manifest.stages if stage.name in used]
+    for kind, after in itertools.product((BufferKind.STAGING_IN, BufferKind.STAGING_OUT), (False, True)):
+        sharing = [stage for stage in stages if (overlap and is_decoding(stage.name)) == after]
+        staged = {_staged(kind, stage.name): _staging_spec(kind, stage, buffers) for stage in sharing}
         needed = {name: spec for name, spec in staged.items() if spec is not None}
         owner = max(needed, key=lambda name: needed[name].nbytes, default=None)
         added |= {name: spec if name == owner else replace(spec, over=owner) for name, spec in needed.items()}
@@ -176,7 +223,7 @@ def _staging_spec(kind: BufferKind, stage: StageSpec, buffers: Mapping[str, Buff
     tensor = (stage.inputs if kind is BufferKind.STAGING_IN else stage.outputs)[0]
     spec = BufferSpec(kind, stage_shape(tensor, buffers), tensor.dtype)
     stride = spec.nbytes if tensor.role is Role.FRAMES else spec.slot_bytes  # frames advance by whole latents
-    starts_at_0 = stage.name == "dit_edge"
+    starts_at_0 = stage.name == "dit_edge" or tensor.role is Role.PIXELS
     return None if starts_at_0 or stride % ALIGNMENT == 0 else spec
 
 
@@ -210,15 +257,6 @@ def _staged(kind: BufferKind, stage: str) -> str:
 def aligned(nbytes: int) -> int:
     """`nbytes`, rounded up to the alignment."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
-
-
-def _places(buffers: Mapping[str, BufferSpec]) -> dict[str, int]:
-    """Bytes of each place, named after the buffer that owns it: the most that any of its buffers needs."""
-    sizes: dict[str, int] = {}
-    for name, spec in buffers.items():
-        owner = spec.over or name
-        sizes[owner] = max(sizes.get(owner, 0), spec.nbytes)
-    return sizes
 
 
 def _one_after_another(sizes: Iterable[tuple[str, int]]) -> Layout:

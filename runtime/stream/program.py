@@ -1,79 +1,35 @@
-"""What one chunk does, as data: the buffers of a stream, and the steps that run over them in order.
+"""What one chunk does, as data: the steps that run over the buffers of a stream, in order.
 
-Both are pure functions of the manifest and the chunk. A device allocates the buffers once, records the steps of a chunk
-once (bindings on the CPU, a captured graph on a GPU), and replays them for every later chunk of the same shape. Nothing
-here executes anything.
-
-    frames_in_s   uint8 [c + 4, h, w, 3]    input frames of the chunk; written by the host
-    latents_s     [n + 1, C, H/16, W/16]    input of the transformer; the other side holds the previous chunk's
-    restored      same shape                output of the transformer; one suffices, as only this chunk reads it
-    frames_out_s  uint8 [c + 4, H, W, 3]    all decoded frames; read by the host
-    encode_k_s, decode_k_s                  state k of each stage: one side is read while the other is written
-
-`c` is the clip length in frames, `n = c / 4` the latents of a MIDDLE chunk, and `s` the side, 0 or 1. Chunks alternate
-between the sides, so that the host can fill the next chunk's frames and read the last chunk's while a chunk runs. A
-stage reads and writes slots (steps along a buffer's first axis) in place, so nothing is copied between stages.
+Programs are pure functions of the manifest and the chunk. A device allocates the buffers once, records the steps of a
+chunk once (bindings on the CPU, a captured graph on a GPU), and replays them for every later chunk of the same shape.
+Nothing here executes anything. A stage reads and writes slots (steps along a buffer's first axis) in place, so nothing
+is copied between stages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
 
 from ...engines.bundle.geometry import FRAMES_PER_LATENT
-from ...engines.bundle.manifest import MAX_STREAM_BYTES, Manifest, Role, StageSpec, TensorSpec, tensor_bytes
-from ...errors import MisuseError
+from ...engines.bundle.manifest import COLOUR_INPUTS, Manifest, StageSpec
+from ...engines.bundle.pixel_formats import PixelFormat, format_of_stage
+from .buffers import (
+    DECODED,
+    LAST_FRAME,
+    PIXELS,
+    RESTORED,
+    RGB_FORMS,
+    BufferKind,
+    Forms,
+    View,
+    colour_buffer,
+    paired,
+    restored_buffers,
+    state_buffer,
+    state_count,
+)
 from .chunks import Chunk
-
-
-class BufferKind(Enum):
-    """What a buffer holds. The value begins the names of such buffers, but for a state's."""
-
-    FRAMES_IN = "frames_in"
-    LATENTS = "latents"
-    RESTORED = "restored"
-    FRAMES_OUT = "frames_out"
-    STATE = "state"
-    STAGING_IN = "staging_in"
-    STAGING_OUT = "staging_out"
-
-
-RESTORED = BufferKind.RESTORED.value
-"""Name of the one buffer of its kind."""
-
-
-@dataclass(frozen=True)
-class BufferSpec:
-    """One buffer of a stream: what it holds, its shape, and its dtype (a NumPy name).
-
-    host: the caller reads or writes it between programs. over: name of a buffer whose device memory this one may share,
-    because no program needs the contents of both at once. A device whose host and device memory are one must not share.
-    """
-
-    kind: BufferKind
-    shape: tuple[int, ...]
-    dtype: str
-    host: bool = False
-    over: str | None = None
-
-    @property
-    def nbytes(self) -> int:
-        return tensor_bytes(self.shape, self.dtype)
-
-    @property
-    def slot_bytes(self) -> int:
-        """Bytes of one step along the first axis."""
-        return self.nbytes // self.shape[0]
-
-
-@dataclass(frozen=True)
-class View:
-    """Slots `start` to `start + count` of a buffer's first axis."""
-
-    buffer: str
-    start: int
-    count: int
 
 
 @dataclass(frozen=True)
@@ -114,7 +70,15 @@ class Download:
     view: View
 
 
-Step = Run | Copy | Clear | Upload | Download
+@dataclass(frozen=True)
+class Beside:
+    """From here to the downloads, steps may run beside those of the next program that come before its own mark.
+
+    A program without it runs alone.
+    """
+
+
+Step = Run | Copy | Clear | Upload | Download | Beside
 
 
 @dataclass(frozen=True)
@@ -129,82 +93,66 @@ class Phase:
     turn: int = 0
 
 
-def paired(kind: BufferKind, side: int) -> str:
-    """Name of the buffer of a kind that has two sides (frames and latents)."""
-    return f"{kind.value}_{side}"
-
-
-def plan_buffers(manifest: Manifest, height: int, width: int) -> dict[str, BufferSpec]:
-    """Every buffer of one stream whose input frames are `height x width` pixels.
-
-    Raises `MisuseError` if they would take more than `MAX_STREAM_BYTES`.
-    """
-    recipe = manifest.recipe
-    latent = _latents(manifest.stage("dit_edge"))
-    frames = (recipe.latents + 1) * FRAMES_PER_LATENT
-    buffers: dict[str, BufferSpec] = {}
-    for side in (0, 1):
-        place = paired(BufferKind.FRAMES_IN, side)
-        buffers[place] = BufferSpec(BufferKind.FRAMES_IN, (frames, height, width, 3), "uint8", host=True)
-        buffers[paired(BufferKind.LATENTS, side)] = BufferSpec(BufferKind.LATENTS, _static(latent.shape), latent.dtype)
-        # Output may lie over input: decoding starts after all frames of the chunk are encoded, and a side is not
-        # filled again before its last chunk has been downloaded.
-        shape = (frames, recipe.height, recipe.width, 3)
-        spec = BufferSpec(BufferKind.FRAMES_OUT, shape, "uint8", host=True, over=place)
-        buffers[paired(BufferKind.FRAMES_OUT, side)] = spec
-    buffers[RESTORED] = BufferSpec(BufferKind.RESTORED, _static(latent.shape), latent.dtype)
-    for stage in ("encode", "decode"):
-        states = [tensor for tensor in manifest.stage(stage).inputs if tensor.role is Role.STATE_IN]
-        for k, tensor in enumerate(states):
-            for side in (0, 1):
-                buffers[_state(stage, k, side)] = BufferSpec(BufferKind.STATE, _static(tensor.shape), tensor.dtype)
-    total = sum(spec.nbytes for spec in buffers.values())
-    if total > MAX_STREAM_BYTES:
-        raise MisuseError(
-            f"a stream of {width}x{height} frames through {recipe.describe()} needs {total / 1e9:.0f} GB of buffers, "
-            f"the limit is {MAX_STREAM_BYTES / 1e9:.0f} GB; choose a smaller resolution or a shorter clip length"
-        )
-    return buffers
-
-
-def stage_shape(tensor: TensorSpec, buffers: Mapping[str, BufferSpec]) -> tuple[int, ...]:
-    """The shape of a stage's tensor in a stream: free sides are those of the input frames."""
-    frames = buffers[paired(BufferKind.FRAMES_IN, 0)].shape
-    return tuple(frames[axis] if side is None else side for axis, side in enumerate(tensor.shape))
+def colour_program(forms: Forms) -> tuple[Step, ...]:
+    """Steps that make what the host wrote into the buffers for colours visible to the stages."""
+    return tuple(Upload(view) for view in (*_colour("take", forms.take), *_colour("give", forms.give)))
 
 
 def clear_program(manifest: Manifest) -> tuple[Step, ...]:
     """Steps that reset a stream to its beginning. The phase after them is `Phase()`."""
     return tuple(
-        Clear(View(_state(stage, k, 0), 0, 1))
+        Clear(View(state_buffer(stage, k, 0), 0, 1))
         for stage in ("encode", "decode")
-        for k in range(_states(manifest.stage(stage)))
+        for k in range(state_count(manifest.stage(stage)))
     )
 
 
-def chunk_program(manifest: Manifest, chunk: Chunk, phase: Phase, *, first: bool) -> tuple[tuple[Step, ...], Phase]:
-    """The steps of one chunk, and the phase after them. first: it is the first chunk of its stream."""
+def encode_program(
+    manifest: Manifest, latents: int, phase: Phase, forms: Forms = RGB_FORMS
+) -> tuple[tuple[Step, ...], Phase]:
+    """Steps that only advance the encoder's state by the first `latents` latents of the turn's frames.
+
+    The latents themselves are overwritten by the next chunk.
+    """
+    frames, target = paired(BufferKind.FRAMES_IN, phase.turn), paired(BufferKind.LATENTS, phase.turn)
+    steps = _arrive(forms, View(frames, 0, latents * FRAMES_PER_LATENT))
+    encoder = phase.encoder
+    for k in range(latents):
+        steps += _encode(manifest, forms, _frames_of(frames, k), View(target, k, 1), encoder)
+        encoder = 1 - encoder
+    return tuple(steps), Phase(encoder, phase.decoder, phase.turn)
+
+
+def chunk_program(
+    manifest: Manifest, chunk: Chunk, phase: Phase, *, first: bool, forms: Forms = RGB_FORMS, overlap: bool = False
+) -> tuple[tuple[Step, ...], Phase]:
+    """The steps of one chunk, and the phase after them. first: it is the first chunk of its stream.
+
+    overlap: the chunk is decoded beside the work on the next one; the buffers are planned for that.
+    """
     turn, slots = phase.turn, manifest.recipe.latents + 1
     frames_in, latents = paired(BufferKind.FRAMES_IN, turn), paired(BufferKind.LATENTS, turn)
     frames_out, previous = paired(BufferKind.FRAMES_OUT, turn), paired(BufferKind.LATENTS, 1 - turn)
     # Latents of every kind of chunk end at the last slot, where the next chunk looks for the most recent ones.
     base = slots - chunk.window
     new = base + chunk.context
-    encode, decode = manifest.stage("encode"), manifest.stage("decode")
     encoder, decoder = phase.encoder, phase.decoder
-    steps: list[Step] = [Upload(View(frames_in, 0, chunk.latents * FRAMES_PER_LATENT))]
+    steps = _arrive(forms, View(frames_in, 0, chunk.frames + chunk.repeats), chunk.repeats)
     if chunk.context:
         front = View(latents, base, chunk.context)
         steps.append(Clear(front) if first else Copy(View(previous, base + chunk.latents, chunk.context), front))
     for k in range(chunk.latents):
-        steps.append(_advance(encode, _frames_of(frames_in, k), View(latents, new + k, 1), encoder))
+        steps += _encode(manifest, forms, _frames_of(frames_in, k), View(latents, new + k, 1), encoder)
         encoder = 1 - encoder
     stage = "dit" if chunk.window == manifest.recipe.latents else "dit_edge"
-    steps.append(Run(stage, (View(latents, base, chunk.window),), (View(RESTORED, base, chunk.window),)))
+    restored, decoded = restored_buffers(overlap)[turn * overlap], _DECODED if overlap else _PIXELS
+    steps.append(Run(stage, (View(latents, base, chunk.window),), (View(restored, base, chunk.window),)))
+    steps += [Beside()] if overlap else []
     for k in range(chunk.latents):
-        steps.append(_advance(decode, View(RESTORED, new + k, 1), _frames_of(frames_out, k), decoder))
+        latent, frames = View(restored, new + k, 1), _frames_of(frames_out, k)
+        steps += (_advance(manifest.stage("decode"), latent, decoded, decoder), _give(forms.give, decoded, frames))
         decoder = 1 - decoder
-    steps.append(Download(View(frames_out, chunk.skip, chunk.emit)))
+    steps += [] if forms.gives_surfaces else [Download(View(frames_out, chunk.skip, chunk.emit))]
     return tuple(steps), Phase(encoder, decoder, 1 - turn)
 
 
@@ -215,14 +163,46 @@ def stage_program(manifest: Manifest, name: str) -> tuple[Step, ...]:
     """
     stage = manifest.stage(name)
     latents = paired(BufferKind.LATENTS, 0)
-    if name == "encode":
-        run = _advance(stage, _frames_of(paired(BufferKind.FRAMES_IN, 0), 0), View(latents, 0, 1), 0)
+    form = format_of_stage(name)
+    if form is not None and name == form.take:
+        run = _take(form, _frames_of(paired(BufferKind.FRAMES_IN, 0), 0))
+    elif form is not None:
+        run = _give(form, _PIXELS, _frames_of(paired(BufferKind.FRAMES_OUT, 0), 0))
+    elif name == "encode":
+        run = _advance(stage, _PIXELS, View(latents, 0, 1), 0)
     elif name == "decode":
-        run = _advance(stage, View(RESTORED, 0, 1), _frames_of(paired(BufferKind.FRAMES_OUT, 0), 0), 0)
+        run = _advance(stage, View(RESTORED, 0, 1), _PIXELS, 0)
     else:
         count = manifest.recipe.latents + (name == "dit_edge")
         run = Run(name, (View(latents, 0, count),), (View(RESTORED, 0, count),))
     return (*map(Upload, run.inputs), run, *map(Download, run.outputs))
+
+
+_PIXELS, _DECODED = View(PIXELS, 0, FRAMES_PER_LATENT), View(DECODED, 0, FRAMES_PER_LATENT)
+
+
+def _arrive(forms: Forms, frames: View, repeats: int = 0) -> list[Step]:
+    """Steps that bring frames to the device. Surfaces are there, except for the last ones, which are repetition."""
+    repeated = (View(frames.buffer, frames.count - k, 1) for k in range(repeats, 0, -1))
+    return [Copy(LAST_FRAME, place) for place in repeated] if forms.takes_surfaces else [Upload(frames)]
+
+
+def _encode(manifest: Manifest, forms: Forms, frames: View, latent: View, side: int) -> tuple[Step, ...]:
+    """Four frames become one latent. side: that of the state to read."""
+    return _take(forms.take, frames), _advance(manifest.stage("encode"), _PIXELS, latent, side)
+
+
+def _take(form: PixelFormat, frames: View) -> Run:
+    return Run(form.take, (frames, *_colour("take", form)), (_PIXELS,))
+
+
+def _give(form: PixelFormat, pixels: View, frames: View) -> Run:
+    return Run(form.give, (pixels, *_colour("give", form)), (frames,))
+
+
+def _colour(direction: str, form: PixelFormat) -> Iterator[View]:
+    for name, shape in COLOUR_INPUTS.items() if form.yuv else ():
+        yield View(colour_buffer(direction, name), 0, shape[0])
 
 
 def _frames_of(buffer: str, k: int) -> View:
@@ -232,23 +212,7 @@ def _frames_of(buffer: str, k: int) -> View:
 
 def _advance(stage: StageSpec, source: View, target: View, side: int) -> Run:
     """One step of a stage with state, which is read on `side` and written on the other."""
-    count = _states(stage)
-    before = tuple(View(_state(stage.name, k, side), 0, 1) for k in range(count))
-    after = tuple(View(_state(stage.name, k, 1 - side), 0, 1) for k in range(count))
+    count = state_count(stage)
+    before = tuple(View(state_buffer(stage.name, k, side), 0, 1) for k in range(count))
+    after = tuple(View(state_buffer(stage.name, k, 1 - side), 0, 1) for k in range(count))
     return Run(stage.name, (source, *before), (target, *after))
-
-
-def _states(stage: StageSpec) -> int:
-    return len(stage.inputs) - 1
-
-
-def _state(stage: str, k: int, side: int) -> str:
-    return f"{stage}_{k}_{side}"
-
-
-def _latents(stage: StageSpec) -> TensorSpec:
-    return next(tensor for tensor in stage.inputs if tensor.role is Role.LATENTS)
-
-
-def _static(shape: tuple[int | None, ...]) -> tuple[int, ...]:
-    return tuple(side for side in shape if side is not None)

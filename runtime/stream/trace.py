@@ -1,7 +1,8 @@
 """A trace of a run in Chrome's format, for https://ui.perfetto.dev or chrome://tracing.
 
-Each lane (upload, compute, download, host) is a row, and each span of time a bar in it. Spans are written as they end,
-so a long run does not collect them in memory, and a file cut short by a crash can still be opened.
+Each lane (upload, compute, decode, download, host) is a row, and each span of time a bar in it; `decode` has some if
+chunks are decoded beside others. Spans are written as they end, so a long run does not collect them in memory, and a
+file cut short by a crash can still be opened.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from ... import leaving
 from ...errors import OutputError
 
-LANES = ("upload", "compute", "download", "host")
+LANES = ("upload", "compute", "decode", "download", "host")
 
 
 class Trace:
@@ -29,6 +31,7 @@ class Trace:
         self._path = path
         with self._writing():
             self._file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
+        self._release = leaving.hold(str(path), self.close)
         self._lock = threading.Lock()
         self._began = time.perf_counter()
         self._file.write("[")
@@ -57,6 +60,7 @@ class Trace:
                 with self._writing():
                     self._file.write("\n]\n")
                     self._file.close()
+        self._release()
 
     def __enter__(self) -> Trace:
         return self

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.recount import Recount, count_with_torch, read_log
+from benchmarks.recount import Recount, count_with_torch, read_log, read_profile
+from swiftvr_trt.errors import MisuseError
 
 
 def test_polygraphy_log_is_counted_by_words() -> None:
@@ -36,3 +37,11 @@ def test_torch_counts_what_arithmetic_says() -> None:
     assert count_with_torch(deconvolution, [torch.zeros(1, 2, 4, 5)]) == 2 * 2 * 20 * 6 * 16
     qkv = [torch.zeros(2, 3, 10, 16), torch.zeros(2, 3, 12, 16), torch.zeros(2, 3, 12, 16)]
     assert count_with_torch(_Attention(), qkv) == 2 * 2 * 3 * 10 * 12 * (16 + 16)
+
+
+def test_a_profile_is_three_shapes_for_each_input() -> None:
+    assert read_profile('{"x": [[1, 2], [3, 4], [5, 6]]}') == {"x": [[1, 2], [3, 4], [5, 6]]}
+    for text in ("[]", "{", '{"x": 3}', '{"x": [[1], [2]]}', '{"x": [[1], [2], ["3"]]}', '{"x": ' + "[" * 5000):
+        with pytest.raises(MisuseError, match=r"^profile: ") as error:
+            read_profile(text)
+        assert str(error.value).isprintable()

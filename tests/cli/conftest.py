@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,10 +25,19 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     return place
 
 
+@pytest.fixture(autouse=True)
+def quiet_again() -> Iterator[None]:
+    """What `-v` of one test shows is not shown in the next one."""
+    logger = logging.getLogger("swiftvr_trt")
+    handlers, level = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """`swiftvr-export` in this process."""
-    monkeypatch.setattr(console, "_terminate_like_interrupt", lambda: None)
 
     def call(*arguments: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["swiftvr-export", *map(str, arguments)])

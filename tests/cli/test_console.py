@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import signal
-import subprocess
+import logging
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import click
 import pytest
@@ -18,35 +16,11 @@ from rich.progress import Progress, TextColumn
 from swiftvr_trt import BundleError, MachineError, MisuseError, OutputError, text
 from swiftvr_trt.cli import console
 from swiftvr_trt.cli.export import command
+from swiftvr_trt.runtime.restore.display import Result
 from tests.cli.program import Call
 
-
-@pytest.fixture
-def windows(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
-    """The signals that Windows has, by number, with the handlers that are set for them."""
-    handlers: dict[int, Any] = {}
-    names = {"SIGINT": 2, "SIGTERM": 15, "SIGBREAK": 21}
-    fake = SimpleNamespace(**names, SIG_IGN=signal.SIG_IGN, signal=handlers.__setitem__, getsignal=handlers.get)
-    monkeypatch.setattr(console, "signal", fake)
-    return handlers
-
-
-def test_on_windows_ctrl_break_cleans_up_as_ctrl_c_does(windows: dict[int, Any]) -> None:
-    console._terminate_like_interrupt()
-    assert sorted(windows) == [15, 21]  # Python itself makes an interrupt of Ctrl-C
-    for handler in windows.values():
-        with pytest.raises(KeyboardInterrupt):
-            handler(0, None)
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
-def test_under_nohup_work_goes_on_when_the_terminal_is_closed() -> None:
-    code = (
-        "import os, signal\nfrom swiftvr_trt.cli import console\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "console._terminate_like_interrupt()\nos.kill(os.getpid(), signal.SIGHUP)\nprint('alive')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (0, "alive\n")
+DONE = Result("a.mp4", "b.mp4", "done", "3 frames", 3, 1.0)
+FAILED = Result("a.mp4", "b.mp4", "failed", "no frames")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +31,7 @@ def test_under_nohup_work_goes_on_when_the_terminal_is_closed() -> None:
         (MachineError("no GPU"), 1, "no GPU"),
         (click.BadParameter("not a size"), 2, "Invalid value: not a size (see program --help)"),
         (KeyboardInterrupt(), 130, "interrupted; nothing was left half-written"),
+        (KeyboardInterrupt("run it again"), 130, "run it again"),
         (PermissionError(13, "Permission denied", "clip.mp4"), 1, "cannot access clip.mp4: Permission denied"),
         (ValueError("oops"), 1, "internal error: ValueError: oops (run again with --debug and report the traceback)"),
     ],
@@ -69,7 +44,6 @@ def test_a_failure_ends_in_one_line_and_its_exit_code(
     code: int,
     line: str,
 ) -> None:
-    monkeypatch.setattr(console, "_terminate_like_interrupt", lambda: None)
     monkeypatch.setattr(sys, "argv", ["program"])
 
     @click.command()
@@ -83,21 +57,10 @@ def test_a_failure_ends_in_one_line_and_its_exit_code(
     assert (out, err.lstrip("\n")) == ("", f"error: {line}\n")  # click ends the line that Ctrl-C was typed in
 
 
-def test_an_interrupt_inside_generated_code_has_the_same_exit_code(tmp_path: Path) -> None:
-    """CPython remembers it after it was caught, and `python -m` then ends by SIGINT."""
-    (tmp_path / "interrupted.py").write_text(
-        "import click\nfrom swiftvr_trt.cli import console\n"
-        "console.run(click.Command('program', callback=lambda: exec('raise KeyboardInterrupt')), 'program')\n"
-    )
-    done = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, timeout=60, check=False)
-    assert done.returncode == 130
-
-
 @pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (1, 1)])
 def test_the_exit_code_is_what_the_command_returns(
     monkeypatch: pytest.MonkeyPatch, returned: int | None, code: int
 ) -> None:
-    monkeypatch.setattr(console, "_terminate_like_interrupt", lambda: None)
     monkeypatch.setattr(sys, "argv", ["program"])
     with pytest.raises(SystemExit) as caught:
         console.run(click.Command("program", callback=lambda: returned), "program")
@@ -133,8 +96,8 @@ def test_timed_lines_begin_with_the_seconds_since_the_start(
     loud, quiet = console.timed_lines(quiet=False), console.timed_lines(quiet=True)
     clock.append(112.34)
     for report in (loud, quiet):
-        report("traced decode")
-    assert capsys.readouterr().err == "  12.3 s  traced decode\n"
+        report("prepared part 4 of 4")
+    assert capsys.readouterr().err == "  12.3 s  prepared part 4 of 4\n"
 
 
 def test_a_log_gets_a_line_per_file_every_few_seconds(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,33 +110,73 @@ def test_a_log_gets_a_line_per_file_every_few_seconds(clock: list[float], capsys
         display.finish("a.mp4")
         display.finish("never begun")
     assert capsys.readouterr().err.splitlines() == [
-        "a.mp4: 60/200 frames, 10.00 frames/s, 0:07 to go",
-        "60 frames, 10.00 frames/s",
-        "a.mp4: 70/200 frames, 5.83 frames/s, 0:07 to go",
-        "70 frames, 5.83 frames/s",
+        "a.mp4: 30 %, 0:07 to go (60 of 200 frames)",
+        "60 frames",
+        "a.mp4: 35 %, 0:07 to go (70 of 200 frames)",
+        "70 frames",
         "b.mp4: failed",
     ]
 
 
-def test_a_quiet_display_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quiet_display_shows_only_what_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
     with console.display(quiet=True) as display:
+        display.warn("transparency is dropped")
+        display.warn("2 further video streams\nare left out", "a.mp4")
+    assert capsys.readouterr() == (
+        "",
+        "warning: transparency is dropped\nwarning: a.mp4: 2 further video streams are left out\n",
+    )
+    with console.display(quiet=True) as display:
+        display.begin([("a.mp4", "b.mp4")])
+        display.result(DONE)
+        display.result(FAILED, "a.mp4")
         display.say("a.mp4: done")
         display.update("a.mp4", 8, 8, 0.0)
         display.finish("a.mp4")
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_terminal_gets_a_bar_per_file_while_it_is_restored(clock: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("name", "lines"), [("a.mp4", ["a.mp4: 3 frames", "a.mp4: failed: no frames"]), ("", ["3 frames"])]
+)
+def test_each_result_is_a_line_unless_it_is_the_error_that_ends_the_program(
+    capsys: pytest.CaptureFixture[str], name: str, lines: list[str]
+) -> None:
+    out = io.StringIO()
+    bars = Progress(console=Console(file=out, width=100), disable=True)
+    for display in (console.LineDisplay(), console.BarDisplay(bars)):
+        display.begin([("a.mp4", "b.mp4")])
+        display.result(DONE, name)
+        display.result(FAILED, name)
+        display.warn("it is 8 bits")
+    assert capsys.readouterr().err.splitlines() == [*lines, "warning: it is 8 bits"]
+    assert out.getvalue().splitlines() == [*lines, "warning: it is 8 bits"]
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "remaining", "words"),
+    [
+        (0, 100, None, "starting"),
+        (50, None, None, "50 frames"),
+        (50, 200, None, "25 %"),
+        (199, 200, 61.0, "99 %, 1:01 to go"),
+        (250, 200, 0.0, "100 %, 0:00 to go"),
+    ],
+)
+def test_progress_in_words(done: int, total: int | None, remaining: float | None, words: str) -> None:
+    assert console.progress_words(done, total, remaining) == words
+
+
+def test_a_terminal_gets_a_bar_per_file_while_it_is_restored() -> None:
     out = io.StringIO()
     terminal = Console(file=out, width=100)
-    bars = Progress(TextColumn("{task.description} {task.fields[speed]}", markup=False), console=terminal, disable=True)
+    bars = Progress(TextColumn("{task.description} {task.fields[state]}", markup=False), console=terminal, disable=True)
     display = console.BarDisplay(bars)
     display.update("a.mp4", 0, 200, None)
     display.update("[b].mp4", 0, None, None)
-    clock.append(110.0)
     display.update("a.mp4", 50, 200, 30.0)
-    shown = [(task.description, task.completed, task.total, task.fields["speed"]) for task in bars.tasks]
-    assert shown == [("a.mp4", 50, 200, "5.00 frames/s, 0:30 to go"), ("[b].mp4", 0, None, "first chunk")]
+    shown = [(task.description, task.completed, task.total, task.fields["state"]) for task in bars.tasks]
+    assert shown == [("a.mp4", 50, 200, "25 %, 0:30 to go"), ("[b].mp4", 0, None, "starting")]
     display.say("[b].mp4: done")
     for name in ("a.mp4", "a.mp4", "never begun"):
         display.finish(name)
@@ -202,3 +205,74 @@ def test_the_display_in_a_log_is_lines(monkeypatch: pytest.MonkeyPatch, stream: 
     monkeypatch.setattr(sys, "stderr", stream)
     with console.display(quiet=False) as display:
         assert isinstance(display, console.LineDisplay)
+
+
+@pytest.mark.parametrize("width", [60, 200])
+def test_bars_take_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    bars = console._bars()
+    bars.add_task("a.mp4", total=200, completed=50, state="25 %, 0:30 to go")
+    out = io.StringIO()
+    Console(file=out, width=width).print(bars.get_renderable())
+    (line,) = out.getvalue().splitlines()
+    assert (len(line), line[:5], line[-16:]) == (width, "a.mp4", "25 %, 0:30 to go")
+
+
+@pytest.mark.parametrize(("verbose", "shown"), [(0, []), (1, ["INFO"]), (2, ["DEBUG", "INFO"])])
+def test_the_log_is_shown_as_far_as_asked_for(
+    capsys: pytest.CaptureFixture[str], verbose: int, shown: list[str]
+) -> None:
+    logger = logging.getLogger("swiftvr_trt")
+    handlers, level = logger.handlers[:], logger.level
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    try:
+        console.show_log(verbose)
+        for number in (logging.DEBUG, logging.INFO):
+            logging.getLogger("swiftvr_trt.runtime.x").log(number, "opening %s", "a.mp4")
+    finally:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+    assert capsys.readouterr().err.splitlines() == [f"{name} swiftvr_trt.runtime.x: opening a.mp4" for name in shown]
+
+
+@pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\x9b2Jb", "a\u202eb"])
+def test_nothing_that_a_terminal_obeys_is_printed(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    for call in (console.say, console.say_error, console.say_warning, console.LineDisplay().say):
+        call(text)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert all(map(str.isprintable, lines))
+
+
+def test_the_busiest_nodes_are_named_first_and_many_are_counted() -> None:
+    assert console.node_words({"b": 10, "a": 10, "c": 30}) == "c 30 frames, a 10 frames, b 10 frames"
+    assert console.node_words({f"n{number}": 0 for number in range(8)}).endswith("n5 0 frames and 2 more")
+
+
+def test_a_log_gets_a_line_about_the_nodes_now_and_then(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    clock[0] = 0.0
+    display = console.LineDisplay()
+    for now, frames in ((10.0, 5), (31.0, 9), (40.0, 12), (62.0, 12), (93.0, 12), (124.0, 20)):
+        clock[0] = now
+        display.show_nodes({"gpu-1": frames})
+    assert capsys.readouterr().err.splitlines() == [f"nodes: gpu-1 {n} frames" for n in (9, 12, 20)]
+
+
+def test_a_terminal_gets_a_row_for_the_nodes() -> None:
+    out = io.StringIO()
+    bars = Progress(TextColumn("{task.description} {task.fields[state]}"), console=Console(file=out, width=60))
+    display = console.BarDisplay(bars)
+    display.show_nodes({"gpu-1": 3})
+    display.show_nodes({"gpu-1": 4})
+    assert [f"{task.description} {task.fields['state']}" for task in bars.tasks] == ["nodes gpu-1 4 frames"]
+    bars.stop()
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_lost_stream_is_the_last_thing_that_is_said(capsys: pytest.CaptureFixture[str], quiet: bool) -> None:
+    result = Result("a.avi", "a.gif", "done", "output: a.gif", lost=("audio stream 1 (mp3) is left out: why",))
+    with console.display(quiet=quiet) as display:
+        display.result(result)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "warning: a.gif is not complete: audio stream 1 (mp3) is left out: why"

@@ -16,7 +16,8 @@ from swiftvr_trt import Bundle, MisuseError, Resolution, Restorer
 from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.manifest import MANIFEST
 from swiftvr_trt.export.graph.to_onnx import WEIGHTS
-from swiftvr_trt.export.verify import synthetic_frame
+from swiftvr_trt.export.moving_picture import synthetic_frame
+from swiftvr_trt.installing import install_command
 from swiftvr_trt.runtime.stream.plan import plan_memory
 from tests.cli.program import Call, Said, finish, start
 from tests.mini import other_weights
@@ -96,7 +97,8 @@ def test_an_unknown_rewrite_is_refused_before_anything_is_built(
 def test_onnx_writes_a_bundle_that_runs_and_prints_only_its_path(exports: Exports) -> None:
     said = exports.onnx
     assert (said.code, said.out) == (0, f"{exports.bundle}\n")
-    assert "traced dit_edge" in said.err
+    assert "prepared part 4 of 4" in said.err
+    assert "dit_edge" not in said.err, "only -v shows it"
     with Restorer.open(exports.bundle) as restorer:
         assert [frame.shape for frame in restorer.restore([synthetic_frame(0, 20, 30)])] == [(37, 45, 3)]
 
@@ -113,7 +115,7 @@ def test_build_engine_finds_what_it_built_before_without_torch(
     again = finish(start(*line, **no_torch))
     assert (again.code, again.out) == (0, built.out)
     assert "found in the cache" in again.err
-    assert "traced" not in again.err
+    assert "prepared" not in again.err
     quiet = finish(start(*line, "-q", **no_torch))
     assert quiet == Said(0, built.out, "")
 
@@ -124,7 +126,7 @@ def test_without_torch_an_export_names_the_extra(
     line = ("--checkpoint", mini_checkpoint, *SIZE)
     said = finish(start("onnx", *line, "-o", tmp_path / "bundle", **no_torch))
     assert said.code == 1
-    assert said.error.endswith("needs the package 'torch', which is not installed: pip install \"swiftvr-trt[export]\"")
+    assert said.error.endswith(f"needs the package 'torch', which is not installed: {install_command('export')}")
     assert len(said.err.splitlines()) == 1
     assert not (tmp_path / "bundle").exists()
 
@@ -135,7 +137,7 @@ def test_a_build_that_is_killed_leaves_no_bundle(tmp_path: Path, mini_checkpoint
     cache = BundleCache(tmp_path / "cache")
     with start("build-engine", "--checkpoint", mini_checkpoint, *SIZE, "--cache", cache.root) as process:
         assert process.stderr is not None
-        assert any("checkpoint:" in line for line in process.stderr)
+        assert any("prepared part 1" in line for line in process.stderr)
         process.send_signal(signal.Signals[stopped])
         said = finish(process)
     assert cache.search() == []
@@ -187,7 +189,8 @@ def test_inspect_describes_a_bundle_as_text_and_as_json(cli: Call, bundle: Path)
         "45x37, fp32, target onnx",
         "4 frames",
         recipe.checkpoint,
-        "uint8 [4, any, any, 3]",
+        "float32 [4, 12, 32, 32]",
+        "rgb24, rgb48, yuv420p, nv12, yuv420p10, p010; out in rgb24, rgb48",
         "decode.onnx",
     ):
         assert fact in text.out
@@ -195,7 +198,7 @@ def test_inspect_describes_a_bundle_as_text_and_as_json(cli: Call, bundle: Path)
     assert small["recipe"]["checkpoint"] == recipe.checkpoint
     assert [stage["name"] for stage in small["stages"]] == ["encode", "dit", "dit_edge", "decode"]
     assert small["bytes_on_disk"] == sum(p.stat().st_size for p in bundle.iterdir() if p.name != MANIFEST)
-    assert large["stream_bytes"] - small["stream_bytes"] == 2 * (4 + 4) * (90 * 70 - 9 * 7) * 3
+    assert large["stream_bytes"] - small["stream_bytes"] == (4 + 4) * (90 * 70 - 9 * 7) * 3
 
 
 def test_inspect_prints_the_memory_plan_of_a_stream(cli: Call, bundle: Path, tmp_path: Path) -> None:
@@ -239,14 +242,23 @@ def test_doctor_describes_the_machine_as_text_and_as_json(cli: Call, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--target", "tpu"], "target 'tpu' is not known, expected one of cpu, cuda"),
-        (["--target", "onnx"], "target 'onnx' is not known, expected one of cpu, cuda"),
+        (["--target", "tpu"], "target 'tpu' is not known, expected a card such as rtx4070, or one of cpu, cuda"),
+        (["--target", "onnx"], "target 'onnx' is not known, expected a card such as rtx4070, or one of cpu, cuda"),
         (["--target", "cuda", "--precision", "fp8"], "precision fp8 is not available for target cuda; it takes: fp32"),
-        (["--target", "rtx3080", "--precision", "fp8"], "fp8 is not available for target rtx3090 (SM86 cannot"),
+        (
+            ["--target", "rtx3080", "--precision", "fp8"],
+            "precision fp8 is not available for the RTX 3080 10 GB (SM86 cannot",
+        ),
         (["--target", "rtx4090", "--precision", "nvfp4"], "nvfp4 is not available for target rtx4090 (SM89 cannot"),
-        (["--target", "rtx5090"], "precision fp32 is not available for target rtx5090 (TensorRT-RTX has no fused"),
+        (
+            ["--target", "rtx5090", "--precision", "fp32"],
+            "precision fp32 is not available for target rtx5090 (TensorRT-RTX has no fused",
+        ),
+        (["--target", "4070it"], "target '4070it' is not known, did you mean rtx4070ti or "),
+        (["--target", "RTX 6000"], "several cards are called RTX 6000: name one of RTX PRO 6000 (rtxpro6000), "),
+        (["--target", "b200"], "there are no engines for the B200 (SM100) without it: build on the machine that has"),
         (["-o", "two", "--resolution", "64x64"], "-o names one bundle, but 2 resolutions were asked for"),
-        (["--precision", "int3"], "'int3' is not one of 'fp32'"),
+        (["--precision", "int3"], "'int3' is not one of 'auto', 'fp32'"),
         (["--precision", "fp8"], "precision fp8 is not available for target cpu"),
         (["--resolution", "big"], "resolution is 'big', expected WIDTHxHEIGHT"),
         (["--resolution", "0x9"], "resolution is 0x9, expected sides from 1"),
@@ -287,7 +299,7 @@ def test_onnx_refuses_what_only_tensorrt_executes(cli: Call, tmp_path: Path, min
     assert said.code == 2
     assert said.error.startswith("precision nvfp4 is not available for target onnx (")
     assert "use build-engine --target rtx5090" in said.error
-    assert said.error.endswith("it takes: fp32, bf16, fp16, fp8")
+    assert said.error.endswith("it takes: fp32, bf16, fp16, fp8, int8")
     assert len(said.err.splitlines()) == 1
     assert not place.exists()
 

@@ -13,8 +13,11 @@ from swiftvr_trt.cli import export, run
 from swiftvr_trt.cli.options import SectionedCommand, take, was_given
 from swiftvr_trt.export.build import BuildOptions
 from swiftvr_trt.runtime.media import SinkOptions
+from swiftvr_trt.runtime.media.source_options import SourceOptions
+from swiftvr_trt.runtime.media.trim import Trim
+from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
+from swiftvr_trt.runtime.restore.live.options import LiveOptions
 from swiftvr_trt.runtime.restore.run import RunOptions
-from swiftvr_trt.runtime.restore.selection import BundleRequest
 
 
 def names(*kinds: Any) -> set[str]:
@@ -28,7 +31,7 @@ def parameters(command: click.Command) -> set[str]:
 
 
 def test_the_parameters_of_the_builds_are_the_fields_of_build_options() -> None:
-    common = names(BuildOptions) - {"resolutions", "target", "keep_onnx"} | {"quiet"}
+    common = names(BuildOptions) - {"resolutions", "target", "keep_onnx"} | {"quiet", "verbose"}
     assert parameters(export.onnx) == common | {"resolution"}
     assert parameters(export.build_engine) == common | {"resolutions", "target", "keep_onnx"}
 
@@ -40,9 +43,26 @@ def test_the_parameters_of_verify_are_the_fields_of_verify_options() -> None:
 
 
 def test_the_parameters_of_a_run_are_fields_of_its_option_classes() -> None:
-    library = names(BundleRequest) | names(SinkOptions) | names(RunOptions) - {"sources", "output", "request", "sink"}
-    not_offered = {"extra", "subtitles", "data", "metadata", "gpu"}
-    assert parameters(run.command) == library - not_offered | {"paths", "quiet"}
+    parts = names(BundleRequest) | names(SinkOptions) | names(Trim) | names(SourceOptions)
+    library = parts | names(RunOptions) - {"sources", "output", "request", "sink", "trim", "reading"}
+    not_offered = {
+        "extra",
+        "subtitles",
+        "data",
+        "metadata",
+        "gpu",
+        "surfaces",
+        "trial",
+        "host",
+        "again",
+        "clock",
+        "planes",
+        "deep",
+    }
+    preview = {"preview_seconds", "preview_at"}  # together they are one field
+    live = names(LiveOptions) - {"chosen"} | {"live"}
+    of_the_program = live | {"paths", "inputs", "keep", "quiet", "verbose", "as_json", "dry_run", "report"}
+    assert parameters(run.command) == library - not_offered - {"preview"} | preview | of_the_program
 
 
 @pytest.mark.parametrize("command", [run.command, export.onnx, export.build_engine], ids=lambda c: c.name)

@@ -21,10 +21,12 @@ import pytest
 from swiftvr_trt import Bundle
 from swiftvr_trt.cli import run as cli
 from swiftvr_trt.engines.bundle.cache import BundleCache
-from swiftvr_trt.export.verify import synthetic_frame
+from swiftvr_trt.export.moving_picture import synthetic_frame
+from swiftvr_trt.installing import install_command
 from tests.clips import video_pts, write_clip
 from tests.conftest import BundleFactory
 from tests.engines.fakes import RECIPE, write_fake_bundle
+from tests.patience import PATIENCE_S
 
 SECOND = 1.0
 RUN = [sys.executable, "-m", "swiftvr_trt.cli.run"]
@@ -69,6 +71,24 @@ def test_a_video_is_restored_with_its_sound_and_timestamps(bundle: Bundle, clip:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4"]
 
 
+def test_a_part_of_a_video_is_restored(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    outcome = run(clip, out, "--bundle", bundle.path, "--threads", 1, "--start", "200ms", "--duration", 0.4)
+    assert outcome.returncode == 0, outcome.stderr
+    assert video_pts(out) == [pts - video_pts(clip)[5] for pts in video_pts(clip)[5:15]]
+
+
+def test_a_preview_of_a_part_is_refused(clip: Path, tmp_path: Path) -> None:
+    outcome = run(clip, tmp_path / "out.mp4", "--start=1", "--preview=1")
+    assert_one_error_line(outcome, 2, "--preview was given with --start")
+
+
+def test_a_preview_is_half_before_and_half_after(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    outcome = run(clip, tmp_path / "look.mp4", "--bundle", bundle.path, "--threads", 1, "--preview", 0.2)
+    assert outcome.returncode == 0, outcome.stderr
+    assert len(video_pts(tmp_path / "look.mp4")) == 5
+
+
 def test_a_folder_of_images_becomes_a_folder_of_images(bundle: Bundle, tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
@@ -101,14 +121,14 @@ def test_a_bundle_of_another_shape_keeps_the_display_aspect(bundle: Bundle, clip
 
 def test_the_cached_bundle_of_the_right_size_is_found(mini_checkpoint: Path, clip: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    built = run(
-        clip, tmp_path / "a.mkv", "--checkpoint", mini_checkpoint, "--upscale", 1, "--clip-len", 4, "--cache", cache
-    )
+    recipe = ("--checkpoint", mini_checkpoint, "--upscale", 1, "--clip-len", 4, "--cache", cache)
+    built = run(clip, tmp_path / "a.mkv", *recipe, "-v")
     assert built.returncode == 0, built.stderr
+    assert "prepared part 4 of 4" in built.stderr
     assert "traced decode" in built.stderr
     found = run(clip, tmp_path / "b.mkv", "--resolution", "56x34", "--clip-len", 4, "--cache", cache)
     assert found.returncode == 0, found.stderr
-    assert "traced" not in found.stderr
+    assert "prepared" not in found.stderr
     with av.open(tmp_path / "a.mkv") as a, av.open(tmp_path / "b.mkv") as b:
         for ours, theirs in zip(a.decode(video=0), b.decode(video=0), strict=True):
             assert np.array_equal(ours.to_ndarray(), theirs.to_ndarray())
@@ -149,10 +169,10 @@ def test_an_interrupt_during_a_build_ends_the_build(mini_checkpoint: Path, clip:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
-        if "traced encode" in line:
+        if "prepared part 1" in line:
             break
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert not [path for path in (cache / "bundles").iterdir() if path.is_dir()]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache"]
@@ -190,7 +210,7 @@ def test_a_trace_has_every_stage_of_every_chunk(bundle: Bundle, clip: Path, tmp_
 def test_the_runtime_never_imports_torch(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()
-    blocked = ("torch", "onnx", "onnxscript", "safetensors", "filelock")
+    blocked = ("torch", "onnx", "onnxscript", "safetensors")
     (site / "sitecustomize.py").write_text(f"import sys\nfor name in {blocked!r}:\n    sys.modules[name] = None\n")
     outcome = run(
         clip, tmp_path / "out.mp4", "--bundle", bundle.path, "--threads", 1, env={**os.environ, "PYTHONPATH": str(site)}
@@ -201,7 +221,7 @@ def test_the_runtime_never_imports_torch(bundle: Bundle, clip: Path, tmp_path: P
 def test_without_onnxruntime_one_line_names_the_extra(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['onnxruntime'] = None\n")
     outcome = run(clip, tmp_path / "out.mp4", "--bundle", bundle.path, env={**os.environ, "PYTHONPATH": str(tmp_path)})
-    assert_one_error_line(outcome, 1, "onnxruntime", 'pip install "swiftvr-trt[cpu]"')
+    assert_one_error_line(outcome, 1, "onnxruntime", install_command("cpu"))
 
 
 def test_misuse_ends_in_one_line_and_exit_code_2(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
@@ -371,12 +391,10 @@ def test_engines_for_the_cpu_are_refused_before_they_are_built(
         "--checkpoint",
         mini_checkpoint,
         "--target",
-        "rtx4090",
-        "--precision",
-        "fp16",
+        "RTX 4070 Ti",
         "--cache",
         tmp_path / "c",
     )
     outcome = run(clip, tmp_path / "out.mp4", "--device", "cpu", *building)
-    assert_one_error_line(outcome, 2, "holds engines for target rtx4090, which run on GPUs only", "--target cpu")
+    assert_one_error_line(outcome, 2, "holds engines for target RTX 4070 Ti, which run on GPUs only", "--target cpu")
     assert not (tmp_path / "c").exists()

@@ -103,6 +103,8 @@ class Emulator:
             "emu_seed": (None, [ctypes.c_uint64]),
             "emu_set_delay_us": (None, [ctypes.c_uint]),
             "emu_limit_bytes": (None, [size]),
+            "emu_set_capability": (None, [ctypes.c_uint]),
+            "emu_allow_pageable": (None, [ctypes.c_int]),
             "emu_fail": (ctypes.c_int, [ctypes.c_char_p, ctypes.c_long, ctypes.c_int]),
             "emu_call_count": (ctypes.c_long, [ctypes.c_char_p]),
             "emu_function": (ctypes.c_char_p, [ctypes.c_int]),
@@ -136,6 +138,14 @@ class Emulator:
     def limit_bytes(self, total: int) -> None:
         """The device has this much memory."""
         self._lib.emu_limit_bytes(total)
+
+    def set_capability(self, number: int) -> None:
+        """The device has this compute capability: 89 for 8.9. cuda-core asks once per thread."""
+        self._lib.emu_set_capability(number)
+
+    def allow_pageable(self) -> None:
+        """Asynchronous copies may use ordinary host memory, as on a GPU: the host waits for them."""
+        self._lib.emu_allow_pageable(1)
 
     def fail(self, name: str, nth: int = 1, code: int = 2) -> None:
         """Let the nth call of `name` from now return `code`. Codes 700..719 stay until `reset`, for every call.

@@ -17,6 +17,7 @@ struct Emulator emu = {
     .delay_us = 50,
     .next_handle = 0x5e000000,
     .limit_bytes = (size_t)8 << 30,
+    .capability = 120,
 };
 _Thread_local int in_callback;
 _Thread_local const Work *current_work;
@@ -186,6 +187,8 @@ CUresult leave(CUresult result) {
 SETTER(emu_seed, uint64_t, seed)
 SETTER(emu_set_delay_us, unsigned, delay_us)
 SETTER(emu_limit_bytes, size_t, limit_bytes)
+SETTER(emu_set_capability, unsigned, capability)
+SETTER(emu_allow_pageable, int, pageable)
 
 /* The nth call of `name` from now returns `code`; an error of 700..719 stays until `emu_reset`. `name` may also be
  * "allocation" (any kind), or "operation" (anything that a stream or a graph executes; its code then always stays). */
@@ -334,6 +337,8 @@ EXPORT void emu_reset(void) {
     emu.resets++;
     emu.old_handles = emu.next_handle;
     emu.limit_bytes = (size_t)8 << 30;
+    emu.capability = 120;
+    emu.pageable = false;
     pthread_mutex_unlock(&emu.lock);
     pthread_mutex_lock(&notes);
     violation_count = 0;

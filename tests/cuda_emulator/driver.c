@@ -69,13 +69,13 @@ static CUresult error_text(CUresult code, const char **out, bool name) {
     return INVALID_VALUE;
 }
 
-CUresult cuGetErrorName(CUresult code, const char **out) { return error_text(code, out, true); }
+EXPORT CUresult cuGetErrorName(CUresult code, const char **out) { return error_text(code, out, true); }
 
-CUresult cuGetErrorString(CUresult code, const char **out) { return error_text(code, out, false); }
+EXPORT CUresult cuGetErrorString(CUresult code, const char **out) { return error_text(code, out, false); }
 
 /* ---- the device ---- */
 
-CUresult cuDeviceGetCount(int *count) {
+EXPORT CUresult cuDeviceGetCount(int *count) {
     ENTER();
     *count = 1;
     return leave(OK);
@@ -87,13 +87,13 @@ EXPORT CUresult cuDeviceGet(CUdevice *device, int ordinal) {
     return leave(ordinal ? INVALID_DEVICE : OK);
 }
 
-CUresult cuDeviceGetName(char *name, int length, CUdevice device) {
+EXPORT CUresult cuDeviceGetName(char *name, int length, CUdevice device) {
     ENTER();
     snprintf(name, (size_t)length, "CUDA emulator (host memory)");
     return leave(device ? INVALID_DEVICE : OK);
 }
 
-CUresult cuDeviceGetUuid(uint8_t uuid[16], CUdevice device) {
+EXPORT CUresult cuDeviceGetUuid(uint8_t uuid[16], CUdevice device) {
     ENTER();
     memset(uuid, 0xe5, 16);
     return leave(device ? INVALID_DEVICE : OK);
@@ -109,9 +109,11 @@ static int attribute(int number) {
     switch (number) {
     case 1: case 2: case 3: return 1024; /* threads per block */
     case 10: return 32;                  /* warp size */
+    case 14: return 512;                 /* alignment of textures, and so of FFmpeg's rows */
     case 16: return 170;                 /* multiprocessors */
     case 40: return 2;                   /* copy engines */
-    case 75: return 12;                  /* compute capability 12.0 */
+    case 75: return (int)emu.capability / 10; /* compute capability */
+    case 76: return (int)emu.capability % 10;
     case 15: case 19: case 31: case 41: case 78: case 99: case 115: return 1; /* overlap, mapped, concurrent, UVA,
                                                                                 priorities, host register, pools */
     default: return 0;
@@ -126,7 +128,7 @@ EXPORT CUresult cuDeviceGetAttribute(int *out, int number, CUdevice device) {
 
 /* ---- contexts ---- */
 
-CUresult cuDevicePrimaryCtxRetain(CUhandle *out, CUdevice device) {
+EXPORT CUresult cuDevicePrimaryCtxRetain(CUhandle *out, CUdevice device) {
     ENTER();
     if (device)
         return leave(INVALID_DEVICE);
@@ -135,7 +137,7 @@ CUresult cuDevicePrimaryCtxRetain(CUhandle *out, CUdevice device) {
     return leave(OK);
 }
 
-CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
+EXPORT CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
     ENTER();
     if (device || !emu.retained)
         return leave(INVALID_CONTEXT);
@@ -143,7 +145,7 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
     return leave(OK);
 }
 
-CUresult cuCtxGetCurrent(CUhandle *out) {
+EXPORT CUresult cuCtxGetCurrent(CUhandle *out) {
     ENTER();
     *out = contexts[depth];
     return leave(OK);
@@ -176,7 +178,7 @@ CUresult cuCtxPopCurrent(CUhandle *out) {
     return leave(OK);
 }
 
-CUresult cuCtxGetDevice(CUdevice *out) {
+EXPORT CUresult cuCtxGetDevice(CUdevice *out) {
     ENTER();
     *out = 0;
     return leave(contexts[depth] ? OK : INVALID_CONTEXT);
@@ -392,6 +394,8 @@ CUresult cuMemAllocAsync(uintptr_t *out, size_t bytes, CUhandle stream) {
 
 CUresult cuMemFreeAsync(CUdeviceptr ptr, CUhandle handle) {
     ENTER();
+    if (handle <= 2 && !contexts[depth]) /* a default stream is that of the current context */
+        return leave(INVALID_CONTEXT);
     Stream *stream = find_stream(handle);
     Alloc *alloc = alloc_at(ptr, false);
     if (!stream)

@@ -99,6 +99,7 @@ typedef struct Alloc {
     bool live, born; /* born: the stream has come to the allocation */
     bool dying;      /* on its way to be freed */
     uint32_t slot, seq; /* of the work that freed it, where that was a stream's */
+    bool owed;          /* freed by a stream, and the host does not know it yet */
     bool reported;
     int users; /* work that is touching it now */
     Access *accesses;
@@ -112,6 +113,7 @@ typedef struct {
     size_t bytes;
     uint32_t value; /* FILL: pattern of `width` bytes */
     int width;
+    bool pageable; /* COPY: from or to ordinary host memory */
     CUhostFn fn;
     void *user;
     uintptr_t handle; /* RECORD: the event; LAUNCH: the exec */
@@ -238,6 +240,8 @@ extern struct Emulator {
     size_t freed_bytes;
     unsigned next_alloc;
     size_t device_bytes, limit_bytes;
+    bool pageable;       /* asynchronous copies may use ordinary host memory; then the host waits for them */
+    unsigned capability; /* 120 for compute capability 12.0 */
     Guard *guards;
     Stream *legacy, *per_thread;
     Pool *default_pool;
@@ -274,6 +278,7 @@ void *open_bytes(uintptr_t ptr, size_t bytes, bool write, const Work *work, Allo
 void close_bytes(Alloc *alloc);
 void guard_task(const Task *task, uint32_t slot, uint32_t seq, int node);
 void settle_guards(void);
+void settle_releases(void);
 void settle_nodes(const Work *work);
 void check_canaries(void);
 void forget_memory(void);

@@ -192,6 +192,12 @@ CUresult cuStreamGetCaptureInfo(CUhandle handle, int *status, uint64_t *id, CUha
     return leave(OK);
 }
 
+/* As CUDA 11.3 to 12 have it under this name, which cuda-bindings 12.9 calls. */
+static CUresult cuStreamGetCaptureInfo_v2(CUhandle handle, int *status, uint64_t *id, CUhandle *graph,
+                                          const CUhandle **deps, size_t *count) {
+    return cuStreamGetCaptureInfo(handle, status, id, graph, deps, NULL, count);
+}
+
 /* ---- user objects: something that lives as long as the graphs that hold it ---- */
 
 CUresult cuUserObjectCreate(CUhandle *out, void *ptr, CUhostFn destroy, unsigned count, unsigned flags) {
@@ -446,6 +452,7 @@ void launch(Exec *exec, const Op *op, Stream *stream) {
 const Entry graph_entries[] = {
     ENTRY(cuStreamBeginCapture), ENTRY(cuStreamEndCapture), ENTRY(cuStreamIsCapturing),
     ENTRY(cuThreadExchangeStreamCaptureMode), ENTRY_SINCE(cuStreamGetCaptureInfo, 12030, cuStreamGetCaptureInfo),
+    ENTRY_SINCE(cuStreamGetCaptureInfo, 11030, cuStreamGetCaptureInfo_v2),
     ENTRY(cuUserObjectCreate), ENTRY(cuUserObjectRelease), ENTRY(cuGraphRetainUserObject),
     ENTRY(cuGraphReleaseUserObject), ENTRY(cuGraphDestroy), ENTRY(cuGraphGetNodes), ENTRY(cuGraphNodeGetType),
     ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphInstantiateWithParams), ENTRY(cuGraphExecDestroy), ENTRY(cuGraphUpload),

@@ -192,7 +192,7 @@ static void bury(void) {
     while (*link) {
         Alloc *alloc = *link;
         kept += alloc->mapped;
-        if (kept <= KEEP_FREED_BYTES || alloc->users) {
+        if (kept <= KEEP_FREED_BYTES || alloc->users || alloc->owed) {
             link = &alloc->next;
             continue;
         }
@@ -209,6 +209,25 @@ void trim_pool(Pool *pool, uint64_t bytes) {
         emu.device_bytes -= pool->kept - bytes;
         pool->kept = bytes;
     }
+}
+
+static void give_back(Alloc *alloc) {
+    Pool *owner = alloc->pool ? find_object(POOL, alloc->pool) : NULL;
+    alloc->owed = false;
+    if (owner)
+        owner->kept += alloc->size;
+    if (alloc->memory != PINNED_MEMORY && !owner)
+        emu.device_bytes -= alloc->size;
+    if (owner)
+        trim_pool(owner, owner->threshold);
+}
+
+/* What a stream freed takes up memory until the host has waited for that: whether the stream has come to it by then is
+ * luck. */
+void settle_releases(void) {
+    for (Alloc *alloc = emu.freed; alloc; alloc = alloc->next)
+        if (alloc->owed && emu.host.at[alloc->slot] >= alloc->seq)
+            give_back(alloc);
 }
 
 void release_now(Alloc *alloc) {
@@ -230,13 +249,9 @@ void release_now(Alloc *alloc) {
         *guard = old->next;
         free(old);
     }
-    Pool *owner = alloc->pool ? find_object(POOL, alloc->pool) : NULL;
-    if (owner)
-        owner->kept += alloc->size;
-    if (alloc->memory != PINNED_MEMORY && !owner)
-        emu.device_bytes -= alloc->size;
-    if (owner)
-        trim_pool(owner, owner->threshold);
+    alloc->owed = alloc->seq && !emu.sticky;
+    if (!alloc->owed)
+        give_back(alloc);
     alloc->live = false;
     poison(alloc->bytes, alloc->size, 0xfd);
     mprotect(alloc->view, alloc->mapped, PROT_NONE);

@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,13 +32,18 @@ LIMIT_SECONDS = 300
 class Second:
     """The second process. Serves one test at a time."""
 
-    def __init__(self, root: Path, files: Iterable[Path], *, coverage: bool) -> None:
+    def __init__(self, config: pytest.Config, files: Iterable[Path]) -> None:
         asked, asking = os.pipe()  # apart from stdin and stdout, which pytest takes for itself
         reading, reporting = os.pipe()
         self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        coverage = config.pluginmanager.hasplugin("_cov")
         measured = ["-m", "coverage", "run", "--parallel-mode"] if coverage else []  # pytest-cov adds up what it finds
+        shared = shared_directory(config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
         command = [sys.executable, *measured, "-m", "pytest"]
         command += ["-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:xdist"]
+        if profile := config.getoption("--hypothesis-profile", None):
+            command += ["--hypothesis-profile", profile]
+        command += ["--basetemp", tempfile.mkdtemp(prefix="emulator-", dir=shared)]
         self._process = subprocess.Popen(
             [*command, *map(str, files)],
             stdin=subprocess.DEVNULL,
@@ -45,7 +51,7 @@ class Second:
             stderr=self._printed,
             env={**os.environ, SECOND: f"{asked} {reporting}"},
             pass_fds=[asked, reporting],
-            cwd=root,
+            cwd=config.rootpath,
         )
         os.close(asked)
         os.close(reporting)
@@ -83,6 +89,11 @@ class Second:
         self._printed.close()
 
 
+def shared_directory(own: Path) -> Path:
+    """Where the processes of one run keep what they share. own: the base directory of this process, from pytest."""
+    return own.parent if SECOND in os.environ or "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 SECOND_PROCESS = pytest.StashKey[Second | None]()
 
 
@@ -107,6 +118,12 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     return True
 
 
+def pytest_runtest_teardown() -> None:
+    """In the first process: the emulator must not be there, since the tests that follow would take it for a GPU."""
+    if SECOND not in os.environ and load.cache_info().currsize:
+        pytest.fail(f"the emulator was loaded in this process: mark the test {MARKER}")
+
+
 class _Sender:
     def __init__(self, config: pytest.Config, out: IO[str]) -> None:
         self._config, self._out = config, out
@@ -120,14 +137,14 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """In the first process: let the second one run what is marked."""
     if SECOND in os.environ or item.get_closest_marker(MARKER) is None:
         return None
-    if sys.platform != "linux":
-        item.add_marker(pytest.mark.skip("the CUDA emulator needs Linux"))
+    missing = "Linux" if sys.platform != "linux" else None if find_spec("cuda") else "cuda-core and cuda-bindings"
+    if missing:
+        item.add_marker(pytest.mark.skip(f"the CUDA emulator needs {missing}"))
         return None
     config = item.config
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     files = dict.fromkeys(other.path for other in item.session.items if other.get_closest_marker(MARKER))
-    coverage = config.pluginmanager.hasplugin("_cov")
-    second = config.stash.get(SECOND_PROCESS, None) or Second(config.rootpath, files, coverage=coverage)
+    second = config.stash.get(SECOND_PROCESS, None) or Second(config, files)
     config.stash[SECOND_PROCESS] = second
     try:
         for data in second.run(item.nodeid):

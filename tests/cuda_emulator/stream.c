@@ -17,6 +17,7 @@ void merge(Clock *into, const Clock *from) {
 void host_learns(const Clock *clock) {
     merge(&emu.host, clock);
     settle_guards();
+    settle_releases();
 }
 
 void wait_for(uint32_t slot, uint32_t seq) {
@@ -51,6 +52,7 @@ static void *stream_thread(void *argument) {
             pthread_mutex_lock(&emu.lock);
         }
         Work work = {.slot = stream->slot, .seq = op->seq, .node = -1, .clock = &op->clock, .what = task_name(&op->task)};
+        work.pageable = op->task.action == COPY && op->task.pageable;
         if (op->exec)
             launch(op->exec, op, stream);
         else
@@ -182,6 +184,7 @@ CUresult synchronize_all(void) {
     for (int slot = 0; slot < SLOTS; slot++)
         emu.host.at[slot] = emu.slots[slot].done;
     settle_guards();
+    settle_releases();
     return emu.sticky;
 }
 
@@ -193,7 +196,7 @@ CUresult cuStreamCreateWithPriority(CUhandle *out, unsigned flags, int priority)
     return leave(stream ? OK : out && flags <= 1 ? OUT_OF_MEMORY : INVALID_VALUE);
 }
 
-CUresult cuStreamCreate(CUhandle *out, unsigned flags) { return cuStreamCreateWithPriority(out, flags, 0); }
+EXPORT CUresult cuStreamCreate(CUhandle *out, unsigned flags) { return cuStreamCreateWithPriority(out, flags, 0); }
 
 /* Work on its way is finished first, as on a GPU. A forked stream of a capture may go; it must have been joined. */
 CUresult cuStreamDestroy(CUhandle handle) {
@@ -242,12 +245,12 @@ static CUresult stream_status(CUhandle handle, bool block, const char *what) {
     return OK;
 }
 
-CUresult cuStreamSynchronize(CUhandle handle) {
+EXPORT CUresult cuStreamSynchronize(CUhandle handle) {
     ENTER();
     return leave(stream_status(handle, true, __func__));
 }
 
-CUresult cuStreamQuery(CUhandle handle) {
+EXPORT CUresult cuStreamQuery(CUhandle handle) {
     ENTER();
     return leave(stream_status(handle, false, __func__));
 }
@@ -266,7 +269,7 @@ STREAM_GETTER(cuStreamGetCtx, CUhandle, 0xc0de0000)
 
 /* ---- events ---- */
 
-CUresult cuEventCreate(CUhandle *out, unsigned flags) {
+EXPORT CUresult cuEventCreate(CUhandle *out, unsigned flags) {
     ENTER();
     if (!out || flags & ~7u || (flags & 6) == 4)
         return leave(INVALID_VALUE);
@@ -286,7 +289,7 @@ CUresult cuEventDestroy(CUhandle handle) {
     return leave(OK);
 }
 
-CUresult cuEventRecord(CUhandle handle, CUhandle stream_handle) {
+EXPORT CUresult cuEventRecord(CUhandle handle, CUhandle stream_handle) {
     ENTER();
     Event *event = find_object(EVENT, handle);
     Stream *stream = find_stream(stream_handle);
@@ -336,7 +339,7 @@ static CUresult captured_wait(Stream *stream, const Event *event) {
     return OK;
 }
 
-CUresult cuStreamWaitEvent(CUhandle stream_handle, CUhandle handle, unsigned flags) {
+EXPORT CUresult cuStreamWaitEvent(CUhandle stream_handle, CUhandle handle, unsigned flags) {
     ENTER();
     Event *event = find_object(EVENT, handle);
     Stream *stream = find_stream(stream_handle);
@@ -376,12 +379,12 @@ static CUresult event_status(CUhandle handle, bool block, const char *what) {
     return OK;
 }
 
-CUresult cuEventSynchronize(CUhandle handle) {
+EXPORT CUresult cuEventSynchronize(CUhandle handle) {
     ENTER();
     return leave(event_status(handle, true, __func__));
 }
 
-CUresult cuEventQuery(CUhandle handle) {
+EXPORT CUresult cuEventQuery(CUhandle handle) {
     ENTER();
     return leave(event_status(handle, false, __func__));
 }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cuda.bindings import driver
 from cuda.core import Device, DeviceMemoryResource, DeviceMemoryResourceOptions, EventOptions, StreamOptions
-from cuda.core._utils.cuda_utils import handle_return
+from cuda.core._utils.cuda_utils import CUDAError, handle_return
 
 from . import Emulator, emulated
 from .lab import Lab, N, address, pinned, ramp, writer
@@ -135,6 +135,29 @@ def test_pools_count_their_bytes(emulator: Emulator) -> None:
     assert int(handle_return(driver.cuDeviceGetMemPool(0))) == int(handle_return(driver.cuDeviceGetDefaultMemPool(0)))
     pool.close()
     stream.close()
+
+
+@pytest.mark.parametrize("waited", [True, False])
+def test_memory_that_a_stream_frees_is_free_once_the_host_has_waited(emulator: Emulator, *, waited: bool) -> None:
+    """Whether the stream has come to it by then changes nothing."""
+    stream = Device(0).create_stream()
+    emulator.limit_bytes(1000)
+    first = Device(0).memory_resource.allocate(600, stream=stream)
+    first.close(stream)
+    other = Device(0).create_stream()
+    emulator.set_delay(0)
+    while emulator.calls("operation") < 2:  # the allocation and the release
+        time.sleep(1e-4)
+    if waited:
+        stream.sync()
+        Device(0).memory_resource.allocate(700, stream=other).close(other)
+    else:
+        with pytest.raises(CUDAError, match="OUT_OF_MEMORY"):
+            Device(0).memory_resource.allocate(700, stream=other)
+        stream.sync()
+    other.sync()
+    for each in (stream, other):
+        each.close()
 
 
 def test_pointers_tell_where_they_belong(emulator: Emulator) -> None:  # noqa: ARG001 - sets up the device

@@ -13,6 +13,8 @@ from cuda.bindings import driver
 from cuda.core import Device
 from cuda.core._utils.cuda_utils import CUDAError, handle_return
 
+from tests.patience import PATIENCE_S
+
 from . import Emulator, HostFunction
 from .lab import Lab, N, address, capture_fork_join
 
@@ -26,6 +28,17 @@ def test_a_copy_beyond_its_allocation_is_refused(hostile: Emulator) -> None:
     assert hostile.violations() == [
         f"out of bounds: copy to of bytes 8 to {N + 8} of allocation 1 (pooled device memory of {N} bytes)"
     ]
+
+
+def test_a_default_stream_needs_a_context_to_free_memory(hostile: Emulator) -> None:
+    legacy, errors = driver.CUstream(driver.CU_STREAM_LEGACY), []
+    _, memory = driver.cuMemAllocAsync(N, legacy)
+    elsewhere = threading.Thread(target=lambda: errors.extend(driver.cuMemFreeAsync(memory, legacy)))
+    elsewhere.start()
+    elsewhere.join()
+    assert [error.name for error in errors] == ["CUDA_ERROR_INVALID_CONTEXT"]
+    assert hostile.counts().pooled == 1
+    assert driver.cuMemFreeAsync(memory, legacy)[0] == driver.CUresult.CUDA_SUCCESS
 
 
 @pytest.mark.parametrize("offset", [-1, N])
@@ -98,7 +111,7 @@ def test_a_callback_at_the_end_of_a_graph_tells_the_host_that_its_copies_are_don
         graph = builder.end_building().complete()
         builder.close()
         graph.launch(lab.streams[0])
-        assert finished.wait(timeout=10)
+        assert finished.wait(PATIENCE_S)
         assert (lab.received == 3).all()
         graph.close()
 

@@ -134,15 +134,25 @@ static CUresult copy(CUhandle handle, uintptr_t dst, uintptr_t src, size_t bytes
         return INVALID_HANDLE;
     if (!bytes)
         return OK;
-    CUresult result = check_range(src, bytes, "copy from", false);
+    CUresult result = check_range(src, bytes, "copy from", emu.pageable);
     if (!result)
-        result = check_range(dst, bytes, "copy to", false);
-    Task task = {.action = COPY, .dst = dst, .src = src, .bytes = bytes};
-    return result ? result : submit(stream, &task, NULL);
+        result = check_range(dst, bytes, "copy to", emu.pageable);
+    bool pageable = emu.pageable && (!alloc_at(src, false) || !alloc_at(dst, false));
+    Task task = {.action = COPY, .dst = dst, .src = src, .bytes = bytes, .pageable = pageable};
+    if (!result && pageable && stream->capture)
+        result = invalidate(stream->capture, CAPTURE_UNSUPPORTED);
+    if (!result)
+        result = submit(stream, &task, NULL);
+    if (result || !pageable)
+        return result;
+    Clock clock = stream->clock;
+    wait_for(stream->slot, stream->issued);
+    host_learns(&clock);
+    return emu.sticky;
 }
 
 #define COPY_ASYNC(name)                                                                                                       \
-    CUresult name(CUdeviceptr dst, CUdeviceptr src, size_t bytes, CUhandle stream) {                                           \
+    EXPORT CUresult name(CUdeviceptr dst, CUdeviceptr src, size_t bytes, CUhandle stream) {                                           \
         ENTER();                                                                                                               \
         return leave(copy(stream, dst, src, bytes));                                                                           \
     }
@@ -150,6 +160,34 @@ COPY_ASYNC(cuMemcpyAsync)
 COPY_ASYNC(cuMemcpyHtoDAsync)
 COPY_ASYNC(cuMemcpyDtoHAsync)
 COPY_ASYNC(cuMemcpyDtoDAsync)
+
+/* CUDA_MEMCPY2D, of which only copies between addresses are known: row by row. */
+typedef struct {
+    size_t src_x, src_y;
+    unsigned src_type;
+    const void *src_host;
+    uintptr_t src_device, src_array;
+    size_t src_pitch, dst_x, dst_y;
+    unsigned dst_type;
+    void *dst_host;
+    uintptr_t dst_device, dst_array;
+    size_t dst_pitch, width, height;
+} Copy2D;
+
+enum { ON_HOST = 1, ON_DEVICE = 2 };
+
+CUresult cuMemcpy2DAsync(const Copy2D *rows, CUhandle stream) {
+    ENTER();
+    if (!rows || rows->src_type - ON_HOST > 1 || rows->dst_type - ON_HOST > 1 || rows->src_x || rows->src_y || rows->dst_x ||
+        rows->dst_y || rows->src_pitch < rows->width || rows->dst_pitch < rows->width)
+        return leave(INVALID_VALUE);
+    uintptr_t src = rows->src_type == ON_HOST ? (uintptr_t)rows->src_host : rows->src_device;
+    uintptr_t dst = rows->dst_type == ON_HOST ? (uintptr_t)rows->dst_host : rows->dst_device;
+    CUresult result = OK;
+    for (size_t row = 0; row < rows->height && !result; row++)
+        result = copy(stream, dst + row * rows->dst_pitch, src + row * rows->src_pitch, rows->width);
+    return leave(result);
+}
 
 /* On the legacy stream; the host waits for it, and may use any host memory. */
 static CUresult copy_now(uintptr_t dst, uintptr_t src, size_t bytes) {
@@ -177,7 +215,7 @@ static CUresult copy_now(uintptr_t dst, uintptr_t src, size_t bytes) {
 }
 
 #define COPY_NOW(name)                                                                                                         \
-    CUresult name(CUdeviceptr dst, CUdeviceptr src, size_t bytes) {                                                            \
+    EXPORT CUresult name(CUdeviceptr dst, CUdeviceptr src, size_t bytes) {                                                            \
         ENTER();                                                                                                               \
         return leave(copy_now(dst, src, bytes));                                                                               \
     }
@@ -200,7 +238,7 @@ static CUresult fill(CUhandle handle, uintptr_t dst, uint32_t value, int width, 
 }
 
 #define FILL_ASYNC(name, type)                                                                                                 \
-    CUresult name(CUdeviceptr dst, type value, size_t count, CUhandle stream) {                                                \
+    EXPORT CUresult name(CUdeviceptr dst, type value, size_t count, CUhandle stream) {                                                \
         ENTER();                                                                                                               \
         return leave(fill(stream, dst, value, sizeof(type), count, "fill"));                                                   \
     }
@@ -223,6 +261,7 @@ FILL_NOW(cuMemsetD32, unsigned)
 const Entry work_entries[] = {
     ENTRY(cuLaunchHostFunc), ENTRY(cuMemcpy), ENTRY(cuMemcpyHtoD), ENTRY(cuMemcpyDtoH), ENTRY(cuMemcpyDtoD),
     ENTRY(cuMemcpyAsync), ENTRY(cuMemcpyHtoDAsync), ENTRY(cuMemcpyDtoHAsync), ENTRY(cuMemcpyDtoDAsync),
+    ENTRY(cuMemcpy2DAsync),
     ENTRY(cuMemsetD8), ENTRY(cuMemsetD16), ENTRY(cuMemsetD32), ENTRY(cuMemsetD8Async), ENTRY(cuMemsetD16Async),
     ENTRY(cuMemsetD32Async),
     {NULL, 0, NULL},

@@ -9,7 +9,17 @@ from typing import Any
 
 from swiftvr_trt import Bundle
 from swiftvr_trt.engines.bundle.files import BundleWriter
-from swiftvr_trt.engines.bundle.manifest import FileSpec, Manifest, Recipe, Role, StageSpec, TensorSpec, Toolchain
+from swiftvr_trt.engines.bundle.manifest import (
+    COLOUR_INPUTS,
+    FileSpec,
+    Manifest,
+    Recipe,
+    Role,
+    StageSpec,
+    TensorSpec,
+    Toolchain,
+)
+from swiftvr_trt.engines.bundle.pixel_formats import PIXEL_FORMATS, PixelFormat, given_formats
 
 WHERE = Path("bundle") / "manifest.json"
 RECIPE = Recipe(checkpoint="c0" * 32, width=100, height=60, clip_len=8, precision="fp32", target="cpu")
@@ -21,8 +31,7 @@ def fake_stages(recipe: Recipe = RECIPE) -> tuple[StageSpec, ...]:
     """Stages with the tensors that the recipe implies, and one state each for `encode` and `decode`."""
     size = recipe.resolution
     grid = (size.latent_height, size.latent_width)
-    incoming = TensorSpec("frames", "uint8", (4, None, None, 3), Role.FRAMES)
-    outgoing = TensorSpec("frames", "uint8", (4, size.height, size.width, 3), Role.FRAMES)
+    pixels = TensorSpec("pixels", "float32", (4, 12, *size.pixel_grid), Role.PIXELS)
     before = TensorSpec("state_in_0", "float32", (1, 8, *grid), Role.STATE_IN)
     after = TensorSpec("state_out_0", "float32", (1, 8, *grid), Role.STATE_OUT)
 
@@ -32,12 +41,26 @@ def fake_stages(recipe: Recipe = RECIPE) -> tuple[StageSpec, ...]:
     def stage(name: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> StageSpec:
         return StageSpec(name, f"{name}.onnx", inputs, outputs)
 
+    def colour(form: PixelFormat) -> tuple[TensorSpec, ...]:
+        shapes = COLOUR_INPUTS.items() if form.yuv else ()
+        return tuple(TensorSpec(name, "float32", shape, Role.COLOUR) for name, shape in shapes)
+
+    def take(form: PixelFormat) -> StageSpec:
+        frames = TensorSpec("frames", "uint8", form.free_shape(4), Role.FRAMES)
+        return stage(form.take, (frames, *colour(form)), (pixels,))
+
+    def give(form: PixelFormat) -> StageSpec:
+        frames = TensorSpec("frames", "uint8", (4, *form.byte_shape(size.height, size.width)), Role.FRAMES)
+        return stage(form.give, (pixels, *colour(form)), (frames,))
+
     middle, edge = latents(recipe.latents), latents(recipe.latents + 1)
     return (
-        stage("encode", (incoming, before), (latents(1), after)),
+        *map(take, PIXEL_FORMATS),
+        stage("encode", (pixels, before), (latents(1), after)),
         stage("dit", (middle,), (middle,)),
         stage("dit_edge", (edge,), (edge,)),
-        stage("decode", (latents(1), before), (outgoing, after)),
+        stage("decode", (latents(1), before), (pixels, after)),
+        *map(give, given_formats(size.height, size.width)),
     )
 
 

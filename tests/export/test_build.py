@@ -12,13 +12,18 @@ from typing import Any
 import pytest
 
 from swiftvr_trt import Bundle, CheckpointError, MachineError, MissingPackageError, MisuseError, Resolution
+from swiftvr_trt.engines.bundle.auto import Host
 from swiftvr_trt.engines.bundle.cache import BundleCache
+from swiftvr_trt.engines.bundle.calibration import Calibration
 from swiftvr_trt.engines.bundle.manifest import Recipe
 from swiftvr_trt.engines.compile import compiler, estimate
-from swiftvr_trt.export import write
-from swiftvr_trt.export.build import BuildOptions, build_bundles, needs_export_extra
-from swiftvr_trt.export.graph.calibration import Calibration, CalibrationSource
-from tests.engines.fakes import write_fake_bundle
+from swiftvr_trt.errors import BuildError
+from swiftvr_trt.export import build, write
+from swiftvr_trt.export.build import BuildOptions, build_bundles, foresee_build, needs_export_extra
+from swiftvr_trt.export.graph.calibration import CalibrationSource
+from swiftvr_trt.installing import PACKAGES
+from swiftvr_trt.runtime.devices.driver import Driver
+from tests.engines.fakes import WEIGHTS, write_fake_bundle
 
 SMALL, LARGE = Resolution(45, 37), Resolution(64, 48)
 
@@ -97,7 +102,7 @@ def test_recipes_name_the_target_by_its_own_name_and_rewrites_once_in_order() ->
     options = BuildOptions(
         Path(), (LARGE, SMALL), "rtx4070", "fp8", clip_len=8, parity=True, without=("owned", "growth", "owned")
     )
-    first = Recipe("c0" * 32, 64, 48, 8, "fp8", "rtx4090", True, ("growth", "owned"), "ab" * 32)
+    first = Recipe("c0" * 32, 64, 48, 8, "fp8", "rtx4090", True, ("growth", "owned"), "ab" * 32, "int8")
     assert options.recipes("c0" * 32, "ab" * 32) == (first, replace(first, width=45, height=37))
 
 
@@ -107,7 +112,7 @@ def test_bundles_go_into_the_cache_and_are_found_there(options: BuildOptions, wr
     built = list(build_bundles(options, lines.append))
     assert [bundle.manifest.recipe.resolution for bundle in built] == [LARGE, SMALL]
     assert {bundle.path.parent for bundle in built} == {BundleCache(options.cache).bundles}
-    assert [line for line in lines if line.startswith("building 64x48, fp32")]
+    assert "preparing the model for 64x48, once for all videos" in lines
     assert "found in the cache" not in lines
     assert [bundle.path for bundle in build_bundles(options, lines.append)] == [bundle.path for bundle in built]
     assert lines[-2:] == ["found in the cache"] * 2
@@ -117,7 +122,7 @@ def test_bundles_go_into_the_cache_and_are_found_there(options: BuildOptions, wr
 def test_a_bundle_with_an_output_path_is_built_there_each_time(
     options: BuildOptions, written: Written, tmp_path: Path
 ) -> None:
-    options = replace(options, output=tmp_path / "b", target="onnx")
+    options = replace(options, output=tmp_path / "b", overwrite=True, target="onnx")
     for _ in range(2):
         [bundle] = build_bundles(options)
         assert (bundle.path, bundle.manifest.recipe.target) == (tmp_path / "b", "onnx")
@@ -135,7 +140,7 @@ def test_engines_of_one_call_share_their_graphs(options: BuildOptions, written: 
     assert written.closed == 1
     assert [keep for _, keep in written.opened] == [tmp_path / "keep"]
     assert written.graphs[0] is written.graphs[1] is not None
-    assert [line for line in lines if line.startswith("estimate: about ")]
+    assert [line for line in lines if line.startswith("estimate: ")]
 
 
 def test_graphs_for_onnx_runtime_have_no_directory_of_their_own(options: BuildOptions, written: Written) -> None:
@@ -178,7 +183,7 @@ def test_what_this_machine_cannot_compile_is_refused_before_the_checkpoint_is_lo
     function: str,
     error: MachineError,
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **_options: object) -> None:
         raise error
 
     monkeypatch.setattr("swiftvr_trt.export.network.checkpoint.load_checkpoint", lambda _path: pytest.fail("loaded"))
@@ -209,10 +214,95 @@ def test_inputs_that_do_not_exist_are_refused_before_anything_is_built(
 
 
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str, *_: object) -> object:
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    usual = builtins.__import__
+
+    def absent(name: str, *rest: Any) -> object:
+        if name == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return usual(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    message = r"tracing needs the package 'torch'.*swiftvr-trt\[export\]"
+    message = r"tracing needs the package 'torch', which is not installed: pip install .*\[export\]"
     with pytest.raises(MissingPackageError, match=message), needs_export_extra("tracing"):
         import torch  # noqa: F401
+
+
+def test_a_bundle_is_replaced_on_request_only(written: Written, options: BuildOptions, tmp_path: Path) -> None:
+    place = write_fake_bundle(tmp_path / "b", content=b"precious").path
+    options = replace(options, output=place, target="onnx")
+    with pytest.raises(MisuseError, match=r"b: a bundle is there already; choose another name, or replace it with -y$"):
+        list(build_bundles(options))
+    assert written.recipes == []
+    assert (place / WEIGHTS).read_bytes() == b"precious"
+    (bundle,) = build_bundles(replace(options, overwrite=True))
+    assert bundle.manifest.recipe.target == "onnx"
+    assert Bundle.open(place).manifest == bundle.manifest
+
+
+def test_the_usual_precision_is_said_where_nobody_asked_for_one(written: Written, options: BuildOptions) -> None:
+    lines: list[str] = []
+    list(build_bundles(replace(options, target="rtx3060"), lines.append))
+    assert lines[0] == "precision fp16, the usual one for target rtx3060; --precision takes bf16, fp16, int8"
+    assert "of the 12 GB of an RTX 3060" in lines[1]
+    lines.clear()
+    list(build_bundles(replace(options, target="rtx3060", precision="fp16"), lines.append))
+    list(build_bundles(options, lines.append))
+    assert not any("the usual one" in line for line in lines)
+    assert [recipe.target for recipe in written.recipes] == ["rtx3090", "cpu"]
+
+
+RTX4090 = Host("RTX 4090", "", "8.9", None, frozenset(PACKAGES))
+
+
+@pytest.mark.usefixtures("written")
+def test_auto_builds_for_this_machine(options: BuildOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "look_at_host", lambda: RTX4090)
+    lines = list[str]()
+    (bundle,) = build_bundles(replace(options, target="auto", precision="fp16"), lines.append)
+    assert (bundle.manifest.recipe.target, bundle.manifest.recipe.precision) == ("rtx4090", "fp16")
+    assert lines[0] == "TensorRT-RTX engines (target rtx4090) in fp16 on the RTX 4090"
+
+
+@pytest.mark.usefixtures("written")
+def test_auto_builds_graphs_where_engines_cannot_be_built(
+    options: BuildOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_compiler(_compiler: str) -> str:
+        raise BuildError("the compiler gave up")
+
+    monkeypatch.setattr(build, "look_at_host", lambda: RTX4090)
+    monkeypatch.setattr(compiler, "compiler_version", no_compiler)
+    lines = list[str]()
+    (bundle,) = build_bundles(replace(options, target="auto", precision="fp16"), lines.append)
+    assert (bundle.manifest.recipe.target, bundle.manifest.recipe.precision) == ("cuda", "fp16")
+    assert "this bundle cannot be built: the compiler gave up" in lines
+
+
+@pytest.mark.parametrize(
+    ("capability", "changes", "message"),
+    [
+        ("8.6", {"precision": "fp8"}, r"GPU of this machine, of compute capability 8.6; it takes: bf16, fp16, int8$"),
+        ("7.5", {"precision": "bf16"}, "precision bf16 is not available .* it takes: fp16, int8$"),
+        ("9.0", {"precision": "nvfp4"}, "precision nvfp4 is not available .* it takes: bf16, fp16, fp8, int8$"),
+        ("7.0", {"autoencoder": "int8"}, "--autoencoder int8 is not available for a GPU of compute capability 7.0"),
+    ],
+)
+def test_formats_that_the_gpu_of_this_machine_lacks_are_refused_at_once(
+    options: BuildOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: str,
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    """The compiler refuses them, too, after minutes of calibrating and tracing."""
+    monkeypatch.setattr(build, "find_driver", lambda: Driver("13.0", capability))
+    options = replace(options, target="local", **changes)
+    for do in (foresee_build, lambda one: list(build_bundles(one))):
+        with pytest.raises(MisuseError, match=message):
+            do(options)
+
+
+def test_cards_of_a_series_find_each_others_bundles(written: Written, options: BuildOptions) -> None:
+    for name in ("rtx4070", "RTX 4090", "l4", "sm89"):
+        list(build_bundles(replace(options, target=name, precision="fp16")))
+    assert [recipe.target for recipe in written.recipes] == ["rtx4090"]

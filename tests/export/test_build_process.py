@@ -11,6 +11,7 @@ from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.files import Bundle
 from swiftvr_trt.export import build_process
 from swiftvr_trt.export.build_process import build_ordered
+from tests.patience import PATIENCE_S
 
 
 def order(checkpoint: Path, cache: Path, **changes: object) -> Message:
@@ -20,12 +21,17 @@ def order(checkpoint: Path, cache: Path, **changes: object) -> Message:
 
 def test_a_bundle_is_built_into_the_cache(mini_checkpoint: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    with Child("swiftvr_trt.export.build_process", patience_s=5.0, keep_errors=True) as builder:
-        assert builder.ask(order(mini_checkpoint, tmp_path), lines.append) == {"error": None, "misuse": False}
+    details: list[str] = []
+    with Child("swiftvr_trt.export.build_process", patience_s=PATIENCE_S, keep_errors=True) as builder:
+        assert builder.ask(order(mini_checkpoint, tmp_path), lines.append, details.append) == {
+            "error": None,
+            "misuse": False,
+        }
     (path,) = BundleCache(tmp_path).search()
     recipe = Bundle.open(path).manifest.recipe
     assert (str(recipe.resolution), recipe.clip_len, recipe.precision, recipe.target) == ("64x32", 4, "fp32", "cpu")
-    assert any("traced encode" in line for line in lines)
+    assert [line[10:] for line in lines[-4:]] == [f"prepared part {number} of 4" for number in range(1, 5)]
+    assert any(line.startswith("traced encode") for line in details)
     assert all(line[6:10] == " s  " and float(line[:6]) >= 0 for line in lines)
 
 

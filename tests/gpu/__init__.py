@@ -5,5 +5,10 @@
 modules test these programs and run without a GPU.
 """
 
-ROUTES = ("graphs-fp32", "engines-fp16", "engines-bf16", "engines-fp8")
-"""Ways to run on a GPU: graphs on ONNX Runtime, or engines in one precision."""
+from swiftvr_trt.engines.bundle.targets import PRECISIONS, TARGETS
+
+_COMPILED = frozenset(precision for target in TARGETS if target.compiled for precision in target.precisions)
+ROUTES = ("graphs-fp32", "graphs-fp16", *(f"engines-{each}" for each in PRECISIONS if each in _COMPILED))
+"""Ways to run on a GPU: graphs on ONNX Runtime, or engines in one precision: all that a target takes."""
+REHEARSED = ("graphs-fp32", "engines-fp16")
+"""Those that a rehearsal goes through: one that the CPU can run, and one that it cannot."""

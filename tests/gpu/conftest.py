@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import clips
 from benchmarks.processes import run
 from swiftvr_trt import Bundle, MisuseError
+from swiftvr_trt.benchmarks.suite import likeness
 from swiftvr_trt.engines.bundle.targets import TARGETS, choose_target
 from swiftvr_trt.runtime.devices.driver import has_driver
 from swiftvr_trt.runtime.stream.session import Frame
@@ -46,7 +46,7 @@ class Route:
     chunks: int
 
 
-_LEAST_PSNR = {"fp32": 55.0, "fp16": 40.0, "bf16": 35.0, "fp8": 25.0}
+_LEAST_PSNR = {"fp32": 55.0, "fp16": 40.0, "bf16": 35.0, "fp8": 25.0, "int8": 25.0, "nvfp4": 12.0}
 """Low, because random weights amplify rounding more than trained ones do. These limits catch what is broken."""
 
 Builder = Callable[[str, str], Bundle]
@@ -58,7 +58,7 @@ _BUILD_SECONDS = 300
 
 def psnr(ours: list[Frame], theirs: list[Frame]) -> float:
     """Of all frames, in dB; 100 if they are equal, since JSON has no infinity."""
-    return min(clips.psnr(ours, theirs), 100.0)
+    return min(likeness.psnr(ours, theirs), 100.0)
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +80,7 @@ def builder(
     def build(target: str, precision: str) -> Bundle:
         path = place / f"{target}-{precision}"
         if not (path / "manifest.json").exists():
-            command = [sys.executable, "-m", "swiftvr_trt.cli.export", "build-engine", "-o", str(path)]
+            command = [sys.executable, "-m", "swiftvr_trt.cli.export", "build-engine", "-y", "-o", str(path)]
             command += ["--checkpoint", str(_checkpoint(request, rehearsal)), "--resolution", SIZE]
             command += ["--clip-len", str(CLIP_LEN), "--target", target, "--precision", precision]
             run_build(command, _BUILD_SECONDS * (10 if rehearsal else 1))  # on a CPU that may be busy

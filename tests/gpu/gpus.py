@@ -15,7 +15,8 @@ from swiftvr_trt.runtime.devices.gpu import Gpu
 
 def main() -> None:
     count = len(Gpu(0).core.Device.get_all_devices())
-    Path(sys.argv[1]).write_text(json.dumps([describe(Gpu(index)) for index in range(count)]), encoding="utf-8")
+    found = {"gpus": [describe(Gpu(index)) for index in range(count)]}
+    Path(sys.argv[1]).write_text(json.dumps(found), encoding="utf-8")
 
 
 def describe(gpu: Gpu) -> dict[str, Any]:

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swiftvr_trt.errors import MisuseError
+from swiftvr_trt.outside import Door, parse_json
+
+_LOG = Door("line of pytest's log", MisuseError, "run the tests again", max_bytes=1 << 26)
 _MOST_CHARACTERS = 4000
 """How much is kept of the reason why a test failed: its end, where the error is."""
 
@@ -67,10 +71,11 @@ def read_log(log: Path, started: Path) -> TestLog:
     tests = {name: _empty(name) for name in _lines(started)}
     running = set(tests)
     complete = False
-    for line in map(json.loads, _lines(log)):
-        if line["$report_type"] == "SessionFinish":
+    for text in _lines(log):
+        line = parse_json(text, log, _LOG).content()
+        if line.get("$report_type") == "SessionFinish":
             complete = True
-        elif line["$report_type"] == "TestReport":
+        elif line.get("$report_type") == "TestReport":
             _add(tests[line["nodeid"]], line)
             if line["when"] == "teardown":
                 running.discard(line["nodeid"])

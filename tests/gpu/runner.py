@@ -6,12 +6,14 @@ costs one part only. The file holds the end of what each process printed.
 
 `--rehearse` does the same on the CPU, to test this program; the file says so.
 
-Estimated time on an RTX 3060, after the installation: 15 minutes. Nothing of it was measured on a GPU.
+Estimated time on an RTX 3060, after the installation: 25 minutes. Nothing of it was measured on a GPU.
   tests      5 min: five processes that start in 15 s, four builds of 20 s (seen on two cores), per route 30 s of the
              torch network on the CPU, and 1 000 chunks of 320x180 in 30 s or less
   speed     10 min: three routes (this card has no FP8) in two sizes, each 20 s to build, 10 s to start, 30 s for the
              core, 20 s for the file. A frame of 1920x1080 is 0.6 TFLOP (docs/engines.md), of which this card does
              about 6 a second in FP32 and 12 in FP16 at half of its peak rate, so 10 and 20 frames.
+  widths    10 min: the same routes at 1920x1080 with the published widths and two of thirty blocks, each two minutes
+             to build; what thirty blocks would take is extrapolated, and stands apart
 Slower cards measure fewer frames. Whatever exceeds its time limit is reported as "not measured".
 """
 
@@ -23,17 +25,19 @@ import tempfile
 import time
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.gpu_speed import measure_all, read_json
+from benchmarks.gpu_speed import measure_all, read_figures
 from benchmarks.processes import Sandbox
-from tests.gpu import ROUTES
+from tests.gpu import REHEARSED, ROUTES
 
 from .report import Report, ReportError, TestLog, read_log
 
+MAKE_CHECKPOINT = "tests/oracle/make_checkpoint.py"
 PART_SECONDS = 480.0
 """Time limit of one part's tests."""
 NETWORK = (
@@ -44,14 +48,16 @@ NETWORK = (
 
 @dataclass(frozen=True)
 class Part:
-    """Tests that share a process. arguments: of pytest, to select them."""
+    """Tests that share a process. arguments: of pytest, to select them. rehearsed: whether a rehearsal runs them."""
 
     name: str
     arguments: tuple[str, ...]
+    rehearsed: bool = True
 
 
 PARTS = (
-    *(Part(route, ("tests/gpu/test_gpu.py", "-k", route)) for route in ROUTES),
+    *(Part(route, ("tests/gpu/test_gpu.py", "-k", route), rehearsed=route in REHEARSED) for route in ROUTES),
+    Part("torch", ("tests/gpu/test_torch_trt.py",), rehearsed=False),
     Part("video", ("tests/gpu/test_video.py",)),
 )
 
@@ -92,11 +98,12 @@ def fill(report: Report, sandbox: Sandbox) -> None:
     report.add(**describe_machine())
     gpus = [] if sandbox.rehearsal else describe_gpus(sandbox)
     report.add(gpus=gpus, parts=[], network="a miniature" if sandbox.rehearsal else NETWORK, figures=[])
-    for part in PARTS:
+    for part in (each for each in PARTS if each.rehearsed or not sandbox.rehearsal):
         summary, tests = run_part(part, sandbox)
         report.add(parts=[*report.content["parts"], summary], tests=[*report.content["tests"], *tests])
     free_bytes = gpus[0].get("free_bytes") if gpus else None
-    for row in measure_all(sandbox, sandbox.folder / "bundles", lambda: _checkpoint(sandbox), free_bytes):
+    checkpoints = partial(_checkpoint, sandbox), partial(_published_widths, sandbox)
+    for row in measure_all(sandbox, sandbox.folder / "bundles", checkpoints[0], free_bytes, checkpoints[1]):
         report.add(figures=[*report.content["figures"], row])
     outcomes = {test["outcome"] for test in report.content["tests"]}
     ended_well = all(part["exit_codes"][-1] == 0 for part in report.content["parts"])
@@ -120,7 +127,7 @@ def describe_gpus(sandbox: Sandbox) -> list[dict[str, Any]]:
     """Every GPU as its driver describes it, or why that is not known."""
     out = sandbox.folder / "gpus.json"
     ended = sandbox.run([sys.executable, "-m", "tests.gpu.gpus", str(out)], 60)
-    return read_json(out) or [{"error": ended.why, "output": ended.output}]
+    return read_figures(out).get("gpus") or [{"error": ended.why, "output": ended.output}]
 
 
 def run_part(part: Part, sandbox: Sandbox, limit: float = PART_SECONDS) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -166,13 +173,19 @@ def _pytest(part: Part, sandbox: Sandbox, log: Path, started: Path) -> list[str]
 
 def _checkpoint(sandbox: Sandbox) -> Path:
     """The checkpoint that the tests use, made on the first call."""
-    path = sandbox.folder / "checkpoint"
+    mini = "import sys, pathlib, tests.mini as mini; mini.write_mini_checkpoint(pathlib.Path(sys.argv[1]))"
+    return _made(sandbox, "checkpoint", ["-c", mini] if sandbox.rehearsal else [MAKE_CHECKPOINT, "tiny"])
+
+
+def _published_widths(sandbox: Sandbox) -> Path:
+    """A checkpoint of 0.9 GB, made on the first call."""
+    return _made(sandbox, "widths", [MAKE_CHECKPOINT, "slice", "--dtype", "bfloat16"])
+
+
+def _made(sandbox: Sandbox, name: str, command: list[str]) -> Path:
+    path = sandbox.folder / name
     if not path.exists():
-        command = [sys.executable, "tests/oracle/make_checkpoint.py", "tiny", str(path)]
-        if sandbox.rehearsal:
-            code = "import sys, pathlib, tests.mini as mini; mini.write_mini_checkpoint(pathlib.Path(sys.argv[1]))"
-            command = [sys.executable, "-c", code, str(path)]
-        ended = sandbox.run(command, 120)
+        ended = sandbox.run([sys.executable, *command, str(path)], 300)
         if ended.code:
             shutil.rmtree(path, ignore_errors=True)
             raise RuntimeError(f"no checkpoint could be made, {ended.why}")

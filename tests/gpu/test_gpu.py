@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from swiftvr_trt import Cancelled, Restorer, Session
+from swiftvr_trt.export.moving_picture import synthetic_frame
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
-from swiftvr_trt.export.verify import synthetic_frame, verify_bundle
+from swiftvr_trt.export.verify import verify_bundle
 from swiftvr_trt.runtime.stream.session import Frame
 
 from .conftest import CLIP_LEN, FRAME, Record, Route, psnr

@@ -40,7 +40,7 @@ def test_without_a_gpu_it_ends_at_once_in_one_line(tmp_path: Path) -> None:
     began = time.monotonic()
     command: list[str | Path] = [sys.executable, "-I", "-S", SCRIPT, "--output", tmp_path / "out.json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # it installs nothing
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("error: no NVIDIA driver was found")

@@ -73,6 +73,37 @@ def test_a_reason_holds_for_one_function_only() -> None:
     assert len(findings(f"# long: a table\n{LONG}\n{LONG}")) == 1
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        'frame.reformat(format="rgb24")',
+        "self._reformatter.reformat(frame, 64, 48)",
+        'next(container.decode(video=0)).to_ndarray(format="rgb24")',
+        "frame.to_ndarray(channel_last=True, **options)",
+        "frame.to_rgb()",
+        "frame.to_image(width=64)",
+    ],
+)
+def test_frames_are_converted_in_one_place(call: str) -> None:
+    (found,) = findings(f"x = 1\ny = {call}\n")
+    assert "runtime/stream/plan.py:2: PyAV is told to convert a frame" in found
+    assert not list(check_module(Module("runtime/media/colour.py", call)))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "converted(frame, width=64)",
+        "frame.to_ndarray()",
+        "frame.to_ndarray(channel_last=True)",
+        "colour.to_rgb(8)",
+        "colour.to_rgb(frame, reformatter, deep=True)",
+    ],
+)
+def test_what_converts_nothing_by_itself_is_not_reported(call: str) -> None:
+    assert not findings(call)
+
+
 def test_a_public_name_belongs_to_one_module() -> None:
     modules = [
         Module("cli/run.py", "class Job: ...\ndef main(): ...\ndef _help(): ...\n"),

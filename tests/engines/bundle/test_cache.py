@@ -13,9 +13,11 @@ import pytest
 
 from swiftvr_trt import Bundle, CheckpointError, OutputError, Resolution
 from swiftvr_trt.engines.bundle import cache as module
-from swiftvr_trt.engines.bundle.cache import BundleCache
+from swiftvr_trt.engines.bundle.cache import BundleCache, default_root, open_to_others
 from swiftvr_trt.engines.bundle.manifest import MANIFEST, Recipe
 from tests.engines.fakes import RECIPE, WEIGHTS, names_in, write_fake_bundle
+
+SCALED = replace(RECIPE, precision="fp8", calibration="ab" * 32)
 
 ROOT = Path(__file__).parents[3]
 
@@ -83,6 +85,26 @@ def test_a_killed_build_leaves_no_bundle_and_does_not_block_the_next(tmp_path: P
     assert [name for name in names_in(cache.bundles) if not name.endswith(".lock")] == [bundle.path.name]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no such owner")
+@pytest.mark.parametrize("place", ["root", "bundles", "bundle", WEIGHTS, MANIFEST])
+@pytest.mark.parametrize("how", ["everyone", "sticky", "another user", "group"])
+def test_a_bundle_that_others_can_have_changed_is_told(tmp_path: Path, place: str, how: str) -> None:
+    cache = BundleCache(tmp_path / "cache")
+    path = cache.get_or_build(RECIPE, write_fake_bundle)[0].path
+    assert open_to_others(cache.root, path) is None
+    target = {"root": cache.root, "bundles": cache.bundles, "bundle": path}.get(place, path / place)
+    if how == "another user":
+        if os.getuid():
+            pytest.skip("only root can give files away")
+        os.chown(target, 12345, -1)
+    else:
+        target.chmod({"everyone": 0o777, "sticky": 0o1777, "group": 0o770}[how])
+    harmless = how == "group" or (how == "sticky" and target.is_dir())
+    assert (open_to_others(cache.root, path) is None) == harmless
+    if not harmless:
+        assert str(target) in str(open_to_others(cache.root, path))
+
+
 def test_a_bundle_is_built_once_and_then_found(tmp_path: Path) -> None:
     cache = BundleCache(tmp_path)
     assert cache.find(RECIPE) is None
@@ -120,6 +142,7 @@ def test_a_damaged_bundle_is_built_again(tmp_path: Path, harm: str) -> None:
         replace(RECIPE, target="onnx"),
         replace(RECIPE, parity=True),
         replace(RECIPE, without=("growth",)),
+        replace(RECIPE, autoencoder="int8"),
     ],
 )
 def test_recipes_that_differ_in_any_field_have_different_paths(tmp_path: Path, other: Recipe) -> None:
@@ -143,6 +166,32 @@ def test_search_finds_the_newest_first_and_filters(tmp_path: Path) -> None:
     assert cache.search(resolution=Resolution(1, 1)) == []
     (plain / MANIFEST).write_text("{}")
     assert cache.search() == [foreign, broad]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "before", "served"),
+    [
+        (RECIPE, "", True),
+        (SCALED, "", False),
+        (SCALED, '"form": 2', False),
+        (SCALED, '"form": 99', False),
+        (replace(RECIPE, autoencoder="int8"), '"form": 2', False),
+    ],
+    ids=["without scales", "early", "earlier", "of a later version", "scales in the decoder"],
+)
+def test_a_bundle_whose_graphs_this_version_builds_otherwise_is_not_served(
+    tmp_path: Path, recipe: Recipe, before: str, served: bool
+) -> None:
+    cache = BundleCache(tmp_path)
+    path = cache.get_or_build(recipe, lambda path: write_fake_bundle(path, recipe))[0].path
+    assert cache.search() == [path]
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest.pop("form", None)
+    (path / MANIFEST).write_text(json.dumps({**manifest, **json.loads(f"{{{before}}}")}))
+    assert (cache.find(recipe) is not None) == served
+    assert cache.search() == ([path] if served else [])
+    assert cache.get_or_build(recipe, lambda path: write_fake_bundle(path, recipe))[1] != served
+    assert cache.search() == [path]
 
 
 def test_a_cache_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
@@ -226,3 +275,81 @@ def test_a_directory_without_tensors_has_no_digest(tmp_path: Path, name: str, sa
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match=f"{name}: {said}"):
         BundleCache(tmp_path / "cache").checkpoint_digest(tmp_path / name)
+
+
+@pytest.mark.parametrize("home", ["a file", "~", "unknown"])
+def test_without_a_home_the_cache_is_temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str) -> None:
+    """As in a container: a home that cannot be written, or none, where Python leaves the "~" as it is."""
+    (tmp_path / "a file").touch()
+    place = "~/.cache/swiftvr-trt" if home == "~" else str(tmp_path / home / ".cache" / "swiftvr-trt")
+
+    def usual(*_: object, **__: object) -> str:
+        if home == "unknown":
+            raise RuntimeError("could not determine the home directory")
+        return place
+
+    monkeypatch.setattr("platformdirs.user_cache_dir", usual)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "temporary"))
+    root = default_root()
+    assert root.parent == tmp_path / "temporary"
+    assert root.name.startswith("swiftvr-trt-")
+    assert not root.exists()
+
+
+def test_a_home_that_can_be_written_has_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    place = tmp_path / "not" / "there" / "yet"
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: str(place))
+    assert default_root() == place
+    assert not (tmp_path / "not").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has a temporary folder for each user")
+def test_the_temporary_cache_of_another_user_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: "~/.cache")
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("os.getuid", lambda: 4321)
+    (tmp_path / "swiftvr-trt-4321").mkdir()  # made by whoever runs this test, who is not user 4321
+    with pytest.raises(OutputError, match="belongs to another user"):
+        default_root()
+
+
+def _checkpoint(path: Path) -> Path:
+    path.mkdir()
+    (path / "reae.safetensors").write_bytes(b"weights")
+    return path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
+def test_digests_are_not_written_through_a_link(tmp_path: Path) -> None:
+    checkpoint, victim, root = _checkpoint(tmp_path / "checkpoint"), tmp_path / "victim", tmp_path / "cache"
+    victim.write_text("precious")
+    root.mkdir()
+    (root / "digests.json").symlink_to(victim)
+    (root / f"digests.json.{os.getpid()}").symlink_to(victim)
+    digest = BundleCache(root).checkpoint_digest(checkpoint)
+    assert victim.read_text() == "precious"
+    assert not (root / "digests.json").is_symlink()
+    assert BundleCache(root).checkpoint_digest(checkpoint) == digest
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": ' * 9999, '{"a": NaN}'])
+def test_a_damaged_list_of_digests_is_made_again(tmp_path: Path, text: str) -> None:
+    checkpoint = _checkpoint(tmp_path / "checkpoint")
+    cache = BundleCache(tmp_path / "cache")
+    digest = cache.checkpoint_digest(checkpoint)
+    (cache.root / "digests.json").write_text(text, encoding="utf-8")
+    assert cache.checkpoint_digest(checkpoint) == digest
+    assert digest in (cache.root / "digests.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files have no such mode on Windows")
+def test_a_list_of_digests_that_others_can_write_is_not_trusted(tmp_path: Path, checkpoint: Path) -> None:
+    cache = BundleCache(tmp_path / "cache")
+    digest = cache.checkpoint_digest(checkpoint)
+    place = cache.root / "digests.json"
+    forged = place.read_text().replace(digest, "0" * 64)
+    place.write_text(forged)
+    assert cache.checkpoint_digest(checkpoint) == "0" * 64
+    place.write_text(forged)
+    place.chmod(0o666)
+    assert cache.checkpoint_digest(checkpoint) == digest

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from swiftvr_trt import Bundle, BundleError, MisuseError, OutputError
 from swiftvr_trt.engines.bundle import files as module
 from swiftvr_trt.engines.bundle.files import BundleWriter, read_manifest, remove_partial
-from swiftvr_trt.engines.bundle.manifest import MANIFEST
+from swiftvr_trt.engines.bundle.manifest import MANIFEST, STAGES
 from tests.engines.fakes import WEIGHTS, fake_manifest, names_in, write_fake_bundle
 
 
@@ -99,7 +101,7 @@ def test_an_interrupt_ends_the_check_soon(tmp_path: Path, monkeypatch: pytest.Mo
         def update(self, _piece: bytes) -> None:
             nonlocal digested
             digested += 1
-            time.sleep(0.01)
+            time.sleep(0.05)
 
         def hexdigest(self) -> str:
             raise KeyboardInterrupt
@@ -117,7 +119,7 @@ def test_an_interrupt_ends_the_check_soon(tmp_path: Path, monkeypatch: pytest.Mo
         (Path.unlink, f"it has no {MANIFEST}"),
         (become_directory, "not a plain file"),
         (lambda path: path.write_bytes(b"{" + b" " * (1 << 20)), "so not a manifest"),
-        (lambda path: path.write_bytes(b"\xff\xfe"), "cannot be read"),
+        (lambda path: path.write_bytes(b"\xff\xfe"), "not a text file"),
         (lambda path: path.write_text("{"), "not valid JSON"),
     ],
 )
@@ -284,7 +286,7 @@ def test_a_directory_that_cannot_be_created_is_reported_in_one_line(tmp_path: Pa
 
 def test_a_manifest_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
     manifest = fake_manifest()
-    with BundleWriter(tmp_path / "bundle") as writer, pytest.raises(BundleError, match="a list of 1 to 4"):
+    with BundleWriter(tmp_path / "bundle") as writer, pytest.raises(BundleError, match=f"a list of 1 to {len(STAGES)}"):
         writer.commit(manifest.recipe, manifest.toolchain, ())
     assert names_in(tmp_path) == []
 
@@ -295,3 +297,25 @@ def test_removing_leftovers_of_killed_builds_touches_nothing_else(tmp_path: Path
         shutil.copytree(bundle.path, tmp_path / name)
     remove_partial(tmp_path / "a")
     assert names_in(tmp_path) == ["a", "ab.partial-0123abcd"]
+
+
+def test_the_next_build_of_a_name_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    """Neither what another build is filling, nor what belongs to another name."""
+    for name in ("a[1].partial-0123abcd", "a1.partial-0123abcd", "a[1].partial-mine", "a[1].partial-00c0ffee"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights.bin").touch()
+        os.utime(tmp_path / name / "weights.bin", (0, 0))
+        os.utime(tmp_path / name, (0, 0))
+    hold = "import sys, pathlib; from swiftvr_trt.engines.bundle.lease import FolderLease as F; "
+    hold += "lease = F(pathlib.Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    other = tmp_path / "a[1].partial-00c0ffee"
+    command = [sys.executable, "-c", hold, str(other)]
+    living = [] if os.name == "nt" else [other.name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as builder:
+        assert builder.stdout is not None
+        assert builder.stdout.readline().strip() == b"held"
+        write_fake_bundle(tmp_path / "a[1]")
+        assert names_in(tmp_path) == sorted(["a1.partial-0123abcd", "a[1]", "a[1].partial-mine", *living])
+        builder.kill()
+    write_fake_bundle(tmp_path / "a[1]")
+    assert names_in(tmp_path) == sorted(["a1.partial-0123abcd", "a[1]", "a[1].partial-mine"])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swiftvr_trt import BundleError, Manifest
-from swiftvr_trt.engines.bundle.manifest import Recipe, Toolchain
+from swiftvr_trt.engines.bundle.manifest import FORMAT, NETWORK_STAGES, STAGES, Recipe, Toolchain
 from tests.engines.fakes import RECIPE, WHERE, fake_manifest, raw_manifest
 
 
@@ -25,7 +25,9 @@ class Missing:
 
 
 MISSING = Missing()
-ENCODE, DIT, DIT_EDGE, DECODE = range(4)
+TAKE = 0
+ENCODE, DIT, DIT_EDGE, DECODE = (STAGES.index(name) for name in NETWORK_STAGES)
+GIVE_NV12 = STAGES.index("give_nv12")
 
 OUTSIDE = ["../x", "..", ".", "", "/etc/passwd", "C:\\x", "C:x", "a/b", "a\\b"]
 ODD = [".hidden", "a\0", "a\n", "a b", "ü", "x" * 129]
@@ -62,7 +64,7 @@ def refusal(raw: object) -> str:
     return line.removeprefix(f"{WHERE}: ")
 
 
-OPTIONAL = ("compute_capability", "cuda", "driver_cuda", "recipe.calibration")
+OPTIONAL = ("compute_capability", "cuda", "driver_cuda", "recipe.calibration", "stages.0.reach")
 
 
 def field_paths() -> list[str]:
@@ -95,6 +97,7 @@ def test_optional_fields_survive_the_round_trip() -> None:
     recipe = replace(RECIPE, calibration="c0" * 32)
     made = Toolchain("swiftvr-trt 1.0", "TensorRT-RTX", "1.7", compute_capability="12.0", cuda="12", driver_cuda="13.0")
     manifest = replace(fake_manifest(recipe), toolchain=made)
+    manifest = replace(manifest, stages=tuple(replace(stage, reach=9) for stage in manifest.stages))
     assert Manifest.from_json(manifest.to_json(), WHERE) == manifest
 
 
@@ -103,13 +106,25 @@ def test_the_text_of_a_manifest_does_not_change() -> None:
     made = Toolchain("swiftvr-trt test", "none", "1.0", compute_capability="12.0", cuda="12", driver_cuda="13.0")
     text = replace(fake_manifest(), toolchain=made).to_json()
     digest = hashlib.sha256(text.encode()).hexdigest()
-    assert digest == "926c24a1e2c3fafe84187358bea4e41ff48728b651912b9d97c48ffa8c86f997"
+    assert digest == "fba8f2e94e72cb860b14de2931e51304b0c6a47bc992c030a07824a6a685b786"
 
 
 def test_a_manifest_without_cuda_versions_is_read() -> None:
     raw = raw_manifest()
     del raw["cuda"], raw["driver_cuda"]
     assert Manifest.from_json(json.dumps(raw), WHERE) == fake_manifest()
+
+
+def test_a_manifest_whose_stages_do_not_say_their_reach_is_read() -> None:
+    raw = raw_manifest()
+    for stage in raw["stages"]:
+        del stage["reach"]
+    assert Manifest.from_json(json.dumps(raw), WHERE) == fake_manifest()
+
+
+@pytest.mark.parametrize("wrong", [-1, 65, 1.5, "9", True])
+def test_a_wrong_reach_is_refused(wrong: object) -> None:
+    assert "stages[0].reach" in refusal(put(raw_manifest(), "stages.0.reach", wrong))
 
 
 def test_unknown_fields_of_a_later_version_are_ignored() -> None:
@@ -167,7 +182,7 @@ def test_values_out_of_range_are_refused_by_name(path: str, value: object) -> No
     assert spoken(path) in refusal(put(raw_manifest(), path, value))
 
 
-@pytest.mark.parametrize("count", [("stages", 5), ("files", 65), ("stages.0.inputs", 66)])
+@pytest.mark.parametrize("count", [("stages", len(STAGES) + 1), ("files", 65), ("stages.0.inputs", 66)])
 def test_lists_are_bounded(count: tuple[str, int]) -> None:
     path, length = count
     assert spoken(path) in refusal(put(raw_manifest(), path, [{}] * length))
@@ -202,23 +217,28 @@ def test_an_accepted_name_is_a_plain_file_name_on_every_system(name: str) -> Non
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        (f"stages.{ENCODE}.inputs.0.shape", [4, 60, 100, 3], "[4, None, None, 3]"),
+        (f"stages.{TAKE}.inputs.0.shape", [4, 60, 100, 3], "[4, None, None, 3]"),
+        (f"stages.{ENCODE}.inputs.0.shape", [4, 12, 30, 50], "[4, 12, 32, 64]"),
+        (f"stages.{GIVE_NV12}.inputs.1.shape", [3], "[3, 3]"),
+        (f"stages.{GIVE_NV12}.inputs.1.dtype", "float16", "colour"),
         (f"stages.{ENCODE}.outputs.0.shape", [1, 12, 4, 7], "[1, -1, 4, 8]"),
         (f"stages.{DIT}.inputs.0.shape", [3, 12, 4, 8], "[2, -1, 4, 8]"),
         (f"stages.{DIT_EDGE}.outputs.0.shape", [2, 12, 4, 8], "[3, -1, 4, 8]"),
-        (f"stages.{DECODE}.outputs.0.shape", [4, 64, 128, 3], "[4, 60, 100, 3]"),
+        (f"stages.{DECODE}.outputs.0.shape", [4, 64, 128, 3], "[4, 12, 32, 64]"),
+        (f"stages.{GIVE_NV12}.outputs.0.shape", [4, 3, 60, 100], "[4, 3, 30, 100]"),
         (f"stages.{DECODE}.inputs.1.shape", [1, None, 4, 8], "state_in"),
         (f"stages.{DECODE}.inputs.1.shape", [8, 4, 8], "state_in"),
         (f"stages.{DECODE}.inputs.1.role", "latents", "state_in"),
-        (f"stages.{DECODE}.outputs.0.dtype", "float32", "frames"),
+        (f"stages.{GIVE_NV12}.outputs.0.dtype", "float32", "frames"),
+        (f"stages.{DECODE}.outputs.0.dtype", "float16", "exchange different pixels"),
         (f"stages.{DIT}.inputs.0.dtype", "uint8", "latents"),
         (f"stages.{ENCODE}.outputs.1.shape", [1, 9, 4, 8], "input and output states of stage encode do not match"),
         (f"stages.{ENCODE}.outputs.1.dtype", "float16", "input and output states of stage encode do not match"),
         (f"stages.{DECODE}.name", "encode", "each once"),
         (f"stages.{DIT}.file", "other.onnx", "other.onnx"),
-        ("files.1.name", "encode.onnx", "listed twice"),
+        ("files.1.name", "take_rgb24.onnx", "listed twice"),
         ("recipe.clip_len", 12, "expected latents [3,"),
-        ("recipe.height", 32, "stage encode"),
+        ("recipe.height", 32, "stage take_rgb24"),
     ],
 )
 def test_tensors_that_contradict_the_recipe_are_refused(path: str, value: object, said: str) -> None:
@@ -245,10 +265,14 @@ def test_buffers_beyond_any_machine_are_refused_before_anything_is_allocated() -
     assert "GiB" in refusal(raw)
 
 
-@pytest.mark.parametrize("version", [2, 999])
+def test_a_bundle_of_the_first_format_is_refused_with_the_command_that_rebuilds_it() -> None:
+    assert f"rebuild the bundle: {RECIPE.command()}" in refusal({**raw_manifest(), "format": 1})
+
+
+@pytest.mark.parametrize("version", [1, 3, 999])
 def test_a_format_of_another_version_is_named(version: int) -> None:
     raw = {"format": version, "whatever": "a later version needs"}
-    assert f"bundle format {version}, this version reads format 1" in refusal(raw)
+    assert f"bundle format {version}, this version reads format {FORMAT}" in refusal(raw)
 
 
 @pytest.mark.parametrize(
@@ -274,3 +298,12 @@ def test_arbitrary_json_in_any_field_is_accepted_whole_or_refused_in_one_line(pa
         refusal(raw)
     else:
         assert Manifest.from_json(manifest.to_json(), WHERE) == manifest
+
+
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+@pytest.mark.parametrize("change", [{"dtype": "float16"}, {"shape": [2, 24, 4, 8]}], ids=str)
+def test_stages_that_exchange_different_latents_are_refused(side: str, change: dict[str, object]) -> None:
+    """They lie in one buffer: a stage with wider ones would write past its end."""
+    raw = raw_manifest()
+    raw["stages"][DIT][side][0].update(change)
+    assert "its stages exchange different latents (" in refusal(raw)

@@ -19,6 +19,7 @@ from swiftvr_trt.engines.compile.compiler import CompileJob, compile_engine, com
 from swiftvr_trt.engines.compile.log import GEMM, by_kind
 from swiftvr_trt.errors import BuildError, MachineError, MissingPackageError
 from tests.engines.graphs import graph, node, save
+from tests.patience import PATIENCE_S
 
 from .played import job, play, real, report_often
 
@@ -48,7 +49,7 @@ def test_a_compiler_that_ends_early_is_reported_in_one_line_and_leaves_no_engine
 
 def test_an_interrupt_ends_the_compiler_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, onnx_file: Path) -> None:
     pid = tmp_path / "pid"
-    play(monkeypatch, tmp_path, f"open({str(pid)!r}, 'w').write(str(os.getpid())); threading.Event().wait(60)")
+    play(monkeypatch, tmp_path, f"open({str(pid)!r}, 'w').write(str(os.getpid())); threading.Event().wait(600)")
     report_often(tmp_path / "site")
     began = time.monotonic()
 
@@ -58,15 +59,15 @@ def test_an_interrupt_ends_the_compiler_too(monkeypatch: pytest.MonkeyPatch, tmp
 
     with pytest.raises(KeyboardInterrupt):
         compile_engine(job(onnx_file), interrupt)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < PATIENCE_S
     assert not psutil.pid_exists(int(pid.read_text()))
 
 
 def test_a_compiler_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.packages_distributions", dict)
-    with pytest.raises(MissingPackageError, match=r"TensorRT-RTX needs .* pip install \"swiftvr-trt\[rtx\]\"$"):
+    with pytest.raises(MissingPackageError, match=r"TensorRT-RTX needs .* pip install .*\[rtx\]\"$"):
         compiler_version(RTX)
-    with pytest.raises(MissingPackageError, match=r"building with TensorRT needs .*swiftvr-trt\[tensorrt\]"):
+    with pytest.raises(MissingPackageError, match=r"building with TensorRT needs .*\[tensorrt\]"):
         compiler_version(TRT)
 
 

@@ -11,6 +11,7 @@ import pytest
 from swiftvr_trt.child import Child
 from swiftvr_trt.engines.compile import compiler
 from swiftvr_trt.engines.compile.compiler import compile_engine
+from tests.patience import PATIENCE_S
 
 from .played import job, play, real, report_often
 
@@ -25,7 +26,7 @@ def test_a_build_ends_when_its_parent_hangs_up(
         while not started.exists():
             assert child.exit_code(0.02) is None
         child.hang_up()
-        assert child.exit_code(30) == 1
+        assert child.exit_code(30) == 130
 
 
 @real
@@ -41,7 +42,7 @@ def test_a_long_build_reports_its_phase(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_an_idle_process_leaves_without_an_answer() -> None:
-    with Child("swiftvr_trt.engines.compile.compiler_process", patience_s=5.0, keep_errors=True) as child:
+    with Child("swiftvr_trt.engines.compile.compiler_process", patience_s=PATIENCE_S, keep_errors=True) as child:
         child.hang_up()
-        assert child.exit_code(30) == 0
+        assert child.exit_code(30) == 130
         assert child.errors() == ""

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from swiftvr_trt.engines.compile.memory import PeakMemory, available_memory
+from swiftvr_trt.engines.compile.memory import PeakMemory
 
 BLOCK_BYTES = 200 << 20
 
@@ -23,12 +23,11 @@ def peak() -> Iterator[PeakMemory]:
 
 
 def test_closing_ends_the_thread() -> None:
-    threads = threading.active_count()
     peak = PeakMemory()
-    assert threading.active_count() == threads + 1
+    assert peak._thread in threading.enumerate()
     for _ in range(2):
         peak.close()
-        assert threading.active_count() == threads
+        assert peak._thread not in threading.enumerate()
     assert peak.nbytes
 
 
@@ -57,6 +56,7 @@ def test_the_peak_remembers_memory_that_was_released(peak: PeakMemory) -> None:
     assert largest >= resident * 0.95
 
 
+@pytest.mark.alone
 def test_short_peaks_are_seen() -> None:
     with PeakMemory() as peak:
         seen = 0
@@ -70,14 +70,7 @@ def test_short_peaks_are_seen() -> None:
     assert seen >= 7
 
 
-def test_available_memory_is_what_the_system_says() -> None:
-    available = available_memory()
-    assert available is not None
-    assert available == pytest.approx(psutil.virtual_memory().available, rel=0.2)
-
-
 def test_memory_is_unknown_without_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psutil", None)
     with PeakMemory() as peak:
         assert peak.nbytes is None
-    assert available_memory() is None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from swiftvr_trt.engines.bundle.files import Bundle, BundleWriter
 from swiftvr_trt.engines.bundle.manifest import StageSpec, Toolchain
+from swiftvr_trt.engines.bundle.pixel_formats import GIVES, TAKES
 from swiftvr_trt.engines.compile.log import ATTENTION, CONV, GEMM
 from swiftvr_trt.engines.compile.report import SUFFIX, CompiledKernel, CompiledStage, EngineReport
 from swiftvr_trt.runtime.stream.plan import StreamLayout
@@ -16,8 +18,9 @@ STREAM = StreamLayout(70, {"weights": 530, "arena": 4096, "frames": 40, "state":
 COMPILED = replace(RECIPE, target="rtx5090", precision="fp8")
 
 
-def kernel(kind: str, precision: str, flops: int = 0, nbytes: int = 0) -> CompiledKernel:
-    return CompiledKernel(f"{kind} <&>", kind, precision, flops, nbytes, ("Half 2x3",), (), ("Half scalar",), ("node",))
+def kernel(kind: str, precision: str, flops: int = 0, nbytes: int = 0, dtype: str = "Half") -> CompiledKernel:
+    reads, writes = (f"{dtype} 2x3",), (f"{dtype} scalar",)
+    return CompiledKernel(f"{kind} <&>", kind, precision, flops, nbytes, reads, (), writes, ("node",))
 
 
 def stage(name: str, attentions: int, flops: dict[str, int], *kernels: CompiledKernel) -> CompiledStage:
@@ -33,7 +36,12 @@ REPORTS = {
     "dit": engine(
         500,
         stage(
-            "dit", 2, {"fp8": 30, "fp16": 4}, kernel(GEMM, "FP8", 30, 5), kernel(GEMM, "Half"), kernel(ATTENTION, "FP8")
+            "dit",
+            2,
+            {"fp8": 30, "fp16": 4},
+            kernel(GEMM, "FP8", 30, 5, "BFloat16"),
+            kernel(GEMM, "Half"),
+            kernel(ATTENTION, "FP8"),
         ),
         stage("dit_edge", 2, {"fp8": 40}, kernel(ATTENTION, "FP8"), kernel(ATTENTION, "FP8")),
     ),
@@ -50,17 +58,21 @@ def compiled_stages() -> tuple[StageSpec, ...]:
             spec,
             file="dit.engine" if spec.name.startswith("dit") else f"{spec.name}.engine",
             profile=int(spec.name == "dit_edge"),
-            arena_bytes=arenas[spec.name],
-            weight_bytes=weights[spec.name],
+            arena_bytes=arenas.get(spec.name, 0),
+            weight_bytes=weights.get(spec.name, 0),
         )
         for spec in fake_stages(COMPILED)
     )
 
 
-def write_compiled_bundle(path: Path) -> Bundle:
-    """The bundle of all of these."""
+def write_compiled_bundle(path: Path, more: Mapping[str, str] | None = None) -> Bundle:
+    """The bundle of all of these. more: further files, by name."""
     with BundleWriter(path) as writer:
         for name, report in REPORTS.items():
             (writer.directory / f"{name}.engine").write_bytes(b"plan")
             (writer.directory / f"{name}{SUFFIX}").write_text(report.to_json())
+        for name in (*TAKES, *GIVES):
+            (writer.directory / f"{name}.engine").write_bytes(b"plan")
+        for name, content in (more or {}).items():
+            (writer.directory / name).write_text(content)
         return writer.commit(COMPILED, Toolchain("test", "TensorRT-RTX", "1.7"), compiled_stages())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -15,24 +14,25 @@ import torch
 from torch import Tensor, nn
 
 from swiftvr_trt import MisuseError, Resolution
+from swiftvr_trt.engines.bundle.calibration import Calibration, Int8Scales
 from swiftvr_trt.engines.bundle.manifest import Recipe
 from swiftvr_trt.errors import CheckpointError
 from swiftvr_trt.export.graph import calibration as calibrating
 from swiftvr_trt.export.graph.calibration import (
     SAMPLE_CLIP,
-    Calibration,
     CalibrationSource,
     calibrate,
     calibration_size,
     magnitude,
-    read_calibration,
 )
 from swiftvr_trt.export.graph.dit_stage import BlockStage
+from swiftvr_trt.export.graph.int8_search import LEAST_DECIBELS
+from swiftvr_trt.export.graph.layers import Int8Linear
 from swiftvr_trt.export.graph.stages import stages_of
+from swiftvr_trt.export.moving_picture import synthetic_frame
 from swiftvr_trt.export.network.checkpoint import Checkpoint, load_checkpoint
 from swiftvr_trt.export.network.dit import Block, Dit, without_blocks
 from swiftvr_trt.export.network.reference import Reference
-from swiftvr_trt.export.verify import synthetic_frame
 from swiftvr_trt.runtime.stream.session import Frame
 
 RECIPE = Recipe("a" * 64, 45, 37, 4, "fp8", "rtx5090")
@@ -146,32 +146,40 @@ def test_a_damaged_checkpoint_is_reported(checkpoint: Checkpoint, frames: list[F
         calibrate(damaged, RECIPE, frames, "a test picture")
 
 
-def test_a_file_is_read_back(tmp_path: Path, found: Calibration) -> None:
-    path = tmp_path / "calibration.json"
-    path.write_text(replace(found, checkpoint=RECIPE.checkpoint).to_json(), encoding="utf-8")
-    assert read_calibration(path, RECIPE).largest == found.largest
+@pytest.fixture(scope="module")
+def int8(checkpoint: Checkpoint, frames: list[Frame]) -> Calibration:
+    return calibrate(checkpoint, replace(RECIPE, precision="int8"), frames, "a test picture")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"format": 2},
-        {"largest": {"a": -1}},
-        {"largest": {"a": "nan"}},
-        {"largest": []},
-        {"checkpoint": "b" * 64},
-        {"percentile": None},
-    ],
-    ids=str,
-)
-def test_malformed_files_and_those_of_other_checkpoints_are_refused(
-    tmp_path: Path, found: Calibration, change: dict[str, object]
+def test_in_int8_every_linear_has_scales_and_a_measured_error(
+    checkpoint: Checkpoint, found: Calibration, int8: Calibration
 ) -> None:
-    path = tmp_path / "calibration.json"
-    path.write_text(json.dumps({**json.loads(found.to_json()), **change}), encoding="utf-8")
-    with pytest.raises(MisuseError, match=str(path)) as refused:
-        read_calibration(path, RECIPE)
-    assert "\n" not in str(refused.value)
+    asked = set()
+
+    class Asked(dict[str, Int8Scales]):
+        def __missing__(self, name: str) -> Int8Scales:
+            asked.add(name)
+            return Int8Scales(16, 0.0, 1.0, ())
+
+    list(stages_of(checkpoint, replace(RECIPE, precision="int8"), int8.largest, Asked(), joint=True))
+    assert asked == set(int8.int8)
+    assert len(asked) == 5 * len(checkpoint.dit.blocks)
+    assert int8.largest == found.largest, "the same file serves all quantised precisions"
+    assert not found.int8
+    for scales in int8.int8.values():
+        assert scales.bits == (8 if scales.decibels >= LEAST_DECIBELS else 16)
+
+
+def test_a_linear_that_the_file_leaves_in_16_bits_is_not_quantised(checkpoint: Checkpoint, int8: Calibration) -> None:
+    edited = {**int8.int8, "blocks.1.down": replace(int8.int8["blocks.1.down"], bits=16)}
+    dit = next(
+        stage
+        for stage in stages_of(checkpoint, replace(RECIPE, precision="int8"), int8.largest, edited, joint=True)
+        if stage.name == "dit"
+    )
+    names = {name for name, part in dit.module.named_modules() if isinstance(part, Int8Linear)}
+    expected = {name for name, scales in edited.items() if scales.bits == 8}
+    assert {name.replace("inputs.0", "qkv").replace("cross.1.", "cross.") for name in names} == expected
 
 
 def test_the_identity_tells_sources_apart(tmp_path: Path) -> None:

@@ -43,3 +43,12 @@ def test_the_scale_maps_the_largest_magnitude_to_the_end_of_the_range() -> None:
 
 def test_a_tensor_of_zeros_has_a_scale_to_divide_by() -> None:
     assert fp8_scale(0.0, torch.float32).item() == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("largest", [0.0, 1e-44, 1e-30, 1e-6, 1.0, 1e6, 1e37])
+def test_a_scale_is_a_positive_number_of_its_dtype(largest: float, dtype: torch.dtype) -> None:
+    scale = fp8_scale(largest, dtype)
+    assert torch.isfinite(scale)
+    assert scale > 0
+    assert torch.isfinite(fake_quantize_fp8(torch.tensor([0.0, 1.0], dtype=dtype), scale)).all()

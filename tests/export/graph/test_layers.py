@@ -15,12 +15,15 @@ import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
+from swiftvr_trt import MisuseError
+from swiftvr_trt.engines.bundle.calibration import Int8Scales
 from swiftvr_trt.engines.bundle.manifest import Role
 from swiftvr_trt.export.graph.layers import (
     FLOAT32,
     DenseAttention,
     Fp8Attention,
     Fp8Linear,
+    Int8Linear,
     LayerFactory,
     Observed,
     fixed_eps,
@@ -34,6 +37,8 @@ from swiftvr_trt.export.graph.to_onnx import write_stages
 Array = np.ndarray[Any, Any]
 
 FP8_IN_FLOAT32 = Precision("fp8 in float32", linears="fp8", attention="fp8")
+INT8_IN_FLOAT32 = Precision("int8 in float32", linears="int8", attention="fp8")
+INT8 = {"part.linear": Int8Scales(8, 30.0, 3.0, (0,) * 8)}
 LARGEST = {"part.linear": 3.0, "part.q": 2.0, "part.k": 3.0, "part.v": 4.0}
 
 
@@ -55,12 +60,21 @@ def e4m3(x: Array, largest: float) -> Array:
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"),
-    [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp8", torch.float16)],
+    ("name", "capability", "dtype"),
+    [
+        ("fp32", None, torch.float32),
+        ("bf16", None, torch.bfloat16),
+        ("fp16", "12.0", torch.float16),
+        ("fp8", None, torch.float16),
+        ("fp8", "8.9", torch.bfloat16),
+        ("nvfp4", "12.0", torch.bfloat16),
+    ],
 )
-def test_a_plain_linear_is_the_affine_map_in_the_dtype_of_products(name: str, dtype: torch.dtype) -> None:
+def test_a_plain_linear_is_the_affine_map_in_the_dtype_of_products(
+    name: str, capability: str | None, dtype: torch.dtype
+) -> None:
     given, x = affine(), torch.randn(2, 8)
-    linear = LayerFactory(Precision.named(name)).plain(given)
+    linear = LayerFactory(Precision.named(name).on(capability)).plain(given)
     assert type(linear) is nn.Linear
     assert {parameter.dtype for parameter in linear.parameters()} == {dtype}
     assert torch.equal(
@@ -71,10 +85,15 @@ def test_a_plain_linear_is_the_affine_map_in_the_dtype_of_products(name: str, dt
 
 @pytest.mark.parametrize(
     ("name", "linear", "attention"),
-    [("fp32", nn.Linear, DenseAttention), ("fp16", nn.Linear, DenseAttention), ("fp8", Fp8Linear, Fp8Attention)],
+    [
+        ("fp32", nn.Linear, DenseAttention),
+        ("fp16", nn.Linear, DenseAttention),
+        ("fp8", Fp8Linear, Fp8Attention),
+        ("int8", Int8Linear, Fp8Attention),
+    ],
 )
 def test_the_precision_decides_which_layer_is_made(name: str, linear: type, attention: type) -> None:
-    factory = LayerFactory(Precision.named(name), LARGEST).inside("part")
+    factory = LayerFactory(Precision.named(name), LARGEST, INT8).inside("part")
     assert type(factory.linear(affine(), "linear")) is linear
     assert type(factory.attention()) is attention
 
@@ -86,6 +105,14 @@ def test_parts_are_named_from_the_outside_in() -> None:
     linear = factory.linear(affine(), "out")
     assert isinstance(linear, Fp8Linear)
     assert float(linear.input_scale) == pytest.approx(2 / 448, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["part.linear", "part.q", "part.k", "part.v"])
+def test_a_number_that_an_edited_calibration_lacks_is_named(name: str) -> None:
+    largest = {key: value for key, value in LARGEST.items() if key != name}
+    factory = LayerFactory(Precision.named("fp8"), largest).inside("part")
+    with pytest.raises(MisuseError, match=f"the calibration has no number for {name}; calibrate again"):
+        _ = factory.linear(affine(), "linear"), factory.attention()
 
 
 def test_an_observer_sees_every_input_that_would_be_quantised_and_changes_none() -> None:
@@ -112,6 +139,34 @@ def test_an_fp8_linear_computes_what_an_independent_simulation_says() -> None:
     weight = given.weight.numpy()
     expected = e4m3(x.numpy(), 3.0) @ e4m3(weight, float(np.abs(weight).max())).T + given.bias.numpy()
     np.testing.assert_allclose(Fp8Linear(given, 3.0, FP8_IN_FLOAT32)(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def int8(x: Array, largest: float) -> Array:
+    """x rounded to INT8 and back."""
+    scale = np.float32(largest / 127)
+    return np.clip(np.rint(x / scale), -128, 127).astype(np.float32) * scale
+
+
+def test_an_int8_linear_computes_what_an_independent_simulation_says() -> None:
+    given, x = affine(), torch.randn(3, 8) * 2  # some exceed 3 and saturate
+    given = Affine(given.weight * torch.tensor([0.05, 1.0, 5.0, 0.2, 30.0, 0.0])[:, None], given.bias)
+    rows = np.stack([int8(row, float(np.abs(row).max()) or 1.0) for row in given.weight.numpy()])
+    expected = int8(x.numpy(), 3.0) @ rows.T + given.bias.numpy()
+    np.testing.assert_allclose(
+        Int8Linear(given, Int8Scales(8, 0.0, 3.0, (0,) * 8), INT8_IN_FLOAT32)(x), expected, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_shifts_divide_the_input_and_multiply_the_weight() -> None:
+    given, x, shifts = affine(), torch.randn(3, 8), (0, 1, -2, 12, 0, 0, -12, 3)
+    divisor = 2.0 ** np.array(shifts, np.float32)
+    weight = given.weight.numpy() * divisor
+    rows = np.stack([int8(row, float(np.abs(row).max())) for row in weight])
+    largest = float(np.abs(x.numpy() / divisor).max())
+    expected = int8(x.numpy() / divisor, largest) @ rows.T + given.bias.numpy()
+    np.testing.assert_allclose(
+        Int8Linear(given, Int8Scales(8, 0.0, largest, shifts), INT8_IN_FLOAT32)(x), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_fp8_attention_quantises_the_softmax_too() -> None:

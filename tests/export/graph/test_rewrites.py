@@ -14,10 +14,12 @@ from swiftvr_trt.export.graph.rewrites import (
     ALL,
     Affine,
     Grow,
+    balanced,
     distinct_rows,
     fold_growth,
     fold_pooling,
     halves,
+    rows_alike,
 )
 from swiftvr_trt.export.graph.self_attention import Rope
 from swiftvr_trt.export.network.dit import rope_tables
@@ -114,6 +116,31 @@ def test_distinct_rows_come_with_the_logarithm_of_their_count() -> None:
     rows, weight = distinct_rows(small_prompt(distinct=3))
     assert rows.shape == (3, 7)
     assert sorted(weight.exp().round().int().tolist()) == [1, 1, 7]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_a_balanced_linear_is_the_linear(dtype: torch.dtype) -> None:
+    given = Affine(torch.randn(6, 8, dtype=dtype), torch.randn(6, dtype=dtype))
+    x = torch.randn(5, 8, dtype=dtype)
+    gain, after = balanced(given, (0, 1, -1, 12, -12, 0, 3, 0))
+    assert torch.equal((x * gain) @ after.weight.T + after.bias, x @ given.weight.T + given.bias), "to the last bit"
+    with pytest.raises(MisuseError, match="the calibration has 2 shifts for a linear of 8 inputs"):
+        balanced(given, (0, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_rows_alike_are_the_rows_after_the_product(dtype: torch.dtype) -> None:
+    weight = torch.randn(6, 8, dtype=torch.float64) * torch.tensor([[0.1], [1.0], [30.0], [0.0], [1e-9], [5.0]])
+    x = torch.randn(5, 8, dtype=torch.float64)
+    alike, factors = rows_alike(weight, dtype)
+    assert factors.dtype == dtype
+    assert_same(x @ alike.T * factors.double(), x @ weight.T)
+    largest = alike.abs().amax(1)
+    assert bool((largest[[0, 1, 2, 5]] > 0.99 * largest.max()).all()), "one scale suits all rows"
+    assert torch.isfinite(alike).all()
+    assert not rows_alike(weight * 0, dtype)[0].any()
+    small = rows_alike(weight * 1e-4, dtype)[0].abs().max()
+    assert small / 127 > torch.finfo(torch.float16).tiny, "as a gate makes it"
 
 
 def test_an_unknown_rewrite_is_refused() -> None:

@@ -17,7 +17,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from swiftvr_trt import CheckpointError
-from swiftvr_trt.export.network.checkpoint import CONFIG, PROMPT, REAE, TRANSFORMER, Checkpoint, load_checkpoint
+from swiftvr_trt.export.network.checkpoint import (
+    CONFIG,
+    PROMPT,
+    REAE,
+    TRANSFORMER,
+    Checkpoint,
+    load_checkpoint,
+)
 from swiftvr_trt.export.network.dit import Dit, widened
 from swiftvr_trt.export.network.reae import Reae
 from tests.mini import DIT, NARROW, write_mini_checkpoint
@@ -315,3 +322,16 @@ def test_loading_maps_the_weights_and_does_not_read_them(
     assert size > 200e6
     assert loading < size / 10
     assert using > size / 2, "the measurement sees weights once they are used"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), -float("nan")], ids=str)
+@pytest.mark.parametrize("file", ["reae.safetensors", "transformer/diffusion_pytorch_model.safetensors", PROMPT])
+def test_a_weight_that_is_not_finite_is_named(tmp_path: Path, dtype: torch.dtype, value: float, file: str) -> None:
+    root = write_mini_checkpoint(tmp_path / "checkpoint", dtype=dtype)
+    assert load_checkpoint(root).not_finite() is None
+    tensors = load_file(root / file)
+    name = "prompt_emb" if file == PROMPT else sorted(tensors)[-1]
+    tensors[name].view(-1)[-1] = value
+    save_file(tensors, root / file)
+    assert load_checkpoint(root).not_finite() == name

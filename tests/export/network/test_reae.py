@@ -14,6 +14,7 @@ from swiftvr_trt.export.network.reae import (
     MemBlock,
     Reae,
     ReaeConfig,
+    State,
     TGrow,
     TPool,
     decoded_pixels,
@@ -134,6 +135,25 @@ def test_the_new_state_is_the_last_frame_that_each_block_saw(name: str) -> None:
     _, after = walk(network, x, network.initial_state(2, 3))
     assert len(after) == len(seen) == 9
     assert all(torch.equal(ours, last) for ours, last in zip(after, seen, strict=True))
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+def test_the_state_depends_on_the_last_eight_latents(name: str) -> None:
+    """Not on those before, and on the eighth: whatever the state was, eight steps later it is the same to the bit."""
+    network = getattr(Reae(REAE), name).double()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)  # signals that grow from layer to layer, so that none is lost to rounding
+    inputs = [torch.rand(4, 3, 32, 48) if name == "encoder" else torch.randn(1, 5, 2, 3) for _ in range(10)]
+
+    def state_after(steps: list[Tensor]) -> State:
+        state: State = network.initial_state(2, 3)
+        for x in steps:
+            _, state = network(x.double(), state)
+        return state
+
+    whole, eight, seven = (state_after(inputs[begin:]) for begin in (0, 2, 3))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(whole, eight, strict=True))
+    assert not all(torch.equal(ours, theirs) for ours, theirs in zip(whole, seven, strict=True))
 
 
 def test_a_frame_does_not_depend_on_those_that_follow() -> None:

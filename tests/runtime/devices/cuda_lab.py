@@ -72,8 +72,8 @@ def through(session: Session, name: str) -> list[Frame]:
     return feed(session, clip(name))
 
 
-def short_run(lab: Lab, emulator: Emulator, library: FakeTensorRT) -> list[Frame]:
-    with lab.opened(emulator, library) as restorer, restorer.session() as session:
+def short_run(lab: Lab, emulator: Emulator, library: FakeTensorRT, **options: Any) -> list[Frame]:
+    with lab.opened(emulator, library, **options) as restorer, restorer.session() as session:
         return through(session, "edges")
 
 

@@ -1,7 +1,8 @@
 """A stand-in for TensorRT: an engine is a list of ONNX graphs, which a context runs in ONNX Runtime, in stream order.
 
 It has the methods that the CUDA device calls, with TensorRT-RTX's names and arguments (a test compares them). It is as
-strict as the documentation allows: a context must run once after its shapes are set before it can be captured,
+strict as the documentation allows: a context must run once after its shapes are set before it can be captured, and
+is captured once, with addresses that never change;
 addresses must be aligned, and a stage notices if another one uses its arena at the same time.
 """
 
@@ -21,6 +22,7 @@ from swiftvr_trt import Bundle
 from swiftvr_trt.engines.bundle.files import BundleWriter
 from swiftvr_trt.engines.bundle.manifest import Toolchain
 from swiftvr_trt.engines.bundle.targets import RTX
+from swiftvr_trt.runtime.devices import tensorrt
 
 from .fake_kernels import Kernels, Profile, is_capturing
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 VERSION = "1.7.1.116"
 COMPUTE_CAPABILITY = "12.0"
 ARENA = {"encode": 3000, "dit": 9000, "dit_edge": 10001, "decode": 5000}
+PIXEL_ARENA = 700
 _RTX_ONLY = {
     "Runtime": ("get_engine_validity", "engine_header_size"),
     "IExecutionContext": ("is_stream_capturable",),
@@ -45,13 +48,13 @@ _RTX_ONLY = {
 def write_engine_bundle(path: Path, graphs: Bundle, *, target: str = "rtx5090", compiler: str = RTX) -> Bundle:
     """Write a bundle of engines that run the graphs of another bundle. Both transformer stages share a file."""
     recipe = replace(graphs.manifest.recipe, target=target)
-    names = {"encode": "encode.engine", "dit": "dit.engine", "dit_edge": "dit.engine", "decode": "decode.engine"}
+    names = {stage.name: f"{stage.name}.engine" for stage in graphs.manifest.stages} | {"dit_edge": "dit.engine"}
     stages = tuple(
         replace(
             stage,
             file=names[stage.name],
             profile=int(stage.name == "dit_edge"),
-            arena_bytes=ARENA[stage.name],
+            arena_bytes=ARENA.get(stage.name, PIXEL_ARENA),
             weight_bytes=700,
         )
         for stage in graphs.manifest.stages
@@ -59,7 +62,7 @@ def write_engine_bundle(path: Path, graphs: Bundle, *, target: str = "rtx5090", 
     with BundleWriter(path) as writer:
         for file in dict.fromkeys(names.values()):
             profiles = [
-                {"stage": s.name, "graph": str(graphs.stage_path(s.name)), "arena": ARENA[s.name]}
+                {"stage": s.name, "graph": str(graphs.stage_path(s.name)), "arena": ARENA.get(s.name, PIXEL_ARENA)}
                 for s in sorted(stages, key=lambda s: s.profile)
                 if s.file == file
             ]
@@ -76,11 +79,14 @@ class FakeTensorRT:
     """
 
     def __init__(self, emulator: Emulator, *, rtx: bool = True) -> None:
+        # A real process has one library, whose log lives as long. Here each log would keep a library and its kernels.
+        tensorrt._make_log.cache_clear()
         self.emulator = emulator
         self.running: Callable[[str], None] = lambda _stage: None
         self.kernels: list[Kernels] = []  # never released: a graph may run them at any time
         self.__name__, self.__version__ = ("tensorrt_rtx" if rtx else "tensorrt"), VERSION
         self.calls: Counter[str] = Counter()
+        self.calls_before: Counter[str] = Counter()
         self.fail: dict[str, int] = {}
         self.words = ""
         self.problems: list[str] = []
@@ -280,7 +286,7 @@ class ICudaEngine(_Bound):
                 runtime_config.kernels.content = (runtime_config.kernels.content or b"kernels") + known
         made: IExecutionContext = self._library.IExecutionContext()  # type: ignore[attr-defined]
         made.engine, made.profile, made.shapes, made.addresses, made.warm = self, None, {}, {}, False
-        made.arena = (0, 0)
+        made.arena, made.captured = (0, 0), {}
         self._library.live.add(made)
         return made
 
@@ -292,6 +298,7 @@ class IExecutionContext(_Bound):
     addresses: dict[str, int]
     arena: tuple[int, int]
     warm: bool
+    captured: dict[str, int]
 
     def set_device_memory(self, memory: int, size: int) -> None:
         assert memory % 256 == 0
@@ -326,6 +333,12 @@ class IExecutionContext(_Bound):
         if is_capturing(stream_handle) and not self.warm:
             library.logger.log(ILogger.Severity.ERROR, "captured before it was run once")
             return False
+        if self.captured and self.captured != self.addresses:
+            library.problems.append(f"{profile.stage}: a context that a graph holds was bound to other addresses")
+        if is_capturing(stream_handle):
+            if self.captured:
+                library.problems.append(f"{profile.stage}: a context was captured twice")
+            self.captured = dict(self.addresses)
         if self.arena[1] < profile.arena:
             library.logger.log(ILogger.Severity.ERROR, f"the arena has {self.arena[1]} bytes, {profile.arena} needed")
             return False

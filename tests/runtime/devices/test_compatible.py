@@ -6,8 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from swiftvr_trt import Bundle, BundleError, MachineError
-from swiftvr_trt.runtime.devices.compatible import Environment, check_compatible
+from swiftvr_trt import Bundle, BundleError, MachineError, MisuseError
+from swiftvr_trt.engines.bundle.targets import find_target
+from swiftvr_trt.runtime.devices import compatible as module
+from swiftvr_trt.runtime.devices.compatible import Environment, check_compatible, check_target
+from swiftvr_trt.runtime.devices.driver import Driver
+from tests.cuda_emulator import emulated
 
 from .fake_trt import VERSION
 
@@ -69,3 +73,39 @@ def test_a_driver_that_is_too_old_for_the_library_is_refused(
 )
 def test_unknown_and_older_versions_are_accepted(engines: Bundle, change: dict[str, object], here: Environment) -> None:
     check_compatible(_changed(engines, **change), here)
+
+
+@pytest.mark.parametrize(
+    ("target", "here", "said"),
+    [
+        ("rtx4070", "8.9", None),
+        (
+            "rtx5090",
+            "8.6",
+            "target rtx5090 is for GPUs of compute capability 12.0, but cuda:1 has 8.6: take",
+        ),
+        ("rtx3060", "8.9", "take --target rtx4090$"),
+        ("rtx2080", "6.1", "take --target cuda$"),
+        ("cuda", "6.1", None),
+        ("local", "6.1", None),
+        ("rtx5090", None, None),
+    ],
+)
+def test_a_target_for_another_gpu_is_refused_with_the_one_that_fits(
+    monkeypatch: pytest.MonkeyPatch, target: str, here: str | None, said: str | None
+) -> None:
+    monkeypatch.setattr(module, "find_driver", lambda gpu: Driver("13.0", here) if gpu == 1 else None)
+    if said is None:
+        check_target(find_target(target), "cuda:1")
+    else:
+        with pytest.raises(MisuseError, match=said):
+            check_target(find_target(target), "cuda:1")
+    check_target(find_target(target), "cuda:0")  # this one has no driver to ask
+
+
+@pytest.mark.cuda_emulator
+def test_the_driver_is_asked_about_the_gpu() -> None:
+    with emulated():
+        check_target(find_target("rtx5070"), "cuda")
+        with pytest.raises(MisuseError, match=r"12\.0: take --target rtx5090$"):
+            check_target(find_target("rtx4070"), "cuda")

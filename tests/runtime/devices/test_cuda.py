@@ -13,23 +13,28 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from swiftvr_trt import BundleError, Cancelled, MachineError, MisuseError, Restorer, Session
 from swiftvr_trt.runtime.devices import cuda, tensorrt
 from swiftvr_trt.runtime.devices.cuda import CudaDevice
 from swiftvr_trt.runtime.devices.tensorrt import TensorRTProvider
+from swiftvr_trt.runtime.stream.buffers import plan_buffers
+from swiftvr_trt.runtime.stream.cuts import chunk_of
 from swiftvr_trt.runtime.stream.plan import plan_stream
-from swiftvr_trt.runtime.stream.program import plan_buffers
 from swiftvr_trt.runtime.stream.session import Frame
 from tests.cuda_emulator import emulated
+from tests.patience import PATIENCE_S
 from tests.runtime.clips import CLIPS, clip
+from tests.sweeps import every, everything
 
 from .cuda_lab import NO_CACHE, Lab, feed, through
 from .fake_trt import FakeTensorRT
 
 pytestmark = pytest.mark.cuda_emulator
-SCHEDULES = 200
+SCHEDULES = 200 if everything() else 40
+"""Each is random and has a number: the same ones in every run."""
 
 
 @pytest.mark.parametrize("rtx", [True, False], ids=["TensorRT-RTX", "TensorRT"])
@@ -47,7 +52,7 @@ def test_any_schedule_gives_the_same_frames(lab: Lab) -> None:
 
 
 def test_any_schedule_gives_the_same_frames_without_graphs(lab: Lab) -> None:
-    for seed in range(SCHEDULES // 10):
+    for seed in range(SCHEDULES // 5):
         with emulated(seed) as emulator, lab.opened(emulator, graphs=False) as restorer:
             assert lab.same("long", list(restorer.restore(clip("long")))), f"seed {seed}"
 
@@ -99,8 +104,23 @@ def test_flush_and_reset_start_a_new_stream(lab: Lab) -> None:
             assert lab.same("long", through(session, "long"))
 
 
+@pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "direct"])
+def test_a_stream_continues_at_every_cut(lab: Lab, graphs: bool) -> None:
+    """To the byte, in one session after another cut was continued there, whatever the schedule. Every third cut."""
+    frames = (clip("long") * 5)[:87]
+    with emulated(1) as emulator, lab.opened(emulator, graphs=graphs) as restorer, restorer.session() as session:
+        whole = list(restorer.restore(frames))
+        cuts = [restorer.cut(chunk) for chunk in range(chunk_of(restorer.manifest, len(frames)) + 1)]
+        assert cuts[-1].lead > 0  # frames are left out
+        for cut in every(3, cuts):
+            session.begin_at(cut, frames[cut.lead : cut.frame])
+            restored = feed(session, frames[cut.frame :])
+            assert len(restored) == len(frames) - cut.emitted
+            assert np.array_equal(restored, whole[cut.emitted :])
+
+
 def test_cancelling_at_any_stage_ends_that_stream_only(lab: Lab) -> None:
-    """The stages of a FIRST chunk, of MIDDLE chunks and of a LAST one."""
+    """The stages of a FIRST chunk, of MIDDLE chunks and of a LAST one: every third, all in a campaign."""
     runs: list[str] = []
     with emulated() as emulator:
         library = FakeTensorRT(emulator)
@@ -108,7 +128,7 @@ def test_cancelling_at_any_stage_ends_that_stream_only(lab: Lab) -> None:
             session.feed(clip("long")[0])  # allocates and warms up
             library.running = runs.append
             feed(session, clip("long")[1:] + clip("long"))
-    for stage in range(1, len(runs) + 1):
+    for stage in every(3, range(1, len(runs) + 1)):
         with emulated(stage) as emulator:
             library = FakeTensorRT(emulator)
             with lab.opened(emulator, library) as restorer, restorer.session() as other:
@@ -149,7 +169,7 @@ def test_closing_in_another_thread_waits_for_the_thread_that_uses_it(lab: Lab, w
                 thread.start()
                 time.sleep(0.01 * seed)
                 (restorer if whole_device else session).close()
-                thread.join(30)
+                thread.join(PATIENCE_S)
                 assert ended.is_set()
                 session.close()
                 del session
@@ -181,9 +201,9 @@ def test_closing_gives_up_a_workspace_that_another_thread_opens_without_closing_
                 monkeypatch.setattr(cuda, "plan_stream", planning)
             else:
                 library.running = begin_closing
-            with pytest.raises(MisuseError, match=r"is closed; open it again with Restorer.open\(\)"):
+            with pytest.raises(MisuseError, match=r"is closed; open (it|the bundle) again with Restorer.open\(\)"):
                 device.workspace(plan_buffers(lab.engines.manifest, 21, 27))
-            closing.join(10)
+            closing.join(PATIENCE_S)
             assert not closing.is_alive()
             # Kernels may take minutes to compile, so closing waits for one stage at most.
             assert library.calls["create_execution_context"] == stages
@@ -196,7 +216,7 @@ def test_a_closed_device_opens_no_workspace(lab: Lab) -> None:
         with lab.opened(emulator, library) as restorer:
             session = restorer.session()
         assert not emulator.counts().leaks()
-        with pytest.raises(MisuseError, match=r"is closed; open it again with Restorer.open\(\)"):
+        with pytest.raises(MisuseError, match=r"is closed; open (it|the bundle) again with Restorer.open\(\)"):
             session.feed(clip("long")[0])
         assert library.calls["create_execution_context"] == 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ from swiftvr_trt import MisuseError, StageError, SwiftVRError
 from swiftvr_trt.runtime.devices.cuda import CudaDevice
 from swiftvr_trt.runtime.devices.tensorrt import TensorRTProvider
 from swiftvr_trt.runtime.restore import restorer
+from swiftvr_trt.runtime.stream.buffers import View, plan_buffers
 from swiftvr_trt.runtime.stream.device import Recording
 from swiftvr_trt.runtime.stream.plan import plan_memory
-from swiftvr_trt.runtime.stream.program import Copy, Download, Step, Upload, View, plan_buffers
+from swiftvr_trt.runtime.stream.program import Copy, Download, Step, Upload
 from swiftvr_trt.runtime.stream.trace import Trace
 from tests.cuda_emulator import emulated
 from tests.runtime.clips import CLIP_LEN, OUT, clip
 
 from . import mutants
-from .cuda_lab import NO_CACHE, OUT_OF_MEMORY, UNKNOWN, Lab, error_of, feed, through
+from .cuda_lab import NO_CACHE, UNKNOWN, Lab, feed, through
 from .fake_trt import FakeTensorRT
 
 pytestmark = pytest.mark.cuda_emulator
@@ -66,7 +68,8 @@ def test_streams_of_any_length_leave_nothing_in_a_session_that_is_used_again(lab
     """Each length has its own LAST chunk. None of them is captured, and one recording is kept."""
     frames = clip("long")
     with emulated(delay_us=0) as emulator, lab.opened(emulator) as restorer, restorer.session() as session:
-        assert lab.same("long", feed(session, frames))
+        for _ in range(2):  # FIRST is captured the second time
+            assert lab.same("long", feed(session, frames))
         emulator.forget_calls()
         before = emulator.counts()
         for length in (*range(1, len(frames)), len(frames)):
@@ -106,9 +109,8 @@ def test_the_trace_shows_copies_during_computation_and_no_late_allocation(lab: L
     assert overlaps
     hosts = [span["name"] for span in by_lane["host"]]
     assert hosts.count("allocate stream") == hosts.count("allocate arena") == 1
-    assert [name for name in hosts if name.startswith("warm up")] == [
-        f"warm up {s.name}" for s in lab.engines.manifest.stages
-    ]
+    used = ("take_rgb24", "encode", "dit", "dit_edge", "decode", "give_rgb24")  # not the stages of other formats
+    assert [name for name in hosts if name.startswith("warm up")] == [f"warm up {stage}" for stage in used]
     # FIRST, MIDDLE for both turns, LAST, and the program that clears the state.
     assert hosts.count("record") == 5
 
@@ -126,23 +128,27 @@ def test_steps_must_begin_with_uploads_and_end_with_downloads(lab: Lab) -> None:
         workspace.close()
 
 
-def test_reset_forgets_a_chunk_that_failed_half_submitted(lab: Lab) -> None:
-    for name, count in (("cuMemcpyAsync", 2), ("cuStreamWaitEvent", 2), ("cuEventRecord", 3), ("cuGraphLaunch", 1)):
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("cuMemcpyAsync", 2), ("cuStreamWaitEvent", 2), ("cuEventRecord", 3), ("cuGraphLaunch", 1)],
+)
+def test_reset_forgets_a_chunk_that_failed_half_submitted(lab: Lab, name: str, count: int) -> None:
+    with emulated() as emulator, lab.opened(emulator) as restorer, restorer.session() as session:
+        assert lab.same("long", through(session, "long"))
         for nth in range(1, 3 * count + 1):
-            with emulated(nth) as emulator, lab.opened(emulator) as restorer, restorer.session() as session:
-                assert lab.same("long", through(session, "long"))
-                emulator.fail(name, nth, UNKNOWN)
-                with pytest.raises(StageError, match="could not be submitted"):
-                    through(session, "long")
-                session.reset()
-                assert lab.same("long", through(session, "long"))
+            emulator.fail(name, nth, UNKNOWN)
+            with pytest.raises(StageError, match="could not be submitted"):
+                through(session, "long")
+            session.reset()
+            assert lab.same("long", through(session, "long"))
 
 
 def test_a_copy_that_fails_names_its_buffer(lab: Lab) -> None:
     said = []
     for nth in (1, 2):
         with emulated() as emulator, lab.opened(emulator) as restorer, restorer.session() as session:
-            assert lab.same("long", through(session, "long"))
+            for _ in range(2):
+                assert lab.same("long", through(session, "long"))
             emulator.fail("cuMemcpyAsync", nth, UNKNOWN)
             with pytest.raises(StageError) as caught:
                 through(session, "long")
@@ -152,16 +158,8 @@ def test_a_copy_that_fails_names_its_buffer(lab: Lab) -> None:
     assert said[1].startswith("the download of frames_out_0 could not be submitted (")
 
 
-def test_too_little_memory_for_a_captured_chunk_is_reported_with_what_would_fit(lab: Lab) -> None:
-    with emulated(clean=False) as emulator:
-        emulator.fail("cuGraphInstantiateWithParams", 1, OUT_OF_MEMORY)
-        error = error_of(lab, emulator, FakeTensorRT(emulator))
-        assert str(error).startswith("not enough GPU memory: 48x32, fp32, 4-frame chunks"), error
-        del error
-
-
 def test_uploads_copies_and_downloads_arrive(lab: Lab) -> None:
-    assert not [problem for seed in range(10) if (problem := _round_trip(lab, CudaDevice, seed))]
+    assert not [problem for seed in SEEDS if (problem := _round_trip(lab, CudaDevice, seed))]
 
 
 def _round_trip(lab: Lab, kind: Any, seed: int) -> str | None:
@@ -185,6 +183,18 @@ def _stream(lab: Lab, kind: Any, seed: int) -> str | None:
     with emulated(seed, delay_us=300, clean=False) as emulator:
         with lab.opened(emulator, kind=kind) as restorer:
             if not lab.same("long", list(restorer.restore(clip("long")))):
+                return "wrong frames"
+        return next(iter(emulator.violations()), None)
+
+
+def _overlapped(lab: Lab, kind: Any, seed: int) -> str | None:
+    """With decoding beside the next chunk: whole streams, and one that is reset with chunks in flight."""
+    with emulated(seed, delay_us=300, clean=False) as emulator:
+        with lab.opened(emulator, kind=kind, overlap=True) as restorer, restorer.session() as session:
+            for frame in clip("long")[:16]:
+                session.feed(frame)
+            session.reset()
+            if not lab.same("long", through(session, "long")):
                 return "wrong frames"
         return next(iter(emulator.violations()), None)
 
@@ -224,24 +234,32 @@ def _close(lab: Lab, kind: Any, seed: int) -> str | None:
 
 
 def _first_run(lab: Lab, kind: Any, seed: int) -> str | None:
-    """If a kernel fails in its first run, the message names the stage."""
+    """If a kernel fails in its first run, the message names the stage.
+
+    The kernel fails once the host waits for it, or has gone on to the next stage.
+    """
     with emulated(seed, clean=False) as emulator:
         library = FakeTensorRT(emulator)
 
         def touch(_stage: str) -> None:
+            while not emulator.calls("cuStreamSynchronize") and library.calls["execute_async_v3"] < 2:
+                time.sleep(1e-4)
             emulator.touch(16, 1, write=True)
 
         library.running = touch
         with lab.opened(emulator, library, kind=kind) as restorer:
+            emulator.forget_calls()
             try:
                 restorer.session().feed(clip("long")[0])
             except StageError as error:
                 library.problems.clear()
-                return None if "stage encode" in str(error) else f"without its name: {error}"
+                return None if "stage take_rgb24" in str(error) else f"without its name: {error}"
         return "no error"
 
 
-BATTERY = (_stream, _round_trip, _early_close, _reopen, _close, _first_run)
+SEEDS = range(3)
+"""None of the battery depends on luck: the emulator knows what was waited for. Other seeds are other schedules."""
+BATTERY = (_stream, _round_trip, _early_close, _reopen, _close, _first_run, _overlapped)
 
 
 @pytest.mark.parametrize("site", mutants.sites(), ids=str)
@@ -249,7 +267,7 @@ def test_every_wait_is_needed(lab: Lab, site: mutants.Site, monkeypatch: pytest.
     kind = mutants.device_without(site)
     monkeypatch.setattr(restorer, "Session", mutants.session_without(site))
     problems: list[str | None] = []
-    for seed, run in itertools.product(range(10), BATTERY):
+    for seed, run in itertools.product(SEEDS, BATTERY):
         try:
             problems.append(run(lab, kind, seed))
         except (SwiftVRError, AssertionError) as error:
@@ -260,5 +278,5 @@ def test_every_wait_is_needed(lab: Lab, site: mutants.Site, monkeypatch: pytest.
 
 
 def test_with_all_waits_nothing_fails(lab: Lab) -> None:
-    for seed, run in itertools.product(range(10), BATTERY):
+    for seed, run in itertools.product(SEEDS, BATTERY):
         assert run(lab, CudaDevice, seed) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from swiftvr_trt import Bundle, MachineError, MissingPackageError, MisuseError, Restorer
+from swiftvr_trt.installing import install_command
 from swiftvr_trt.runtime.devices import gpu
 from swiftvr_trt.runtime.devices.cuda import CudaDevice
 from swiftvr_trt.runtime.devices.gpu import Gpu, explain_cuda_errors, gpu_index, is_out_of_memory
@@ -56,7 +58,7 @@ def test_the_number_of_a_gpu_follows_its_name() -> None:
 
 def test_a_missing_cuda_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.core", None)
-    with pytest.raises(MissingPackageError, match=r'cuda-core.*pip install "swiftvr-trt\[cuda\]"'):
+    with pytest.raises(MissingPackageError, match="cuda-core.*" + re.escape(install_command("cuda"))):
         Gpu(0)
 
 
@@ -88,6 +90,25 @@ def test_if_a_gpu_cannot_be_opened_the_message_names_a_driver_that_is_too_old(
                 return
             del error
     raise AssertionError("the GPU was opened although a call of the driver failed")
+
+
+@pytest.mark.cuda_emulator
+def test_a_driver_that_is_too_old_for_cuda_bindings_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """cuda-core would warn in its own words, over several lines; in tests, warnings are errors."""
+    from cuda.bindings import driver
+
+    with emulated():
+        Gpu(0)
+        assert not caplog.messages
+        monkeypatch.setattr(driver, "CUDA_VERSION", 14000)
+        Gpu(0)
+    (said,) = caplog.messages
+    assert re.match(
+        r"the GPU may fail: the NVIDIA driver is for CUDA 13\.0, cuda-bindings is made for 14; update", said
+    )
+    assert said.endswith(install_command("cuda12"))
 
 
 class DriverError(Exception):

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from swiftvr_trt import BundleError, MachineError, MissingPackageError
-from swiftvr_trt.runtime.devices.ort import import_onnxruntime, load_session
+from swiftvr_trt.runtime.devices import ort
+from swiftvr_trt.runtime.devices.ort import (
+    import_onnxruntime,
+    load_session,
+    nodes_off,
+    renew_arena,
+    stage_error,
+    use_shared_arena,
+)
 from tests.conftest import BundleFactory
 
 onnxruntime = pytest.importorskip("onnxruntime")
+_STATM = Path("/proc/self/statm")
 
 
 @pytest.mark.parametrize(
@@ -43,6 +56,16 @@ def test_a_session_has_the_tensors_of_the_manifest(mini_bundle: BundleFactory) -
     assert session.get_session_options().intra_op_num_threads == 1
 
 
+@pytest.mark.parametrize(("limit", "asked", "threads"), [(3, None, 3), (3, 5, 5), (None, None, 0)])
+def test_stages_keep_within_the_limit_of_a_container(
+    mini_bundle: BundleFactory, monkeypatch: pytest.MonkeyPatch, limit: int | None, asked: int | None, threads: int
+) -> None:
+    monkeypatch.setattr(ort, "core_limit", lambda: limit)
+    bundle = mini_bundle()
+    session = load_session(bundle, bundle.manifest.stage("encode"), threads=asked)
+    assert session.get_session_options().intra_op_num_threads == threads
+
+
 @pytest.mark.parametrize("change", ["name", "dtype", "shape", "order"])
 def test_a_graph_with_other_tensors_than_the_manifest_says_is_refused(mini_bundle: BundleFactory, change: str) -> None:
     bundle = mini_bundle()
@@ -71,3 +94,81 @@ def test_a_file_that_is_not_a_graph_is_refused_in_one_line(
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
     with pytest.raises(BundleError, match=r"ONNX Runtime \S+ cannot load this stage \(\S+ : 7 : INVALID_PROTOBUF\)$"):
         load_session(bundle, bundle.manifest.stage("dit"))
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("std::bad_alloc"), RuntimeError("Failed to allocate memory for 8")]
+)
+def test_short_memory_is_called_so(
+    mini_bundle: BundleFactory, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    bundle = mini_bundle()
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(MachineError, match=r"^not enough memory for the graphs of 100x132.*; close other programs"):
+        load_session(bundle, bundle.manifest.stage("dit"))
+    assert str(stage_error("dit", error)).startswith("stage dit ran out of memory (")
+
+
+def test_a_graph_that_cannot_fit_is_refused_before_it_is_loaded(
+    mini_bundle: BundleFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = mini_bundle()
+    monkeypatch.setattr(ort, "available_memory", lambda: 1_000_000)
+    with pytest.raises(MachineError, match=r"decode.onnx: needs at least 1\.\d MB of memory, 1.0 MB are free; close"):
+        load_session(bundle, bundle.manifest.stage("decode"))
+
+
+def test_nodes_outside_of_a_provider_are_counted(mini_bundle: BundleFactory) -> None:
+    bundle = mini_bundle()
+    session = load_session(bundle, bundle.manifest.stage("encode"), [("CPUExecutionProvider", {})])
+    everything = nodes_off(session, "CUDAExecutionProvider")
+    assert everything
+    assert nodes_off(session, "CPUExecutionProvider") == 0
+    assert nodes_off(object(), "CPUExecutionProvider") is None
+
+
+def _resident() -> int:
+    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def _run_with(inside: int) -> Any:
+    """A session that has run, with a tensor of so many bytes inside."""
+    from onnx import TensorProto, helper
+
+    nodes = [helper.make_node("Expand", ["one", "shape"], ["many"]), helper.make_node("ReduceMax", ["many"], ["most"])]
+    shape = helper.make_tensor("shape", TensorProto.INT64, [1], [inside // 4])
+    one = helper.make_tensor_value_info("one", TensorProto.FLOAT, [1])
+    most = helper.make_tensor_value_info("most", TensorProto.FLOAT, [1])
+    model = helper.make_model(
+        helper.make_graph(nodes, "large", [one], [most], [shape]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    options = onnxruntime.SessionOptions()
+    use_shared_arena(options)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for _ in range(2):
+        session.run(None, {"one": np.ones(1, np.float32)})
+    return session
+
+
+@pytest.mark.skipif(not _STATM.exists(), reason="reads the memory from Linux's /proc")
+def test_stages_share_an_arena_until_it_is_renewed() -> None:
+    large, little = 64 << 20, 16 << 20
+    _run_with(4)  # whatever ONNX Runtime itself takes is loaded
+    renew_arena()
+    before = _resident()
+    sessions = [_run_with(large)]
+    alone = _resident() - before
+    assert alone >= large
+    sessions.append(_run_with(large))
+    assert _resident() - before <= alone + little
+    renew_arena()
+    sessions.append(_run_with(large))  # the arena before is still in use
+    assert _resident() - before >= alone + large
+    sessions.clear()
+    renew_arena()
+    assert _resident() - before <= little

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from swiftvr_trt import BundleError, MachineError, MissingPackageError, Restorer, StageError
-from swiftvr_trt.export.verify import synthetic_frame
+from swiftvr_trt.export.moving_picture import synthetic_frame
 from swiftvr_trt.runtime.devices import ort_cuda
 from tests.conftest import BundleFactory
 from tests.cuda_emulator import Emulator, emulated
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("cuda.core")
+driver = pytest.importorskip("cuda.bindings.driver")
 CLIP = [synthetic_frame(index, 33, 57) for index in range(37)]
 
 
@@ -46,12 +48,20 @@ class CudaSession:
     bindings = 0
     graphs = 0
     """The largest number that one session has captured."""
+    on_cpu = 0
+    """Nodes of each graph that are not on the GPU."""
 
     def __init__(self, emulator: Emulator, cpu: Any, options: dict[str, str]) -> None:
         self._emulator, self._cpu, self._stream = emulator, cpu, int(options["user_compute_stream"])
         self._captures = options["enable_cuda_graph"] == "1"
         self._graphs: dict[str, list[list[tuple[Any, ...]]]] = {}
         assert options["device_id"] == "0"
+        assert options["prefer_nhwc"] == "1"
+
+    def get_provider_graph_assignment_info(self) -> list[Any]:
+        """The graph in one piece on the GPU, and the nodes that are said to be on the CPU."""
+        places = {ort_cuda.CUDA_PROVIDER: 9, "CPUExecutionProvider": CudaSession.on_cpu}
+        return [SimpleNamespace(ep_name=name, get_nodes=[0].__mul__(n).copy) for name, n in places.items()]
 
     def get_providers(self) -> list[str]:
         return [ort_cuda.CUDA_PROVIDER, "CPUExecutionProvider"]
@@ -82,6 +92,10 @@ class CudaSession:
                 array(place, shape, dtype, write=True)[...] = result
 
         assert self._emulator.kernel(self._stream, kernel) == 0
+        try:
+            options.get_run_config_entry(ort_cuda.DO_NOT_WAIT)
+        except RuntimeError:  # the option was not given
+            assert not int(driver.cuStreamSynchronize(self._stream)[0])
 
 
 @pytest.fixture
@@ -117,6 +131,25 @@ def test_frames_equal_those_of_the_cpu(emulator: Emulator, mini_bundle: BundleFa
 
 
 @pytest.mark.cuda_emulator
+@pytest.mark.parametrize("on_cpu", [0, 2])
+def test_stages_wait_for_nothing_unless_a_node_is_on_the_cpu(
+    emulator: Emulator, mini_bundle: BundleFactory, monkeypatch: pytest.MonkeyPatch, on_cpu: int
+) -> None:
+    monkeypatch.setattr(CudaSession, "on_cpu", on_cpu)
+    bundle = mini_bundle()
+    with Restorer.open(bundle, threads=1) as cpu:
+        expected = list(cpu.restore(CLIP))
+    with Restorer.open(bundle, device="cuda") as restorer, restorer.session() as session:
+        session.feed(CLIP[0])
+        session.reset()
+        emulator.forget_calls()
+        restored = [frame for given in CLIP for frame in session.feed(given)] + session.flush()
+        waits = emulator.calls("cuStreamSynchronize")
+        assert np.array_equal(restored, expected)
+    assert bool(waits) == bool(on_cpu)
+
+
+@pytest.mark.cuda_emulator
 @pytest.mark.usefixtures("emulator")
 @pytest.mark.parametrize("most", [ort_cuda.MAX_GRAPHS_PER_STAGE, 5])
 def test_every_set_of_addresses_of_a_stage_has_its_own_graph_up_to_the_limit(
@@ -142,7 +175,7 @@ def test_a_stage_that_cannot_be_captured_is_refused_with_the_option_to_leave_out
         raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
-    with pytest.raises(BundleError, match=r"encode.*cannot use the graph capture.*try without --ort-graphs$"):
+    with pytest.raises(BundleError, match=r"take_rgb24.*cannot use the graph capture.*try without --ort-graphs$"):
         Restorer.open(mini_bundle(), device="cuda", ort_graphs=True)
 
 
@@ -169,7 +202,7 @@ def test_a_failing_stage_is_named(
         for frame in CLIP[:11]:
             session.feed(frame)
         monkeypatch.setattr(CudaSession, "run_with_iobinding", fail)
-        with pytest.raises(StageError, match=r"^stage encode failed in ONNX Runtime \(CUDA failure 700\)$"):
+        with pytest.raises(StageError, match=r"^stage take_rgb24 failed in ONNX Runtime \(CUDA failure 700\)$"):
             session.feed(CLIP[11])
         session.close()
     assert emulator.violations() == []
@@ -205,7 +238,7 @@ def test_a_missing_onnxruntime_is_named_with_the_extra_for_gpus(
 ) -> None:
     bundle = mini_bundle()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingPackageError, match=r'onnxruntime-gpu.*"swiftvr-trt\[gpu\]"'):
+    with pytest.raises(MissingPackageError, match=r'onnxruntime-gpu.*\[gpu\]"'):
         Restorer.open(bundle, device="cuda")
 
 

@@ -141,10 +141,11 @@ class Uses(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        if ast.unparse(node.func) == "hasattr" and isinstance(node.args[0], ast.Name):
+        asked = node.args[0] if ast.unparse(node.func) == "hasattr" else None
+        if isinstance(asked, ast.Name) and asked.id in self.locals:  # an object of TensorRT
             assert isinstance(node.args[1], ast.Constant)
             assert isinstance(node.args[1].value, str)
-            self.found.append(Use(self.locals[node.args[0].id], node.args[1].value, None, node.lineno))
+            self.found.append(Use(self.locals[asked.id], node.args[1].value, None, node.lineno))
         self.generic_visit(node)
 
     def _declare(self, name: str, annotation: ast.expr | None) -> None:

@@ -50,7 +50,7 @@ def test_only_precisions_of_the_target_are_suggested() -> None:
     assert option(what_fits(heavy, 540, 960, int(4.5e9) + 10**9), "precision") == "fp8"
     assert option(what_fits(heavy, 540, 960, int(3.5e9)), "precision") == "nvfp4"
     assert option(what_fits(manifest(weights=10 * GB, target="rtx4090"), 540, 960, int(3.5e9)), "precision") is None
-    assert option(what_fits(manifest(weights=10 * GB, target="rtx3090"), 540, 960, 6 * GB), "precision") is None
+    assert option(what_fits(manifest(weights=10 * GB, target="rtx3090"), 540, 960, 6 * GB), "precision") == "int8"
 
 
 def test_the_bundle_itself_is_never_suggested() -> None:
@@ -73,3 +73,17 @@ def test_the_message_says_what_is_needed_what_is_available_and_what_to_do(free: 
     assert f"needs {plan_memory(full, 540, 960).gpu_bytes / 1e9:.2f} GB" in message
     assert all(word in message for word in words), message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_other_streams_count_and_the_advice_suits_them(overlap: bool) -> None:
+    """A smaller build that would fit alone is of no use beside them, nor is leaving out --overlap."""
+    full = manifest(arena=8 * GB)
+    needed = plan_memory(full, 540, 960, overlap=overlap).gpu_bytes + 3 * GB
+    message = shortage_message(full, 540, 960, needed - GB // 10, overlap=overlap, others=[GB, 2 * GB])
+    assert (
+        f"needs {needed / 1e9:.2f} GB for 960x540 frames in 3 streams or tiles{' with --overlap' * overlap}" in message
+    )
+    assert message.endswith(
+        "; close other programs on the GPU, or use fewer streams; for tiles, choose a smaller output"
+    )

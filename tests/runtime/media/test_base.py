@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from swiftvr_trt.engines.bundle.pixel_formats import NV12, P010
 from swiftvr_trt.errors import MediaError, MisuseError
-from swiftvr_trt.runtime.media import CopiedStream, Picture, SinkOptions, Stamp
-from swiftvr_trt.runtime.media.base import check_pixels
+from swiftvr_trt.runtime.media import CopiedStream, Picture, SinkOptions, SourceView, Stamp, open_source
+from swiftvr_trt.runtime.media.base import Template, check_pixels
+from swiftvr_trt.runtime.stream.frames import FrameForm, Surface
 
 
 @pytest.mark.parametrize("options", [{"crf": -1}, {"crf": 300}, {"codec": ""}, {"preset": ""}])
@@ -20,7 +23,7 @@ def test_options_are_checked_once(options: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("kind", ["audio", "subtitle", "data", "cover", "attachment"])
 def test_each_option_leaves_out_its_own_streams(kind: str) -> None:
-    stream = CopiedStream(1, kind, "codec", template=None)
+    stream = CopiedStream(1, kind, "codec", template=Template(None))
     option = {"audio": "audio", "subtitle": "subtitles"}.get(kind, "data")
     assert SinkOptions().wants(stream)
     for name in ("audio", "subtitles", "data"):
@@ -28,7 +31,7 @@ def test_each_option_leaves_out_its_own_streams(kind: str) -> None:
 
 
 def test_a_stream_is_named_in_messages() -> None:
-    assert str(CopiedStream(2, "subtitle", "subrip", template=None)) == "subtitle stream 2 (subrip)"
+    assert str(CopiedStream(2, "subtitle", "subrip", template=Template(None))) == "subtitle stream 2 (subrip)"
 
 
 def test_new_pixels_keep_the_stamp() -> None:
@@ -36,6 +39,14 @@ def test_new_pixels_keep_the_stamp() -> None:
     larger = picture.with_pixels(np.ones((4, 8, 3), np.uint8))
     assert larger.stamp is picture.stamp
     assert larger.pixels.shape == (4, 8, 3)
+
+
+@pytest.mark.parametrize(("form", "nbytes"), [(FrameForm(NV12), 48), (FrameForm(P010), 96)])
+def test_a_picture_may_lie_on_a_gpu(form: FrameForm, nbytes: int) -> None:
+    surface, stamp = Surface((None, None), form, (4, 8)), Stamp(7, 90, 3, Fraction(1, 25))
+    picture = Picture(surface, stamp)
+    assert (picture.form, picture.nbytes) == (form, nbytes)
+    assert picture.without_pixels().nbytes == 0
 
 
 def test_pixels_become_contiguous() -> None:
@@ -49,3 +60,18 @@ def test_pixels_become_contiguous() -> None:
 def test_pixels_of_another_type_or_size_are_refused(wrong: np.ndarray) -> None:
     with pytest.raises(MediaError, match=r"expected uint8 \[4, 2, 3\]"):
         check_pixels(wrong, width=2, height=4)
+
+
+def test_a_view_is_its_source_where_a_subclass_says_nothing_else(clip: Path) -> None:
+    class Numbered(SourceView):
+        @property
+        def notes(self) -> tuple[str, ...]:
+            return ("numbered",)
+
+    source = open_source(clip)
+    with Numbered(source) as view:
+        stamps = [item.stamp.index for item in view if isinstance(item, Picture)]
+    assert stamps == list(range(30))
+    assert (view.info, view.damage, view.shortfall) == (source.info, source.damage, source.shortfall)
+    assert view.notes == ("numbered",)
+    assert list(source) == []  # closed

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 
 import av
 import pytest
 
 from swiftvr_trt.errors import MediaError
-from swiftvr_trt.runtime.media import SinkOptions
+from swiftvr_trt.runtime.media import SinkOptions, codecs
 from swiftvr_trt.runtime.media.codecs import choose_encoder, encoder_settings, pixel_formats, suggested_encoders
+from swiftvr_trt.runtime.media.video_out import container_format
 
 from .videos import assert_refused
 
@@ -46,18 +49,66 @@ def test_odd_sizes_are_not_offered_to_x264_in_halved_chroma() -> None:
 
 
 @pytest.mark.parametrize(
+    ("codec", "usual", "deep"),
+    [
+        ("libx264", "yuv420p", "yuv420p10le"),
+        ("libx265", "yuv420p", "yuv420p10le"),
+        ("libsvtav1", "yuv420p", "yuv420p10le"),
+        ("ffv1", "yuv420p", "yuv420p10le"),
+        ("prores_ks", "yuv422p10le", "yuv422p10le"),
+        ("dnxhd", "yuv422p10le", "yuv422p10le"),
+        ("libvpx-vp9", "yuv420p", "yuv420p"),
+        ("hevc_nvenc", "yuv420p", "p010le"),
+        ("mjpeg", "yuv420p", "yuv420p"),
+    ],
+)
+def test_the_output_is_as_deep_as_the_input_where_the_encoder_can(codec: str, usual: str, deep: str) -> None:
+    encoder = av.Codec(codec, "w")
+    assert pixel_formats(encoder, 64, 48, None)[0] == usual
+    assert pixel_formats(encoder, 64, 48, None, bits=10)[0] == deep
+
+
+@pytest.mark.parametrize(
     ("codec", "options", "settings"),
     [
-        ("libx264", SinkOptions(), {"crf": "18"}),
-        ("libx264", SinkOptions(crf=30, preset="fast"), {"crf": "30", "preset": "fast"}),
+        ("libx264", SinkOptions(), {"crf": "18", "x264-params": "log=1"}),
+        ("libx264", SinkOptions(crf=30, preset="fast"), {"crf": "30", "preset": "fast", "x264-params": "log=1"}),
         ("libx265", SinkOptions(), {"crf": "20", "x265-params": "log-level=error"}),
         ("hevc_nvenc", SinkOptions(crf=25, gpu=1), {"cq": "25", "gpu": "1"}),
         ("ffv1", SinkOptions(), {}),
-        ("libx264", SinkOptions(extra=(("crf", "0"), ("tune", "film"))), {"crf": "0", "tune": "film"}),
+        (
+            "libx264",
+            SinkOptions(extra=(("crf", "0"), ("tune", "film"))),
+            {"crf": "0", "tune": "film", "x264-params": "log=1"},
+        ),
+        (
+            "libx264",
+            SinkOptions(extra=(("x264-params", "aq-mode=2"),)),
+            {"crf": "18", "x264-params": "log=1:aq-mode=2"},
+        ),
     ],
 )
-def test_options_are_translated_for_each_encoder(codec: str, options: SinkOptions, settings: dict[str, str]) -> None:
+def test_options_are_translated_for_each_encoder(
+    monkeypatch: pytest.MonkeyPatch, codec: str, options: SinkOptions, settings: dict[str, str]
+) -> None:
+    monkeypatch.setattr(codecs, "cpu_limit", lambda: None)
     assert encoder_settings(codec, options) == settings
+
+
+@pytest.mark.parametrize(
+    ("codec", "settings"),
+    [
+        ("libx264", {}),  # follows FFmpeg's number of threads
+        ("libx265", {"x265-params": "log-level=error:pools=3"}),
+        ("libsvtav1", {"svtav1-params": "lp=3"}),
+    ],
+)
+def test_encoders_with_threads_of_their_own_are_told_the_limit(
+    monkeypatch: pytest.MonkeyPatch, codec: str, settings: dict[str, str]
+) -> None:
+    monkeypatch.setattr(codecs, "cpu_limit", lambda: 3)
+    assert settings.items() <= encoder_settings(codec, SinkOptions()).items()
+    assert "3" not in encoder_settings("libx264", SinkOptions()).values()
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx264rgb", "libx265"])
@@ -84,3 +135,20 @@ def test_what_no_encoder_can_write_is_refused_at_once(
     clip: Path, tmp_path: Path, name: str, options: SinkOptions, said: str
 ) -> None:
     assert_refused(clip, tmp_path / name, said, options)
+
+
+def documented_encoders() -> list[tuple[str, str]]:
+    """Each suffix and its encoder in the table of docs/use.md."""
+    text = (Path(__file__).parents[3] / "docs" / "use.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\.[a-z0-9 .]+) \| (\S+) \|$", text, re.MULTILINE)
+    return [(suffix, encoder) for suffixes, encoder in rows for suffix in suffixes.split()]
+
+
+@pytest.mark.parametrize(("suffix", "encoder"), documented_encoders())
+def test_the_documented_encoders_are_the_default_ones(suffix: str, encoder: str) -> None:
+    format_name = container_format(Path(f"x{suffix}"))
+    assert choose_encoder(av.open(io.BytesIO(), "w", format=format_name), None).name == encoder
+
+
+def test_the_table_of_encoders_is_found() -> None:
+    assert len(documented_encoders()) > 20

@@ -12,7 +12,16 @@ import pytest
 from av.video.reformatter import VideoReformatter
 
 from swiftvr_trt.runtime.media import Colour, Picture, open_sink, open_source
-from swiftvr_trt.runtime.media.colour import from_rgb, output_colour, to_rgb, upright, usable_matrix
+from swiftvr_trt.runtime.media.colour import (
+    converted,
+    display_matrix,
+    from_rgb,
+    output_colour,
+    to_rgb,
+    upright,
+    usable_matrix,
+)
+from swiftvr_trt.runtime.media.source_options import SourceOptions
 
 WEIGHTS = {5: (0.299, 0.114), 1: (0.2126, 0.0722), 6: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
 COLOURS = [(200, 60, 40), (30, 180, 90), (20, 50, 220), (128, 128, 128), (255, 255, 255), (0, 0, 0), (250, 240, 10)]
@@ -54,6 +63,9 @@ def test_rgb_becomes_the_yuv_of_its_matrix_and_range(matrix: int, full: bool) ->
         assert frame.colorspace == (6 if matrix == 5 else matrix)  # 5 and 6 are two names of one matrix
 
 
+ANY = SourceOptions(assume_sdr=True)
+
+
 def write_solid(path: Path, rgb: tuple[int, int, int], colour: Colour, size: tuple[int, int] = (64, 48)) -> None:
     """A tagged video of one colour, encoded by the formulas above and not by the code under test."""
     with av.open(str(path), "w") as container:
@@ -62,7 +74,7 @@ def write_solid(path: Path, rgb: tuple[int, int, int], colour: Colour, size: tup
         context = stream.codec_context
         context.colorspace, context.color_range = colour.matrix, 2 if colour.full else 1
         context.color_primaries, context.color_trc = colour.primaries, colour.transfer
-        matrix = usable_matrix(colour.matrix, size[1])
+        matrix = usable_matrix(colour.matrix, *size)
         for _ in range(2):
             frame = av.VideoFrame(*size, "yuv420p")
             for plane, value in zip(frame.planes, yuv(rgb, matrix, colour.full), strict=True):
@@ -86,7 +98,7 @@ def write_solid(path: Path, rgb: tuple[int, int, int], colour: Colour, size: tup
 def test_a_solid_colour_and_its_tags_survive_the_way_through(tmp_path: Path, colour: Colour) -> None:
     rgb = (200, 60, 40)
     write_solid(tmp_path / "in.mp4", rgb, colour)
-    with open_source(tmp_path / "in.mp4") as source:
+    with open_source(tmp_path / "in.mp4", options=ANY) as source:
         with open_sink(tmp_path / "out.mp4", source.info, 128, 96) as sink:
             for item in source:
                 assert isinstance(item, Picture)
@@ -94,7 +106,7 @@ def test_a_solid_colour_and_its_tags_survive_the_way_through(tmp_path: Path, col
                 sink.write(item.with_pixels(item.pixels.repeat(2, 0).repeat(2, 1)))
             sink.commit()
         assert source.info.colour == colour
-    with open_source(tmp_path / "out.mp4") as result:
+    with open_source(tmp_path / "out.mp4", options=ANY) as result:
         assert result.info.colour == colour
         for item in result:
             assert isinstance(item, Picture)
@@ -116,19 +128,33 @@ def test_an_untagged_video_is_guessed_and_comes_out_tagged(tmp_path: Path) -> No
         assert max(np.abs(i.pixels.astype(int) - rgb).max() for i in result if isinstance(i, Picture)) <= 3
 
 
-@pytest.mark.parametrize(("lines", "matrix"), [(480, 6), (576, 6), (719, 6), (720, 1), (1080, 1)])
-def test_an_untagged_matrix_is_guessed_from_the_lines(lines: int, matrix: int) -> None:
-    assert usable_matrix(2, lines) == matrix
+@pytest.mark.parametrize(
+    ("size", "matrix"),
+    [
+        ((640, 480), 6),
+        ((720, 576), 6),
+        ((1024, 576), 6),
+        ((1279, 576), 6),
+        ((1280, 544), 1),  # a film of 720 lines without its black bars
+        ((1920, 800), 1),
+        ((720, 577), 1),
+        ((960, 720), 1),
+        ((608, 1080), 1),
+    ],
+)
+def test_an_untagged_matrix_is_guessed_as_players_do(size: tuple[int, int], matrix: int) -> None:
+    """mpv, VLC and Kodi take video for HD that is at least 1280 pixels wide or more than 576 high."""
+    assert usable_matrix(2, *size) == matrix
 
 
-def test_an_untagged_source_is_tagged_for_the_height_of_the_output() -> None:
-    assert output_colour(Colour(), 480, "yuv420p").matrix == 6
-    assert output_colour(Colour(), 1080, "yuv420p").matrix == 1
-    assert output_colour(Colour(6, 6, 6), 1080, "yuv420p") == Colour(6, 6, 6)
+def test_an_untagged_source_is_tagged_for_the_size_of_the_output() -> None:
+    assert output_colour(Colour(), (640, 480), "yuv420p").matrix == 6
+    assert output_colour(Colour(), (1280, 544), "yuv420p").matrix == 1
+    assert output_colour(Colour(6, 6, 6), (1920, 1080), "yuv420p") == Colour(6, 6, 6)
 
 
 def test_rgb_outputs_have_no_matrix() -> None:
-    assert output_colour(Colour(1, 1, 1), 1080, "gbrp") == Colour(0, 1, 1, full=True)
+    assert output_colour(Colour(1, 1, 1), (1920, 1080), "gbrp") == Colour(0, 1, 1, full=True)
 
 
 @pytest.mark.parametrize("name", ["gray", "rgba", "bgra", "gbrp", "rgb48le", "yuvj420p", "yuv444p10le", "nv12", "pal8"])
@@ -140,7 +166,7 @@ def test_every_pixel_format_becomes_rgb(name: str) -> None:
         frame.planes[1].update(bytes([90, 90, 90, 255]) * 256)
     else:
         full = name.startswith(("gray", "yuvj"))
-        frame = grey.reformat(format=name, src_color_range=2, dst_color_range=2 if full else 1, dst_colorspace=5)
+        frame = converted(grey, format=name, src_color_range=2, dst_color_range=2 if full else 1, dst_colorspace=5)
     assert np.abs(to_rgb(frame, VideoReformatter()).astype(int) - 90).max() <= 2
 
 
@@ -195,3 +221,10 @@ def test_nothing_is_read_behind_the_last_pixel(width: int, height: int) -> None:
     """swscale does, and one run in a hundred ended in a segmentation fault."""
     done = subprocess.run([sys.executable, "-c", _AT_THE_EDGE, str(width), str(height)], capture_output=True)
     assert done.returncode == 0
+
+
+def test_a_frame_is_freed_as_soon_as_nobody_needs_it() -> None:
+    frame = av.VideoFrame(64, 48, "yuv420p")
+    references = sys.getrefcount(frame)
+    assert display_matrix(frame) is None
+    assert sys.getrefcount(frame) == references

@@ -14,6 +14,7 @@ import pytest
 from av.stream import Disposition
 
 from swiftvr_trt.runtime.media import CopiedStream, SinkOptions
+from swiftvr_trt.runtime.media.base import Template
 from swiftvr_trt.runtime.media.copies import _make_decoding_time_advance, _Track
 
 from .videos import (
@@ -86,9 +87,9 @@ def test_subtitles_keep_text_time_language_and_disposition(tmp_path: Path) -> No
 
 def test_a_stream_that_the_container_refuses_is_left_out_and_named(tmp_path: Path) -> None:
     make_video(tmp_path / "in.mkv", UNEVEN, prepare=lambda container, _: add_subtitles(container), extra=mux_subtitles)
-    _, notes = transcode(tmp_path / "in.mkv", tmp_path / "out.mp4")
+    _, notes = transcode(tmp_path / "in.mkv", tmp_path / "out.avi")
     assert any("subtitle stream 1 (subrip) is left out" in note and ".mkv" in note for note in notes)
-    assert len(times(tmp_path / "out.mp4")) == 30
+    assert len(times(tmp_path / "out.avi")) == 30
 
 
 @pytest.mark.parametrize("after", [".mp4", ".mkv"])
@@ -128,14 +129,13 @@ def mux_pcm(container: Any) -> None:
     container.mux(container.streams.audio[0].encode(frame))
 
 
-def test_sound_that_would_fail_at_the_end_is_left_out_from_the_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", [".mp4", ".mov"])
+def test_sound_that_would_fail_at_the_end_is_described_from_the_start(tmp_path: Path, after: str) -> None:
     """Matroska does not say how PCM channels are laid out; MP4 has to, and asks when the file is closed."""
     make_video(tmp_path / "in.mkv", UNEVEN, prepare=add_pcm, extra=mux_pcm)
-    _, lost = transcode(tmp_path / "in.mkv", tmp_path / "out.mp4")
-    _, kept = transcode(tmp_path / "in.mkv", tmp_path / "out.mov")
-    assert any("pcm_s16le" in note for note in lost)
+    _, kept = transcode(tmp_path / "in.mkv", tmp_path / f"out{after}")
     assert kept == ()
-    old, new = (b"".join(data for data, _ in packets(tmp_path / n, "audio")) for n in ("in.mkv", "out.mov"))
+    old, new = (b"".join(data for data, _ in packets(tmp_path / n, "audio")) for n in ("in.mkv", f"out{after}"))
     assert old == new  # in packets of other sizes
 
 
@@ -167,7 +167,7 @@ def test_decoding_times_of_a_copied_stream_advance(
 ) -> None:
     packet = av.Packet(b"sound")
     packet.pts, packet.dts = pts, dts
-    track = _Track(None, CopiedStream(1, "audio", "aac", None), last)
+    track = _Track(None, CopiedStream(1, "audio", "aac", Template(None)), last)
     _make_decoding_time_advance(packet, track)
     assert (packet.pts, packet.dts) == expected
     assert track.last == expected[1]

@@ -13,9 +13,13 @@ import pytest
 
 from swiftvr_trt.errors import MediaError
 from swiftvr_trt.runtime.devices.driver import has_driver
-from swiftvr_trt.runtime.media import Picture, SinkOptions, open_sink, open_source
+from swiftvr_trt.runtime.media import Picture, SinkOptions, SourceInfo, Stamp, encoder, open_sink, open_source
+from swiftvr_trt.runtime.media.base import Colour
 
 from .videos import assert_refused, decoded, frames_of, make_video, still, times, transcode
+
+TICK = Fraction(1, 25)
+INFO_OF_PICTURES = SourceInfo(Path("in.mp4"), 192, 128, None, Fraction(25), TICK, Colour(), None, "pictures")
 
 without_driver = pytest.mark.skipif(has_driver(), reason="this machine has a driver")
 
@@ -44,6 +48,26 @@ def test_a_stretched_output_keeps_the_display_aspect(tmp_path: Path) -> None:
         sink.commit()
     with open_source(tmp_path / "o.mp4") as result:
         assert result.info.sample_aspect == Fraction(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "options", "suffix", "said"),
+    [
+        ("yuv420p10le", SinkOptions(codec="libvpx-vp9"), ".webm", "10 bits per component, the output 8 (libvpx-vp9, "),
+        ("yuv420p10le", SinkOptions(codec="mpeg4"), ".mp4", "10 bits per component, the output 8 (mpeg4, yuv420p)"),
+        ("yuv420p12le", SinkOptions(codec="libx264"), ".mp4", "12 bits per component, the output 10 (libx264, "),
+        ("yuv420p10le", SinkOptions(codec="libx264"), ".mp4", None),
+        ("yuv420p10le", SinkOptions(codec="libx264", pix_fmt="yuv420p"), ".mp4", None),
+        ("yuv420p", SinkOptions(codec="gif"), ".gif", None),
+    ],
+)
+def test_fewer_bits_than_the_input_has_are_said(
+    tmp_path: Path, pix_fmt: str, options: SinkOptions, suffix: str, said: str | None
+) -> None:
+    make_video(tmp_path / "in.mkv", [0, 3600], codec="ffv1", prepare=frames_of(pix_fmt=pix_fmt))
+    _, notes = transcode(tmp_path / "in.mkv", tmp_path / f"out{suffix}", options=options)
+    found = [note for note in notes if "per component" in note]
+    assert (len(found) == 1 and said in found[0]) if said else not found
 
 
 @pytest.mark.parametrize(
@@ -144,3 +168,38 @@ def test_a_bad_option_is_not_blamed_on_the_gpu(sound_clip: Path, tmp_path: Path)
     with open_source(sound_clip) as source, pytest.raises(MediaError, match="crf is 60, expected 0 to 51 for libx264"):
         open_sink(tmp_path / "o.mp4", source.info, 56, 34, SinkOptions(crf=60, gpu=0))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_x264_encodes_the_same_pictures_to_the_same_bytes(tmp_path: Path) -> None:
+    """With AVX-512 it does not by itself, so an interrupted run would not make the file of an uninterrupted one."""
+    y, x = np.mgrid[:128, :192]
+    made = set()
+    for number in range(8):
+        path = tmp_path / f"{number}.mkv"
+        with open_sink(path, INFO_OF_PICTURES, 192, 128) as sink:
+            for index in range(24):
+                wave = 128 + 40 * np.sin((x + 3 * index) / 11) + 30 * np.cos((y - 2 * index) / 7)
+                sink.write(Picture(np.repeat(wave.astype(np.uint8)[..., None], 3, 2), Stamp(index, index, 1, TICK)))
+            sink.commit()
+        with av.open(str(path)) as container:
+            made.add(b"".join(bytes(packet) for packet in container.demux(video=0)))
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("wanted", ["", "asm=SSE2", "aq-mode=2"])
+def test_x264_options_of_the_user_come_last(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    settings = {"crf": "18", **({"x264-params": wanted} if wanted else {})}
+    monkeypatch.setattr(encoder, "has_avx512", lambda: True)
+    made = encoder._reproducible("libx264", settings)["x264-params"]
+    assert made.startswith("asm=AVX2")
+    assert made.endswith(wanted)
+    assert encoder._reproducible("ffv1", settings) == settings
+    monkeypatch.setattr(encoder, "has_avx512", lambda: False)
+    assert encoder._reproducible("libx264", settings) == settings
+
+
+def test_vp8_is_encoded_in_one_thread(tmp_path: Path) -> None:
+    """With more, its encoder was seen to wait for itself for ever."""
+    sink: Any = open_sink(tmp_path / "out.webm", INFO_OF_PICTURES, 48, 32, SinkOptions(codec="libvpx"))
+    with sink:
+        assert sink._encoding.stream.codec_context.thread_count == 1

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import av
+import logging
+import threading
 
-from swiftvr_trt.runtime.media.ffmpeg_log import ffmpeg_errors, first_error
+import av
+import pytest
+
+from swiftvr_trt.runtime.media.ffmpeg_log import Complaints, ffmpeg_errors, first_error, mute
 
 
 def test_errors_are_one_line_in_the_words_of_ffmpeg() -> None:
@@ -24,3 +28,55 @@ def test_errors_are_collected_and_the_level_is_restored() -> None:
         av.logging.log(av.logging.WARNING, "test", "a warning\n")
         av.logging.log(av.logging.ERROR, "test", "an error\n")
     assert (said, av.logging.get_level()) == (["an error"], before)
+
+
+def test_errors_count_for_the_file_that_is_read_and_the_log_is_off_in_between() -> None:
+    before = av.logging.get_level()
+    one, two = Complaints(), Complaints(["when it was opened"])
+    for complaints, name in ((one, "one"), (two, "two"), (two, "two")):
+        with complaints.listening():
+            assert av.logging.get_level() == av.logging.ERROR
+            av.logging.log(av.logging.ERROR, "test", f"of {name}\n")
+            av.logging.log(av.logging.WARNING, "test", "a warning\n")
+        assert av.logging.get_level() == before
+    assert ((one.count, one.first), (two.count, two.first)) == ((1, "of one"), (3, "when it was opened"))
+
+
+def test_nobody_hears_what_is_muted() -> None:
+    before, complaints = av.logging.get_level(), Complaints()
+    with complaints.listening():
+        with mute(), mute():
+            assert av.logging.get_level() == before
+            av.logging.log(av.logging.ERROR, "test", "muted\n")
+        av.logging.log(av.logging.ERROR, "test", "heard\n")
+    assert (complaints.count, complaints.first) == (1, "heard")
+    assert av.logging.get_level() == before
+
+
+def test_what_other_threads_log_is_not_counted_and_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    complaints = Complaints()
+    with complaints.listening():
+        other = threading.Thread(target=av.logging.log, args=(av.logging.ERROR, "test", "elsewhere\n"))
+        other.start()
+        other.join()
+    assert complaints.count == 0
+    assert "elsewhere" not in "".join(capfd.readouterr())
+
+
+def test_what_ffmpeg_logs_reaches_the_log_of_the_package(caplog: pytest.LogCaptureFixture) -> None:
+    levels: list[int | None] = []
+
+    class Watching(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            levels.extend([av.logging.get_level()] * (record.levelno == logging.DEBUG))
+
+    before, handler = av.logging.get_level(), Watching()
+    logger = logging.getLogger("swiftvr_trt.ffmpeg")
+    logger.addHandler(handler)
+    try:
+        with caplog.at_level(logging.DEBUG, "swiftvr_trt.ffmpeg"), ffmpeg_errors():
+            av.logging.log(av.logging.ERROR, "test", "an error\n")
+    finally:
+        logger.removeHandler(handler)
+    assert [record.getMessage() for record in caplog.records] == [f"test: an error (level {av.logging.ERROR})"]
+    assert levels == [before], "FFmpeg's log is off before a handler runs, which may take long"

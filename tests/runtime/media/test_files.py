@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from swiftvr_trt.errors import MediaError, OutputError
+from swiftvr_trt.errors import MediaError, MisuseError, NameTakenError, OutputError
 from swiftvr_trt.runtime.media import Picture, SinkOptions, SourceInfo, Stamp, open_sink, open_source
-from swiftvr_trt.runtime.media.files import PartFile
+from swiftvr_trt.runtime.media.files import PartFile, output_error
 
 from .images import copy, folder, image, pictures
 from .videos import names, noise, one_line, read, sink_of_same_size, transcode
@@ -32,15 +35,101 @@ def test_an_output_is_not_replaced_unless_asked(clip: Path, tmp_path: Path) -> N
     assert names(tmp_path) == ["in.mp4", "out.mp4"]
 
 
-def test_an_output_that_appears_meanwhile_is_not_replaced(clip: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("made", "options"),
+    [("a file", SinkOptions()), ("a folder", SinkOptions()), ("a folder", SinkOptions(overwrite=True))],
+)
+def test_an_output_whose_name_is_taken_meanwhile_is_kept_beside_it(
+    clip: Path, tmp_path: Path, made: str, options: SinkOptions
+) -> None:
+    output = tmp_path / "out.mp4"
+    (tmp_path / "out (2).mp4").write_text("precious, too")
+    with open_source(clip) as source, sink_of_same_size(output, source.info, options) as sink:
+        for item in source:
+            sink.write(item)
+        if made == "a file":
+            output.write_text("precious")
+        else:
+            output.mkdir()
+        with pytest.raises(NameTakenError, match=r"created by somebody else.*out \(3\)\.mp4") as error:
+            sink.commit()
+    assert one_line(error)
+    assert output.is_dir() or output.read_text() == "precious"
+    assert (tmp_path / "out (2).mp4").read_text() == "precious, too"
+    assert error.value.kept_as == tmp_path / "out (3).mp4"
+    assert len(read(error.value.kept_as)[0]) == 30
+    assert names(tmp_path) == ["in.mp4", "out (2).mp4", "out (3).mp4", "out.mp4"]
+
+
+def test_no_name_is_replaced_where_files_have_no_links(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
     with open_source(clip) as source, sink_of_same_size(tmp_path / "out.mp4", source.info) as sink:
         for item in source:
             sink.write(item)
         (tmp_path / "out.mp4").write_text("precious")
-        with pytest.raises(MediaError, match="already exists"):
+        with pytest.raises(NameTakenError):
             sink.commit()
     assert (tmp_path / "out.mp4").read_text() == "precious"
-    assert names(tmp_path) == ["in.mp4", "out.mp4"]
+    assert names(tmp_path) == ["in.mp4", "out (2).mp4", "out.mp4"]
+
+
+@pytest.mark.parametrize("made", ["a file", "a full folder"])
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_folder_whose_name_is_taken_meanwhile_is_kept(tmp_path: Path, made: str, existed: bool) -> None:
+    output = tmp_path / "out"
+    if existed:
+        if made == "a file":
+            pytest.skip("a folder that holds the unfinished one cannot become a file")
+        output.mkdir()
+    with (
+        open_source(folder(tmp_path / "in", ["1.png", "2.png"])) as source,
+        open_sink(output, source.info, 24, 16) as sink,
+    ):
+        for item in source:
+            sink.write(item)
+        if made == "a file":
+            output.write_text("precious")
+        else:
+            output.mkdir(exist_ok=True)
+            (output / "mine.txt").write_text("precious")
+        with pytest.raises(NameTakenError) as error:
+            sink.commit()
+    kept = output / "out (2)" if existed else tmp_path / "out (2)"
+    assert error.value.kept_as == kept
+    assert names(kept) == ["1.png", "2.png"]
+    assert (output if made == "a file" else output / "mine.txt").read_text() == "precious"
+    assert names(tmp_path) == (["in", "out"] if existed else ["in", "out", "out (2)"])
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "frames", "one.png"])
+def test_a_folder_that_vanishes_is_named(clip: Path, tmp_path: Path, name: str) -> None:
+    place = tmp_path / "gone"
+    place.mkdir()
+    with open_source(clip) as source, open_sink(place / name, replace(source.info, frames=1), 32, 24) as sink:
+        shutil.rmtree(place)
+
+        def finish() -> None:
+            sink.write(Picture(noise(0, 32, 24), Stamp(0, 0, 512, Fraction(1, 12800))))
+            sink.commit()
+
+        with pytest.raises(OutputError, match=r"folder .*gone has vanished") as error:
+            finish()
+    assert one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [("ENOSPC", "free some space"), ("EACCES", "another place"), ("EFBIG", "no larger files")]
+)
+def test_the_remedy_fits_the_reason(tmp_path: Path, number: str, remedy: str) -> None:
+    code = getattr(errno, number)
+    message = str(output_error(tmp_path / "out.mp4", OSError(code, os.strerror(code))))
+    assert remedy in message
+    assert ("space" in message) == (number == "ENOSPC")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
@@ -184,3 +273,36 @@ def test_a_filled_output_folder_is_replaced_only_on_request(tmp_path: Path) -> N
 def test_a_missing_parent_of_a_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="does not exist"):
         copy(folder(tmp_path / "in", ["1.png"]), tmp_path / "no" / "out")
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.png", "shots/", "new/deep/out.mp4", "new/deep/shots/"])
+def test_a_trial_leaves_no_trace_and_keeps_nothing(clip: Path, tmp_path: Path, name: str) -> None:
+    with open_source(clip) as source:
+        info = replace(source.info, frames=1)
+        for item in source:
+            if isinstance(item, Picture):
+                break
+        with open_sink(f"{tmp_path}/{name}", info, info.width, info.height, SinkOptions(trial=True)) as sink:
+            assert names(tmp_path) == ["in.mp4"]
+            if name.endswith(("mp4", "mkv")):
+                sink.write(item)
+                with pytest.raises(MisuseError, match="opened for a trial"):
+                    sink.commit()
+    assert names(tmp_path) == ["in.mp4"]
+
+
+def test_a_trial_refuses_what_exists_and_what_cannot_be_written(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.mp4").write_text("precious")
+    with open_source(clip) as source:
+        info = source.info
+        for name, error in (("out.mp4", MediaError), ("in.mp4/new/out.mp4", OutputError), ("./", MediaError)):
+            with pytest.raises(error):
+                open_sink(f"{tmp_path}/{name}", info, info.width, info.height, SinkOptions(trial=True))
+    assert (tmp_path / "out.mp4").read_text() == "precious"
+
+
+@pytest.mark.skipif(os.name != "posix" or ROOT, reason="root may write everywhere")
+def test_a_trial_refuses_a_folder_that_cannot_be_written(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "sealed").mkdir(mode=0o500)
+    with open_source(clip) as source, pytest.raises(OutputError, match="permission denied"):
+        open_sink(tmp_path / "sealed" / "out.mp4", source.info, 32, 32, SinkOptions(trial=True))

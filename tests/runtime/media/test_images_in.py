@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from swiftvr_trt.errors import MediaError
-from swiftvr_trt.runtime.media import Picture, open_source
+from swiftvr_trt.runtime.media import Picture, open_sink, open_source
 from swiftvr_trt.runtime.media.images_in import natural_key
 from swiftvr_trt.runtime.media.images_out import encode_image
+from swiftvr_trt.runtime.media.source_options import SourceOptions
+from swiftvr_trt.runtime.stream.frames import RGB16
 
 from .images import SUFFIXES, folder, image, pictures
 
@@ -62,6 +64,22 @@ def test_sixteen_bit_images_and_transparency_are_noted(tmp_path: Path) -> None:
         assert np.abs(picture.pixels.astype(int) - 128).max() <= 1
         assert any("8 bits" in note for note in source.info.notes)
         assert any("transparency" in note for note in source.info.notes)
+
+
+def test_sixteen_bit_images_stay_so_if_the_output_can(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 1 << 16, (16, 24, 3), np.uint16)
+    for suffix in (".png", ".tiff"):
+        before, after = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+        before.write_bytes(encode_image(pixels, suffix))
+        options = SourceOptions(planes=True)
+        with open_source(before, options=options) as source, open_sink(after, source.info, 24, 16) as sink:
+            assert (source.info.bits, source.notes, sink.frames) == (16, (), RGB16)
+            for item in source:
+                sink.write(item)
+            sink.commit()
+        with open_source(after, options=options) as result:
+            (picture,) = (item for item in result if isinstance(item, Picture))
+            assert np.array_equal(picture.pixels, pixels)
 
 
 def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from swiftvr_trt.errors import MediaError, MisuseError
 from swiftvr_trt.runtime.media import SinkOptions, open_sink, open_source
 
 from .images import SUFFIXES, copy, folder, image, pictures
-from .videos import transcode
+from .videos import frames_of, make_video, transcode
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -35,6 +35,14 @@ def test_images_become_a_video_at_their_rate(tmp_path: Path) -> None:
     assert times == pytest.approx([0, 0.1, 0.2])
     for index, picture in enumerate(pictures(tmp_path / "o.mp4")):
         assert np.abs(picture.pixels.astype(int) - image(index * 20)).mean() <= 4
+
+
+@pytest.mark.parametrize(("suffix", "said"), [(".jpg", True), (".bmp", True), (".png", False), (".tiff", False)])
+def test_fewer_bits_than_the_input_has_are_said(tmp_path: Path, suffix: str, said: bool) -> None:
+    make_video(tmp_path / "in.mkv", [0], codec="ffv1", prepare=frames_of(pix_fmt="yuv420p10le"))
+    with open_source(tmp_path / "in.mkv") as source, open_sink(tmp_path / f"o{suffix}", source.info, 64, 48) as sink:
+        found = [note for note in sink.notes if "the input has 10 bits per component" in note]
+    assert bool(found) is said
 
 
 def test_a_video_becomes_numbered_png(tmp_path: Path) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+from pathlib import Path
 
 import av
+import pytest
 
-from swiftvr_trt.runtime.media.nvcodec import nvdec, nvenc
+from swiftvr_trt.runtime.media import Picture, open_source
+from swiftvr_trt.runtime.media.nvcodec import nvdec, nvenc, surface_encoder
+from tests.clips import write_clip
+from tests.cuda_emulator import emulated
 
 
 def test_software_encoders_have_a_counterpart_on_the_gpu() -> None:
@@ -25,6 +31,27 @@ def test_software_encoders_have_a_counterpart_on_the_gpu() -> None:
 def test_decoded_frames_are_copied_to_the_host() -> None:
     settings = nvdec(2)
     assert (settings.device_id, settings.is_hw_owned) == (2, False)
+
+
+@pytest.mark.cuda_emulator
+def test_frames_that_stay_on_the_gpu_share_the_context_of_the_bundle() -> None:
+    with emulated():
+        settings = nvdec(0, surfaces=True)
+        assert settings.is_hw_owned
+        assert settings.options == surface_encoder(0).options == {"primary_ctx": "0", "current_ctx": "1"}
+
+
+@pytest.mark.cuda_emulator
+@pytest.mark.parametrize("surfaces", [False, True])
+def test_software_decodes_what_the_gpu_does_not(tmp_path: Path, surfaces: bool) -> None:
+    """The emulated driver has no NVDEC, and FFmpeg goes on in software by itself."""
+    clip = write_clip(tmp_path / "in.mp4", 5)
+    with emulated() as emulator:
+        emulator.allow_pageable()
+        with open_source(clip, gpu=0, surfaces=surfaces) as source:
+            assert source.notes == ("decoding in software, not on the GPU: NVDEC does not decode this h264 video",)
+            assert sum(isinstance(item, Picture) for item in source) == 5
+        gc.collect()
 
 
 def test_av_is_not_imported_before_it_is_needed() -> None:

@@ -13,6 +13,7 @@ import pytest
 from swiftvr_trt.errors import MediaError, MisuseError
 from swiftvr_trt.runtime.media import Sink, SinkOptions, open_sink, open_source
 from swiftvr_trt.runtime.media.images_out import ImageSink
+from swiftvr_trt.runtime.media.source_options import SourceOptions
 from swiftvr_trt.runtime.media.video_out import VideoSink
 
 from .images import copy, folder
@@ -45,11 +46,20 @@ def test_the_input_folder_is_never_the_output(tmp_path: Path) -> None:
         copy(path, tmp_path / "in", SinkOptions(overwrite=True))
 
 
-def test_standard_input_and_output_are_not_supported_yet(clip: Path) -> None:
-    with pytest.raises(MisuseError, match="standard input"):
-        open_source("-")
-    with open_source(clip) as source, pytest.raises(MisuseError, match="standard output"):
-        open_sink("-", source.info, 64, 48)
+def test_a_device_is_no_input() -> None:
+    with pytest.raises(MediaError, match="is a device"):
+        open_source("/dev/zero")
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "shots/", "one.png"])
+def test_a_format_is_named_for_pipes_only(clip: Path, tmp_path: Path, name: str) -> None:
+    with open_source(clip) as source, pytest.raises(MisuseError, match="the option is for pipes"):
+        open_sink(f"{tmp_path}/{name}", source.info, 64, 48, SinkOptions(out_format="nut"))
+
+
+def test_images_are_no_raw_video(tmp_path: Path) -> None:
+    with pytest.raises(MisuseError, match="--in-format"):
+        open_source(folder(tmp_path / "in", ["1.png"]), options=SourceOptions("yuv420p:64x48:25"))
 
 
 @pytest.mark.parametrize("rate", [Fraction(0), Fraction(-25)])
@@ -79,3 +89,21 @@ def test_the_name_of_an_output_decides_what_it_is(clip: Path, tmp_path: Path, na
         info = replace(source.info, frames=1)
         with open_sink(f"{tmp_path}/{name}", info, 64, 48) as sink:
             assert type(sink) is kind
+
+
+@pytest.mark.parametrize("link", ["none", "symlink", "hard link", "folder link"])
+def test_an_input_image_is_never_replaced_by_its_own_output(tmp_path: Path, link: str) -> None:
+    source = folder(tmp_path / "f", ["a.png"]) / "a.png"
+    before, out = source.read_bytes(), tmp_path / "f"
+    if link == "folder link":
+        out = tmp_path / "link"
+        out.symlink_to(tmp_path / "f")
+    elif link != "none":
+        out = tmp_path / "g"
+        out.mkdir()
+        (out / "a.png").symlink_to(source) if link == "symlink" else (out / "a.png").hardlink_to(source)
+    with open_source(source) as opened, pytest.raises(MediaError, match="is the input itself"):
+        open_sink(f"{out}/", opened.info, 24, 16, SinkOptions(overwrite=True))
+    with open_source(tmp_path / "f") as opened, pytest.raises(MediaError, match="is the input itself"):
+        open_sink(out / "a.png", opened.info, 24, 16, SinkOptions(overwrite=True))
+    assert source.read_bytes() == before

@@ -6,15 +6,19 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
+from swiftvr_trt.engines.bundle.pixel_formats import YUV420P10
 from swiftvr_trt.errors import MediaError
 from swiftvr_trt.runtime.devices.driver import has_driver
 from swiftvr_trt.runtime.media import open_source
 from swiftvr_trt.runtime.media.probe import open_video
+from swiftvr_trt.runtime.media.source_options import SourceOptions
+from swiftvr_trt.runtime.stream.frames import RGB16
 
-from .videos import CLOCK, EVEN, add_cover, cover_picture, decoded, make_video, mux_cover
+from .videos import CLOCK, EVEN, add_cover, cover_picture, decoded, frames_of, make_video, mux_cover
 
 without_driver = pytest.mark.skipif(has_driver(), reason="this machine has a driver")
 
@@ -36,16 +40,26 @@ def test_the_pixel_shape_of_a_turned_video_is_turned(tmp_path: Path) -> None:
         assert source.info.sample_aspect == Fraction(3, 4)
 
 
-def test_ten_bits_and_hdr_are_noted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_is_refused_with_the_remedy_unless_it_is_taken_for_sdr(tmp_path: Path, transfer: int, name: str) -> None:
     def hdr(_: Any, stream: Any) -> None:
         stream.pix_fmt = "yuv420p10le"
         context = stream.codec_context
-        context.colorspace, context.color_primaries, context.color_trc = 9, 9, 16
+        context.colorspace, context.color_primaries, context.color_trc = 9, 9, transfer
 
     path = make_video(tmp_path / "in.mkv", [0], codec="ffv1", prepare=hdr)
-    with open_source(path) as source:
-        assert any("10-bit" in note for note in source.info.notes)
-        assert any("HDR input (PQ)" in note for note in source.info.notes)
+    with pytest.raises(MediaError, match=rf"is HDR \({name}\).*--tonemap.*--assume-sdr"):
+        open_source(path)
+    with open_source(path, options=SourceOptions(assume_sdr=True, planes=True)) as source:
+        assert any(f"HDR input ({name}) is restored as if it were SDR" in note for note in source.info.notes)
+        assert (source.info.form.format, source.info.bits, source.info.colour.transfer) == (YUV420P10, 10, transfer)
+
+
+def test_what_has_no_form_in_the_bundle_is_said(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "in.mkv", [0], codec="ffv1", prepare=frames_of(pix_fmt="yuv422p10le"))
+    with open_source(path, options=SourceOptions(planes=True, tonemap=True)) as source:
+        assert "yuv422p10le frames are converted to rgb48 before they are restored" in source.info.notes
+        assert source.info.form == RGB16
 
 
 def test_a_file_without_one_good_frame_is_refused(clip: Path) -> None:
@@ -92,3 +106,21 @@ def test_the_refusal_of_the_gpu_is_noted(sound_clip: Path) -> None:
     beginning, _, refusal = opened.info.notes[0].partition(": ")
     assert beginning == "decoding in software, not on the GPU"
     assert refusal
+
+
+def test_a_second_camera_is_named_as_left_out(tmp_path: Path) -> None:
+    def prepare(container: Any, _: Any) -> None:
+        other = container.add_stream("libx264", rate=25)
+        other.width, other.height = 32, 24
+
+    def mux(container: Any) -> None:
+        stream = container.streams.video[1]
+        frame = av.VideoFrame(32, 24, "yuv420p")
+        frame.pts = 0
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+
+    make_video(tmp_path / "in.mp4", EVEN, prepare=prepare, extra=mux)
+    opened = open_video(tmp_path / "in.mp4")
+    opened.decoder.close()
+    assert opened.info.left_out == ("1 further video stream is left out",)
+    assert set(opened.info.left_out) <= set(opened.info.notes)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from swiftvr_trt.runtime.media import Picture, open_sink, open_source
+from swiftvr_trt.runtime.media.colour import converted
 
 from .videos import (
     CLIP,
@@ -62,7 +63,7 @@ def test_a_turned_video_comes_out_upright_without_a_tag(tmp_path: Path, degrees:
     with av.open(str(tmp_path / "out.mp4")) as container:
         frame = next(container.decode(video=0))
         assert frame.rotation == 0
-        shown = frame.to_ndarray(format="rgb24")[::2, ::2]
+        shown = converted(frame, format="rgb24").to_ndarray()[::2, ::2]
     assert np.abs(shown.astype(int) - upright).mean() < 4
 
 

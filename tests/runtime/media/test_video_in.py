@@ -11,12 +11,11 @@ import av
 import numpy as np
 import pytest
 
-from swiftvr_trt.errors import MediaError
-from swiftvr_trt.runtime.media import CopiedPacket, Picture, open_source
-from swiftvr_trt.runtime.media.video_in import _PacketClock
+from swiftvr_trt.runtime.media import CopiedPacket, Picture, SinkOptions, open_source
+from swiftvr_trt.runtime.media.index import VideoIndex, index_video
 from tests.clips import seconds
 
-from .videos import CLIP, UNEVEN, frames_of, make_noise, make_video, needs_clip, one_line, read, still
+from .videos import CLIP, EVEN, UNEVEN, frames_of, make_noise, make_video, needs_clip, still, transcode
 
 
 def test_pictures_and_stamps_arrive_in_order_with_b_frames(tmp_path: Path) -> None:
@@ -67,24 +66,41 @@ def test_the_frames_of_an_avi_are_evenly_spaced(tmp_path: Path) -> None:
     assert [after - before for before, after in itertools.pairwise(stamps)] == [1] * 19
 
 
-def test_a_change_of_size_names_the_frame_and_both_sizes(tmp_path: Path) -> None:
-    for index, size in enumerate([(64, 48), (96, 64)]):
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4", "ffv1"])
+def test_an_avi_without_reordered_frames_begins_at_0(tmp_path: Path, codec: str) -> None:
+    make_video(tmp_path / "in.mkv", EVEN)
+    transcode(tmp_path / "in.mkv", tmp_path / "out.avi", options=SinkOptions(codec=codec))
+    with open_source(tmp_path / "out.avi") as source:
+        stamps = [(item.stamp.pts, item.stamp.duration) for item in source if isinstance(item, Picture)]
+    index = index_video(source.info)
+    assert isinstance(index, VideoIndex)
+    assert stamps == list(index.stamps) == [(number, 1) for number in range(len(EVEN))]
+
+
+def test_frames_of_another_size_are_fitted_into_the_first(tmp_path: Path) -> None:
+    for index, size in enumerate([(64, 48), (96, 54), (64, 48)]):
         make_noise(tmp_path / f"{index}.h264", 3, size)
-    joined = (tmp_path / "0.h264").read_bytes() + (tmp_path / "1.h264").read_bytes()
-    (tmp_path / "in.h264").write_bytes(joined)
-    with pytest.raises(MediaError, match=r"frame 3 of .* is 96x64, expected 64x48") as error:
-        read(tmp_path / "in.h264")
-    assert one_line(error)
+    (tmp_path / "in.h264").write_bytes(b"".join((tmp_path / f"{index}.h264").read_bytes() for index in range(3)))
+    with open_source(tmp_path / "in.h264") as source:
+        found = [item.pixels for item in source if isinstance(item, Picture)]
+        assert source.notes == ("from frame 3 on, frames are 96x54, not 64x48: they are fitted into that",)
+    assert [pixels.shape for pixels in found] == [(48, 64, 3)] * 9
+    assert [bool(pixels[0].any()) for pixels in found] == [True] * 3 + [False] * 3 + [True] * 3
+    assert all(pixels[6:42].any(axis=(1, 2)).all() for pixels in found)
 
 
-def test_copied_packets_go_on_when_the_clock_of_the_file_restarts() -> None:
-    clock, times = _PacketClock(), []
-    for pts in (9000, 9040, 0, 40):
-        packet = av.Packet(b"sound")
-        packet.pts, packet.dts, packet.duration, packet.time_base = pts, pts, 40, Fraction(1, 1000)
-        clock.correct(packet)
-        times.append((packet.pts, packet.dts))
-    assert times == [(9000, 9000), (9040, 9040), (9080, 9080), (9120, 9120)]
+def test_a_change_of_the_pixel_shape_is_said(tmp_path: Path) -> None:
+    for index, aspect in enumerate([Fraction(16, 15), Fraction(64, 45)]):
+
+        def shaped(_: Any, stream: Any, aspect: Fraction = aspect) -> None:
+            stream.codec_context.sample_aspect_ratio = aspect
+
+        make_video(tmp_path / f"{index}.h264", EVEN[:5], prepare=shaped, bf="0")
+    (tmp_path / "in.h264").write_bytes((tmp_path / "0.h264").read_bytes() + (tmp_path / "1.h264").read_bytes())
+    with open_source(tmp_path / "in.h264") as source:
+        assert sum(isinstance(item, Picture) for item in source) == 10
+        (note,) = source.notes
+    assert note.startswith("from frame 5 on, pixels are 64:45 instead of 16:15 wide")
 
 
 def test_a_closed_source_yields_nothing_more(clip: Path) -> None:

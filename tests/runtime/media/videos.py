@@ -15,6 +15,7 @@ from av.stream import Disposition
 
 from swiftvr_trt.errors import MediaError
 from swiftvr_trt.runtime.media import Item, Picture, Sink, SinkOptions, SourceInfo, open_sink, open_source
+from swiftvr_trt.runtime.media.colour import converted
 from swiftvr_trt.runtime.media.images_out import encode_image
 from tests.clips import seconds
 
@@ -75,7 +76,9 @@ def make_video(
         container.start_encoding()
         extra(container)
         for index, moment in enumerate(pts):
-            frame = av.VideoFrame.from_ndarray(still(index, stream.width, stream.height), "rgb24")
+            frame = converted(
+                av.VideoFrame.from_ndarray(still(index, stream.width, stream.height), "rgb24"), format=stream.pix_fmt
+            )
             frame.pts, frame.time_base, frame.duration = moment, CLOCK, STEP
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -88,9 +91,21 @@ def make_noise(path: Path, count: int = 30, size: tuple[int, int] = (64, 48), **
         stream = container.add_stream("libx264", rate=25, options={"g": "1", "preset": "ultrafast", **options})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for index in range(count):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise(index, *size), "rgb24")))
+            frame = converted(av.VideoFrame.from_ndarray(noise(index, *size), "rgb24"), format="yuv420p")
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def remux(before: Path, after: Path, **options: str) -> Path:
+    """The same packets in another file. options: of the muxer."""
+    with av.open(str(before)) as source, av.open(str(after), "w", container_options=options) as target:
+        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                target.mux(packet)
+    return after
 
 
 def add_tone(container: Any, codec: str = "aac") -> Any:

@@ -93,16 +93,16 @@ def reader_that_stalls() -> None:
 
 
 def writer_that_fails() -> None:
-    from swiftvr_trt.runtime.media.files import PartFile
+    from swiftvr_trt.runtime.restore.segments.packets import PacketWriter
 
-    at(3, PartFile, "_store", full_disk)
+    at(3, PacketWriter, "_put", full_disk)
 
 
 def writer_that_hangs() -> None:
     """Hang inside the encoder, so that its file cannot be closed."""
-    from swiftvr_trt.runtime.media.video_out import VideoSink
+    from swiftvr_trt.runtime.media.picture_encoder import PictureEncoder
 
-    at(10, VideoSink, "_encode", stuck)
+    at(10, PictureEncoder, "encode", stuck)
 
 
 def loading_that_hangs() -> None:

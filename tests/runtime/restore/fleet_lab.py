@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -14,6 +15,7 @@ import pytest
 
 from swiftvr_trt import Bundle
 from swiftvr_trt.runtime.media import SinkOptions
+from swiftvr_trt.runtime.restore.display import Result
 from swiftvr_trt.runtime.restore.job import Job, JobWithBundle
 from swiftvr_trt.runtime.restore.restorer import OpenOptions
 
@@ -63,20 +65,38 @@ class RecordingDisplay:
     """Remembers lines, and the files with progress. `on_update` is called with the name of each file that advances."""
 
     def __init__(self, on_update: Callable[[str], None] = lambda _name: None) -> None:
+        self.files: list[tuple[str, str]] = []
         self.lines: list[str] = []
+        self.warnings: list[str] = []
+        self.results: list[Result] = []
         self.open: set[str] = set()
+        self.nodes: dict[str, int] = {}
         self._on_update = on_update
 
-    def say(self, line: str) -> None:
-        self.lines.append(line)
+    def begin(self, files: Sequence[tuple[str, str]]) -> None:
+        self.files = list(files)
+
+    def say(self, line: str, name: str = "") -> None:
+        self.lines.append(f"{name}: {line}" if name else line)
+
+    def warn(self, line: str, name: str = "") -> None:
+        self.warnings.append(f"{name}: {line}" if name else line)
 
     def update(self, name: str, done: int, _total: int | None, _remaining: float | None) -> None:
         self.open.add(name)
         if done:
             self._on_update(name)
 
+    def show_nodes(self, frames: Mapping[str, int]) -> None:
+        self.nodes = dict(frames)
+
     def finish(self, name: str) -> None:
         self.open.discard(name)
+
+    def result(self, result: Result, name: str = "") -> None:
+        self.results.append(result)
+        failed = "failed: " if result.status == "failed" else ""
+        self.say(failed + result.text, name)
 
 
 def jobs_of(sources: list[Path], out: Path, bundle: Bundle) -> list[JobWithBundle]:
@@ -111,4 +131,18 @@ def processes(started: Path) -> int:
 
 
 def workers() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if "swiftvr_trt.runtime.restore.worker" in p.cmdline()]
+    """The workers that run. One that has ended, though nobody has collected its exit code yet, is none."""
+    return [process for process in psutil.Process().children() if _is_worker(process)]
+
+
+def kill_workers() -> None:
+    for worker in workers():
+        with suppress(psutil.NoSuchProcess):  # it has ended since
+            worker.kill()
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "swiftvr_trt.runtime.restore.worker" in process.cmdline()
+    except psutil.NoSuchProcess:  # ended; a zombie's command line cannot be read
+        return False

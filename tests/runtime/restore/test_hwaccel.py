@@ -11,9 +11,9 @@ import pytest
 
 from swiftvr_trt import Bundle, MisuseError
 from swiftvr_trt.runtime.devices.driver import has_driver
-from swiftvr_trt.runtime.media import Picture, open_source
+from swiftvr_trt.runtime.media import Picture, SinkOptions, open_source
 from swiftvr_trt.runtime.restore import hwaccel
-from swiftvr_trt.runtime.restore.hwaccel import video_gpu
+from swiftvr_trt.runtime.restore.hwaccel import on_gpu, video_gpu
 from tests.cli.test_run import run
 from tests.clips import write_clip
 from tests.conftest import BundleFactory
@@ -28,6 +28,8 @@ from tests.conftest import BundleFactory
         ("cuda", "cuda:3", True, 3, 0),
         ("auto", "cuda:3", False, None, 0),
         ("cuda", None, False, None, 1),
+        ("surfaces", "cuda:3", True, 3, 0),
+        ("surfaces", None, False, None, 1),
     ],
 )
 def test_the_gpu_that_restores_does_the_video_too(
@@ -40,8 +42,35 @@ def test_the_gpu_that_restores_does_the_video_too(
 
 
 def test_an_unknown_mode_is_refused() -> None:
-    with pytest.raises(MisuseError, match="expected one of none, auto, cuda"):
+    with pytest.raises(MisuseError, match="expected one of none, auto, cuda, surfaces"):
         video_gpu("quick", None, print)
+
+
+@pytest.mark.parametrize(
+    ("mode", "driver", "package", "gpu", "surfaces", "said"),
+    [
+        ("none", True, True, None, False, []),
+        ("cuda", True, True, 1, False, []),
+        ("surfaces", True, True, 1, True, []),
+        ("surfaces", True, False, 1, False, ["frames go through the host: --hwaccel surfaces needs cuda-core, pip"]),
+        ("surfaces", False, True, None, False, ["video is decoded and encoded in software: no NVIDIA"]),
+    ],
+)
+def test_surfaces_are_asked_for_where_they_can_be(  # many parameters: one for each column
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    driver: bool,
+    package: bool,
+    gpu: int | None,
+    surfaces: bool,
+    said: list[str],
+) -> None:
+    monkeypatch.setattr(hwaccel, "has_driver", lambda: driver)
+    monkeypatch.setattr(hwaccel, "_has_cuda_core", lambda: package)
+    lines: list[str] = []
+    sink = on_gpu(SinkOptions(crf=7), mode, "cuda:1", lines.append)
+    assert sink == SinkOptions(crf=7, gpu=gpu, surfaces=surfaces)
+    assert [line[: len(start)] for line, start in zip(lines, said, strict=True)] == said
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +86,12 @@ def pixels(path: Path) -> list[np.ndarray]:
 @pytest.mark.skipif(has_driver(), reason="this machine has a driver")
 def test_the_command_falls_back_with_one_line_and_the_same_output(bundle: Bundle, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "in.mp4")
-    for mode, lines in (("none", 0), ("auto", 0), ("cuda", 1)):
+    for mode, lines in (("none", 0), ("auto", 0), ("cuda", 1), ("surfaces", 1)):
         outcome = run(clip, tmp_path / f"{mode}.mp4", "--bundle", bundle.path, "--hwaccel", mode, "--crf", 0)
         assert outcome.returncode == 0, outcome.stderr
         assert len([line for line in outcome.stderr.splitlines() if "--hwaccel" in line]) == lines
-    none, auto, cuda = (pixels(tmp_path / f"{mode}.mp4") for mode in ("none", "auto", "cuda"))
-    assert np.array_equal(none, auto)
-    assert np.array_equal(none, cuda)
+    none, *others = (pixels(tmp_path / f"{mode}.mp4") for mode in ("none", "auto", "cuda", "surfaces"))
+    assert all(np.array_equal(none, other) for other in others)
 
 
 def test_cuda_is_not_loaded_before_a_gpu_is_wanted() -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 
 from swiftvr_trt import Bundle, MachineError, MediaError, OutputError, Restorer
 from swiftvr_trt.engines.bundle.geometry import Resolution
+from swiftvr_trt.errors import NameTakenError
 from swiftvr_trt.runtime.media import SinkOptions
 from swiftvr_trt.runtime.restore import job as module
+from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
 from swiftvr_trt.runtime.restore.job import Job, restore_job
-from swiftvr_trt.runtime.restore.selection import BundleRequest
 from tests.clips import video_pts, write_clip
+from tests.runtime.media.videos import EVEN, add_tone, make_video, mux_tone
 
 from .fleet_lab import RecordingDisplay
 
@@ -59,7 +62,9 @@ def test_a_file_is_restored_and_described(
     monkeypatch.setattr(module, "output_size", output_size)
     out = tmp_path / "out.mp4"
     said = restore_job(Job(clips[0], str(out)), REQUEST, opening, display)
-    assert said.startswith(f"output: {out}, 20 frames in 0:0")
+    assert said.describe().startswith(f"output: {out}, 20 frames in 0:0")
+    assert (said.path, said.frames, said.notes) == (out, 20, ())
+    assert display.warnings == []
     assert (asked, opening.sizes) == ([(56, 34)], [SIZE])
     assert display.lines[0].startswith("input:  ")
     assert display.open == set()
@@ -86,3 +91,64 @@ def test_an_incomplete_input_is_an_error_and_its_output_stays(bundle: Bundle, tm
     with pytest.raises(MachineError, match=r"promises 10\.0 s, .*out\.mkv holds what could be restored$"):
         restore_job(Job(cut, str(out)), REQUEST, Opening(bundle), RecordingDisplay())
     assert 10 < len(video_pts(out)) < 100
+
+
+def test_an_incomplete_video_is_an_error_into_images_too(bundle: Bundle, tmp_path: Path) -> None:
+    whole = write_clip(tmp_path / "whole.mkv", 250).read_bytes()
+    cut, out = tmp_path / "cut.mkv", tmp_path / "out"
+    cut.write_bytes(whole[: len(whole) // 5])
+    with pytest.raises(MachineError, match=r"promises 10\.0 s, .*out holds what could be restored$"):
+        restore_job(Job(cut, str(out)), REQUEST, Opening(bundle), RecordingDisplay())
+    assert 10 < len(list(out.glob("*.png"))) < 100
+
+
+@pytest.mark.parametrize("output", ["out.mkv", "out"])
+def test_a_name_that_is_taken_meanwhile_is_an_error_that_says_where_the_result_is(
+    bundle: Bundle, clips: list[Path], tmp_path: Path, output: str
+) -> None:
+    def take(size: Resolution) -> AbstractContextManager[Restorer]:
+        place = tmp_path / output
+        place.mkdir(exist_ok=True)
+        (place / "mine.txt").write_text("precious")
+        return Opening(bundle)(size)
+
+    with pytest.raises(NameTakenError) as error:
+        restore_job(Job(clips[0], str(tmp_path / output)), REQUEST, take, RecordingDisplay())
+    assert error.value.exit_code == 1
+    assert error.value.kept_as.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([output, error.value.kept_as.name])
+    assert (tmp_path / output / "mine.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_damage_is_a_warning_and_with_strict_a_failure(bundle: Bundle, tmp_path: Path, strict: bool) -> None:
+    clip, out, display = tmp_path / "in.avi", tmp_path / "out.mkv", RecordingDisplay()
+    make_video(clip, EVEN[:9], "ffv1", slicecrc="1", level="3")
+    with av.open(str(clip)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][5]
+    data = bytearray(clip.read_bytes())
+    assert packet.pos is not None
+    data[packet.pos + packet.size // 2] ^= 1
+    clip.write_bytes(data)
+    job = Job(clip, str(out), strict=strict)
+    if strict:
+        with pytest.raises(MachineError, match=r"^the input is damaged; .*out\.mkv holds what could be restored$"):
+            restore_job(job, REQUEST, Opening(bundle), display)
+    else:
+        assert restore_job(job, REQUEST, Opening(bundle), display).frames == 9
+    assert len(video_pts(out)) == 9
+    assert display.warnings[0] == "1 frame is damaged in the input and was restored as it is"
+
+
+@pytest.mark.parametrize(
+    ("after", "lost"), [(".mkv", ()), (".gif", ("audio stream 1 (aac) is left out",)), (".mp4", ())]
+)
+def test_streams_that_the_output_lacks_are_told_in_the_end(
+    bundle: Bundle, tmp_path: Path, after: str, lost: tuple[str, ...]
+) -> None:
+    sounding = make_video(tmp_path / "in.mp4", EVEN[:5], prepare=lambda c, _: add_tone(c), extra=mux_tone)
+    request = BundleRequest(resolution="100x132")
+    restored = restore_job(Job(sounding, str(tmp_path / f"out{after}")), request, Opening(bundle), RecordingDisplay())
+    assert len(restored.lost) == len(lost)
+    assert all(found.startswith(expected) for found, expected in zip(restored.lost, lost, strict=True))
+    assert set(restored.lost) <= set(restored.notes)

@@ -15,6 +15,7 @@ from swiftvr_trt.runtime.restore.messages import (
     Answer,
     JobProgress,
     Line,
+    LogLine,
     Order,
     decode_answer,
     encode_answer,
@@ -34,6 +35,10 @@ def test_an_order_survives_the_way_to_another_process(options: OpenOptions) -> N
     "answer",
     [
         Line("input:  ü"),
+        Line("transparency is dropped", warning=True),
+        Outcome(Verdict.DONE, "output: a.mp4", 30, 1.5),
+        Outcome(Verdict.DONE, "output: a.gif", 30, 1.5, ("audio stream 1 (mp3) is left out: why",)),
+        LogLine("swiftvr_trt.runtime", 20, "loading"),
         JobProgress(3, 10, 1.5),
         JobProgress(0, None, None),
         *(Outcome(verdict, "why") for verdict in Verdict),
@@ -55,6 +60,7 @@ def test_an_answer_survives_the_way_back(answer: Answer) -> None:
         {"line": {"text": "x"}, "outcome": {"verdict": "DONE", "text": "x"}},
         {"outcome": {"verdict": "SPLENDID", "text": "x"}},
         {"outcome": "DONE"},
+        {"outcome": {"verdict": "DONE", "text": "x", "more": 1}},
     ],
     ids=str,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,31 +11,35 @@ from typing import Any
 
 import pytest
 
-from swiftvr_trt import Bundle, BundleError, MachineError, MisuseError, OutputError, SwiftVRError
+from swiftvr_trt import Bundle, BundleError, MachineError, MisuseError, OutputError, SwiftVRError, leaving
+from swiftvr_trt.runtime.devices import compatible
+from swiftvr_trt.runtime.devices.driver import Driver
 from swiftvr_trt.runtime.media import SinkOptions
 from swiftvr_trt.runtime.restore import run as module
+from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
+from swiftvr_trt.runtime.restore.restorer import OpenOptions
 from swiftvr_trt.runtime.restore.run import RunOptions, restore_files
-from swiftvr_trt.runtime.restore.selection import BundleRequest
 from tests.clips import video_pts, write_clip
 from tests.conftest import BundleFactory
 
+from .fleet_lab import RecordingDisplay
 
-class Notes:
-    """A display that remembers what it was told."""
+
+class Notes(RecordingDisplay):
+    """A display that also remembers the progress it was told."""
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        super().__init__()
         self.progress: list[tuple[str, int, int | None]] = []
         self.finished: list[str] = []
 
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
     def update(self, name: str, done: int, total: int | None, remaining: float | None) -> None:
+        super().update(name, done, total, remaining)
         assert remaining is None or remaining >= 0
         self.progress.append((name, done, total))
 
     def finish(self, name: str) -> None:
+        super().finish(name)
         self.finished.append(name)
 
 
@@ -59,6 +64,11 @@ def options_for(bundle: Bundle, source: Path, output: Path | str, **changes: Any
         (2, {"trace": Path("t.json")}, "--trace is for one INPUT"),
         (1, {"devices": "0", "device": "cuda"}, "--device and --devices were both given"),
         (1, {"devices": "0", "trace": Path("t.json")}, "--trace and --devices were both given"),
+        (1, {"ship": True}, "--ship was given without --cluster"),
+        (1, {"cluster": "head"}, "--cluster is 'head', expected auto, local"),
+        (1, {"cluster": "auto", "device": "cuda:1"}, "Ray chooses the GPU"),
+        (1, {"cluster": "auto", "scene_cut": "reset"}, "--scene-cut reset and --cluster were both given"),
+        (2, {"cluster": "auto", "devices": "0,1", "hwaccel": "auto"}, "--devices, --hwaccel and --cluster were both"),
     ],
 )
 def test_options_that_exclude_each_other_are_refused_at_once(
@@ -68,21 +78,38 @@ def test_options_that_exclude_each_other_are_refused_at_once(
         RunOptions((Path("a.mp4"),) * sources, "out", **changes)
 
 
+def test_one_video_is_not_divided_if_scenes_reset_the_network() -> None:
+    RunOptions((Path("a.mp4"),), "folder/", devices="cpu,cpu", scene_cut="reset")
+    with pytest.raises(
+        MisuseError, match="--devices was given with --scene-cut reset, which restores a video in order"
+    ):
+        RunOptions((Path("a.mp4"),), "out.mp4", devices="cpu,cpu", scene_cut="reset")
+
+
 @pytest.mark.parametrize(
     ("sources", "devices", "into_folder"), [(1, None, False), (1, "0", True), (2, None, True), (2, "0,1", True)]
 )
 def test_several_sources_or_devices_go_into_a_folder(sources: int, devices: str | None, into_folder: bool) -> None:
     assert RunOptions((Path("a.mp4"),) * sources, "out", devices=devices).into_folder is into_folder
+    cluster = None if devices is None else "auto"
+    assert RunOptions((Path("a.mp4"),) * sources, "out", cluster=cluster).into_folder is into_folder
 
 
-def test_one_file_is_restored_in_this_process(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+def test_one_file_is_restored_in_this_process(
+    bundle: Bundle, clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "swiftvr_trt")
     notes, out, trace = Notes(), tmp_path / "out.mp4", tmp_path / "trace.json"
     restore_files(options_for(bundle, clip, out, trace=trace), notes)
     assert video_pts(out) == video_pts(clip)
-    assert notes.lines[0].startswith("input:  ")
-    assert f"bundle: {bundle.path} ({bundle.manifest.recipe.describe()})" in notes.lines
+    model = f"model:  {bundle.path}, restores to {bundle.manifest.recipe.resolution}"
+    assert notes.lines[:-1] == ["input:  56x34, 25 frames/s, 9 frames", model]
     assert notes.lines[-1].startswith(f"output: {out}, 9 frames")
+    assert f"bundle: {bundle.path} ({bundle.manifest.recipe.describe()})" in caplog.messages
+    assert any(line.startswith("input: h264") for line in caplog.messages)
     assert notes.progress[-1] == ("", 9, 9)
+    assert notes.files == [(str(clip), str(out))]
+    assert [(result.status, result.frames) for result in notes.results] == [("done", 9)]
     assert [event for event in json.loads(trace.read_text()) if event.get("name") == "dit_edge"]
 
 
@@ -112,6 +139,10 @@ def test_a_batch_on_one_device_restores_the_others(bundle: Bundle, clip: Path, t
         restore_files(options, notes)
     assert len(video_pts(tmp_path / "out" / "in.mkv")) == 9
     assert "in.mp4" in notes.finished
+    assert {Path(result.source).name: (result.status, result.frames) for result in notes.results} == {
+        "in.mp4": ("done", 9),
+        "rubbish.mp4": ("failed", None),
+    }
 
 
 @pytest.mark.parametrize(
@@ -122,10 +153,10 @@ def test_one_device_that_can_run_the_bundle_is_enough(
 ) -> None:
     request = BundleRequest(bundle=bundle.path)
     if not refused:
-        module._check_devices(request, devices, ort_graphs=False)
+        module._check_devices(request, devices, OpenOptions())
         return
     with pytest.raises(MisuseError, match="device 'gpu' is not known"):
-        module._check_devices(request, devices, ort_graphs=False)
+        module._check_devices(request, devices, OpenOptions())
 
 
 def test_engines_for_the_cpu_are_refused_before_they_are_built(clip: Path, tmp_path: Path) -> None:
@@ -133,6 +164,16 @@ def test_engines_for_the_cpu_are_refused_before_they_are_built(clip: Path, tmp_p
     options = RunOptions((clip,), str(tmp_path / "out.mp4"), request=request, device="cpu")
     with pytest.raises(BundleError, match="holds engines for target rtx4090"):
         restore_files(options, Notes())
+
+
+def test_engines_for_another_gpu_are_refused_before_they_are_built(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "require_driver", lambda: None)
+    monkeypatch.setattr(compatible, "find_driver", lambda _gpu: Driver("13.0", "8.6"))
+    request = BundleRequest(checkpoint=tmp_path / "none", target="rtx4090", precision="fp16")
+    with pytest.raises(MisuseError, match=r"cuda has 8\.6: take --target rtx3090"):
+        restore_files(RunOptions((clip,), str(tmp_path / "out.mp4"), request=request), Notes())
 
 
 @pytest.mark.parametrize(
@@ -163,3 +204,34 @@ def test_an_existing_trace_is_overwritten_if_that_is_allowed(bundle: Bundle, cli
     sink = SinkOptions(overwrite=True)
     restore_files(options_for(bundle, clip, tmp_path / "out.mp4", trace=trace, sink=sink), Notes())
     assert json.loads(trace.read_text())
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_interrupted_batch_says_how_to_continue(
+    bundle: Bundle, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    """`-y` excludes `--skip-existing`, so nothing is said there."""
+    heard: list[object] = []
+
+    def fleet(*_: object) -> list[object]:
+        heard.append(leaving._held.advice)
+        return []
+
+    monkeypatch.setattr(module, "run_fleet", fleet)
+    request, sink = BundleRequest(bundle=bundle.path), SinkOptions(overwrite=overwrite)
+    restore_files(RunOptions(tuple(clips), f"{tmp_path}/out", request=request, sink=sink), RecordingDisplay())
+    assert heard == ["" if overwrite else "the same command with --skip-existing restores the other files"]
+
+
+def test_devices_share_one_video(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    display = Notes()
+    restore_files(options_for(bundle, clip, tmp_path / "out.mp4", devices="cpu,cpu"), display)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert video_pts(tmp_path / "out.mp4") == video_pts(clip)
+    assert [result.status for result in display.results] == ["done"]
+
+
+def test_devices_do_not_share_images(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "in.png").write_bytes(b"")
+    with pytest.raises(SwiftVRError):
+        restore_files(options_for(bundle, tmp_path / "in.png", tmp_path / "out.png", devices="cpu,cpu"), Notes())

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from swiftvr_trt import Bundle
+from swiftvr_trt import Bundle, Manifest
+from swiftvr_trt.engines.bundle.pixel_formats import YUV420P
 from swiftvr_trt.errors import DeviceError, MachineError, MediaError, StageError
 from swiftvr_trt.runtime.devices.kernel_cache import SUFFIX
 from swiftvr_trt.runtime.restore import worker
 from swiftvr_trt.runtime.restore.fleet import run_fleet
-from swiftvr_trt.runtime.restore.job import Job
+from swiftvr_trt.runtime.restore.job import Job, Restored
 from swiftvr_trt.runtime.restore.messages import Answer, JobProgress, Line, Order
 from swiftvr_trt.runtime.restore.restorer import OpenOptions
 from swiftvr_trt.runtime.restore.verdict import Outcome, Verdict
 from swiftvr_trt.runtime.restore.worker import Worker
+from swiftvr_trt.runtime.stream.buffers import Forms
 from swiftvr_trt.runtime.stream.plan import plan_memory
 from tests.clips import write_clip
 from tests.cuda_emulator import build
@@ -39,6 +41,8 @@ from .fleet_lab import (
 class Failing:
     """Stands in for `Restorer.open` and for the restorer that it returns; raises `error` at the given place."""
 
+    manifest: Manifest
+
     def __init__(self, place: str, error: Exception) -> None:
         self.place, self.error, self.opened, self.closed = place, error, 0, 0
 
@@ -47,7 +51,7 @@ class Failing:
         self._reach("open")
         return self
 
-    def session(self) -> Failing:
+    def session(self, _form: object = None, **_options: object) -> Failing:
         self._reach("session")
         return self
 
@@ -90,6 +94,7 @@ def test_an_error_becomes_the_verdict_of_its_kind(  # many parameters: fixtures 
     failing: Failing,
     outcome: Outcome,
 ) -> None:
+    failing.manifest = bundle.manifest
     monkeypatch.setattr(worker, "Restorer", failing)
     assert Worker().serve(order(clips[0], tmp_path / "out.mp4", bundle), lambda _: None) == outcome
     assert names(tmp_path) == []
@@ -101,18 +106,19 @@ def test_a_bundle_stays_open_for_the_next_file(
     restorer = Failing("close", RuntimeError("the GPU is lost"))
     monkeypatch.setattr(worker, "Restorer", restorer)
     monkeypatch.setattr(worker, "restore_job", lambda _job, _request, opening, _display: _enter(opening(None)))
+    done = Outcome(Verdict.DONE, Restored(Path("out.mp4"), 8, 2.0).describe(), 8, 2.0)
     server, first = Worker(), order(clips[0], tmp_path / "out.mp4", bundle)
     for number, each in enumerate((first, first, replace(first, options=OpenOptions(threads=2)), first)):
-        assert server.serve(each, lambda _: None) == Outcome(Verdict.DONE, "done")
+        assert server.serve(each, lambda _: None) == done
         assert (restorer.opened, restorer.closed) == [(1, 0), (1, 0), (2, 1), (3, 2)][number]
     server.close()
     server.close()
     assert restorer.closed == 3
 
 
-def _enter(opening: AbstractContextManager[object]) -> str:
+def _enter(opening: AbstractContextManager[object]) -> Restored:
     with opening:
-        return "done"
+        return Restored(Path("out.mp4"), 8, 2.0)
 
 
 def test_lines_and_progress_are_sent_while_a_file_is_restored(
@@ -176,9 +182,10 @@ def test_a_file_that_a_gpu_has_no_memory_for_is_left_to_another_one(
     engines: Bundle, clips: list[Path], tmp_path: Path, with_code: PrepareWorkers
 ) -> None:
     large = write_clip(tmp_path / "large.mp4", 20, 100, 132)
-    plan = plan_memory(engines.manifest, 34, 56)
+    planes = Forms(YUV420P, YUV420P)
+    plan = plan_memory(engines.manifest, 34, 56, planes)
     limit = plan.arena_bytes + plan.weight_bytes + plan.device.nbytes
-    assert limit < plan_memory(engines.manifest, 132, 100).gpu_bytes
+    assert limit < plan_memory(engines.manifest, 132, 100, planes).gpu_bytes
     with_code(EMULATED + f"when_opened('cuda:0', lambda: emulator.limit_bytes({limit}))\n")
     for folder, devices in (("one", ["cuda:0"]), ("two", ["cuda:0", None])):
         (tmp_path / folder).mkdir()
@@ -251,3 +258,14 @@ def test_an_input_that_ends_early_is_not_the_devices_fault(
     assert ["holds what could be restored" in failure.reason for failure in failures] == [True, True]
     assert names(tmp_path / "out") == ["a.mp4", "cut1.mkv", "cut2.mkv"]
     assert processes(started) == 1
+
+
+def test_what_a_worker_logs_is_logged_by_its_parent(
+    bundle: Bundle, clips: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "out").mkdir()
+    jobs = jobs_of(clips[:1], tmp_path / "out", bundle)
+    with caplog.at_level("INFO", logger="swiftvr_trt"):
+        assert run_fleet(jobs, ["cpu"], RecordingDisplay(), ONE_THREAD) == []
+    said = [record.getMessage() for record in caplog.records if record.name == "swiftvr_trt.runtime.restore.job"]
+    assert any(line.startswith("a.mp4: ") and "libx264" in line for line in said)

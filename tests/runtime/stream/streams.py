@@ -5,7 +5,7 @@ from __future__ import annotations
 from swiftvr_trt import (
     Session,
 )
-from swiftvr_trt.export.verify import synthetic_frame
+from swiftvr_trt.export.moving_picture import synthetic_frame
 from swiftvr_trt.runtime.stream.session import Frame
 
 LANDSCAPE = (33, 57)

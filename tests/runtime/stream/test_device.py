@@ -22,24 +22,14 @@ from swiftvr_trt import (
     Session,
     StageError,
 )
-from swiftvr_trt.engines.bundle.manifest import STAGES
-from swiftvr_trt.errors import DeviceError, Moment
-from swiftvr_trt.export.verify import synthetic_frame
+from swiftvr_trt.engines.bundle.manifest import stage_names
+from swiftvr_trt.errors import DeviceError, Moment, message_of
+from swiftvr_trt.export.moving_picture import synthetic_frame
 from swiftvr_trt.runtime.devices.cpu import CpuDevice
+from swiftvr_trt.runtime.stream.buffers import BufferKind, BufferSpec, View, plan_buffers
 from swiftvr_trt.runtime.stream.chunks import next_chunk
 from swiftvr_trt.runtime.stream.device import Device, Done, Recording, Workspace
-from swiftvr_trt.runtime.stream.program import (
-    BufferKind,
-    BufferSpec,
-    Clear,
-    Copy,
-    Phase,
-    Run,
-    Step,
-    View,
-    chunk_program,
-    plan_buffers,
-)
+from swiftvr_trt.runtime.stream.program import Clear, Copy, Phase, Run, Step, chunk_program
 from tests.conftest import BundleFactory
 
 from .streams import LANDSCAPE, PORTRAIT, clip, feed_all
@@ -48,12 +38,14 @@ from .streams import LANDSCAPE, PORTRAIT, clip, feed_all
 class Direct:
     """A device, its workspace and its recordings in one. It prepares nothing: every stage gets new arrays."""
 
+    overlap = surfaces = False
+
     def __init__(self, bundle: Bundle) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._stages = {
             name: onnxruntime.InferenceSession(str(bundle.stage_path(name)), options, ["CPUExecutionProvider"])
-            for name in STAGES
+            for name in stage_names(bundle.manifest.recipe)
         }
         self._arrays: dict[str, np.ndarray] = {}
         self._steps: Sequence[Step] = ()
@@ -118,6 +110,8 @@ def test_replayed_chunks_equal_those_of_a_direct_run_to_the_byte(mini_bundle: Bu
 class FailingAt:
     """A device that fails halfway through the given replay; or when it allocates, if `fail_allocation`."""
 
+    overlap = surfaces = False
+
     def __init__(self, device: Device, replay: int) -> None:
         self.device, self.left, self.fail_allocation = device, replay, False
 
@@ -179,6 +173,8 @@ def test_no_memory_for_another_size_leaves_a_usable_session(
 class Failing:
     """A device that raises `error` when it makes a workspace (BEGIN) or records steps (MIDDLE)."""
 
+    overlap = surfaces = False
+
     def __init__(self, device: Device, moment: Moment, error: Exception) -> None:
         self.device, self.moment, self.error = device, moment, error
 
@@ -201,7 +197,7 @@ class Failing:
     [
         (MachineError("no memory"), "no memory"),
         (StageError("stage dit failed"), "stage dit failed"),
-        (MemoryError(), "internal error: MemoryError"),
+        (MemoryError(), message_of(MemoryError())),
         (KeyError("x"), "internal error: KeyError: 'x'"),
     ],
     ids=lambda value: type(value).__name__,

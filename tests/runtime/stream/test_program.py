@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from swiftvr_trt import MisuseError
 from swiftvr_trt.engines.bundle.manifest import Manifest
+from swiftvr_trt.engines.bundle.pixel_formats import NV12
+from swiftvr_trt.runtime.stream.buffers import LAST_FRAME, RGB_FORMS, Forms, View, plan_buffers
 from swiftvr_trt.runtime.stream.chunks import next_chunk
 from swiftvr_trt.runtime.stream.program import (
-    BufferKind,
     Clear,
     Copy,
     Download,
@@ -16,10 +16,8 @@ from swiftvr_trt.runtime.stream.program import (
     Run,
     Step,
     Upload,
-    View,
     chunk_program,
     clear_program,
-    plan_buffers,
 )
 from tests.conftest import BundleFactory
 
@@ -31,11 +29,11 @@ def manifest(mini_bundle: BundleFactory) -> Manifest:
     return mini_bundle(clip_len=CLIP_LEN).manifest
 
 
-def programs(manifest: Manifest, frames: int) -> list[tuple[Step, ...]]:
+def programs(manifest: Manifest, frames: int, forms: Forms = RGB_FORMS) -> list[tuple[Step, ...]]:
     result: list[tuple[Step, ...]] = []
     phase, waiting, owed = Phase(), frames, frames
     while chunk := next_chunk(CLIP_LEN, first=not result, waiting=waiting, owed=owed, ended=True):
-        steps, phase = chunk_program(manifest, chunk, phase, first=not result)
+        steps, phase = chunk_program(manifest, chunk, phase, first=not result, forms=forms)
         result.append(steps)
         waiting, owed = waiting - chunk.frames, owed - chunk.emit
     return result
@@ -71,6 +69,22 @@ def test_every_slot_that_is_read_was_written_before(manifest: Manifest, frames: 
             written |= {slot for view in writes(step) for slot in slots(view)}
 
 
+@pytest.mark.parametrize("frames", [1, 9, 11, 12, 13, 20, 21])
+def test_the_end_of_a_stream_repeats_a_copy_of_the_last_surface(manifest: Manifest, frames: int) -> None:
+    forms = Forms(NV12, NV12, takes_surfaces=True)
+    buffers = plan_buffers(manifest, 34, 58, forms)
+    last = buffers[LAST_FRAME.buffer]
+    assert (last.nbytes, last.over, last.host) == (buffers["frames_in_0"].slot_bytes, None, False)
+    fed = 0
+    for with_arrays, steps in zip(programs(manifest, frames), programs(manifest, frames, forms), strict=True):
+        (upload,) = [step.view for step in with_arrays if isinstance(step, Upload)]
+        copied = [step.target for step in steps if isinstance(step, Copy) and step.source == LAST_FRAME]
+        begin = min(upload.count, frames - fed)
+        assert copied == [View(upload.buffer, place, 1) for place in range(begin, upload.count)]
+        assert not any(isinstance(step, Upload) for step in steps)
+        fed += begin
+
+
 @pytest.mark.parametrize("frames", [1, 12, 28, 45])
 def test_no_step_reads_and_writes_the_same_slot(manifest: Manifest, frames: int) -> None:
     for steps in programs(manifest, frames):
@@ -95,16 +109,3 @@ def test_last_finds_the_latest_inputs_of_the_chunk_before(manifest: Manifest) ->
     assert [view.start for view in encoded] == [1, 2]
     (copy,) = [step for step in last if isinstance(step, Copy)]
     assert copy == Copy(View(encoded[0].buffer, 1, 2), View(f"latents_{1 - int(encoded[0].buffer[-1])}", 0, 2))
-
-
-def test_buffers_are_those_of_the_manifest(manifest: Manifest) -> None:
-    buffers = plan_buffers(manifest, 33, 57)
-    assert buffers["frames_in_0"].shape == (12, 33, 57, 3)
-    assert buffers["frames_out_1"].shape == (12, 132, 100, 3)
-    assert buffers["latents_0"].shape == (3, 12, 10, 8)
-    assert sum(spec.kind is BufferKind.STATE for spec in buffers.values()) == 2 * 9 + 2 * 9
-
-
-def test_a_stream_beyond_all_memory_is_refused_before_anything_is_allocated(mini_bundle: BundleFactory) -> None:
-    with pytest.raises(MisuseError, match=r"needs \d+ GB of buffers"):
-        plan_buffers(mini_bundle(clip_len=24).manifest, 16384, 65536)

@@ -17,22 +17,27 @@ from swiftvr_trt import (
     Restorer,
     Session,
 )
-from swiftvr_trt.export.verify import synthetic_frame
+from swiftvr_trt.export.moving_picture import synthetic_frame
 from swiftvr_trt.runtime.devices.cpu import CpuDevice
+from swiftvr_trt.runtime.stream.buffers import BufferSpec
 from swiftvr_trt.runtime.stream.device import Workspace
-from swiftvr_trt.runtime.stream.program import BufferSpec
 from swiftvr_trt.runtime.stream.session import Frame
 from tests.conftest import BundleFactory
+from tests.patience import PATIENCE_S
+from tests.sweeps import everything
 
 from .streams import LANDSCAPE, PORTRAIT, clip, feed_all
 
 
 @pytest.mark.parametrize("clip_len", [4, 8, 24])
 def test_every_count_comes_back_in_full_and_in_order(mini_bundle: BundleFactory, clip_len: int) -> None:
+    """Every count around the borders of chunks, and every third one. All of them in a campaign."""
     frames = clip(64)
+    borders = {count + by for count in range(4, 60, clip_len) for by in (-1, 0, 1)} if clip_len > 4 else {64}
+    counts = range(1, 65) if everything() else sorted({1, 2, 3, *range(4, 65, 3), *borders})
     with Restorer.open(mini_bundle(clip_len=clip_len), threads=1) as restorer, restorer.session() as session:
         whole = list(restorer.restore(frames))
-        for count in range(1, 65):
+        for count in counts:
             restored = feed_all(session, frames[:count]) + session.flush()
             assert len(restored) == count
             assert all(frame.shape == (132, 100, 3) and frame.dtype == np.uint8 for frame in restored)
@@ -126,6 +131,16 @@ def test_an_endless_source_is_read_one_chunk_at_a_time(restorer: Restorer) -> No
     stream.close()
 
 
+def test_draining_returns_what_is_done_and_the_stream_goes_on(restorer: Restorer) -> None:
+    frames = clip(30)
+    with restorer.session() as session:
+        assert session.drain() == []
+        begun = feed_all(session, frames[:21]) + session.drain()
+        assert session.drain() == []
+        restored = begun + feed_all(session, frames[21:]) + session.flush()
+    assert np.array_equal(restored, list(restorer.restore(frames)))
+
+
 def test_no_frames_in_no_frames_out(restorer: Restorer) -> None:
     assert list(restorer.restore([])) == []
 
@@ -180,6 +195,8 @@ def test_use_after_close_is_refused(mini_bundle: BundleFactory) -> None:
 class ClosedWhileOpening:
     """A device whose first workspace is opened while another thread closes the session."""
 
+    overlap = surfaces = False
+
     def __init__(self, device: CpuDevice) -> None:
         self.device, self.session, self.closed = device, cast(Session, None), 0
 
@@ -227,7 +244,7 @@ def test_cancel_from_another_thread_ends_a_running_feed(restorer: Restorer) -> N
         thread = threading.Thread(target=run)
         thread.start()
         session.cancel()
-        thread.join(timeout=5)
+        thread.join(PATIENCE_S)
         assert outcome == [Cancelled]
 
 

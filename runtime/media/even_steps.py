@@ -1,0 +1,104 @@
+"""Outputs that count time in even steps: how fine the steps must be, and how far pictures are shown from their time.
+
+AVI has one rate for all of its pictures. Where a picture is missing, it holds an empty one, so uneven times need a
+higher rate. Elementary streams and a few old containers have no empty pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import TYPE_CHECKING, cast
+
+from ...errors import MediaError
+from .index import VideoIndex
+from .timeline import ClockConverter, rescale
+
+if TYPE_CHECKING:
+    from av.format import ContainerFormat
+
+    from .base import SourceInfo
+
+IN_SYNC_S = Fraction(1, 50)
+"""How far a picture may be shown from its sound before anyone notices."""
+
+_ANY_TIME = frozenset({"ipod", "3gp", "3g2", "psp", "f4v", "ismv", "asf", "asf_stream", "flv", "ivf"})
+"""Containers that hold any time stamps, although FFmpeg's flags do not say so."""
+
+_FINEST = Fraction(1, 1000)
+_MOST_EMPTY = 60_000
+"""Empty pictures in a row that FFmpeg writes into an AVI."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of an output. clock: seconds per step. off: how far a picture is shown from its time, in seconds."""
+
+    clock: Fraction
+    off: Fraction
+
+    def note(self, container: str) -> str | None:
+        """One line if that can be noticed."""
+        if self.off <= IN_SYNC_S:
+            return None
+        return (
+            f"{container} files count time in steps of {self.clock} s, so pictures are shown up to "
+            f"{float(self.off):.2f} s from their time; .mkv and .mp4 keep the times"
+        )
+
+
+def holds_any_time(container: ContainerFormat) -> bool:
+    """True if a container holds uneven time stamps."""
+    from av.format import Flags
+
+    return bool(container.flags & cast(int, Flags.variable_fps.value)) or container.name in _ANY_TIME
+
+
+def find_steps(info: SourceInfo, container: str, read_index: Callable[[], VideoIndex | str]) -> Steps | None:
+    """The steps for the video with this `info`; None if the container needs none, or the times are not known before.
+
+    container: FFmpeg's name of it. read_index: of the part that is written; called if it is needed.
+    """
+    from av.format import ContainerFormat
+
+    if holds_any_time(ContainerFormat(container, "w")):
+        return None
+    if container == "avi" and info.rate > 1 / _FINEST:
+        raise MediaError(
+            f"an AVI holds {1 / _FINEST} frames per second at most, but {info.path} has {float(info.rate):g}: choose "
+            "another suffix, e.g. .mp4"
+        )
+    index = read_index()
+    if isinstance(index, str):
+        return None
+    return choose_steps(index.stamps, index.time_base, info.rate, finer=container == "avi")
+
+
+def choose_steps(stamps: Sequence[tuple[int, int]], time_base: Fraction, rate: Fraction, *, finer: bool) -> Steps:
+    """The coarsest steps that keep pictures in sync, or those that come closest. finer: steps may be below a frame.
+
+    stamps: time stamp and duration of each frame, in ticks of `time_base` seconds. rate: frames per second.
+    """
+    clocks = list(_finer(1 / rate)) if finer else [1 / rate]
+    gap = max((after[0] - before[0] for before, after in pairwise(stamps)), default=0)
+    best = Steps(clocks[0], _off(stamps, time_base, clocks[0]))
+    for clock in clocks[1:]:
+        if best.off <= IN_SYNC_S or rescale(gap, time_base, clock) > _MOST_EMPTY:
+            break
+        steps = Steps(clock, _off(stamps, time_base, clock))
+        best = min(best, steps, key=lambda each: each.off)
+    return best
+
+
+def _finer(clock: Fraction) -> Iterator[Fraction]:
+    while clock > _FINEST:
+        yield clock
+        clock /= 2
+    yield min(clock, _FINEST)
+
+
+def _off(stamps: Sequence[tuple[int, int]], time_base: Fraction, clock: Fraction) -> Fraction:
+    convert = ClockConverter(clock)
+    return max(abs(convert(pts, length, time_base)[0] * clock - pts * time_base) for pts, length in stamps)

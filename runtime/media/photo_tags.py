@@ -1,0 +1,246 @@
+"""EXIF data and ICC profiles of image files: found in one file, written into another.
+
+FFmpeg neither hands on the bytes of the one nor writes both, so they are moved from container to container here. EXIF
+data is kept as it is, but for what a restored picture changes: it is upright, has another size, and no old thumbnail.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
+_SEGMENT = 65_533 - len(_ICC) - 2
+"""Bytes of a profile in one segment of a JPEG file."""
+
+_ORIENTATION, _EXIF_IFD, _WIDTH, _HEIGHT = 0x112, 0x8769, 0xA002, 0xA003
+_TIFF_PROFILE = 34675
+_SHORT, _LONG = 3, 4
+
+HOLDS_TAGS = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+"""Suffixes of images into which tags can be written here."""
+
+
+@dataclass(frozen=True)
+class PhotoTags:
+    """exif: beginning with the byte order. icc: a profile of RGB colours. None if there is none."""
+
+    exif: bytes | None = None
+    icc: bytes | None = None
+
+    def __bool__(self) -> bool:
+        return self.exif is not None or self.icc is not None
+
+    def for_restored(self, width: int, height: int) -> PhotoTags:
+        """The tags of an upright picture of this size."""
+        return self if self.exif is None else replace(self, exif=_rewritten(self.exif, width, height))
+
+
+def read_tags(data: bytes) -> PhotoTags:
+    """The tags in the content of a JPEG, PNG or WebP file, and the profile in a TIFF file; none of any other."""
+    try:
+        if data[:2] == b"\xff\xd8":
+            return _of_jpeg(data)
+        if data.startswith(_PNG):
+            return _of_png(data)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return _of_webp(data)
+        if data[:4] in (b"II*\0", b"MM\0*"):
+            return PhotoTags(None, _rgb(_profile_of_tiff(data)))
+    except (struct.error, zlib.error, IndexError, ValueError):
+        pass
+    return PhotoTags()
+
+
+def write_tags(image: bytes, suffix: str, tags: PhotoTags) -> bytes:
+    """The content of an image file with these tags. suffix: one of `HOLDS_TAGS`; other images stay as they are."""
+    if not tags or suffix not in HOLDS_TAGS:
+        return image
+    return {".png": _into_png, ".webp": _into_webp}.get(suffix, _into_jpeg)(image, tags)
+
+
+def about_tags(output: str) -> str:
+    """The line about tags that an output loses. output: what it is."""
+    return f"{output} do not keep the EXIF data and colour profiles of images here: .jpg, .png and .webp do"
+
+
+def _rgb(profile: bytes | None) -> bytes | None:
+    """The profile if it is one of RGB colours: pictures are restored as such, whatever the file held."""
+    return profile if profile and profile[16:20] == b"RGB " else None
+
+
+def _of_jpeg(data: bytes) -> PhotoTags:
+    exif: bytes | None = None
+    parts: dict[int, bytes] = {}
+    for kind, content in _segments(data):
+        if kind == 0xE1 and content.startswith(_EXIF):
+            exif = exif or content[len(_EXIF) :]
+        if kind == 0xE2 and content.startswith(_ICC):
+            parts[content[len(_ICC)]] = content[len(_ICC) + 2 :]
+    return PhotoTags(exif, _rgb(b"".join(parts[number] for number in sorted(parts))))
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The marker and the content of each segment before the picture itself."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        kind, length = data[place + 1], int(struct.unpack_from(">H", data, place + 2)[0])
+        if kind in (0xD9, 0xDA) or length < 2:
+            return
+        yield kind, data[place + 4 : place + 2 + length]
+        place += 2 + length
+
+
+def _of_png(data: bytes) -> PhotoTags:
+    exif: bytes | None = None
+    icc: bytes | None = None
+    for kind, content in _png_chunks(data):
+        if kind == b"eXIf":
+            exif = content
+        if kind == b"iCCP":
+            unpacker = zlib.decompressobj()
+            icc = unpacker.decompress(content[content.index(b"\0") + 2 :], 1 << 24)
+    return PhotoTags(exif, _rgb(icc))
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place = len(_PNG)
+    while place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        yield kind, data[place + 8 : place + 8 + length]
+        place += 12 + length
+
+
+def _of_webp(data: bytes) -> PhotoTags:
+    chunks = dict(_webp_chunks(data))
+    exif = chunks.get(b"EXIF")
+    return PhotoTags(exif.removeprefix(_EXIF) if exif else None, _rgb(chunks.get(b"ICCP")))
+
+
+def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place = 12
+    while place + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, place)
+        yield kind, data[place + 8 : place + 8 + length]
+        place += 8 + length + length % 2
+
+
+def holds_more(data: bytes) -> bool:
+    """Whether this is a TIFF file with EXIF data, which is not read here."""
+    return data[:4] in (b"II*\0", b"MM\0*") and any(tag == _EXIF_IFD for tag, _, _ in _entries(data, 0))
+
+
+def _profile_of_tiff(data: bytes) -> bytes | None:
+    order = _order(data)
+    (place,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, place)
+    for at in range(place + 2, place + 2 + 12 * count, 12):
+        tag, _, length, where = struct.unpack_from(order + "HHII", data, at)
+        if tag == _TIFF_PROFILE:
+            return data[where : where + length]
+    return None
+
+
+def _into_jpeg(image: bytes, tags: PhotoTags) -> bytes:
+    place = 2
+    if image[2:4] == b"\xff\xe0":  # JFIF comes first
+        place += 2 + int(struct.unpack_from(">H", image, 4)[0])
+    added = b""
+    if tags.exif is not None and len(tags.exif) <= _SEGMENT:
+        added += _segment(0xE1, _EXIF + tags.exif)
+    if tags.icc is not None:
+        parts = [tags.icc[at : at + _SEGMENT] for at in range(0, len(tags.icc), _SEGMENT)]
+        for number, part in enumerate(parts, 1):
+            added += _segment(0xE2, _ICC + bytes((number, len(parts))) + part)
+    return image[:place] + added + image[place:]
+
+
+def _segment(kind: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, kind, len(content) + 2) + content
+
+
+def _into_png(image: bytes, tags: PhotoTags) -> bytes:
+    place = len(_PNG) + 25  # behind the header
+    added = b""
+    if tags.icc is not None:
+        added += _png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(tags.icc))
+    if tags.exif is not None:
+        added += _png_chunk(b"eXIf", tags.exif)
+    return image[:place] + added + image[place:]
+
+
+def _png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _into_webp(image: bytes, tags: PhotoTags) -> bytes:
+    """With a header of its own that says what else the file holds, before the picture."""
+    chunks = [chunk for chunk in _webp_chunks(image) if chunk[0] != b"VP8X"]
+    width, height = _webp_size(image)
+    flags = (0x20 if tags.icc is not None else 0) | (0x08 if tags.exif is not None else 0)
+    head = struct.pack("<I", flags) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    before = [(b"VP8X", head)] + ([(b"ICCP", tags.icc)] if tags.icc is not None else [])
+    after = [(b"EXIF", tags.exif)] if tags.exif is not None else []
+    body = b"".join(_webp_chunk(*chunk) for chunk in (*before, *chunks, *after))
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+def _webp_chunk(kind: bytes, content: bytes) -> bytes:
+    return kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def _webp_size(image: bytes) -> tuple[int, int]:
+    """Width and height of a lossless WebP."""
+    chunks = dict(_webp_chunks(image))
+    bits = int(struct.unpack_from("<I", chunks[b"VP8L"], 1)[0])
+    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+
+
+def _order(exif: bytes) -> str:
+    return ">" if exif[:2] == b"MM" else "<"
+
+
+def _entries(exif: bytes, place: int) -> Iterator[tuple[int, int, int]]:
+    """The tag, the place and the value of each whole number in a directory of EXIF data. place: 0 for the first one."""
+    order = _order(exif)
+    try:
+        place = place or int(struct.unpack_from(order + "I", exif, 4)[0])
+        (count,) = struct.unpack_from(order + "H", exif, place)
+        for at in range(place + 2, place + 2 + 12 * count, 12):
+            tag, kind, number = struct.unpack_from(order + "HHI", exif, at)
+            if number == 1 and kind in (_SHORT, _LONG):
+                (value,) = struct.unpack_from(order + ("H" if kind == _SHORT else "I"), exif, at + 8)
+                yield tag, at, value
+    except struct.error:
+        return
+
+
+def _rewritten(exif: bytes, width: int, height: int) -> bytes:
+    """EXIF data that says upright and this size, and holds no thumbnail."""
+    changed, order = bytearray(exif), _order(exif)
+    size = {_WIDTH: width, _HEIGHT: height}
+    for tag, at, value in list(_entries(exif, 0)):
+        if tag == _ORIENTATION:
+            _put(changed, order, at, 1)
+        if tag == _EXIF_IFD:
+            for inner, place, _ in list(_entries(exif, value)):
+                if inner in size:
+                    _put(changed, order, place, size[inner])
+    try:
+        (first,) = struct.unpack_from(order + "I", exif, 4)
+        (count,) = struct.unpack_from(order + "H", exif, first)
+        struct.pack_into(order + "I", changed, first + 2 + 12 * count, 0)  # the directory of the thumbnail
+    except struct.error:
+        pass
+    return bytes(changed)
+
+
+def _put(exif: bytearray, order: str, at: int, value: int) -> None:
+    """Replace the value of an entry, which stays a short number if it can."""
+    (kind,) = struct.unpack_from(order + "H", exif, at + 2)
+    kind = _LONG if value > 0xFFFF else kind
+    struct.pack_into(order + "H", exif, at + 2, kind)
+    struct.pack_into(order + ("I" if kind == _LONG else "H"), exif, at + 8, value)

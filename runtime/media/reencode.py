@@ -1,0 +1,301 @@
+"""Sound that a container does not hold, decoded and encoded again; text subtitles, in another text format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ...errors import MisuseError
+from .base import CopiedStream
+from .ffmpeg_log import mute
+from .holding import NAMED_LAYOUTS, can_name, named_layout, tags_for, takes
+from .pyav import fraction, readable
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.packet import Packet
+
+AUDIO_FALLBACKS = ("aac", "opus", "flac", "alac", "mp3", "ac3", "mp2")
+"""What `--audio-fallback` suggests; it takes the name of any audio encoder."""
+
+_ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "pcm": "pcm_s16le"}
+"""The encoder for the name of a format, where it has another one."""
+
+_AUTO: Mapping[str, tuple[str, ...]] = {
+    "avi": ("libmp3lame", "ac3"),
+    "asf": ("wmav2",),
+    "mpeg": ("mp2", "ac3"),
+    "webm": ("libopus",),
+    "ogg": ("libopus", "flac"),
+    "ogv": ("libopus", "flac"),
+    "mxf": ("pcm_s16le",),
+}
+"""Encoders to try for a container, best first."""
+
+_AUTO_ELSE = ("aac", "libopus", "libmp3lame", "ac3", "mp2", "wmav2", "pcm_s16le")
+
+_LOSSLESS_IN: Mapping[str, tuple[str, ...]] = {
+    "matroska": ("flac",),
+    "nut": ("flac",),
+    "mov": ("alac",),
+    "mp4": ("alac",),
+    "ipod": ("alac",),
+    "ogg": ("flac",),
+    "ogv": ("flac",),
+}
+"""Encoders that lose nothing, tried first for sound that has lost nothing either."""
+
+_LOSSLESS = ("pcm_", "flac", "alac", "tta", "wavpack", "truehd", "mlp", "s302m", "ape", "shorten", "wmalossless")
+
+_BITS_PER_SECOND = {
+    "aac": 96_000,
+    "libopus": 80_000,
+    "libmp3lame": 112_000,
+    "mp2": 128_000,
+    "ac3": 112_000,
+    "wmav2": 96_000,
+}
+"""Per channel; other encoders choose for themselves."""
+
+_LAYOUTS = (*NAMED_LAYOUTS, "3.0", "quad", "5.0(side)", "5.1(side)", "6.1(back)", "7.1(wide)")
+"""What encoders may take for sound whose loudspeakers stand elsewhere."""
+
+TEXT_SUBTITLES = ("subrip", "ass", "webvtt", "mov_text", "text")
+"""Formats of text subtitles that FFmpeg writes, in the order in which they are tried."""
+
+_TEXT_DECODERS = frozenset({*TEXT_SUBTITLES, "ssa", "srt", "ttml", "sami", "microdvd", "subviewer", "eia_608", "stl"})
+
+
+class Converter(Protocol):
+    """Turns the packets of a stream into those of another format. name: of that format. failed: lost packets."""
+
+    stream: Any
+    name: str
+    failed: int
+
+    def convert(self, packet: Packet[Any]) -> Iterator[Packet[Any]]: ...
+
+    def finish(self) -> Iterator[Packet[Any]]: ...
+
+
+class SoundConverter:
+    """Encodes the sound of a stream anew. Time stamps are kept; gaps become silence; what lies before 0 is cut off."""
+
+    def __init__(self, container: OutputContainer, source: CopiedStream, encoder: str) -> None:
+        self.failed = 0
+        self._decoder: Any = source.template.stream.codec_context
+        self.stream = _add_encoder(container, self._decoder, encoder)
+        self.stream.metadata.update(tags_for(container, _portable(readable(source.template.stream.metadata))))
+        self.stream.disposition = source.template.stream.disposition
+        self._graph: Any = None
+        self.name = str(self.stream.codec_context.codec.canonical_name)
+
+    def convert(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
+        """The packets that are complete with this one."""
+        import av
+
+        try:
+            frames = self._decoder.decode(packet)
+        except (av.FFmpegError, ValueError):
+            self.failed += 1
+            return
+        for frame in frames:
+            if frame.pts is not None:
+                if self._graph is None:
+                    self._graph = self._new_graph(frame)
+                self._graph.push(frame)
+                yield from self._encoded()
+
+    def finish(self) -> Iterator[Packet[Any]]:
+        """The packets that the encoder still holds."""
+        if self._graph is not None:
+            self._graph.push(None)
+            yield from self._encoded()
+            yield from self.stream.encode(None)
+
+    def _encoded(self) -> Iterator[Packet[Any]]:
+        import av
+
+        while True:
+            try:
+                frame = self._graph.pull()
+            except (av.BlockingIOError, av.EOFError):
+                return
+            yield from self.stream.encode(frame)
+
+    def _new_graph(self, first: Any) -> Any:
+        from av.filter.graph import Graph
+
+        context = self.stream.codec_context
+        graph = Graph()
+        layout = named_layout(first) or "stereo"
+        buffer = graph.add_abuffer(
+            sample_rate=first.sample_rate, format=first.format.name, layout=layout, time_base=first.time_base
+        )
+        nodes = (
+            buffer,
+            graph.add("atrim", "start=0"),
+            graph.add("aresample", "async=1"),
+            graph.add(
+                "aformat",
+                f"sample_fmts={context.format.name}:sample_rates={context.sample_rate}"
+                f":channel_layouts={context.layout.name}",
+            ),
+            graph.add("abuffersink"),
+        )
+        graph.link_nodes(*nodes)
+        graph.configure()
+        if context.frame_size:
+            graph.set_audio_frame_size(context.frame_size)
+        return graph
+
+
+class TextConverter:
+    """Turns text subtitles into another text format, one by one, with their times."""
+
+    def __init__(self, container: OutputContainer, source: CopiedStream, encoder: str) -> None:
+        self.failed, self.name = 0, encoder
+        self._decoder: Any = source.template.stream.codec_context
+        self.stream = _add_text_encoder(container, source, encoder)
+        self.stream.metadata.update(tags_for(container, _portable(readable(source.template.stream.metadata))))
+        self.stream.disposition = source.template.stream.disposition
+
+    def convert(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
+        """The subtitle in the other format; nothing for an empty one, which only fills a gap."""
+        import av
+
+        try:
+            found = self._decoder.decode2(packet)
+            if found is None or not len(found):
+                return
+            encoded = self.stream.codec_context.encode_subtitle(found)
+        except (av.FFmpegError, ValueError):
+            self.failed += 1
+            return
+        encoded.stream, encoded.time_base = self.stream, fraction(packet.time_base) or Fraction(1, 1000)
+        encoded.pts = encoded.dts = packet.pts if packet.pts is not None else packet.dts
+        encoded.duration = packet.duration or 0
+        yield encoded
+
+    def finish(self) -> Iterator[Packet[Any]]:
+        """Nothing: every subtitle is complete at once."""
+        return iter(())
+
+
+def _add_encoder(container: OutputContainer, decoder: Any, encoder: str) -> Any:
+    """Add a stream with an open audio encoder that suits what `decoder` gives."""
+    from av.codec.codec import Codec
+
+    codec = Codec(encoder, "w")
+    rate = _nearest(decoder.sample_rate, codec.audio_rates)
+    stream: Any = container.add_stream(encoder, rate=rate)
+    layout = named_layout(decoder) or NAMED_LAYOUTS[1]
+    names = [known.name for known in codec.audio_formats or ()]
+    context = stream.codec_context
+    context.format = _sample_format(decoder.format.name if decoder.format else "s16", names)
+    context.layout = _layout_for(encoder, layout, rate, context.format.name)
+    context.time_base = Fraction(1, rate)
+    if encoder in _BITS_PER_SECOND:
+        context.bit_rate = _BITS_PER_SECOND[encoder] * context.layout.nb_channels
+    context.open()
+    return stream
+
+
+def _layout_for(encoder: str, layout: str, rate: int, sample_format: str) -> str:
+    """The layout that the encoder takes and that is most like `layout`: with as many channels, else with two."""
+    import av
+    from av.audio.layout import AudioLayout
+
+    count = AudioLayout(layout).nb_channels
+    same = (name for name in _LAYOUTS if AudioLayout(name).nb_channels == count)
+    for name in (layout, *same, "stereo", "mono"):
+        context: Any = av.CodecContext.create(encoder, "w")
+        context.layout, context.format, context.sample_rate = name, sample_format, rate
+        context.time_base = Fraction(1, rate)
+        try:
+            with mute():
+                context.open()
+        except (av.FFmpegError, ValueError):
+            continue
+        return name
+    return layout
+
+
+def _sample_format(given: str, known: Sequence[str]) -> str:
+    """The sample format of an encoder that loses least: as deep as the sound, else the deepest."""
+    deep = not given.startswith(("s16", "u8"))
+    wanted = ("s32", "s32p", "fltp", "flt", "s16", "s16p") if deep else ("s16", "s16p", "fltp", "flt", "s32", "s32p")
+    return next((name for name in wanted if name in known), known[0] if known else "s16")
+
+
+def _nearest(rate: int, known: Sequence[int] | None) -> int:
+    """The rate itself if the encoder has it, else the next one above, or the highest."""
+    if not known or rate in known:
+        return rate
+    return min((each for each in known if each > rate), default=max(known))
+
+
+def _add_text_encoder(container: OutputContainer, source: CopiedStream, encoder: str) -> Any:
+    decoder: Any = source.template.stream.codec_context
+    decoder.open(strict=False)
+    stream: Any = container.add_stream(encoder)
+    stream.time_base = Fraction(1, 1000)
+    stream.codec_context.time_base = Fraction(1, 1000)
+    stream.codec_context.subtitle_header = decoder.subtitle_header or b""
+    return stream
+
+
+def _portable(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags of a stream that do not describe its old encoding."""
+    old = {"encoder", "bps", "duration", "number_of_frames", "number_of_bytes", "vendor_id"}
+    return {
+        name: text
+        for name, text in tags.items()
+        if name.lower().split("-")[0] not in old and not name.startswith("_STATISTICS")
+    }
+
+
+def sound_encoder(format_name: str, source: CopiedStream, wanted: str) -> str | None:
+    """The encoder for sound that a container of this format does not take as it is; None if there is none.
+
+    wanted: "auto", or the name of an encoder or a format. Raises `MisuseError` if there is no such audio encoder.
+    """
+    from av.codec.codec import Codec, UnknownCodecError
+
+    context = source.template.stream.codec_context
+    if context is None or not context.sample_rate or not context.layout.nb_channels:
+        return None
+    if wanted != "auto":
+        name = _ENCODERS.get(wanted, wanted)
+        try:
+            found = Codec(name, "w").type == "audio"
+        except UnknownCodecError:
+            found = False
+        if not found:
+            raise MisuseError(
+                f"--audio-fallback is {wanted!r}, expected auto, fail, or an audio encoder such as "
+                f"{', '.join(AUDIO_FALLBACKS[:3])}"
+            )
+        return name if _encodes(format_name, context, name) else None
+    lossless = _LOSSLESS_IN.get(format_name, ()) if source.codec.startswith(_LOSSLESS) else ()
+    names = (*lossless, *_AUTO.get(format_name, _AUTO_ELSE))
+    return next((name for name in names if _encodes(format_name, context, name)), None)
+
+
+def _encodes(format_name: str, context: Any, encoder: str) -> bool:
+    from av.codec.codec import Codec
+
+    named = can_name(format_name, str(Codec(encoder, "w").canonical_name))
+    return named and takes(format_name, lambda trial: _add_encoder(trial, context, encoder))
+
+
+def text_encoder(format_name: str, source: CopiedStream) -> str | None:
+    """The text format that a container of this format takes for a text subtitle in another one; None if none."""
+    if source.kind != "subtitle" or source.codec not in _TEXT_DECODERS or source.template.stream.codec_context is None:
+        return None
+    for name in TEXT_SUBTITLES:
+        if can_name(format_name, name) and takes(format_name, partial(_add_text_encoder, source=source, encoder=name)):
+            return name
+    return None

@@ -1,0 +1,138 @@
+"""Which bundle a user wants, and what `auto` makes of that on a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from ...engines.bundle.auto import AUTO, Host, choose_for
+from ...engines.bundle.files import read_manifest
+from ...engines.bundle.geometry import Resolution
+from ...engines.bundle.manifest import Recipe
+from ...engines.bundle.pipeline_memory import PUBLISHED_PARAMETERS, count_parameters, expected_gpu_bytes
+from ...engines.bundle.targets import choose_target, find_target, usual_autoencoder
+from ...errors import MisuseError
+from ..devices.gpu import gpu_index
+from ..devices.host import look_at_host
+
+DEFAULT_UPSCALE = 2.0
+
+
+@dataclass(frozen=True)
+class BundleRequest:
+    """The bundle to use, or the properties of the one to find or build.
+
+    bundle      its directory; None to find or build one
+    checkpoint  what to build from if the cache has no such bundle, as a user names it: see `engines.bundle.checkpoints`
+    resolution  size of the output, `WxH`
+    upscale     size of the output relative to the input, 0.1 to 16
+    precision   number format; None for the usual one of the target
+    target      a target or a card, see `find_target`; `auto` for what suits the machine
+    host        the machine that `auto` is about; None for this one with its first GPU
+    cache       root of the bundle cache; None for the user's
+
+    Raises `MisuseError` for fields that exclude each other, and for a precision that the target lacks.
+    """
+
+    bundle: Path | None = None
+    checkpoint: str | Path | None = None
+    resolution: str | None = None
+    upscale: float | None = None
+    precision: str | None = None
+    target: str = AUTO
+    clip_len: int = 24
+    cache: Path | None = None
+    host: Host | None = None
+
+    def __post_init__(self) -> None:
+        if self.bundle is not None and self.checkpoint is not None:
+            raise MisuseError("--bundle and --checkpoint were both given, expected one of them")
+        if self.resolution is not None and self.upscale is not None:
+            raise MisuseError("--resolution and --upscale were both given, expected one of them")
+        if self.upscale is not None and not 0.1 <= self.upscale <= 16:
+            raise MisuseError(f"--upscale is {self.upscale:g}, expected a factor from 0.1 to 16, e.g. 2")
+        if self.precision is not None and self.target != AUTO:
+            choose_target(self.target, self.precision)
+
+    def recipe(self, checkpoint: str, size: Resolution) -> Recipe:
+        """The recipe of the bundle that restores to `size`. checkpoint: digest of the checkpoint. Not for `auto`."""
+        target = find_target(self.target)
+        precision = self.precision or target.usual_precision
+        autoencoder = usual_autoencoder(target, precision)
+        sides = (size.width, size.height)
+        return Recipe(checkpoint, *sides, self.clip_len, precision, target.name, autoencoder=autoencoder)
+
+    def wanted_size(self, width: int, height: int) -> Resolution | None:
+        """The requested output size for an input of `width x height` pixels; None if none was requested."""
+        if self.resolution is not None:
+            return Resolution.parse(self.resolution)
+        if self.upscale is not None:
+            return _scaled(width, height, self.upscale)
+        return None
+
+
+def output_size(request: BundleRequest, width: int, height: int) -> Resolution:
+    """The output size for an input of `width x height` pixels. Opens and builds no bundle.
+
+    Raises `MisuseError` if the requested size is not that of the requested bundle.
+    """
+    wanted = request.wanted_size(width, height)
+    if request.bundle is None:
+        return wanted or _scaled(width, height, DEFAULT_UPSCALE)
+    size = read_manifest(request.bundle).recipe.resolution
+    if wanted not in (None, size):
+        raise MisuseError(
+            f"{request.bundle} restores to {size}, but {wanted} was requested; leave the size out, build another "
+            "bundle, or add --tile auto for a larger output"
+        )
+    return size
+
+
+def untiled_size(request: BundleRequest, width: int, height: int) -> Resolution:
+    """The output size for an input of `width x height` pixels, whatever the size of a named bundle is."""
+    return request.wanted_size(width, height) or _scaled(width, height, DEFAULT_UPSCALE)
+
+
+@dataclass(frozen=True)
+class SuitedRequest:
+    """A request for a certain target. reason: why `auto` came to it, in one line; empty if it was named."""
+
+    request: BundleRequest
+    reason: str = ""
+
+
+def suited(request: BundleRequest, size: Resolution) -> tuple[SuitedRequest, ...]:
+    """The request; if it leaves the target to the machine, one for each target that would do, the best first."""
+    if request.target != AUTO:
+        return (SuitedRequest(request),)
+    checkpoint = request.checkpoint
+    parameters = count_parameters(checkpoint) if isinstance(checkpoint, Path) else PUBLISHED_PARAMETERS
+    host = look_at_host() if request.host is None else request.host
+    needed = partial(expected_gpu_bytes, parameters, size, request.clip_len, overlap=host.overlap)
+    return tuple(
+        SuitedRequest(replace(request, target=choice.target.name, precision=choice.precision), choice.reason)
+        for choice in choose_for(host, request.precision, needed)
+    )
+
+
+def suit_devices(
+    request: BundleRequest, devices: Sequence[str | None], *, ort_graphs: bool, overlap: bool = False
+) -> BundleRequest:
+    """The request with what `auto` goes by: the GPU that restores, and whether engines run on all devices.
+
+    devices, ort_graphs, overlap: as `Restorer.open` takes them. Raises `MisuseError` for a device that cannot be.
+    """
+    if request.target != AUTO or request.bundle is not None or request.host is not None:
+        return request
+    gpus = [device for device in devices if device != "cpu"]
+    if not gpus:
+        return replace(request, host=Host(why_cpu="the CPU was asked for", overlap=overlap))
+    engines = len(gpus) == len(devices) and not ort_graphs
+    found = look_at_host(gpu_index(gpus[0] or "cuda"), engines=engines)
+    return replace(request, host=replace(found, overlap=overlap))
+
+
+def _scaled(width: int, height: int, factor: float) -> Resolution:
+    return Resolution(max(round(width * factor), 1), max(round(height * factor), 1))

@@ -1,0 +1,234 @@
+"""`--preview`: restores a short piece and writes it beside the original, before | after, at the size of the output."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import takewhile
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from ...engines.bundle.geometry import Resolution
+from ...errors import MisuseError
+from ..media import CopiedPacket, Item, Picture, Sink, Source, SourceInfo, SourceView, open_sink, open_source
+from ..media.base import Pixels
+from ..media.colour import converted
+from ..media.index import VideoIndex, index_video
+from ..media.scenes import SceneSource
+from ..media.video_range import IndexMismatchError, VideoRange
+from ..stream.frames import RGB
+from .bundle_request import BundleRequest
+from .display import Display
+from .job import Job, Restored, open_streams, say_input, tiling_of
+from .pipeline import restore_media
+from .restorer import Restorer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Which piece to look at. seconds: its length. at: where it begins, in seconds; None for the middle.
+
+    Raises `MisuseError` for a piece without a length, or one that begins before the video.
+    """
+
+    seconds: Fraction
+    at: Fraction | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0:
+            raise MisuseError(f"--preview is {float(self.seconds):g} s, expected a length above 0, e.g. 10s")
+        if self.at is not None and self.at < 0:
+            raise MisuseError(f"--preview-at is {float(self.at):g} s, expected 0 or more, e.g. 1:30")
+
+    def begin(self, info: SourceInfo) -> Fraction:
+        """Where the piece begins, in seconds. Raises `MisuseError` if that is behind the end."""
+        length = None if info.frames is None else info.frames / info.rate
+        if self.at is None:
+            return Fraction(0) if length is None else max((length - self.seconds) / 2, Fraction(0))
+        if length is not None and self.at >= length:
+            raise MisuseError(
+                f"--preview-at is {float(self.at):g} s, but {info.path} lasts {float(length):.1f} s: choose an earlier "
+                "moment"
+            )
+        return self.at
+
+
+def restore_preview(
+    job: Job,
+    preview: Preview,
+    request: BundleRequest,
+    open_restorer: Callable[[Resolution], AbstractContextManager[Restorer]],
+    display: Display,
+) -> Restored:
+    """Restore a piece of a file. Takes and raises what `restore_job` does."""
+    with open_source(job.source, rate=job.rate, options=job.reading) as whole:
+        say_input(whole.info, display)
+        for note in whole.notes:
+            display.warn(note)
+        tiling = tiling_of(job, request, whole.info)
+        size = tiling.size
+        with _Piece(whole, preview) as source:
+            originals = _Originals(source, size)
+            with (
+                open_sink(job.output, source.info, 2 * size.width, size.height, job.sink) as inner,
+                open_streams(open_restorer, tiling, whole.info, display) as (_, open_stream),
+                open_stream(RGB) as session,
+            ):
+                done = restore_media(
+                    session,
+                    SceneSource(originals) if job.scene_cut == "reset" else originals,
+                    _SideBySide(inner, originals),
+                    lambda now: display.update("", now.written, now.total, now.remaining),
+                )
+            display.finish("")
+    return Restored(Path(job.output), done.written, done.elapsed, whole.notes)
+
+
+def preview_info(info: SourceInfo, preview: Preview) -> SourceInfo:
+    """The info of a piece: twice as wide, for both pictures, and without anything but pictures."""
+    frames = round(preview.seconds * info.rate)
+    return replace(
+        info,
+        width=2 * info.width,
+        frames=frames if info.frames is None else min(frames, info.frames),
+        metadata={},
+        stream_metadata={},
+        chapters=(),
+        copies=(),
+    )
+
+
+class _Piece:
+    """The pictures of a piece, from time 0 on, without sound and other streams. Its info has the width of two."""
+
+    shortfall: str | None = None
+    notes: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
+
+    def __init__(self, whole: Source, preview: Preview) -> None:
+        self._begin = preview.begin(whole.info)
+        self._end = self._begin + preview.seconds
+        self._whole = whole
+        self._range: VideoRange | None = None
+        self.info = preview_info(whole.info, preview)
+
+    def __iter__(self) -> Iterator[Item]:
+        first: int | None = None
+        for number, picture in enumerate(self._pictures()):
+            stamp = picture.stamp
+            first = stamp.pts if first is None else first
+            yield replace(picture, stamp=replace(stamp, index=number, pts=stamp.pts - first))
+
+    def _pictures(self) -> Iterator[Picture]:
+        """The pictures of the piece with their own stamps. In a video with an index, the others are not decoded."""
+        info = self._whole.info
+        index = index_video(info) if info.image_suffix is None else "a folder of images"
+        if isinstance(index, str):
+            yield from self._in_order()
+            return
+        last: int | None = None
+        try:
+            for picture in self._by_index(index):
+                last = picture.stamp.pts
+                yield picture
+        except IndexMismatchError as error:
+            _log.info("%s; the video is read in order instead", error)
+            yield from (picture for picture in self._in_order() if last is None or picture.stamp.pts > last)
+
+    def _by_index(self, index: VideoIndex) -> Iterator[Picture]:
+        begin = min(index.frame_at(self._begin), len(index) - 1)
+        self._range = VideoRange(self._whole.info, index, begin, max(index.frame_at(self._end), begin + 1))
+        yield from self._range
+
+    def _in_order(self) -> Iterator[Picture]:
+        """The pictures of the piece, found by reading the whole input up to its end."""
+        start: Fraction | None = None
+
+        def seconds(picture: Picture) -> Fraction:
+            nonlocal start
+            now = picture.stamp.pts * picture.stamp.time_base
+            start = now if start is None else start
+            return now - start
+
+        pictures = ((seconds(item), item) for item in self._whole if not isinstance(item, CopiedPacket))
+        for now, picture in takewhile(lambda timed: timed[0] < self._end, pictures):
+            if now >= self._begin:
+                yield picture
+
+    def close(self) -> None:
+        if self._range is not None:
+            self._range.close()
+
+    def __enter__(self) -> _Piece:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Originals(SourceView):
+    """Keeps each original until its restored picture comes out. Otherwise the source itself."""
+
+    def __init__(self, source: _Piece, size: Resolution) -> None:
+        super().__init__(source)
+        self._size = size
+        self._waiting: dict[int, Pixels] = {}
+        self._lock = threading.Lock()
+        self.info = replace(source.info, width=source.info.width // 2)
+
+    def __iter__(self) -> Iterator[Item]:
+        for item in self.source:
+            if isinstance(item, Picture):
+                with self._lock:
+                    self._waiting[item.stamp.index] = item.pixels
+            yield item
+
+    def enlarged(self, index: int) -> Pixels:
+        """The original of a picture, enlarged with bicubic interpolation; can be asked for once."""
+        from av.video.frame import VideoFrame
+
+        with self._lock:
+            pixels = self._waiting.pop(index)
+        frame = VideoFrame.from_ndarray(pixels, format="rgb24")
+        width, height = self._size.width, self._size.height
+        larger = converted(frame, width=width, height=height, interpolation="BICUBIC")
+        return np.asarray(larger.to_ndarray(), np.uint8)
+
+
+class _SideBySide:
+    """Writes each restored picture with its original on the left."""
+
+    def __init__(self, sink: Sink, originals: _Originals) -> None:
+        self._sink, self._originals = sink, originals
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._sink.notes
+
+    @property
+    def description(self) -> str:
+        return self._sink.description
+
+    def write(self, item: Item) -> None:
+        if isinstance(item, Picture):
+            before = self._originals.enlarged(item.stamp.index)
+            self._sink.write(item.with_pixels(np.concatenate([before, item.pixels], axis=1)))
+
+    def commit(self) -> None:
+        self._sink.commit()
+
+    def __enter__(self) -> _SideBySide:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The sink itself is left by whoever opened it."""

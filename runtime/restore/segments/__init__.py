@@ -1,0 +1,1 @@
+"""Restores a video in pieces that survive an interruption, and joins them."""

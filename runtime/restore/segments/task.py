@@ -1,0 +1,99 @@
+"""A video to restore in pieces, and what decides the bytes of its pieces."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ....installing import tool_version
+from ...media import SinkOptions
+from ...media.playlists import files_of_playlist
+from ...media.source_options import SourceOptions
+from ...media.trim import Excerpt
+from .grid import PIECE_S, Grid
+
+_SAMPLES, _SAMPLE_BYTES = 64, 1 << 20
+
+
+@dataclass(frozen=True)
+class PiecesTask:
+    """A video to restore in pieces.
+
+    output: a video file. width, height: of its pictures. sink: how it is encoded. gpu: number of the GPU that decodes.
+    seconds: the length of a piece. resume: go on with the pieces of an earlier run; False starts over.
+    keep_going: finish the output with what there is if the input cannot be read on. excerpt: the part of the video that
+    is restored; None for all. reading: how the video is read. tile: the size of the tiles that the pictures consist of,
+    `WxH`; None for whole pictures.
+    """
+
+    source: Path
+    output: Path
+    width: int
+    height: int
+    sink: SinkOptions
+    gpu: int | None = None
+    seconds: float = PIECE_S
+    resume: bool = True
+    keep_going: bool = False
+    excerpt: Excerpt | None = None
+    reading: SourceOptions = field(default_factory=SourceOptions)
+    tile: str | None = None
+
+
+def identity_of(task: PiecesTask, grid: Grid) -> dict[str, str]:
+    """Everything that decides the pieces, by names for people. A resume with anything else must not mix with them.
+
+    How other streams are copied is not among it: that is decided when the pieces are joined.
+    """
+    import av
+
+    recipe, sink = grid.manifest.recipe, task.sink
+    manifest = hashlib.sha256(grid.manifest.to_json().encode()).hexdigest()
+    options = (sink.codec, sink.crf, sink.preset, sink.pix_fmt, sink.gpu is not None, sorted(sink.extra))
+    names = ("codec", "quality (crf)", "preset", "pixel format", "encoder on the GPU", "encoder options")
+    return {
+        "the input": _digest_of_all(task)[:16],
+        "the bundle": f"{recipe.describe()} ({manifest[:16]})"[:250],
+        "the part of the input": "all" if task.excerpt is None else str(task.excerpt),
+        "the way to read the input": str(task.reading),
+        "the output size": f"{task.width}x{task.height}",
+        "the size of its tiles": task.tile or "none",
+        "the container": task.output.suffix,
+        "the length of a piece": f"{grid.chunks} chunks",
+        "the version": f"swiftvr-trt {tool_version()}, PyAV {av.__version__}",
+        **{f"the {name}": _short(value) for name, value in zip(names, options, strict=True)},
+    }
+
+
+def _digest_of_all(task: PiecesTask) -> str:
+    """A digest of the input, and of the files that it names if it is a playlist."""
+    digests = map(input_digest, (task.source, *files_of_playlist(task.source, task.reading.allow_playlist)))
+    first, *others = digests
+    return hashlib.sha256("".join((first, *others)).encode()).hexdigest() if others else first
+
+
+def _short(value: object) -> str:
+    text = "the default" if value is None else str(value)
+    return text if len(text) <= 100 and text.isprintable() else hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def input_digest(path: Path, samples: int = _SAMPLES) -> str:
+    """A digest of a file's size and content: of all of it up to 64 MB, of 64 evenly spaced megabytes beyond that.
+
+    samples: instead of 64.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    if size <= samples * _SAMPLE_BYTES:
+        places = list(range(0, size, _SAMPLE_BYTES))
+    else:
+        places = [(size - _SAMPLE_BYTES) * number // (samples - 1) for number in range(samples)]
+    with path.open("rb") as file:
+        for place in places:
+            try:
+                file.seek(place)
+                digest.update(file.read(_SAMPLE_BYTES))
+            except OSError:  # a broken disk: --keep-going needs a digest all the same
+                digest.update(b"unreadable")
+    return digest.hexdigest()

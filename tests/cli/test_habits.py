@@ -1,0 +1,104 @@
+"""Options of FFmpeg and of other restorers: the answer is a command to paste, or what to do instead."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import click
+import pytest
+
+from swiftvr_trt.cli import run as cli
+from swiftvr_trt.cli.habits import HABITS, translate
+
+WITH_VALUE = frozenset({"--bundle", "--crf", "--codec", "--start", "--duration", "--frames"})
+
+TRANSLATIONS = {
+    "-i in.mp4 -c:v libx265 -crf 20 -preset slow -c:a copy out.mp4": (
+        "in.mp4 out.mp4 --codec libx265 --crf 20 --preset slow"
+    ),
+    "-y -hide_banner -i in.mp4 -pix_fmt yuv444p -an out.mkv": "in.mp4 out.mkv -y --pix-fmt yuv444p --no-audio",
+    "-i in.mp4 -vf scale=1920:1080 out.mp4": "in.mp4 out.mp4 --resolution 1920x1080",
+    "-i in.mp4 -vf scale=w=1920:h=1080:flags=lanczos out.mp4": "in.mp4 out.mp4 --resolution 1920x1080",
+    "-i in.mp4 -vf scale=iw*2:-1 out.mp4": "in.mp4 out.mp4 --upscale 2",
+    "-i in.mp4 -s 640x480 out.mp4": "in.mp4 out.mp4 --resolution 640x480",
+    "-r 24000/1001 -i shots out.mp4": "shots out.mp4 --rate 24000/1001",
+    "--input a.mp4 --output b.mp4 --model SwiftVR --scale 2": "a.mp4 b.mp4 --checkpoint SwiftVR --upscale 2",
+    "--input=a.mp4 --output=b.mp4 --scale=2": "a.mp4 b.mp4 --upscale 2",
+    "-i a.mp4 -i b.mp4 -o out/ --bundle b1080": "a.mp4 b.mp4 out/ --bundle b1080",
+    "a.mp4 b.mp4 --bundle -crf --gpu 1": "a.mp4 b.mp4 --bundle -crf --device cuda:1",
+    "--bundle b1080 a.mp4 -loglevel error b.mp4": "a.mp4 b.mp4 --bundle b1080 -q",
+    "-loglevel debug a.mp4 b.mp4": "a.mp4 b.mp4 -v",
+    "-ss 1:30 -t 500ms -i a.mp4 b.mp4": "a.mp4 b.mp4 --start 1:30 --duration 500ms",
+    "-i a.mp4 -frames:v 10 b.mp4": "a.mp4 b.mp4 --frames 10",
+    "-ss 10 -to 0:15.5 -i a.mp4 b.mp4": "a.mp4 b.mp4 --start 10 --duration 5.5",
+    "-i a.mp4 -ss 10 -to 15 b.mp4": "a.mp4 b.mp4 --start 10 --duration 5",
+    "-ss 10 -i a.mp4 -to 15 b.mp4": "a.mp4 b.mp4 --start 10 --duration 15",
+    "-to 15 -i a.mp4 b.mp4": "a.mp4 b.mp4 --duration 15",
+    "-i a.mp4 -an 'b c.mp4'": "a.mp4 'b c.mp4' --no-audio",
+}
+
+ADVICE = {
+    "-ss 10 -to 5 -i a.mp4 b.mp4": "-to: give --duration, the length, instead",
+    "a.mp4 b.mp4 --start 10 --end 15": "--end: give --duration, the length, instead",
+    "-ss 10 -to": "-to: give --duration",
+    "-ss ten -to 5 -i a.mp4 b.mp4": "-to: give --duration",
+    "-sseof -10 -i a.mp4 b.mp4": "-sseof: give --duration",
+    "-i a.mp4 -f matroska b.mp4": "-f: the name of OUTPUT decides the container, e.g. out.mkv",
+    "-i a.mp4 -c copy b.mp4": "-c: restored video cannot be copied",
+    "-i a.mp4 -c:a aac b.mp4": "-c:a: sound is always copied: convert it afterwards",
+    "-i a.mp4 -vf yadif,scale=640:480 b.mp4": "-vf: there are no filters",
+    "-i a.mp4 -b:v 5M b.mp4": "-b:v: quality is constant here, not the bit rate: give --crf N",
+    "-i a.mp4 -crf 20 -map 0 b.mp4": "-map: every stream is kept",
+    "-i a.mp4 -movflags +faststart b.mp4": "-movflags: it has no counterpart here",
+}
+
+OURS = [
+    "a.mp4 b.mp4 --crf 20 --codec libx265 -y",
+    "-i a.mp4 b.mp4 -n",
+    "a.mp4 b.mp4 --start 10 --duration 5 --frames 3",
+    "-q a.mp4 b.mp4",
+    "--crf -crf a b",
+    "a.mp4 b.mp4 -- -crf",
+    "",
+    "- -",
+]
+
+
+@pytest.mark.parametrize("line", TRANSLATIONS)
+def test_a_foreign_command_is_answered_with_ours(line: str) -> None:
+    answer = translate(shlex.split(line), WITH_VALUE)
+    assert answer is not None
+    assert answer.endswith(f" not known here; type: swiftvr-run {TRANSLATIONS[line]}")
+    assert translate(shlex.split(TRANSLATIONS[line]), WITH_VALUE) is None  # what is pasted is ours
+
+
+@pytest.mark.parametrize("line", ADVICE)
+def test_what_we_lack_is_answered_with_what_to_do(line: str) -> None:
+    assert (translate(shlex.split(line), WITH_VALUE) or "").startswith(ADVICE[line])
+
+
+@pytest.mark.parametrize("line", OURS)
+def test_our_own_options_are_left_alone(line: str) -> None:
+    assert translate(shlex.split(line), WITH_VALUE) is None
+
+
+def _parse(*arguments: str) -> dict[str, Any]:
+    return cli.command.make_context("swiftvr-run", list(arguments)).params
+
+
+def test_what_is_pasted_is_understood() -> None:
+    """Every option of every translation exists, and takes the value."""
+    for line in TRANSLATIONS.values():
+        _parse(*shlex.split(line.replace("-v", "")))
+
+
+def test_no_habit_is_an_option_of_ours() -> None:
+    ours = {name for option in cli.command.params for name in option.opts}
+    assert ours.isdisjoint(HABITS)
+
+
+def test_the_command_refuses_them_as_wrong_usage() -> None:
+    with pytest.raises(click.UsageError, match=r"type: swiftvr-run a\.mp4 b\.mp4 --crf 20$"):
+        _parse("-i", "a.mp4", "-crf", "20", "b.mp4")
+    assert _parse("-i", "a.mp4", "b.mp4")["inputs"] == ("a.mp4",)

@@ -1,0 +1,160 @@
+"""Transparency is kept beside the picture, dropped or refused, in videos and in images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from av.video.reformatter import VideoReformatter
+
+from swiftvr_trt.errors import MediaError, MisuseError
+from swiftvr_trt.runtime.media import Picture, SinkOptions, open_sink, open_source
+from swiftvr_trt.runtime.media.alpha import alpha_of, enlarged, keeps_alpha, with_alpha
+from swiftvr_trt.runtime.media.colour import converted
+from swiftvr_trt.runtime.media.images_out import encode_image
+from swiftvr_trt.runtime.media.source_options import SourceOptions
+
+KEEP = SourceOptions(planes=True, alpha="keep")
+
+
+def rgba(opaque: int = 0) -> np.ndarray:
+    """A picture that fades from transparent on the left to opaque on the right."""
+    pixels = np.full((16, 24, 4), 100, np.uint8)
+    pixels[..., 3] = np.maximum(np.linspace(0, 255, 24).astype(np.uint8), opaque)
+    return pixels
+
+
+def frame(opaque: int, pix_fmt: str) -> av.VideoFrame:
+    return converted(av.VideoFrame.from_ndarray(rgba(opaque), "rgba"), format=pix_fmt)
+
+
+def video(path: Path, opaque: int = 0, codec: str = "ffv1", pix_fmt: str = "yuva420p", mode: str = "1") -> Path:
+    """mode: the tag by which Matroska says that a video is transparent, also of FFV1, whose decoder reads it."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 24, 16, pix_fmt
+        stream.metadata["alpha_mode"] = mode
+        for _ in range(3):
+            container.mux(stream.encode(frame(opaque, pix_fmt)))
+        container.mux(stream.encode(None))
+    return path
+
+
+RESTORING = pytest.mark.parametrize("reading", [SourceOptions(planes=True), SourceOptions(deep=True)])
+"""To restore whole pictures, and tiles."""
+
+
+def restored(before: Path, after: Path, options: SourceOptions = KEEP, sink: SinkOptions | None = None) -> np.ndarray:
+    """The first picture of the output, RGBA, after every picture was doubled in size."""
+    with (
+        open_source(before, options=options) as source,
+        open_sink(after, source.info, 48, 32, sink or SinkOptions()) as output,
+    ):
+        for item in source:
+            if isinstance(item, Picture):
+                output.write(item.with_pixels(item.pixels.repeat(2, 0).repeat(2, 1)))
+        output.commit()
+    with av.open(str(after)) as container:
+        found = next(container.decode(video=0))
+        return np.asarray(converted(found, format="rgba").to_ndarray())
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "pix_fmt"),
+    [("ffv1", ".mkv", "yuva420p"), ("prores_ks", ".mov", "yuva444p10le"), ("ffv1", ".mkv", "yuva444p10le")],
+)
+@RESTORING
+def test_transparency_of_a_video_is_enlarged_as_it_is(
+    tmp_path: Path, codec: str, suffix: str, pix_fmt: str, reading: SourceOptions
+) -> None:
+    before = video(tmp_path / f"in{suffix}", codec=codec, pix_fmt=pix_fmt)
+    keep = replace(reading, alpha="keep")
+    found = restored(before, tmp_path / f"out{suffix}", keep, SinkOptions(codec=codec))
+    expected = enlarged(np.ascontiguousarray(rgba()[..., 3]), 32, 48)
+    assert np.abs(found[..., 3].astype(int) - expected).max() <= 4
+    assert np.abs(found[..., :3].astype(int) - 100).max() <= 4
+
+
+def test_transparency_of_rows_of_any_length_is_always_the_same() -> None:
+    """With eight threads, one frame in six was damaged on a busy machine."""
+    noise = np.random.default_rng(0).integers(0, 256, (184, 328, 4), np.uint8)
+    picture = converted(av.VideoFrame.from_ndarray(noise, "rgba"), format="yuva420p")
+    reformatter = VideoReformatter()
+    first, *others = (alpha_of(picture, None, reformatter, deep=False) for _ in range(100))
+    assert all(np.array_equal(each, first) for each in others)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".webp"])
+@RESTORING
+def test_transparency_of_an_image_is_enlarged_as_it_is(tmp_path: Path, suffix: str, reading: SourceOptions) -> None:
+    (tmp_path / f"in{suffix}").write_bytes(encode_image(rgba(), suffix))
+    found = restored(tmp_path / f"in{suffix}", tmp_path / f"out{suffix}", replace(reading, alpha="keep"))
+    assert np.array_equal(found[..., 3], enlarged(np.ascontiguousarray(rgba()[..., 3]), 32, 48))
+
+
+@RESTORING
+def test_transparency_is_refused_unless_somebody_says_what_becomes_of_it(
+    tmp_path: Path, reading: SourceOptions
+) -> None:
+    path = video(tmp_path / "in.mkv")
+    with pytest.raises(MediaError, match=r"is transparent.*--alpha keep.*--alpha drop"):
+        open_source(path, options=reading)
+    with open_source(path, options=replace(reading, alpha="drop")) as source:
+        assert "transparency is dropped" in source.info.notes
+        assert not source.info.alpha
+
+
+def test_transparency_that_the_decoder_does_not_read_cannot_be_kept() -> None:
+    """WebM stores that of VP8 and VP9 beside the picture, where FFmpeg's own decoders do not look."""
+    path, first = Path("in.webm"), av.VideoFrame(24, 16, "yuv420p")
+    with pytest.raises(MediaError, match=r"is transparent.*--alpha drop"):
+        keeps_alpha(path, None, first, hidden=True)
+    with pytest.raises(MediaError, match=r"where FFmpeg's decoder does not read it.*--alpha drop"):
+        keeps_alpha(path, "keep", first, hidden=True)
+    assert not keeps_alpha(path, "drop", first, hidden=True)
+    assert not keeps_alpha(path, None, first)
+
+
+def test_keep_also_keeps_what_becomes_transparent_later(tmp_path: Path) -> None:
+    """A title that fades in begins opaque."""
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 24, 16, "yuva420p"
+        for opaque in (255, 0):
+            container.mux(stream.encode(frame(opaque, stream.pix_fmt)))
+        container.mux(stream.encode(None))
+    with open_source(tmp_path / "in.mkv", options=KEEP) as source:
+        alphas = [item.stamp.alpha for item in source if isinstance(item, Picture)]
+    assert [alpha is not None and int(alpha.min()) for alpha in alphas] == [255, 0]
+
+
+def test_an_opaque_picture_needs_no_decision(tmp_path: Path) -> None:
+    """Decoders of GIF, for example, always give transparency."""
+    with open_source(video(tmp_path / "in.mkv", opaque=255), options=SourceOptions(planes=True)) as source:
+        assert not source.info.alpha
+
+
+def test_an_output_that_holds_no_transparency_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.png").write_bytes(encode_image(rgba(), ".png"))
+    for before, name, said in (
+        (video(tmp_path / "in.mkv"), "out.mp4", "libx264 holds no transparency: use ffv1"),
+        (tmp_path / "in.png", "out.jpg", r"\.jpg images hold no transparency"),
+    ):
+        with open_source(before, options=KEEP) as source, pytest.raises(MediaError, match=said):
+            open_sink(tmp_path / name, source.info, 48, 32)
+
+
+def test_depths_are_joined() -> None:
+    shallow, deep = np.full((2, 3), 128, np.uint8), np.full((2, 3), 128 * 257, np.uint16)
+    for alpha in (shallow, deep):
+        assert (with_alpha(np.zeros((2, 3, 3), np.uint8), alpha)[..., 3] == 128).all()
+        assert (with_alpha(np.zeros((2, 3, 3), np.uint16), alpha)[..., 3] == 128 * 257).all()
+
+
+def test_another_word_is_refused() -> None:
+    with pytest.raises(MisuseError, match="alpha is 'no', expected one of keep, drop"):
+        SourceOptions(alpha="no")

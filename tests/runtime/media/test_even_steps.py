@@ -1,0 +1,141 @@
+"""Containers that count time in even steps, and those that do not."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from av.format import ContainerFormat
+
+from swiftvr_trt.errors import MediaError
+from swiftvr_trt.runtime.media import SinkOptions, open_sink, open_source
+from swiftvr_trt.runtime.media.even_steps import IN_SYNC_S, choose_steps, find_steps, holds_any_time
+from swiftvr_trt.runtime.media.index import index_video
+from swiftvr_trt.runtime.media.video_out import container_format
+
+from .videos import make_video, one_line
+
+MS = Fraction(1, 1000)
+BURST = [*range(0, 3000, 1000), *(3000 + 1000 * index // 60 for index in range(30)), 4000, 9000]
+"""Milliseconds of a recorded screen: a frame per second, then many."""
+
+
+def even(rate: Fraction, count: int = 200) -> list[int]:
+    return [round(1000 * index / rate) for index in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("times", "rate", "clock"),
+    [
+        (even(Fraction(25)), Fraction(25), Fraction(1, 25)),
+        (even(Fraction(30000, 1001)), Fraction(30000, 1001), Fraction(1001, 30000)),
+        (even(Fraction(60000, 1001)), Fraction(60000, 1001), Fraction(1001, 60000)),
+        (BURST, Fraction(8), Fraction(1, 64)),
+        ([0, 100, 600, 640], Fraction(25), Fraction(1, 25)),
+        ([0, 1, 2, 3], Fraction(1), Fraction(1, 256)),
+        ([0], Fraction(24), Fraction(1, 24)),
+    ],
+    ids=["25", "ntsc", "59.94", "burst", "gif", "dense", "one frame"],
+)
+def test_steps_are_the_coarsest_that_keep_pictures_in_sync(times: list[int], rate: Fraction, clock: Fraction) -> None:
+    steps = choose_steps([(time, 1) for time in times], MS, rate, finer=True)
+    assert steps.clock == clock
+    assert steps.off <= IN_SYNC_S
+    assert steps.note("avi") is None
+
+
+def test_steps_that_are_too_coarse_are_said() -> None:
+    steps = choose_steps([(time, 1) for time in BURST], MS, Fraction(8), finer=False)
+    assert steps.clock == Fraction(1, 8)
+    assert steps.off > 3
+    note = steps.note("m4v")
+    assert note is not None
+    assert f"in steps of 1/8 s, so pictures are shown up to {float(steps.off):.2f} s from their time" in note
+
+
+def test_a_long_pause_does_not_ask_for_more_empty_pictures_than_there_can_be() -> None:
+    steps = choose_steps([(0, 1), (7, 1), (9_000_000, 1)], MS, Fraction(1), finer=True)
+    assert (steps.clock, steps.off) == (Fraction(1, 4), Fraction(243, 1000))
+
+
+@pytest.mark.parametrize(
+    "name", ["mp4", "mov", "matroska", "webm", "ipod", "3gp", "asf", "flv", "mpegts", "nut", "gif"]
+)
+def test_most_containers_hold_any_time(name: str) -> None:
+    assert holds_any_time(ContainerFormat(name, "w"))
+
+
+@pytest.mark.parametrize("name", ["avi", "mxf", "yuv4mpegpipe", "h264"])
+def test_some_containers_do_not(name: str) -> None:
+    assert not holds_any_time(ContainerFormat(name, "w"))
+
+
+def restored(path: Path, output: Path, codec: str | None = None) -> Path:
+    """The pictures of a video in another container, as a run writes them."""
+    with open_source(path) as source:
+        steps = find_steps(source.info, container_format(output), lambda: index_video(source.info))
+        options = SinkOptions(codec=codec, crf=None, clock=steps.clock if steps else None)
+        with open_sink(output, source.info, 64, 48, options) as sink:
+            for item in source:
+                sink.write(item)
+            sink.commit()
+    return output
+
+
+def shown(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        tick = stream.time_base
+        assert tick is not None
+        if container.format.name == "avi":
+            return [float(entry.timestamp * tick) for entry in stream.index_entries if entry.size]
+        return sorted(float(each.pts * tick) for each in container.demux(stream) if each.size and each.pts is not None)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        (".avi", None),
+        (".avi", "mpeg4"),
+        (".wmv", None),
+        (".3gp", None),
+        (".m4v", None),
+        (".flv", None),
+        (".mp4", "mpeg4"),
+        (".mkv", None),
+    ],
+)
+def test_uneven_times_stay_in_sync(tmp_path: Path, suffix: str, codec: str | None) -> None:
+    path = make_video(tmp_path / "in.mkv", [90 * time for time in BURST])
+    found = shown(restored(path, tmp_path / f"out{suffix}", codec))
+    assert len(found) == len(BURST)
+    assert max(abs(one - found[0] - time / 1000) for one, time in zip(found, BURST, strict=True)) <= float(IN_SYNC_S)
+
+
+def fast_video(path: Path) -> Path:
+    """30 frames at 2000 frames per second."""
+
+    def fast(_: Any, stream: Any) -> None:
+        stream.codec_context.framerate = 2000
+
+    return make_video(path, [45 * index for index in range(30)], prepare=fast)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_rates_above_1000_are_kept(tmp_path: Path, suffix: str) -> None:
+    path = fast_video(tmp_path / "in.mp4")
+    with open_source(path) as source:
+        assert source.info.rate == 2000
+    found = shown(restored(path, tmp_path / f"out{suffix}"))
+    assert len(found) == 30
+    assert abs(found[-1] - 29 / 2000) <= 0.001
+
+
+def test_an_avi_refuses_more_frames_per_second_than_it_holds(tmp_path: Path) -> None:
+    path = fast_video(tmp_path / "in.mp4")
+    with pytest.raises(MediaError, match=r"an AVI holds 1000 frames per second at most, but .* has 2000") as error:
+        restored(path, tmp_path / "out.avi")
+    assert one_line(error)

@@ -1,0 +1,129 @@
+"""HDR becomes SDR as zscale and tonemap make it: the expected levels are those of FFmpeg 5.1 with zimg 3.0.
+
+-vf zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=709,tonemap=hable:desat=0[:peak=40],zscale=t=709:m=gbr:r=full
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from swiftvr_trt.errors import MachineError
+from swiftvr_trt.runtime.media import Picture, open_source
+from swiftvr_trt.runtime.media.source_options import SourceOptions
+from swiftvr_trt.runtime.media.tonemap import sdr
+from swiftvr_trt.runtime.stream.frames import YuvColour
+
+PQ, HLG = 16, 18
+_LEVELS = ([0.5] * 3, [0.1] * 3, [0.6, 0.1, 0.1], [0.1, 0.6, 0.1], [0.1, 0.1, 0.6], [0.6, 0.6, 0.1], [0.75] * 3)
+COLOURS = np.array(_LEVELS)
+AS_ZIMG = [[153] * 3, [16] * 3, [224, 0, 0], [0, 208, 0], [0, 0, 207], [205, 200, 0], [255] * 3]
+PEAK_4000 = [[141] * 3, [15] * 3, [206, 0, 0], [0, 191, 0], [0, 0, 190], [189, 184, 0], [234] * 3]
+HLG_GREYS = {0: 124, 1: 26, 6: 193}
+"""For HLG, zimg applies the system gamma to each component, not to the luminance, so greys alone must agree."""
+BAR = 32
+
+
+def hdr_video(path: Path, transfer: int, codec: str = "ffv1", **options: str) -> Path:
+    """One frame of flat bars in these colours."""
+    conversion = YuvColour(9).from_rgb(10)
+    codes = np.rint(COLOURS @ conversion.matrix.T + conversion.offset).astype(np.uint16)
+    width, height = BAR * len(COLOURS), 64
+    frame = av.VideoFrame(width, height, "yuv420p10le")
+    for part, plane in enumerate(frame.planes):
+        row = np.repeat(codes[:, part], BAR // (1 if part == 0 else 2))
+        padded = np.zeros((plane.height, plane.line_size // 2), np.uint16)
+        padded[:, : plane.width] = row
+        plane.update(padded.tobytes())
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p10le"
+        context = stream.codec_context
+        tagged: Any
+        for tagged in (context, frame):
+            tagged.colorspace, tagged.color_primaries, tagged.color_trc, tagged.color_range = 9, 9, transfer, 1
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            packet.dts = packet.pts  # x265 leaves it undefined for one picture, and the muxer refuses some values
+            container.mux(packet)
+    return path
+
+
+def bars_in_sdr(path: Path, vf: str | None = None) -> list[list[int]]:
+    """The levels in the middle of each bar, after --tonemap."""
+    with open_source(path, options=SourceOptions(tonemap=True, vf=vf)) as source:
+        assert (source.info.colour.matrix, source.info.colour.transfer, source.info.colour.primaries) == (1, 1, 1)
+        assert (source.info.bits, source.info.colour.full) == (10, False)
+        assert [note for note in source.notes if "is converted to SDR" in note]
+        (picture,) = (item for item in source if isinstance(item, Picture))
+    levels: list[list[int]] = picture.pixels[32, BAR // 2 :: BAR].astype(int).tolist()
+    return levels
+
+
+def test_pq_is_what_zimg_makes_of_it(tmp_path: Path) -> None:
+    assert np.abs(np.subtract(bars_in_sdr(hdr_video(tmp_path / "in.mkv", PQ)), AS_ZIMG)).max() <= 2
+
+
+def test_other_filters_follow(tmp_path: Path) -> None:
+    flipped = bars_in_sdr(hdr_video(tmp_path / "in.mkv", PQ), vf="hflip")[::-1]
+    assert np.abs(np.subtract(flipped, AS_ZIMG)).max() <= 2
+
+
+def test_greys_of_hlg_are_what_zimg_makes_of_them(tmp_path: Path) -> None:
+    found = bars_in_sdr(hdr_video(tmp_path / "in.mkv", HLG))
+    for bar, level in HLG_GREYS.items():
+        assert np.abs(np.subtract(found[bar], level)).max() <= 2
+
+
+def test_colours_of_hlg_keep_their_hue_by_bt2100() -> None:
+    """The system gamma multiplies all components of a colour alike, so their ratios are those of the scene."""
+    rgb = np.array([[0.3, 0.45, 0.2]])
+    scene = rgb**2 / 3
+    luminance = scene @ [0.2627, 0.6780, 0.0593]
+    light = 10 * scene * luminance**0.2
+    matrix = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])  # BT.2087
+    mapped = (sdr(rgb, HLG) ** 2.4)[0]
+    expected = (light @ matrix.T)[0]
+    np.testing.assert_allclose(mapped / mapped.max(), expected / expected.max(), atol=2e-3)
+
+
+def test_the_brightest_luminance_that_a_video_states_becomes_white(tmp_path: Path) -> None:
+    params = "log-level=none:lossless=1:max-cll=4000,400:hdr10=1"
+    found = bars_in_sdr(hdr_video(tmp_path / "in.mkv", PQ, "libx265", **{"x265-params": params}))
+    assert np.abs(np.subtract(found, PEAK_4000)).max() <= 2
+
+
+def test_the_mastering_display_says_it_else(tmp_path: Path) -> None:
+    display = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(40000000,50)"
+    params = f"log-level=none:lossless=1:master-display={display}:hdr10=1"
+    found = bars_in_sdr(hdr_video(tmp_path / "in.mkv", PQ, "libx265", **{"x265-params": params}))
+    assert np.abs(np.subtract(found, PEAK_4000)).max() <= 2
+
+
+def test_the_table_is_gone_and_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = hdr_video(tmp_path / "in.mkv", PQ)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    bars_in_sdr(path)
+    assert list(tmp_path.iterdir()) == [path]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(MachineError, match="--tonemap cannot write its table"):
+        open_source(path, options=SourceOptions(tonemap=True))
+
+
+def test_a_folder_with_marks_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    colon = "" if os.name == "nt" else ":"  # on Windows, that after the drive's letter is tested
+    odd = tmp_path / f"a{colon}b'c, d[e];f=g"
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))
+    assert np.abs(np.subtract(bars_in_sdr(hdr_video(tmp_path / "in.mkv", PQ)), AS_ZIMG)).max() <= 2
+
+
+def test_sdr_stays_as_it_is(tmp_path: Path) -> None:
+    path = hdr_video(tmp_path / "in.mkv", 1)
+    with open_source(path, options=SourceOptions(tonemap=True)) as source:
+        assert not source.info.reading.is_filtered

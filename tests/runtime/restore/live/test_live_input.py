@@ -1,0 +1,108 @@
+"""What is known of a live source, and frames whose size changes."""
+
+from __future__ import annotations
+
+import io
+import socket
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from swiftvr_trt.errors import MachineError
+from swiftvr_trt.runtime.restore.live.addresses import LiveInputAddress
+from swiftvr_trt.runtime.restore.live.live_input import (
+    VIDEO,
+    LiveInput,
+    SourceEndedError,
+    remedy_for,
+)
+
+from .lab import transport
+from .test_packets import recorded
+
+
+def iter_into(source: LiveInput, packets: list[Any]) -> list[Any]:
+    """Put the packets of a source into a list, up to the error that ends them."""
+    for found in source.packets():
+        packets.append(found)
+    return []
+
+
+def test_an_open_source_gives_packets_and_says_when_it_ends(tmp_path: Path) -> None:
+    (tmp_path / "a.ts").write_bytes(transport(12))
+    source = LiveInput(LiveInputAddress.parse(str(tmp_path / "a.ts")), (), None)
+    assert (int(source.rate), [str(copy) for copy in source.copies]) == (25, ["audio stream 1 (aac)"])
+    packets: list[Any] = []
+    with pytest.raises(SourceEndedError, match="it has ended"):
+        packets.extend(iter_into(source, packets))
+    lanes = {lane for lane, _ in packets}
+    decodings = [source.decode(packet) for lane, packet in packets if lane == VIDEO]
+    frames = [frame for found, _ in decodings for frame in found]
+    assert not any(damaged for _, damaged in decodings)
+    assert lanes == {VIDEO, "sound 1"}
+    assert len(frames) == 12
+    assert source.has_end  # a file
+    source.close()
+
+
+def test_sound_that_does_not_continue_is_told(tmp_path: Path) -> None:
+    address = LiveInputAddress.parse(str(written(tmp_path / "a.ts", recorded("eac3", "mpegts"))))
+    first = LiveInput(address, (), None)
+    assert ([*first.sounds.values()], first.lost) == ([1], {})
+    same = LiveInput(address, (), first.copies)
+    assert (same.sounds, same.lost) == (first.sounds, {})
+    written(tmp_path / "a.ts", recorded("aac", "mpegts"))
+    other = LiveInput(address, (), first.copies)
+    assert other.sounds == {}
+    assert [*other.lost.values()] == [
+        "audio stream 1 (aac, 48000 Hz, 2 channels) is left out: it does not continue the sound that there was"
+    ]
+    for source in (first, same, other):
+        source.close()
+
+
+def written(path: Path, sound: bytes) -> Path:
+    """A file with pictures and this sound."""
+    with (
+        av.open(io.BytesIO(transport(10, sound=False))) as video,
+        av.open(io.BytesIO(sound)) as audio,
+        av.open(str(path), "w") as output,
+    ):
+        pairs: list[Any] = [
+            (each, output.add_stream_from_template(each, opaque=True)) for each in (video.streams[0], audio.streams[0])
+        ]
+        for source, copy in pairs:
+            for packet in source.container.demux(source):
+                if packet.dts is not None:
+                    packet.stream = copy
+                    output.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        ("bind failed: Address already in use", "another program has this port: end it, or choose another port"),
+        ("Failed to resolve hostname x: Name or service not known", "check the name of the host"),
+        ("Server returned 401 Unauthorized", "check the user and the password"),
+        (
+            "Format not on whitelist 'mpegts,mov'",
+            "a playlist on disk is restored without --live, with --allow-playlist",
+        ),
+        ("Protocol 'file' not on whitelist 'http'!", "a playlist may name only what comes from the network"),
+        ("Undefined constant or missing '(' in 'x'", "check the values of the options"),
+        ("Connection refused", "check that it is running"),
+    ],
+)
+def test_remedies_fit_the_reason(reason: str, remedy: str) -> None:
+    assert remedy_for(reason) == remedy
+
+
+def test_the_patience_of_a_protocol_is_an_option() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = LiveInputAddress.parse(f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+        address.check_options("--in-option", ["rw_timeout"])
+        with pytest.raises(MachineError, match=r"cannot open tcp://.*timed out"):
+            LiveInput(address, (("rw_timeout", "200000"),), None)

@@ -1,0 +1,112 @@
+"""What the process that sends packets does with its orders."""
+
+from __future__ import annotations
+
+import base64
+import io
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from swiftvr_trt.runtime.media import SinkOptions
+from swiftvr_trt.runtime.restore.live.addresses import LiveOutputAddress
+from swiftvr_trt.runtime.restore.live.outlet import LiveEncoding
+from swiftvr_trt.runtime.restore.live.outlet_process import _Sender, main
+from swiftvr_trt.runtime.restore.live.packets import FrozenSound
+
+from .test_outlet import info, picture
+from .test_packets import recorded
+
+
+class Orders:
+    """A parent with a list of orders."""
+
+    def __init__(self, orders: list[dict[str, Any]]) -> None:
+        self.orders, self.answers = orders, list[dict[str, Any]]()
+
+    def receive(self) -> dict[str, Any] | None:
+        return self.orders.pop(0) if self.orders else None
+
+    def answer(self, message: dict[str, Any]) -> None:
+        self.answers.append(message)
+
+
+def frames_before_an_error(played: Any) -> int:
+    """The last packet may be cut off."""
+    frames = 0
+    with suppress(av.FFmpegError):
+        for _ in played.decode(video=0):
+            frames += 1
+    return frames
+
+
+def test_packets_become_a_file_that_can_be_played_before_it_is_finished(tmp_path: Path) -> None:
+    encoding = LiveEncoding(LiveOutputAddress.parse("a.mkv"), info(sound=False), (96, 64), SinkOptions())
+    header = base64.b64encode(encoding.header).decode()
+    opening = {
+        "url": str(tmp_path / "a.mkv"),
+        "muxer": "matroska",
+        "options": {"cluster_time_limit": "500", "flush_packets": "1"},
+        "header": header,
+    }
+    packets = [{"packet": encoding.encode(picture(number))[0].to_plain()} for number in range(30)]
+    parent: Any = Orders([{"packet": packets[0]["packet"]}, {"open": opening}, *packets])
+    main(parent)
+    assert parent.answers[:2] == [{"error": "it is not open"}, {"opened": True}]
+    assert parent.answers[2:] == [{"sent": number + 1} for number in range(30)]
+    with av.open(str(tmp_path / "a.mkv")) as played:
+        assert frames_before_an_error(played) >= 12
+    encoding.close()
+
+
+def test_what_cannot_be_opened_is_an_answer() -> None:
+    opening = {"url": "/no/such/place.mkv", "muxer": "matroska", "options": {}, "header": ""}
+    parent: Any = Orders([{"open": opening}])
+    main(parent)
+    assert list(parent.answers[0]) == ["error"]
+
+
+def heard_s(file: Any) -> float:
+    """How many seconds of sound there are. FFmpeg finds one stream too many in some FLV, which is empty."""
+    container: Any = av.open(file)
+    with container:
+        packets = [packet for packet in container.demux() if packet.stream.type == "audio"]
+        return float(sum(frame.samples / frame.sample_rate for packet in packets for frame in packet.decode()))
+
+
+@pytest.mark.parametrize("place", ["a.mkv", "a.ts", "a.mp4", "a.mov", "a.flv", "a.nut", "hls/"])
+@pytest.mark.parametrize("encoder", ["aac", "ac3", "eac3", "libmp3lame", "libopus"])
+def test_sound_of_transport_streams_gets_into_every_file(tmp_path: Path, encoder: str, place: str) -> None:
+    address = LiveOutputAddress.parse(f"{tmp_path}/{place}")
+    assert address.path is not None
+    address.path.parent.mkdir(exist_ok=True)
+    sound = recorded(encoder, "mpegts")
+    source: Any = av.open(io.BytesIO(sound))
+    with source:
+        stream = source.streams.audio[0]
+        source_info = replace(info(sound=False), copies=(FrozenSound.of(stream),))
+        encoding = LiveEncoding(address, source_info, (96, 64), SinkOptions())
+        sender = _Sender(
+            {
+                "url": str(address.path),
+                "muxer": address.muxer,
+                "options": {**dict(address.options), "flush_packets": "1"},
+                "header": base64.b64encode(encoding.header).decode(),
+            }
+        )
+        packets = [encoding.encode(picture(number))[0] for number in range(60)]
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packets += encoding.sound(stream.index, packet)
+    for packet in [*sorted(packets, key=lambda each: each.dts * each.clock), *encoding.finish()]:
+        sender.send(packet.to_plain())
+    sender.finish()
+    encoding.close()
+    assert encoding.lost == 0
+    with av.open(str(address.path)) as played:
+        assert sum(1 for _ in played.decode(video=0)) == 60
+    assert heard_s(str(address.path)) == pytest.approx(heard_s(io.BytesIO(sound)), abs=0.08)

@@ -1,0 +1,398 @@
+"""The thread that reads: what it says, and when it ends."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from swiftvr_trt.errors import Cancelled, MachineError, MediaError
+from swiftvr_trt.runtime.media.source_options import SourceOptions
+from swiftvr_trt.runtime.restore.live.addresses import LiveInputAddress
+from swiftvr_trt.runtime.restore.live.backlog import Backlog
+from swiftvr_trt.runtime.restore.live.counts import LiveStatistics
+from swiftvr_trt.runtime.restore.live.items import Intake, LiveCut, LiveFrame, LiveItem
+from swiftvr_trt.runtime.restore.live.live_clock import Break
+from swiftvr_trt.runtime.restore.live.live_input import LiveInput, SourceEndedError
+from swiftvr_trt.runtime.restore.live.options import LiveOptions
+from swiftvr_trt.runtime.restore.live.reading import LiveReader
+from tests.patience import PATIENCE_S, wait_until
+
+from .lab import Feed, transport
+
+
+def test_a_file_is_read_as_fast_as_it_is_played(tmp_path: Path) -> None:
+    (tmp_path / "a.ts").write_bytes(transport(15))
+    statistics = LiveStatistics()
+    reader = LiveReader(
+        LiveInputAddress.parse(str(tmp_path / "a.ts")), LiveOptions(), SourceOptions(), statistics, print
+    )
+    reader.start()
+    assert reader.opened.wait(PATIENCE_S)
+    intake = Intake(Backlog[LiveItem](8, 256, 60.0, "drop"), statistics)
+    began = time.monotonic()
+    reader.go(intake)
+    frames = [item for item in taken(intake) if isinstance(item, LiveFrame)]
+    assert [round(25 * shown_s(frame)) for frame in frames] == [*range(15)]
+    assert all((frame.arrived or 0) - began >= shown_s(frame) - 0.001 for frame in frames)  # never early
+    assert statistics.report().counts.gaps == 0
+
+
+def test_a_reader_that_is_stopped_before_anyone_wants_its_frames_ends(tmp_path: Path) -> None:
+    (tmp_path / "a.ts").write_bytes(transport(15))
+    options = LiveOptions(when_late="wait")
+    reader = LiveReader(
+        LiveInputAddress.parse(str(tmp_path / "a.ts")), options, SourceOptions(), LiveStatistics(), print
+    )
+    reader.start()
+    assert reader.opened.wait(PATIENCE_S)
+    reader.stop()
+    reader._thread.join(PATIENCE_S)
+    assert not reader._thread.is_alive()
+    assert reader.error is None
+
+
+class SlowIntake(Intake):
+    """One in which each item waits for twenty seconds, on a clock that only this moves."""
+
+    def __init__(self, statistics: LiveStatistics) -> None:
+        super().__init__(Backlog[LiveItem](8, 1024, 60.0, "wait"), statistics)
+        self.now = 0.0
+
+    def put(self, item: LiveItem) -> None:
+        self.now += 20.0
+        super().put(item)
+
+
+def taken(intake: Intake) -> list[LiveItem]:
+    """Everything that is in an intake that has ended."""
+    items = []
+    deadline = time.monotonic() + PATIENCE_S
+    while not intake.is_over:
+        assert time.monotonic() < deadline
+        found = intake.take(0.1)
+        items += [found[0]] if found else []
+    return items
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_source_is_not_silent_while_the_reader_waits_for_others(tmp_path: Path, live: bool) -> None:
+    (tmp_path / "a.ts").write_bytes(transport(15))
+    statistics, lines = LiveStatistics(), list[str]()
+    source = Feed([transport(15)]).url if live else str(tmp_path / "a.ts")
+    options = LiveOptions(when_late="wait", reconnect=Fraction(0))
+    reader = LiveReader(LiveInputAddress.parse(source), options, SourceOptions(), statistics, lines.append)
+    intake = SlowIntake(statistics)
+    reader._now = lambda: intake.now
+    reader.start()
+    assert reader.opened.wait(PATIENCE_S)
+    intake.now += 20.0  # the bundle loads
+    reader.go(intake)
+    frames = [item for item in taken(intake) if isinstance(item, LiveFrame)]
+    counts = statistics.report().counts
+    assert (len(frames), counts.gaps, counts.jumps) == (15, 0, 0)
+    assert lines == ([f"{source} is gone: it has ended; connecting again"] if live else [])
+    assert (reader.error is None) == (not live)
+
+
+def test_a_source_is_not_away_while_the_reader_waits_for_others() -> None:
+    """A chunk that took longer than `--reconnect` to restore left the source no time to come back."""
+    statistics, feed = LiveStatistics(), Feed([transport(15), transport(15)])
+    options = LiveOptions(when_late="wait", reconnect=Fraction(10))
+    reader = LiveReader(LiveInputAddress.parse(feed.url), options, SourceOptions(), statistics, lambda _line: None)
+    intake = SlowIntake(statistics)
+    reader._now = lambda: intake.now
+    reader.start()
+    assert reader.opened.wait(PATIENCE_S)
+    reader.go(intake)
+    wait_until(lambda: statistics.report().counts.frames_in == 30 or reader.error)
+    reader.stop()
+    assert reader.error is None
+    feed.close()
+
+
+def test_a_source_that_is_lost_before_its_frames_are_wanted_ends_what_wants_them() -> None:
+    statistics = LiveStatistics()
+    feed = Feed([transport(20)])
+    options = LiveOptions(reconnect=Fraction(0))
+    reader = LiveReader(LiveInputAddress.parse(feed.url), options, SourceOptions(), statistics, print)
+    reader.start()
+    reader._thread.join(PATIENCE_S)
+    assert not reader._thread.is_alive()
+    intake = Intake(Backlog[LiveItem](8, 64, 60.0, "drop"), statistics)
+    reader.go(intake)
+    assert intake.is_over
+    assert "did not come back in time" in str(reader.error)
+
+
+def test_a_file_that_breaks_off_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.ts").write_bytes(transport(5))
+    statistics = LiveStatistics()
+    options = LiveOptions(when_late="wait")
+    reader = LiveReader(
+        LiveInputAddress.parse(str(tmp_path / "a.ts")), options, SourceOptions(), statistics, lambda _line: None
+    )
+    take = reader._read_packets
+
+    def break_off(source: LiveInput) -> None:
+        with pytest.raises(SourceEndedError):
+            take(source)
+        raise SourceEndedError("it breaks off: Input/output error")
+
+    reader._read_packets = break_off  # type: ignore[method-assign]
+    intake = Intake(Backlog[LiveItem](8, 64, 60.0, "wait"), statistics)
+    reader.start()
+    assert reader.opened.wait(PATIENCE_S)
+    reader.go(intake)
+    assert sum(isinstance(item, LiveFrame) for item in taken(intake)) == 5
+    assert str(reader.error) == "a.ts cannot be read to its end: it breaks off: Input/output error"
+
+
+class Mute:
+    """A source that can be opened, but ends before it has sent anything."""
+
+    rate, has_end, reached = Fraction(25), False, None
+
+    def packets(self) -> Any:
+        raise SourceEndedError("it has ended", at_end=True)
+
+    def rest(self) -> list[Any]:
+        return []
+
+    def close(self) -> None: ...
+
+
+def test_a_source_that_can_be_opened_but_sends_no_picture_is_still_away() -> None:
+    lines, now, waits = list[str](), [0.0], list[float]()
+    options = LiveOptions(reconnect=Fraction(30))
+    reader = LiveReader(
+        LiveInputAddress.parse("tcp://127.0.0.1:9"), options, SourceOptions(), LiveStatistics(), lines.append
+    )
+    mute: Any = Mute()
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        now[0] += seconds
+        return False
+
+    reader.info, reader._now = mute, lambda: now[0]
+    reader._connect, reader._stopped.wait = lambda: mute, wait  # type: ignore[method-assign,assignment]
+    with pytest.raises(MachineError, match="it has ended; it did not come back in time"):
+        reader._run()
+    assert len(lines) == 1
+    assert 4 <= len(waits) <= 10
+    assert waits[3] > 1
+
+
+class Playlist:
+    """A server of segments of 18 frames. When it is released, the others come out, and then it ends."""
+
+    def __init__(self, before: int, after: int) -> None:
+        """before, after: how many segments there are until `release`, and from then on."""
+        step = Fraction(18, 25)
+        self._segments = [transport(18, first_s=number * step, sound=False) for number in range(after)]
+        self._before, self._released, self._broken = before, False, False
+        served = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if served._broken:
+                    self.close_connection = True
+                    return
+                name = self.path.rpartition("/")[2]
+                data = served._list() if name == "live.m3u8" else served._segments[int(name.partition(".")[0])]
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: Any) -> None: ...
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/live.m3u8"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def _list(self) -> bytes:
+        count = len(self._segments) if self._released else self._before
+        lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1", "#EXT-X-MEDIA-SEQUENCE:0"]
+        lines += [line for number in range(count) for line in ("#EXTINF:0.72,", f"{number}.ts")]
+        return "\n".join([*lines, *["#EXT-X-ENDLIST"] * self._released, ""]).encode()
+
+    def release(self) -> None:
+        self._released = True
+
+    def set_broken(self, broken: bool) -> None:
+        """Whether connections are closed without an answer."""
+        self._broken = broken
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_segments_of_hls_are_read_as_fast_as_they_are_played_and_end_with_their_playlist(live: bool) -> None:
+    playlist, lines, statistics = Playlist(3 if live else 0, 5 if live else 2), list[str](), LiveStatistics()
+    if not live:
+        playlist.release()
+    reader = LiveReader(LiveInputAddress.parse(playlist.url), LiveOptions(), SourceOptions(), statistics, lines.append)
+    reader.start()
+    assert reader.opened.wait(PATIENCE_S)
+    assert reader.error is None
+    intake = Intake(Backlog[LiveItem](8, 256, 60.0, "drop"), statistics)
+    began = time.monotonic()
+    reader.go(intake)
+    playlist.release()
+    items = taken(intake)
+    playlist.close()
+    frames = [item for item in items if isinstance(item, LiveFrame)]
+    cuts = sum(isinstance(item, LiveCut) for item in items)
+    assert cuts == live  # it is looked for again when the playlist does not go on, and nothing waits for that
+    counts = statistics.report().counts
+    assert reader.error is None
+    assert (counts.dropped, counts.jumps, counts.gaps) == (0, 0, 0)
+    assert len(frames) >= 36  # of a list that grows, what is there before anyone wants it is not kept
+    for frame in frames:
+        assert frame.arrived is not None
+        assert frame.arrived - began >= shown_s(frame) - 0.001  # never early
+    assert (f"{playlist.url} has come to its end" in lines) == live
+
+
+def shown_s(frame: LiveFrame) -> float:
+    return float(frame.picture.stamp.pts * frame.picture.stamp.time_base)
+
+
+def test_hls_that_breaks_off_and_ends_meanwhile_is_read_to_its_end() -> None:
+    playlist, lines, statistics = Playlist(3, 4), list[str](), LiveStatistics()
+    reader = LiveReader(
+        LiveInputAddress.parse(playlist.url), LiveOptions(when_late="wait"), SourceOptions(), statistics, lines.append
+    )
+    intake = Intake(Backlog[LiveItem](8, 256, 60.0, "wait"), statistics)
+    reader.start()
+    assert reader.opened.wait(PATIENCE_S)
+    playlist.set_broken(True)
+    reader.go(intake)
+    deadline = time.monotonic() + PATIENCE_S
+    while not lines and time.monotonic() < deadline:  # it is noticed that the server is away
+        time.sleep(0.01)
+    playlist.release()
+    playlist.set_broken(False)
+    frames = [item for item in taken(intake) if isinstance(item, LiveFrame)]
+    playlist.close()
+    assert reader.error is None
+    assert len({frame.picture.stamp.pts for frame in frames}) == len(frames) == 4 * 18
+    assert lines[-1] == f"{playlist.url} has come to its end"
+
+
+def test_hls_with_an_end_that_breaks_off_is_an_error() -> None:
+    playlist, statistics = Playlist(0, 6), LiveStatistics()
+    playlist.release()
+    reader = LiveReader(LiveInputAddress.parse(playlist.url), LiveOptions(), SourceOptions(), statistics, print)
+    intake = Intake(Backlog[LiveItem](8, 256, 60.0, "wait"), statistics)
+    reader.start()
+    assert reader.opened.wait(PATIENCE_S)
+    playlist.set_broken(True)
+    reader.go(intake)
+    assert 0 < sum(isinstance(item, LiveFrame) for item in taken(intake)) < 6 * 18
+    playlist.close()
+    assert str(reader.error) == f"{playlist.url} cannot be read to its end: it breaks off before its end"
+
+
+def test_hls_whose_times_have_jumped_is_not_read_twice() -> None:
+    reader = LiveReader(
+        LiveInputAddress.parse("http://host/live.m3u8"), LiveOptions(), SourceOptions(), LiveStatistics(), print
+    )
+    again: Any = Ended(Fraction(60))
+    reader._reached = Fraction(7)
+    assert reader._go_on(again, SourceEndedError("why", at_end=True))
+    reader._note_break(Break(reconnected=False, gap_s=0.0, jump_s=-30.0))
+    assert not reader._go_on(again, SourceEndedError("why", at_end=True))
+
+
+class Ended:
+    """A playlist with its last segment, of which seconds are left, or whose times do not fit."""
+
+    has_end = True
+
+    def __init__(self, left: Fraction | None) -> None:
+        self._left, self.sought = left, list[Fraction]()
+
+    def left_after(self, _moment: Fraction) -> Fraction | None:
+        return self._left
+
+    def seek(self, moment: Fraction) -> None:
+        self.sought.append(moment)
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("left", "at_end", "resumed", "outcome"),
+    [
+        (Fraction(0), True, False, "has come to its end"),
+        (Fraction(0), False, False, "has come to its end"),
+        (Fraction(3), True, False, ""),
+        (Fraction(3), False, False, ""),
+        (Fraction(3), False, True, "cannot be read to its end: why"),
+        (Fraction(1, 2), True, True, "has come to its end"),
+        (None, True, False, "has come to its end; whether some of it is missing cannot be told"),
+        (None, False, False, "cannot be read to its end: its times do not continue"),
+    ],
+)
+def test_a_playlist_with_an_end_is_left_only_when_nothing_is_left(
+    left: Fraction | None, at_end: bool, resumed: bool, outcome: str
+) -> None:
+    lines, source = list[str](), Ended(left)
+    address = LiveInputAddress.parse("http://host/live.m3u8")
+    reader = LiveReader(address, LiveOptions(), SourceOptions(), LiveStatistics(), lines.append)
+    again: Any = source
+    reader._connect = lambda: again  # type: ignore[method-assign]
+    reader._reached = Fraction(7)
+    reader._resumed = Fraction(7) if resumed else None
+    try:
+        found: Any = reader._reconnect(SourceEndedError("why", at_end=at_end))
+    except MediaError as error:
+        lines.append(str(error))
+        found = None
+    assert (found is source, source.sought) == ((True, [Fraction(7)]) if not outcome else (False, []))
+    assert outcome in lines[-1]
+
+
+def test_scenes_begin_anew_if_that_is_asked_for(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.ts"), "w") as container:
+        video: Any = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
+        for light in [30] * 12 + [220] * 12:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.full((32, 48, 3), light, np.uint8), "rgb24")))
+        container.mux(video.encode(None))
+    for scene_cut, cuts in (("keep", 0), ("reset", 1)):
+        statistics = LiveStatistics()
+        options = LiveOptions(when_late="wait", scene_cut=scene_cut)
+        reader = LiveReader(
+            LiveInputAddress.parse(str(tmp_path / "a.ts")), options, SourceOptions(), statistics, lambda _line: None
+        )
+        intake = Intake(Backlog[LiveItem](8, 64, 60.0, "wait"), statistics)
+        reader.start()
+        assert reader.opened.wait(PATIENCE_S)
+        reader.go(intake)
+        items = taken(intake)
+        assert sum(isinstance(item, LiveFrame) for item in items) == 24
+        assert sum(isinstance(item, LiveCut) for item in items) == cuts
+        assert statistics.report().counts.scenes == cuts
+
+
+def test_a_cut_is_put_and_not_counted_as_a_frame() -> None:
+    statistics = LiveStatistics()
+    intake = Intake(Backlog[LiveItem](8, 64, 60.0, "drop"), statistics)
+    intake.put(LiveCut())
+    intake.end()
+    with pytest.raises(Cancelled):
+        intake.put(LiveCut())
+    assert (len(taken(intake)), statistics.report().counts.frames_in) == (1, 0)

@@ -1,0 +1,142 @@
+"""What folders hold, and what becomes of it: nothing is left out in silence."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from swiftvr_trt import MediaError, MisuseError
+from swiftvr_trt.runtime.restore.inputs import Inputs, find_inputs
+
+
+@pytest.fixture
+def tapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make(*names: str) -> None:
+    for name in names:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.write_text("")
+
+
+def places(inputs: Inputs) -> dict[str, str]:
+    return {each.path.as_posix(): each.place.as_posix() for each in inputs.found}
+
+
+def find(*sources: str, output: str = "out/", recursive: bool = False, batch: bool = False) -> Inputs:
+    return find_inputs(tuple(map(Path, sources)), output, recursive=recursive, batch=batch)
+
+
+@pytest.mark.usefixtures("tapes")
+class TestFolders:
+    def test_a_folder_of_videos_is_a_batch_in_natural_order(self) -> None:
+        make("tapes/tape10.avi", "tapes/tape2.MP4", "tapes/B.mkv")
+        found = find("tapes")
+        assert places(found) == {
+            "tapes/B.mkv": "B.mkv",
+            "tapes/tape2.MP4": "tape2.MP4",
+            "tapes/tape10.avi": "tape10.avi",
+        }
+        assert list(places(found).values()) == ["B.mkv", "tape2.MP4", "tape10.avi"]
+        assert (found.is_batch, found.notes, found.warnings) == (True, (), ())
+
+    def test_a_folder_of_one_video_is_a_batch_too(self) -> None:
+        make("tapes/a.avi")
+        assert (places(find("tapes")), find("tapes").is_batch) == ({"tapes/a.avi": "a.avi"}, True)
+
+    def test_a_folder_of_pictures_is_one_input(self) -> None:
+        make("shots/1.png", "shots/2.png", "shots/notes.txt")
+        found = find("shots")
+        assert (places(found), found.is_batch) == ({"shots": "shots"}, False)
+        assert found.notes == ("1 file left out, neither video nor picture: notes.txt",)
+        assert find("shots", batch=True).is_batch
+        assert places(find("shots", recursive=True)) == {"shots": "shots"}
+        assert not find("shots", recursive=True).is_batch
+
+    def test_in_a_mixed_folder_the_output_decides(self) -> None:
+        make("mix/a.mp4", "mix/b.mp4", "mix/cover.png")
+        found = find("mix")
+        assert list(places(found)) == ["mix/a.mp4", "mix/b.mp4"]
+        assert found.warnings == (
+            "1 picture in mix left out (cover.png): to restore pictures, put them into a folder of their own",
+        )
+        found = find("mix", output="film.mp4")
+        assert (places(found), found.is_batch) == ({"mix": "mix"}, False)
+        assert found.warnings == (
+            "2 videos in mix left out (a.mp4, b.mp4): to restore videos, name a folder as OUTPUT",
+        )
+
+    def test_what_is_no_media_is_counted_and_named(self) -> None:
+        make("tapes/a.mp4", *(f"tapes/{name}" for name in ("Thumbs.db", "a.srt", "notes.txt", ".DS_Store", "._a.mp4")))
+        (note,) = find("tapes").notes
+        assert note == "5 files left out, neither video nor picture: ._a.mp4, .DS_Store, a.srt and 2 more"
+
+    def test_folders_in_a_folder_are_left_out_with_a_word_about_recursive(self) -> None:
+        make("tapes/a.mp4", "tapes/more/deep/b.mp4", "tapes/empty/", "tapes/.hidden/c.mp4")
+        found = find("tapes")
+        assert list(places(found)) == ["tapes/a.mp4"]
+        assert found.warnings == ("1 folder in tapes left out (more): add --recursive",)
+
+    def test_recursive_keeps_the_structure(self) -> None:
+        make("tapes/a.mp4", "tapes/y/2.mp4", "tapes/y/z/1.mp4", "tapes/shots/1.png", "tapes/empty/x/", "tapes/y/t.txt")
+        found = find("tapes", recursive=True)
+        assert places(found) == {
+            "tapes/a.mp4": "a.mp4",
+            "tapes/shots": "shots",
+            "tapes/y/2.mp4": "y/2.mp4",
+            "tapes/y/z/1.mp4": "y/z/1.mp4",
+        }
+        assert found.notes == ("1 file left out, neither video nor picture: t.txt",)
+
+    def test_several_folders_keep_their_names(self) -> None:
+        make("x/a.mp4", "y/a.mp4", "z/1.png", "b.mp4")
+        assert places(find("x", "y/", "z", "b.mp4")) == {
+            "x/a.mp4": "x/a.mp4",
+            "y/a.mp4": "y/a.mp4",
+            "z": "z",
+            "b.mp4": "b.mp4",
+        }
+
+    def test_the_output_is_no_input(self) -> None:
+        make("tapes/a.mp4", "tapes/restored/a.mp4", "tapes/old/restored/b.mp4")
+        found = find("tapes", output="tapes/restored", recursive=True)
+        assert list(places(found)) == ["tapes/a.mp4", "tapes/old/restored/b.mp4"]
+        assert find("tapes", output="tapes/restored").warnings == ("1 folder in tapes left out (old): add --recursive",)
+
+    def test_pictures_beside_folders_with_more_would_mix_and_are_refused(self) -> None:
+        make("all/1.png", "all/more/2.png")
+        with pytest.raises(MisuseError, match="all holds pictures, and folders in it hold more to restore"):
+            find("all", recursive=True)
+        assert find("all").warnings == ("1 folder in all left out (more): add --recursive",)
+
+    @pytest.mark.skipif(os.name != "posix", reason="links need a privilege on Windows")
+    def test_links_in_a_circle_end(self) -> None:
+        make("tapes/a.mp4", "tapes/sub/b.mp4", "other/c.mp4")
+        Path("tapes/sub/up").symlink_to("../..", target_is_directory=True)
+        found = find("tapes", recursive=True)
+        assert sorted(path.name for each in found.found for path in [each.path]) == ["a.mp4", "b.mp4", "c.mp4"]
+
+    def test_an_empty_folder_fails_alone(self) -> None:
+        make("a.mp4", "empty/", "full/x/1.mp4")
+        assert list(places(find("a.mp4", "empty"))) == ["a.mp4", "empty"]
+        with pytest.raises(MediaError, match="empty and the folders in it hold no videos and no pictures"):
+            find("a.mp4", "empty", recursive=True)
+        assert find("full").warnings == ("1 folder in full left out (x): add --recursive",)
+
+    def test_a_missing_input_is_named(self) -> None:
+        make("a.mp4")
+        with pytest.raises(MediaError, match=r"no\.mp4 does not exist"):
+            find("a.mp4", "no.mp4")
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="may read everything")
+    def test_a_folder_that_cannot_be_read_is_named(self) -> None:
+        make("locked/a.mp4")
+        Path("locked").chmod(0)
+        with pytest.raises(MediaError, match="the folder locked cannot be read: Permission denied"):
+            find("locked")

@@ -1,0 +1,116 @@
+"""A piece of an input, beside the original."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from swiftvr_trt import Bundle, MisuseError
+from swiftvr_trt.runtime.media import SinkOptions, SourceInfo
+from swiftvr_trt.runtime.media.colour import converted
+from swiftvr_trt.runtime.media.index import VideoIndex, index_video
+from swiftvr_trt.runtime.restore import preview as preview_module
+from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
+from swiftvr_trt.runtime.restore.preview import Preview
+from swiftvr_trt.runtime.restore.run import RunOptions, restore_files
+from tests.clips import video_pts, write_clip
+from tests.conftest import BundleFactory
+
+from .fleet_lab import RecordingDisplay
+
+
+@pytest.fixture(scope="module")
+def bundle(mini_bundle: BundleFactory) -> Bundle:
+    return mini_bundle()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "in.mp4", frames=100)  # 4 s
+
+
+def frames(path: Path) -> list[np.ndarray]:
+    with av.open(path) as container:
+        return [converted(frame, format="rgb24").to_ndarray() for frame in container.decode(video=0)]
+
+
+def restore(bundle: Bundle, source: Path, output: Path, preview: Preview, codec: str | None = None) -> RecordingDisplay:
+    display = RecordingDisplay()
+    request, sink = BundleRequest(bundle=bundle.path), SinkOptions(codec=codec)
+    restore_files(RunOptions((source,), str(output), request=request, sink=sink, threads=1, preview=preview), display)
+    return display
+
+
+@pytest.mark.parametrize(("preview", "begin"), [(Preview(Fraction(1)), 38), (Preview(Fraction(1), Fraction(2)), 50)])
+def test_the_piece_is_the_one_that_was_asked_for(
+    bundle: Bundle, clip: Path, tmp_path: Path, preview: Preview, begin: int
+) -> None:
+    out = tmp_path / "out.mp4"
+    display = restore(bundle, clip, out, preview)
+    assert video_pts(out) == [Fraction(number, 25) for number in range(25)]
+    assert [(result.status, result.frames) for result in display.results] == [("done", 25)]
+    originals = frames(clip)
+    for number, both in enumerate(frames(out)):
+        assert both.shape == (132, 200, 3)
+        before = av.VideoFrame.from_ndarray(originals[begin + number], format="rgb24")
+        enlarged = converted(before, width=100, height=132, interpolation="BICUBIC").to_ndarray().astype(float)
+        assert np.abs(both[:, :100] - enlarged).mean() < 8  # encoded, so not equal
+        others = [np.abs(both[:, :100] - enlarged).mean(), np.abs(both[:, 100:] - enlarged).mean()]
+        assert others[0] < others[1]  # the right half is something else
+    with av.open(out) as container:
+        assert not container.streams.audio
+        stream = container.streams.video[0]
+        shown = Fraction(stream.width, stream.height) * (stream.sample_aspect_ratio or 1)
+    assert abs(shown - 2 * Fraction(56, 34)) < Fraction(1, 20)  # each half keeps its shape
+
+
+def test_a_short_input_is_shown_in_full(bundle: Bundle, tmp_path: Path) -> None:
+    short = write_clip(tmp_path / "short.mkv", frames=9)
+    restore(bundle, short, tmp_path / "out.mp4", Preview(Fraction(60)))
+    assert len(frames(tmp_path / "out.mp4")) == 9
+
+
+def test_a_folder_of_images_has_pieces_too(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    request = BundleRequest(bundle=bundle.path)
+    restore_files(RunOptions((clip,), f"{tmp_path}/shots/", request=request, threads=1), RecordingDisplay())
+    restore(bundle, tmp_path / "shots", tmp_path / "out.mp4", Preview(Fraction(1), Fraction(1)))
+    assert len(frames(tmp_path / "out.mp4")) == 25
+
+
+def test_pieces_that_are_not_there_are_refused(bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(MisuseError, match=r"--preview-at is 9 s, but .*in.mp4 lasts 4.0 s: choose an earlier moment"):
+        restore(bundle, clip, tmp_path / "out.mp4", Preview(Fraction(1), Fraction(9)))
+    with pytest.raises(MisuseError, match="--preview is 0 s"):
+        Preview(Fraction(0))
+    with pytest.raises(MisuseError, match="--preview-at is -1 s"):
+        Preview(Fraction(1), Fraction(-1))
+    with pytest.raises(MisuseError, match="--preview is for one INPUT"):
+        RunOptions((clip, clip), "out/", preview=Preview(Fraction(1)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [38, 40, 62])
+def test_where_the_index_is_wrong_the_piece_is_read_in_order(
+    bundle: Bundle, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: int
+) -> None:
+    """The index promises another time stamp for a frame at the beginning, in the middle or at the end of the piece."""
+
+    def mistaken(info: SourceInfo) -> VideoIndex | str:
+        index = index_video(info)
+        assert not isinstance(index, str)
+        times = list(index.times)
+        times[wrong] += 1
+        return replace(index, times=tuple(times))
+
+    restore(bundle, clip, tmp_path / "right.mkv", Preview(Fraction(1)), "ffv1")
+    monkeypatch.setattr(preview_module, "index_video", mistaken)
+    restore(bundle, clip, tmp_path / "out.mkv", Preview(Fraction(1)), "ffv1")
+    assert video_pts(tmp_path / "out.mkv") == video_pts(tmp_path / "right.mkv")
+    ours, theirs = frames(tmp_path / "out.mkv"), frames(tmp_path / "right.mkv")
+    for one, other in zip(ours, theirs, strict=True):
+        assert np.array_equal(one, other)
