@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from ..engines.bundle.targets import (
     multiplies_in,
     needs_scales,
 )
-from ..errors import BuildError, MisuseError, cannot_import
+from ..errors import MachineError, MisuseError, cannot_import
 from ..runtime.devices.driver import find_driver
 from ..runtime.devices.host import look_at_host
 from ..text import LineCallback
@@ -177,15 +177,20 @@ def _choices(options: BuildOptions, host: Host) -> tuple[Choice, ...]:
 def _build_the_best(
     options: BuildOptions, choices: Sequence[Choice], report: LineCallback
 ) -> Generator[Bundle, None, None]:
-    """Build for the first choice; if that fails, for the next one."""
+    """Build for the first choice; if that fails on this machine, what is left for the next one."""
     choice, *others = choices
     report(choice.reason)
+    left = list(dict.fromkeys(options.resolutions))
+    chosen = replace(options, target=choice.target.name, precision=choice.precision)
     try:
-        yield from build_bundles(replace(options, target=choice.target.name, precision=choice.precision), report)
+        with closing(build_bundles(chosen, report)) as bundles:
+            for bundle in bundles:
+                left.remove(bundle.manifest.recipe.resolution)
+                yield bundle
         return
-    except BuildError as error:
+    except MachineError as error:
         make_way(error, others, report)
-    yield from _build_the_best(options, others, report)
+    yield from _build_the_best(replace(options, resolutions=tuple(left)), others, report)
 
 
 def foresee_build(options: BuildOptions) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ...errors import BuildError, MisuseError
+from ...errors import MachineError, MisuseError
 from ...installing import install_command
 from ...text import LineCallback, format_bytes
 from .targets import BYTES_PER_WEIGHT, RTX, TARGETS, Target, choose_target, find_target, multiplies_in
@@ -84,7 +84,7 @@ def choose_for(host: Host, precision: str | None, needed: BytesNeeded) -> tuple[
     return tuple(found)
 
 
-def make_way(error: BuildError, others: Sequence[object], report: LineCallback) -> None:
+def make_way(error: MachineError, others: Sequence[object], report: LineCallback) -> None:
     """A build failed: report it, so that the others can be tried. Raises the error if there are none."""
     if not others:
         raise error

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from ... import leaving
 from ...child import Child, Message
-from ...errors import BuildError, MachineError, MissingPackageError
+from ...errors import BuildError, MissingPackageError
 from ...text import LineCallback, last_line
 from ..bundle.manifest import Shape
 from ..bundle.targets import TENSORRT_EXTRAS, TENSORRT_MODULES
@@ -87,7 +87,7 @@ def compiler_version(compiler: str) -> str:
 def compile_engine(job: CompileJob, report: LineCallback = lambda _: None) -> Engine:
     """Build the engine of `job`; `report` gets a line now and then.
 
-    Raises `BuildError` if the compiler cannot compile it, `MachineError` if its process ends; no engine is left then.
+    Raises `BuildError` if the compiler cannot compile it, or its process ends; no engine is left then.
     """
     with _temporary_directory() as directory:
         log = directory / "log"
@@ -95,7 +95,7 @@ def compile_engine(job: CompileJob, report: LineCallback = lambda _: None) -> En
             with Child(_PROCESS, patience_s=_PATIENCE_S, keep_errors=True) as child:
                 made = child.ask(_order(job, log), report)
                 if made is None:
-                    raise MachineError(f"{job.onnx.name}: the compiler's process {_ending(child)}")
+                    raise BuildError(f"{job.onnx.name}: the compiler's process {_ending(child)}")
                 return _engine(job, made, log.read_text(encoding="utf-8", errors="replace"), child.errors())
         except BaseException:
             job.engine.unlink(missing_ok=True)

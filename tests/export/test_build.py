@@ -278,6 +278,27 @@ def test_auto_builds_graphs_where_engines_cannot_be_built(
     assert "this bundle cannot be built: the compiler gave up" in lines
 
 
+@pytest.mark.parametrize("error", [BuildError("it crashed (code -11)"), MachineError("too little memory")])
+def test_auto_goes_on_with_the_sizes_that_are_left(
+    options: BuildOptions, written: Written, monkeypatch: pytest.MonkeyPatch, error: MachineError
+) -> None:
+    """A size that was built is neither built nor yielded again."""
+    writes = write.write_bundle
+
+    def fails_at_the_second(checkpoint: Any, recipe: Recipe, *rest: Any, **shared: Any) -> Bundle:
+        if recipe.target == "rtx4090" and written.recipes:
+            raise error
+        return writes(checkpoint, recipe, *rest, **shared)
+
+    monkeypatch.setattr(build, "look_at_host", lambda: replace(RTX4090, extras=RTX4090.extras - {"tensorrt"}))
+    monkeypatch.setattr(write, "write_bundle", fails_at_the_second)
+    options = replace(options, target="auto", precision="fp16", resolutions=(LARGE, SMALL))
+    lines = list[str]()
+    built = [bundle.manifest.recipe for bundle in build_bundles(options, lines.append)]
+    assert [(recipe.target, recipe.resolution) for recipe in built] == [("rtx4090", LARGE), ("cuda", SMALL)]
+    assert f"this bundle cannot be built: {error}" in lines
+
+
 @pytest.mark.parametrize(
     ("capability", "changes", "message"),
     [

@@ -17,7 +17,7 @@ import pytest
 from swiftvr_trt.engines.bundle.targets import RTX, TRT
 from swiftvr_trt.engines.compile.compiler import CompileJob, compile_engine, compiler_version
 from swiftvr_trt.engines.compile.log import GEMM, by_kind
-from swiftvr_trt.errors import BuildError, MachineError, MissingPackageError
+from swiftvr_trt.errors import BuildError, MissingPackageError
 from tests.engines.graphs import graph, node, save
 from tests.patience import PATIENCE_S
 
@@ -40,7 +40,7 @@ def test_a_compiler_that_ends_early_is_reported_in_one_line_and_leaves_no_engine
 ) -> None:
     play(monkeypatch, tmp_path, builder)
     onnx_file.with_name("m.engine").write_bytes(b"half")
-    with pytest.raises(MachineError, match=said) as error:
+    with pytest.raises(BuildError, match=said) as error:
         compile_engine(job(onnx_file))
     assert str(error.value).startswith("m.onnx: ")
     assert "\n" not in str(error.value)
