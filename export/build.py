@@ -26,6 +26,7 @@ from ..engines.bundle.geometry import Resolution, check_clip_len
 from ..engines.bundle.manifest import Recipe
 from ..engines.bundle.pipeline_memory import count_parameters, expected_gpu_bytes
 from ..engines.bundle.targets import (
+    TRT,
     Target,
     choose_autoencoder,
     choose_target,
@@ -34,6 +35,7 @@ from ..engines.bundle.targets import (
     needs_scales,
 )
 from ..errors import MachineError, MisuseError, cannot_import
+from ..runtime.devices.compatible import check_target
 from ..runtime.devices.driver import find_driver
 from ..runtime.devices.host import look_at_host
 from ..text import LineCallback
@@ -150,7 +152,7 @@ def build_bundles(options: BuildOptions, report: LineCallback = lambda _line: No
         return
     if options.precision is None and options.chosen_precision != "fp32":
         report(_chosen_for_you(options))
-    _check_formats(options)
+    _check_gpu(options)
     source = _calibration_source(options)
     cache = BundleCache(options.cache)
     checkpoint = obtain_checkpoint(options.checkpoint, report)
@@ -202,7 +204,7 @@ def foresee_build(options: BuildOptions) -> str:
     from ..engines.compile.estimate import estimate
 
     _check_rewrites(options.without)
-    _check_formats(options)
+    _check_gpu(options)
     _calibration_source(options)
     with needs_export_extra("preparing a model"):
         from . import write  # noqa: F401 (what it needs is installed)
@@ -254,20 +256,27 @@ def _check_free(output: Path, *, overwrite: bool) -> None:
         raise MisuseError(f"{output}: a bundle is there already; choose another name, or replace it with -y")
 
 
-def _check_formats(options: BuildOptions) -> None:
-    """Raise `MisuseError` if engines are for this machine's GPU, the first one, which lacks a number format of theirs.
+def _check_gpu(options: BuildOptions) -> None:
+    """Raise if TensorRT, which builds for the GPU that is there, cannot build these engines here.
 
-    Without a GPU, the compiler says what is missing.
+    `MachineError` without a GPU; `MisuseError` if it is another one than the target names, or lacks a number format.
     """
-    if options.chosen_target.sm is not None or not options.chosen_target.compiled:
+    target = options.chosen_target
+    if target.compiler != TRT:
         return
     driver = find_driver()
     capability = driver.compute_capability if driver else None
-    takes = [p for p in options.chosen_target.precisions if multiplies_in(p, capability)]
+    if capability is None:
+        raise MachineError(
+            f"target {target.name} is built on the GPU that will run it, and no NVIDIA {'GPU' if driver else 'driver'} "
+            "was found: build it there, or take a card whose engines are built anywhere, e.g. --target rtx4090"
+        )
+    check_target(target, "cuda")
+    takes = [p for p in target.precisions if multiplies_in(p, capability)]
     if options.chosen_precision not in takes:
         raise MisuseError(
-            f"precision {options.chosen_precision} is not available for the first GPU of this machine, of compute "
-            f"capability {capability}; it takes: {', '.join(takes)}"
+            f"precision {options.chosen_precision} is not available for the GPU here, of compute capability "
+            f"{capability}; it takes: {', '.join(takes)}"
         )
     if options.chosen_autoencoder == "int8" and not multiplies_in("int8", capability):
         raise MisuseError(f"--autoencoder int8 is not available for a GPU of compute capability {capability}")

@@ -9,14 +9,16 @@ from pathlib import Path
 from ..child import Message, Parent
 from ..engines.bundle.geometry import Resolution
 from ..errors import MisuseError, message_of
+from ..runtime.devices.driver import leave_only
 from ..text import LineCallback, with_elapsed_time
 from .build import BuildOptions, build_bundles, foresee_build
 
 
 def main(parent: Parent) -> None:
-    """Build the bundle that the parent orders. The answer is that of `build_ordered`."""
+    """Build the bundle that the parent orders, on its `gpu` if it takes one. The answer is that of `build_ordered`."""
     order = parent.receive()
     if order is not None:
+        leave_only(order.get("gpu", 0))
         log = logging.getLogger(__name__.split(".")[0])
         log.addHandler(_LogToParent(parent))
         log.setLevel(logging.INFO)

@@ -19,7 +19,7 @@ from ..engines.bundle.files import PARTIAL, Bundle, BundleWriter
 from ..engines.bundle.graph import vet_graph
 from ..engines.bundle.lease import FolderLease
 from ..engines.bundle.manifest import NETWORK_STAGES, Recipe, StageSpec, Toolchain
-from ..engines.bundle.targets import QUANTISED, TENSORRT_MODULES, TORCH, Target, choose_target
+from ..engines.bundle.targets import QUANTISED, RTX, TENSORRT_MODULES, TORCH, Target, choose_target
 from ..engines.compile.compiler import compiler_version
 from ..engines.compile.engines import EngineOptions, build_engines
 from ..errors import BuildError, BundleError, CheckpointError, MisuseError, cannot_import
@@ -118,7 +118,7 @@ def _name_damage(checkpoint: Checkpoint) -> Iterator[None]:
 
 
 def _toolchain(chosen: Target) -> Toolchain:
-    """What the manifest records about the build. A target that names no GPU is built for this machine's.
+    """What the manifest records about the build. TensorRT builds for this machine's GPU, whatever the target names.
 
     Raises `MissingPackageError` if the target's compiler is not installed.
     """
@@ -126,9 +126,10 @@ def _toolchain(chosen: Target) -> Toolchain:
     if not chosen.compiled:
         return Toolchain(*made_by)
     driver = find_driver()
+    present = driver.compute_capability if driver else None
     return Toolchain(
         *made_by,
-        compute_capability=chosen.compute_capability or (driver.compute_capability if driver else None),
+        compute_capability=chosen.compute_capability if chosen.compiler == RTX else present,
         cuda=package_cuda(TENSORRT_MODULES[chosen.compiler]),
         driver_cuda=driver.cuda if driver else None,
     )

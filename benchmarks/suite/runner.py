@@ -260,6 +260,7 @@ def _find_bundle(order: CaseOrder, options: BenchOptions, say: Say) -> Path:
     request = BundleRequest(
         checkpoint=options.checkpoint, precision=subject.precision, target=subject.target, clip_len=subject.clip_len
     )
+    request = suit_devices(request, [subject.device], ort_graphs=False)
     return find_or_build_bundle(request, Resolution(subject.width, subject.height), say).path.resolve()
 
 

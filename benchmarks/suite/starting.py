@@ -11,6 +11,8 @@ from pathlib import Path
 from ...engines.bundle.geometry import Resolution
 from ...engines.compile.memory import PeakMemory
 from ...engines.report.inspect import engine_reports
+from ...runtime.devices.driver import leave_only
+from ...runtime.devices.gpu import gpu_index
 from .metrics import figure
 from .record import How
 from .streams import frames_of
@@ -23,6 +25,7 @@ def measure_build(order: CaseOrder) -> Findings:
     from ...export.build import BuildOptions, build_bundles
 
     subject, protocol = order.subject, order.protocol.name
+    leave_only(0 if subject.device == "cpu" else gpu_index(subject.device))
     options = BuildOptions(
         checkpoint=Path(order.checkpoint),
         resolutions=(Resolution(subject.width, subject.height),),

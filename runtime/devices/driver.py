@@ -8,6 +8,7 @@ driver offered, so it needs one that is at least as new.
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +18,8 @@ from ...text import parse_version
 
 GET_DRIVER = "https://www.nvidia.com/drivers"
 DRIVER_LIBRARIES = {"Windows": "nvcuda.dll", "Linux": "libcuda.so.1"}
+_VISIBLE, _NONE_VISIBLE = "CUDA_VISIBLE_DEVICES", "-1"
+"""What the driver goes by: numbers or names of GPUs, up to the first that does not exist."""
 _CUDA_MAJORS = range(12, 20)
 _MAJOR, _MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
@@ -49,6 +52,19 @@ def find_driver(gpu: int = 0) -> Driver | None:
 def has_driver() -> bool:
     """True if an NVIDIA driver can be loaded."""
     return load_library(DRIVER_LIBRARIES) is not None
+
+
+def leave_only(gpu: int) -> None:
+    """From now on, GPU number `gpu` is number 0 for this process and its children, and the only one they see.
+
+    Call it before anything asks the driver, which reads this once. A user may have hidden GPUs in the same way:
+    numbers count those that are visible.
+    """
+    if gpu == 0:
+        return
+    visible = os.environ.get(_VISIBLE)
+    names = [str(gpu)] if visible is None else visible.split(",")[gpu:]
+    os.environ[_VISIBLE] = names[0].strip() if names else _NONE_VISIBLE
 
 
 def load_library(names: Mapping[str, str]) -> ctypes.CDLL | None:

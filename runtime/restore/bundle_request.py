@@ -31,6 +31,7 @@ class BundleRequest:
     precision   number format; None for the usual one of the target
     target      a target or a card, see `find_target`; `auto` for what suits the machine
     host        the machine that `auto` is about; None for this one with its first GPU
+    gpu         number of the GPU that engines are built for if their compiler takes the one that is there
     cache       root of the bundle cache; None for the user's
 
     Raises `MisuseError` for fields that exclude each other, and for a precision that the target lacks.
@@ -45,6 +46,7 @@ class BundleRequest:
     clip_len: int = 24
     cache: Path | None = None
     host: Host | None = None
+    gpu: int = 0
 
     def __post_init__(self) -> None:
         if self.bundle is not None and self.checkpoint is not None:
@@ -120,18 +122,20 @@ def suited(request: BundleRequest, size: Resolution) -> tuple[SuitedRequest, ...
 def suit_devices(
     request: BundleRequest, devices: Sequence[str | None], *, ort_graphs: bool, overlap: bool = False
 ) -> BundleRequest:
-    """The request with what `auto` goes by: the GPU that restores, and whether engines run on all devices.
+    """The request with the GPU that restores; for `auto`, also with what that has and whether engines will do.
 
     devices, ort_graphs, overlap: as `Restorer.open` takes them. Raises `MisuseError` for a device that cannot be.
     """
-    if request.target != AUTO or request.bundle is not None or request.host is not None:
+    if request.bundle is not None or request.host is not None:
         return request
-    gpus = [device for device in devices if device != "cpu"]
+    gpus = [gpu_index(device or "cuda") for device in devices if device != "cpu"]
+    request = replace(request, gpu=gpus[0] if gpus else 0)
+    if request.target != AUTO:
+        return request
     if not gpus:
         return replace(request, host=Host(why_cpu="the CPU was asked for", overlap=overlap))
     engines = len(gpus) == len(devices) and not ort_graphs
-    found = look_at_host(gpu_index(gpus[0] or "cuda"), engines=engines)
-    return replace(request, host=replace(found, overlap=overlap))
+    return replace(request, host=replace(look_at_host(gpus[0], engines=engines), overlap=overlap))
 
 
 def _scaled(width: int, height: int, factor: float) -> Resolution:

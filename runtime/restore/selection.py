@@ -125,6 +125,7 @@ def build_order(recipe: Recipe, request: BundleRequest, cache: BundleCache) -> M
         "clip_len": recipe.clip_len,
         "precision": request.precision,
         "target": request.target,
+        "gpu": request.gpu,
     }
 
 

@@ -22,6 +22,7 @@ from swiftvr_trt.export import build, write
 from swiftvr_trt.export.build import BuildOptions, build_bundles, foresee_build, needs_export_extra
 from swiftvr_trt.export.graph.calibration import CalibrationSource
 from swiftvr_trt.installing import PACKAGES
+from swiftvr_trt.runtime.devices import compatible
 from swiftvr_trt.runtime.devices.driver import Driver
 from tests.engines.fakes import WEIGHTS, write_fake_bundle
 
@@ -302,7 +303,7 @@ def test_auto_goes_on_with_the_sizes_that_are_left(
 @pytest.mark.parametrize(
     ("capability", "changes", "message"),
     [
-        ("8.6", {"precision": "fp8"}, r"GPU of this machine, of compute capability 8.6; it takes: bf16, fp16, int8$"),
+        ("8.6", {"precision": "fp8"}, r"for the GPU here, of compute capability 8.6; it takes: bf16, fp16, int8$"),
         ("7.5", {"precision": "bf16"}, "precision bf16 is not available .* it takes: fp16, int8$"),
         ("9.0", {"precision": "nvfp4"}, "precision nvfp4 is not available .* it takes: bf16, fp16, fp8, int8$"),
         ("7.0", {"autoencoder": "int8"}, "--autoencoder int8 is not available for a GPU of compute capability 7.0"),
@@ -321,6 +322,42 @@ def test_formats_that_the_gpu_of_this_machine_lacks_are_refused_at_once(
     for do in (foresee_build, lambda one: list(build_bundles(one))):
         with pytest.raises(MisuseError, match=message):
             do(options)
+
+
+@pytest.mark.parametrize(
+    ("target", "driver", "error", "message"),
+    [
+        ("h100", Driver("13.0", "8.9"), MisuseError, "h100 is for GPUs of .* 9.0, but cuda has 8.9: take .*rtx4090$"),
+        (
+            "h100",
+            Driver("13.0", None),
+            MachineError,
+            "h100 is built on the GPU that will run it, and no NVIDIA GPU was",
+        ),
+        (
+            "local",
+            None,
+            MachineError,
+            "local is built on the GPU that will run it, and no NVIDIA driver was found: build",
+        ),
+    ],
+)
+def test_tensorrt_builds_for_the_gpu_that_is_there_or_not_at_all(
+    options: BuildOptions,
+    written: Written,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    driver: Driver | None,
+    error: type[Exception],
+    message: str,
+) -> None:
+    """TensorRT would build for whatever GPU is there, and the manifest would name the one that was asked for."""
+    for module in (build, compatible):
+        monkeypatch.setattr(module, "find_driver", lambda _gpu=0: driver)
+    for do in (foresee_build, lambda one: list(build_bundles(one))):
+        with pytest.raises(error, match=message):
+            do(replace(options, target=target, precision="fp16"))
+    assert written.recipes == []
 
 
 def test_cards_of_a_series_find_each_others_bundles(written: Written, options: BuildOptions) -> None:

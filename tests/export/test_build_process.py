@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -33,6 +35,15 @@ def test_a_bundle_is_built_into_the_cache(mini_checkpoint: Path, tmp_path: Path)
     assert [line[10:] for line in lines[-4:]] == [f"prepared part {number} of 4" for number in range(1, 5)]
     assert any(line.startswith("traced encode") for line in details)
     assert all(line[6:10] == " s  " and float(line[:6]) >= 0 for line in lines)
+
+
+def test_the_gpu_of_an_order_is_chosen_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(build_process, "leave_only", done.append)
+    monkeypatch.setattr(build_process, "build_ordered", lambda *_: done.append("built"))
+    monkeypatch.setattr(logging, "getLogger", Mock())  # which would keep a handler
+    build_process.main(Mock(**{"receive.return_value": {"gpu": 2}}))
+    assert done == [2, "built"]
 
 
 def test_misuse_and_other_failures_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,9 @@ from tests.mini import write_mini_checkpoint
         ("rtx4090", Driver("13.0", "12.0"), "8.9", "13.0"),  # compiled ahead of time, for another GPU
         ("local", Driver("13.0", "12.0"), "12.0", "13.0"),
         ("local", None, None, None),
+        ("h100", Driver("13.0", "9.0"), "9.0", "13.0"),
+        ("h100", Driver("13.0", "8.9"), "8.9", "13.0"),  # TensorRT builds for the GPU that is there
+        ("h100", None, None, None),
     ],
 )
 def test_a_build_records_what_its_engines_are_for(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from swiftvr_trt.engines.bundle.targets import RTX, TENSORRT_MODULES
 from swiftvr_trt.runtime.devices import driver
-from swiftvr_trt.runtime.devices.driver import Driver, find_driver, format_cuda_version, package_cuda
+from swiftvr_trt.runtime.devices.driver import Driver, find_driver, format_cuda_version, leave_only, package_cuda
 from swiftvr_trt.text import parse_version
 from tests.cuda_emulator import emulated
 
@@ -45,6 +46,26 @@ def test_a_driver_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_driver_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, cuDriverGetVersion=-3, cuInit=0, cuDeviceGet=0, cuDeviceGetAttribute=-1)
     assert find_driver() == Driver(None, None)
+
+
+@pytest.mark.parametrize(
+    ("before", "gpu", "after"),
+    [
+        (None, 0, None),
+        ("2,3", 0, "2,3"),
+        (None, 1, "1"),
+        ("2, 3", 1, "3"),
+        ("GPU-1f,GPU-2e,GPU-3d", 1, "GPU-2e"),
+        ("2", 1, "-1"),  # there is none, so none is taken instead
+        ("", 1, "-1"),
+    ],
+)
+def test_one_of_the_visible_gpus_is_left(
+    monkeypatch: pytest.MonkeyPatch, before: str | None, gpu: int, after: str | None
+) -> None:
+    monkeypatch.setattr(os, "environ", {} if before is None else {"CUDA_VISIBLE_DEVICES": before})
+    leave_only(gpu)
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == after
 
 
 @pytest.mark.parametrize(("number", "words"), [(12080, "12.8"), (13000, "13.0"), (11040, "11.4"), (13010, "13.1")])

@@ -41,6 +41,18 @@ def test_auto_looks_at_the_gpu_that_restores(
     options = RunOptions((Path("in.mp4"),), "out.mp4", **given).on_this_machine()
     assert calls == ([] if looked is None else [looked])
     assert options.request.host == (Host(why_cpu="the CPU was asked for") if looked is None else Host(gpu="one"))
+    assert options.request.gpu == (looked or (0,))[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "gpu"), [({}, 0), ({"device": "cuda:2"}, 2), ({"devices": "cpu,1"}, 1), ({"device": "cpu"}, 0)]
+)
+def test_a_named_target_is_built_for_the_gpu_that_restores(
+    given: dict[str, Any], gpu: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "require_driver", lambda: None)
+    request = BundleRequest(target="local")
+    assert RunOptions((Path("in.mp4"),), "out.mp4", request=request, **given).on_this_machine().request.gpu == gpu
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])

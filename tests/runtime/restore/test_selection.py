@@ -119,6 +119,7 @@ def test_a_missing_bundle_is_built_once(tmp_path: Path, monkeypatch: pytest.Monk
         "clip_len": RECIPE.clip_len,
         "precision": None,
         "target": "cpu",
+        "gpu": 0,
     }
 
 
@@ -134,6 +135,14 @@ def test_auto_builds_for_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert find_or_build_bundle(wanted, RECIPE.resolution, lines.append).manifest.recipe == ENGINES
     assert lines == ["TensorRT-RTX engines (target rtx4090) in fp8 on the RTX 4090", "built it"]
     assert [(order["target"], order["precision"]) for order in builder.orders] == [("rtx4090", "fp8")]
+
+
+def test_engines_are_built_for_the_gpu_that_restores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = Builder({"error": "no room", "misuse": False})
+    wanted = replace(missing(tmp_path, monkeypatch, builder), target="local", gpu=2)
+    with pytest.raises(BuildError):
+        find_or_build_bundle(wanted, RECIPE.resolution, print)
+    assert [order["gpu"] for order in builder.orders] == [2]
 
 
 def test_auto_builds_graphs_where_engines_cannot_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
