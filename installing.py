@@ -43,9 +43,14 @@ def missing_packages(extra: str, installed: Mapping[str, str | None]) -> tuple[s
     return tuple(group[0] for group in PACKAGES[extra] if not any(installed[name] for name in group))
 
 
+def optional_packages() -> dict[str, str | None]:
+    """All packages of the extras, with the versions that are installed; None for one that is not."""
+    return {name: installed_version(name) for groups in PACKAGES.values() for group in groups for name in group}
+
+
 def installed_extras() -> frozenset[str]:
     """The extras whose packages are installed."""
-    installed = {name: installed_version(name) for groups in PACKAGES.values() for group in groups for name in group}
+    installed = optional_packages()
     return frozenset(extra for extra in PACKAGES if not missing_packages(extra, installed))
 
 

@@ -8,18 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..engines.bundle.drivers import GET_DRIVER, driver_needs
 from ..engines.bundle.targets import TARGETS, Target
 from ..engines.compile.estimate import free_disk_bytes
 from ..installing import PACKAGES, install_command, installed_version, missing_packages
-from ..runtime.devices.driver import (
-    GET_DRIVER,
-    find_driver,
-    has_driver,
-    load_library,
-    oldest_cuda_for,
-    oldest_driver,
-)
-from ..text import parse_version
+from ..runtime.devices.driver import find_driver, has_driver, load_library
 
 _CORE = ("numpy", "av", "click", "rich", "platformdirs")
 _DECODER = {"Windows": "nvcuvid.dll", "Linux": "libnvcuvid.so.1"}
@@ -93,9 +86,9 @@ def _diagnose_export(installed: Mapping[str, str | None]) -> Purpose:
 def _diagnose_target(target: Target, installed: Mapping[str, str | None], driver: bool) -> Purpose:
     """Whether bundles for a target can be built and run here. Engines for RTX cards can be built without the card."""
     found = find_driver() if driver else None
-    offered = parse_version(found.cuda) if found and found.cuda else None
-    on_gpu, old = target.usual_device == "cuda", offered is not None and offered < (13,) and target.extra != "gpu"
-    extras = (target.extra, "cuda12" if old else "cuda") if on_gpu else (target.extra,)
+    needs = driver_needs(target.extra, target.compute_capability, installed, found.cuda if found else None)
+    on_gpu = target.usual_device == "cuda"
+    extras = needs.extras if on_gpu else (target.extra,)
     incomplete = [extra for extra in extras if missing_packages(extra, installed)]
     missing = [package for extra in extras for package in missing_packages(extra, installed)]
     remedy = install_command(*incomplete)
@@ -103,21 +96,13 @@ def _diagnose_target(target: Target, installed: Mapping[str, str | None], driver
         # Both packages contain the module `onnxruntime`, and the one installed last overwrites the other.
         remedy = f"pip uninstall onnxruntime, then {install_command('gpu', 'cuda')}"
         missing.append("onnxruntime must be uninstalled")
-    counted = {**installed, "cuda-bindings": installed["cuda-bindings"] or ("12" if old else None)}
-    needed, least = (
-        oldest_cuda_for(packages, target.extra, target.compute_capability) if on_gpu else "0"
-        for packages in (counted, {**installed, "cuda-bindings": "12"})
-    )
-    wanted = oldest_driver(needed) if on_gpu else ""
-    if not counted["cuda-bindings"] and least != needed:
-        wanted += f", or {oldest_driver(least).removeprefix('version ').removesuffix(' or newer')} with cuda12"
+    wanted = needs.wanted if on_gpu else ""
     if on_gpu and not driver:
         missing.append(f"NVIDIA driver, {wanted} (to run)")
         remedy = remedy or GET_DRIVER
-    elif offered is not None and offered < parse_version(needed):
-        missing.append(f"NVIDIA driver, {wanted} (this one is for CUDA {found.cuda if found else ''})")
-        enough = offered >= parse_version(least)
-        remedy = remedy or (f"{install_command('cuda12')}, or {GET_DRIVER}" if enough else GET_DRIVER)
+    elif on_gpu and needs.too_old:
+        missing.append(f"NVIDIA driver, {wanted} (this one is for CUDA {needs.offered})")
+        remedy = remedy or f"{needs.instead}{GET_DRIVER}"
     note = "" if target.ready else "not yet"
     if (
         target.extra == "rtx"

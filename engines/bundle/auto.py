@@ -7,12 +7,13 @@ memory on the GPU; among the precisions of a target, the usual one is taken if i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ...errors import MachineError, MisuseError
 from ...installing import install_command
 from ...text import LineCallback, format_bytes
+from .drivers import GET_DRIVER, driver_needs, oldest_driver
 from .targets import BYTES_PER_WEIGHT, RTX, TARGETS, Target, choose_target, find_target, multiplies_in
 
 AUTO = "auto"
@@ -29,7 +30,8 @@ class Host:
     gpu: name of the GPU that is to restore; None if there is none. why_cpu: if so, the reason, as the beginning of a
     sentence. compute_capability: of that GPU, e.g. `8.9`. free_bytes: of its memory; None if unknown. extras: those of
     this package whose packages are installed. engines: False if only graphs will do. overlap: only engines will do,
-    and they take the memory of `--overlap`.
+    and they take the memory of `--overlap`. driver_cuda: the CUDA version that the driver offers; None if unknown.
+    packages: those of the extras, with the versions that are installed.
     """
 
     gpu: str | None = None
@@ -39,6 +41,8 @@ class Host:
     extras: frozenset[str] = frozenset()
     engines: bool = True
     overlap: bool = False
+    driver_cuda: str | None = None
+    packages: Mapping[str, str | None] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,6 @@ def choose_for(host: Host, precision: str | None, needed: BytesNeeded) -> tuple[
     found: list[Choice] = []
     better: list[str] = []
     for target in _by_speed(host) if host.gpu is not None else ():
-        missing = [extra for extra in (target.extra, "cuda") if extra not in host.extras]
         fitting = [p for p in _precisions(target, host) if precision in (None, p)]
         if not fitting:
             continue
@@ -69,8 +72,8 @@ def choose_for(host: Host, precision: str | None, needed: BytesNeeded) -> tuple[
                 f"{_describe(target)} would need {smallest} of GPU memory, {free} are free: choose a smaller "
                 "--resolution or --clip-len, or close other programs"
             )
-        elif missing:
-            better.append(f"{_describe(target)} should be faster: {install_command(*missing)}")
+        elif lacking := _lacking(target, host):
+            better.append(lacking)
         else:
             found.append(_choice(target, chosen, f"{_describe(target)} in {chosen} on the {host.gpu}", better))
     if host.overlap and not found:
@@ -105,6 +108,18 @@ def _by_speed(host: Host) -> Iterator[Target]:
             yield _LOCAL
     if not host.overlap:
         yield _CUDA
+
+
+def _lacking(target: Target, host: Host) -> str:
+    """What has to be installed for a target, or why its packages would not run; empty if nothing is missing."""
+    needs = driver_needs(target.extra, host.compute_capability, host.packages, host.driver_cuda)
+    missing = [extra for extra in needs.extras if extra not in host.extras]
+    if needs.too_old:
+        return (
+            f"{_describe(target)} would need NVIDIA driver {oldest_driver(needs.cuda)}, this one is for CUDA "
+            f"{needs.offered}: {needs.instead}update the driver, {GET_DRIVER}"
+        )
+    return f"{_describe(target)} should be faster: {install_command(*missing)}" if missing else ""
 
 
 def _precisions(target: Target, host: Host) -> list[str]:

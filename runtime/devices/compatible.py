@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...engines.bundle.drivers import GET_DRIVER, oldest_driver
 from ...engines.bundle.files import Bundle
 from ...engines.bundle.targets import RTX, TARGETS, Target
 from ...errors import BundleError, MachineError, MisuseError
 from ...text import parse_version
-from .driver import GET_DRIVER, find_driver, oldest_driver
+from .driver import find_driver
 from .gpu import gpu_index
 
 

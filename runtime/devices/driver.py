@@ -14,21 +14,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ...text import parse_version
-
-GET_DRIVER = "https://www.nvidia.com/drivers"
 DRIVER_LIBRARIES = {"Windows": "nvcuda.dll", "Linux": "libcuda.so.1"}
 _VISIBLE, _NONE_VISIBLE = "CUDA_VISIBLE_DEVICES", "-1"
 """What the driver goes by: numbers or names of GPUs, up to the first that does not exist."""
 _CUDA_MAJORS = range(12, 20)
 _MAJOR, _MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
-_FIRST_DRIVERS = {"12.0": "525", "12.2": "535", "12.8": "570", "12.9": "575", "13.0": "580"}
-"""The driver that came with a CUDA version, from NVIDIA's release notes."""
-_CUDA_OF_GPUS = {"12.0": "12.8", "12.1": "12.9"}
-"""The first CUDA version that knew a compute capability, where it is not older than all that matter here."""
-_CUDA_OF_EXTRAS = {"gpu": "13", "tensorrt": "12.2"}
-"""What ONNX Runtime was built with, and what NVIDIA asks for in TensorRT's prerequisites."""
 
 
 @dataclass(frozen=True)
@@ -87,35 +78,6 @@ def package_cuda(module: str) -> str | None:
             metadata.version(f"{module}_cu{cuda}")
             return str(cuda)
     return None
-
-
-def oldest_driver(cuda: str) -> str:
-    """The oldest driver for a CUDA version, in words: `12` -> version 525 or newer."""
-    wanted = parse_version(cuda)
-    known = [number for first, number in _FIRST_DRIVERS.items() if wanted <= parse_version(first) < (wanted[0] + 1,)]
-    return f"version {known[0]} or newer" if known else f"one for CUDA {cuda} or newer"
-
-
-def oldest_cuda_for(packages: Mapping[str, str | None], extra: str, capability: str | None) -> str:
-    """The CUDA version that a driver must offer to run what an extra is for, on a GPU of this compute capability.
-
-    packages: installed versions, None for a package that is not installed; then what would be installed counts.
-    """
-    asked = [(packages.get("cuda-bindings") or _USUAL_BINDINGS).partition(".")[0]]
-    asked += [known for known in (_CUDA_OF_EXTRAS.get(extra), _CUDA_OF_GPUS.get(capability or "")) if known]
-    return max([*asked, _cuda_of_engines(packages, extra)], key=parse_version)
-
-
-def _cuda_of_engines(packages: Mapping[str, str | None], extra: str) -> str:
-    """That of the installed package of a compiler: tensorrt-rtx-cu13 -> 13."""
-    prefix = _COMPILERS.get(extra)
-    names = [name for name, version in packages.items() if prefix and version and name.startswith(prefix)]
-    return min((name[-2:] for name in names), default="12")
-
-
-_USUAL_BINDINGS = "13"
-"""What the extra `cuda` installs."""
-_COMPILERS = {"rtx": "tensorrt-rtx-cu", "tensorrt": "tensorrt-cu"}
 
 
 def format_cuda_version(number: int) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ...engines.bundle.drivers import GET_DRIVER, oldest_driver
 from ...errors import MachineError, MisuseError, StageError, SwiftVRError, cannot_import
 from ...installing import install_command
 from ...text import first_line, parse_version
-from .driver import GET_DRIVER, format_cuda_version, has_driver, oldest_driver
+from .driver import format_cuda_version, has_driver
 from .notes import NOTES
 
 _DEVICE = re.compile(r"cuda(?::(\d{1,3}))?")

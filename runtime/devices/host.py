@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...engines.bundle.auto import Host
 from ...errors import SwiftVRError
-from ...installing import installed_extras
+from ...installing import installed_extras, optional_packages
 from ...text import first_line
 from .driver import find_driver
 from .gpu import Gpu
@@ -20,10 +22,19 @@ def look_at_host(index: int = 0, *, engines: bool = True) -> Host:
     if driver is None or driver.compute_capability is None:
         why = "no NVIDIA driver was found" if driver is None else f"the NVIDIA driver finds no GPU {index}"
         return Host(why_cpu=why, extras=extras)
+    found = Host(
+        "NVIDIA GPU",
+        why_cpu="",
+        compute_capability=driver.compute_capability,
+        extras=extras,
+        engines=engines,
+        driver_cuda=driver.cuda,
+        packages=optional_packages(),
+    )
     if "cuda" not in extras:
-        return Host("NVIDIA GPU", "", driver.compute_capability, None, extras, engines)
+        return found
     try:
         gpu = Gpu(index)
-        return Host(gpu.name, "", gpu.compute_capability, gpu.free_bytes(), extras, engines)
+        return replace(found, gpu=gpu.name, free_bytes=gpu.free_bytes())
     except SwiftVRError as error:
         return Host(why_cpu=f"the NVIDIA GPU cannot be used ({first_line(error)})", extras=extras)

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...engines.bundle.drivers import GET_DRIVER
 from ...engines.bundle.files import Bundle
 from ...engines.bundle.manifest import StageSpec, stage_names
 from ...errors import BundleError, MachineError
 from ...installing import install_command
 from .cuda_recording import stream_handle
-from .driver import GET_DRIVER
 from .gpu import Gpu
 from .notes import NOTES
 from .ort import import_onnxruntime, load_session, nodes_off, stage_error

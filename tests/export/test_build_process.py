@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -41,7 +40,7 @@ def test_the_gpu_of_an_order_is_chosen_before_anything_is_built(monkeypatch: pyt
     done: list[object] = []
     monkeypatch.setattr(build_process, "leave_only", done.append)
     monkeypatch.setattr(build_process, "build_ordered", lambda *_: done.append("built"))
-    monkeypatch.setattr(logging, "getLogger", Mock())  # which would keep a handler
+    monkeypatch.setattr(build_process, "logging", Mock())  # it would keep a handler
     build_process.main(Mock(**{"receive.return_value": {"gpu": 2}}))
     assert done == [2, "built"]
 

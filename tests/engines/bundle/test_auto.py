@@ -79,6 +79,60 @@ def test_the_best_bundle(
     assert f"{first.target.name} {first.precision}" == chosen
 
 
+@pytest.mark.parametrize(
+    ("capability", "driver", "installed", "extras", "chosen"),
+    [
+        # ONNX Runtime is for CUDA 13, and TensorRT for what its package says.
+        ("9.0", "12.4", {"cuda-bindings": "12.9.4"}, GRAPHS, "cpu"),
+        ("9.0", "13.0", {"cuda-bindings": "12.9.4"}, GRAPHS, "cuda"),
+        ("9.0", "12.4", {"cuda-bindings": "12.9.4", "tensorrt-cu12": "10.9"}, TENSORRT, "h100"),
+        ("9.0", "12.4", {"cuda-bindings": "12.9.4", "tensorrt-cu13": "10.14"}, TENSORRT, "cpu"),
+        ("8.9", "12.4", {"cuda-bindings": "12.9.4", "tensorrt-rtx-cu12": "1.7"}, RTX, "rtx4090"),
+        ("8.9", "12.4", {"cuda-bindings": "12.9.4", "tensorrt-rtx-cu13": "1.7"}, RTX, "cpu"),
+        ("8.9", "13.0", {"cuda-bindings": "13.1.1", "tensorrt-rtx-cu13": "1.7"}, RTX, "rtx4090"),
+        ("8.9", "12.4", {"cuda-bindings": "13.1.1", "tensorrt-rtx-cu12": "1.7"}, RTX, "cpu"),
+        # The series of the card takes a newer driver than its packages.
+        ("12.0", "12.6", {"cuda-bindings": "12.9.4", "tensorrt-rtx-cu12": "1.7"}, RTX, "cpu"),
+        ("12.0", "12.8", {"cuda-bindings": "12.9.4", "tensorrt-rtx-cu12": "1.7"}, RTX, "rtx5090"),
+        # A driver that does not say which CUDA version it offers is believed to be new enough.
+        ("8.9", None, {"cuda-bindings": "13.1.1", "tensorrt-rtx-cu13": "1.7"}, RTX, "rtx4090"),
+    ],
+)
+def test_the_driver_must_be_new_enough(
+    capability: str, driver: str | None, installed: dict[str, str], extras: frozenset[str], chosen: str
+) -> None:
+    machine = replace(host(capability, 80, extras), driver_cuda=driver, packages=installed)
+    assert choices(machine)[0].target.name == chosen
+
+
+@pytest.mark.parametrize(
+    ("extras", "installed", "said"),
+    [
+        (
+            EVERYTHING,
+            {"cuda-bindings": "12.9.4", "tensorrt-rtx-cu13": "1.7"},
+            "TensorRT-RTX engines (target rtx4090) would need NVIDIA driver version 580 or newer, this one is for CUDA "
+            "12.4: update the driver, https://www.nvidia.com/drivers",
+        ),
+        (
+            EVERYTHING,
+            {"cuda-bindings": "13.1.1", "tensorrt-rtx-cu12": "1.7"},
+            "TensorRT-RTX engines (target rtx4090) would need NVIDIA driver version 580 or newer, this one is for CUDA "
+            f"12.4: {install_command('cuda12')}, or update the driver, https://www.nvidia.com/drivers",
+        ),
+        # What would have to be installed suits the driver.
+        (
+            frozenset({"cpu"}),
+            {},
+            f"TensorRT-RTX engines (target rtx4090) should be faster: {install_command('rtx', 'cuda12')}",
+        ),
+    ],
+)
+def test_the_reason_says_what_a_driver_lacks(extras: frozenset[str], installed: dict[str, str], said: str) -> None:
+    machine = replace(host("8.9", 80, extras), driver_cuda="12.4", packages=installed)
+    assert f"({said})" in choices(machine, precision=None)[-1].reason
+
+
 def test_what_is_tried_next_if_a_build_fails() -> None:
     tried = choices(host("8.9", 24, EVERYTHING))
     assert [(one.target.name, one.precision) for one in tried] == [

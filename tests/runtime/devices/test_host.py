@@ -81,3 +81,5 @@ def test_without_the_packages_only_the_driver_is_asked(monkeypatch: pytest.Monke
         found = look_at_host()
         assert emulator.calls("cuMemGetInfo") == 0
     assert (found.gpu, found.compute_capability, found.free_bytes) == ("NVIDIA GPU", "8.6", None)
+    assert found.driver_cuda == "13.0"
+    assert found.packages["cuda-core"]
