@@ -325,21 +325,11 @@ def test_formats_that_the_gpu_of_this_machine_lacks_are_refused_at_once(
 
 
 @pytest.mark.parametrize(
-    ("target", "driver", "error", "message"),
+    ("target", "driver", "message"),
     [
-        ("h100", Driver("13.0", "8.9"), MisuseError, "h100 is for GPUs of .* 9.0, but cuda has 8.9: take .*rtx4090$"),
-        (
-            "h100",
-            Driver("13.0", None),
-            MachineError,
-            "h100 is built on the GPU that will run it, and no NVIDIA GPU was",
-        ),
-        (
-            "local",
-            None,
-            MachineError,
-            "local is built on the GPU that will run it, and no NVIDIA driver was found: build",
-        ),
+        ("h100", Driver("13.0", "8.9"), "h100 is for GPUs of .* 9.0, but cuda has 8.9: take .*rtx4090$"),
+        ("h100", Driver("13.0", None), "h100 is built on the GPU that will run it, and no NVIDIA GPU was"),
+        ("local", None, "local is built on the GPU that will run it, and no NVIDIA driver was found: build"),
     ],
 )
 def test_tensorrt_builds_for_the_gpu_that_is_there_or_not_at_all(
@@ -348,14 +338,13 @@ def test_tensorrt_builds_for_the_gpu_that_is_there_or_not_at_all(
     monkeypatch: pytest.MonkeyPatch,
     target: str,
     driver: Driver | None,
-    error: type[Exception],
     message: str,
 ) -> None:
     """TensorRT would build for whatever GPU is there, and the manifest would name the one that was asked for."""
     for module in (build, compatible):
         monkeypatch.setattr(module, "find_driver", lambda _gpu=0: driver)
     for do in (foresee_build, lambda one: list(build_bundles(one))):
-        with pytest.raises(error, match=message):
+        with pytest.raises((MachineError, MisuseError), match=message):
             do(replace(options, target=target, precision="fp16"))
     assert written.recipes == []
 
