@@ -302,7 +302,8 @@ def _restore_batch(options: RunOptions, inputs: Sequence[Input], display: Displa
     jobs, devices = batch_jobs(options, inputs, display)
     if not jobs:
         return
-    advice = "" if options.sink.overwrite else "the same command with --skip-existing restores the other files"
+    option = "--skip-existing" if options.resume else "--skip-existing instead of --no-resume"
+    advice = "" if options.sink.overwrite else f"the same command with {option} restores the other files"
     with leaving.advising(advice), output_folders(options.output, jobs):
         failed = _restore_jobs(options, jobs, devices, display)
     if failed:

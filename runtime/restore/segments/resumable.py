@@ -102,7 +102,7 @@ def _advising(store: Store, say: LineCallback) -> Iterator[None]:
             store.look_again()  # others may have finished pieces
         if not store.marks or not store.folder.is_dir():
             return ""
-        return f"{store.frames} frames are kept in {store.folder}; the same command goes on from there"
+        return f"{store.frames} frames are kept in {store.folder}; the same command{store.without} goes on from there"
 
     with leaving.advising(advice):
         try:
@@ -113,8 +113,8 @@ def _advising(store: Store, say: LineCallback) -> Iterator[None]:
             if isinstance(error, UnreadableInputError):
                 kept = f"{store.frames} frames are kept in {store.folder}: " if store.marks else ""
                 raise UnreadableInputError(
-                    f"{error}; {kept}run the same command again once it can be read, or with --keep-going to finish "
-                    "the output with what there is"
+                    f"{error}; {kept}run the same command again{store.without} once it can be read, or with "
+                    "--keep-going to finish the output with what there is"
                 ) from error
             if kept := advice():
                 say(kept)

@@ -48,7 +48,7 @@ def check_room_to_join(store: Store) -> None:
     if free < needed:
         raise OutputError(
             f"{store.output} needs {format_bytes(needed)}, and {format_bytes(free)} are free: free some space and run "
-            "the same command again, which then only joins the pieces"
+            f"the same command again{store.without}, which then only joins the pieces"
         )
 
 
@@ -61,8 +61,8 @@ def full_disk(error: BaseException, store: Store, kept: int) -> OutputError | No
     if not kept:
         return OutputError(f"{full}: free some space and run the same command again")
     return OutputError(
-        f"{full}; {kept} frames are kept in {store.folder}: free some space and run the same command again, which goes "
-        "on from there"
+        f"{full}; {kept} frames are kept in {store.folder}: free some space and run the same command again"
+        f"{store.without}, which goes on from there"
     )
 
 

@@ -9,7 +9,7 @@ from ....errors import MachineError
 from ...media.base import SinkOptions
 from .piece import Mark
 
-_AGAIN = "run the same command again once the GPU has room for it"
+_AGAIN = "try again once the GPU has room for it"
 
 
 def as_before(options: SinkOptions, marks: Mapping[int, Mark]) -> SinkOptions:

@@ -47,14 +47,15 @@ class Store(PieceFolder):
     """The pieces of one output, of which one process at a time is in charge.
 
     Open it with `Store.open`; close it when done, which keeps finished pieces. misled: the index has turned out to be
-    wrong where several processes relied on it.
+    wrong where several processes relied on it. without: what messages add to "the same command" that goes on with the
+    pieces: empty, or to leave out the option that would start over again.
     """
 
     def __init__(self, output: Path, lock: FileLock) -> None:
         super().__init__(output)
         self._lock = lock
         self._release = leaving.hold(str(self.folder), self._leave, leaving.Turn.FOLDERS)
-        self.misled = False
+        self.misled, self.without = False, ""
         self._ours = False  # until the record says so: what belongs to another run is not touched
 
     @classmethod
@@ -75,6 +76,7 @@ class Store(PieceFolder):
             place = Path(os.path.realpath(output))
             sweep_leftovers(place, place.parent, alone=True)  # whoever wrote them has let go of the lock
             if not resume:
+                store.without = " without --no-resume"
                 store._clear()
             store._begin(dict(identity), say)
         except BaseException:
@@ -121,7 +123,9 @@ class Store(PieceFolder):
         try:
             yield from read_packets(path)
         except (OSError, ValueError) as error:
-            raise MediaError(f"{path} has changed since it was checked ({error}); run the command again") from error
+            raise MediaError(
+                f"{path} has changed since it was checked ({error}); run the same command again{self.without}"
+            ) from error
 
     def remove(self) -> None:
         """Remove the folder with all pieces, once the output is complete or to start over. Closes the store."""

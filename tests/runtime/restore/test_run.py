@@ -206,9 +206,22 @@ def test_an_existing_trace_is_overwritten_if_that_is_allowed(bundle: Bundle, cli
     assert json.loads(trace.read_text())
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_an_interrupted_batch_says_how_to_continue(
-    bundle: Bundle, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+@pytest.mark.parametrize(
+    ("overwrite", "resume", "said"),
+    [
+        (False, True, "the same command with --skip-existing restores the other files"),
+        (False, False, "the same command with --skip-existing instead of --no-resume restores the other files"),
+        (True, True, ""),
+    ],
+)
+def test_an_interrupted_batch_says_how_to_continue(  # many parameters: fixtures
+    bundle: Bundle,
+    clips: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overwrite: bool,
+    resume: bool,
+    said: str,
 ) -> None:
     """`-y` excludes `--skip-existing`, so nothing is said there."""
     heard: list[object] = []
@@ -219,8 +232,9 @@ def test_an_interrupted_batch_says_how_to_continue(
 
     monkeypatch.setattr(module, "run_fleet", fleet)
     request, sink = BundleRequest(bundle=bundle.path), SinkOptions(overwrite=overwrite)
-    restore_files(RunOptions(tuple(clips), f"{tmp_path}/out", request=request, sink=sink), RecordingDisplay())
-    assert heard == ["" if overwrite else "the same command with --skip-existing restores the other files"]
+    run = RunOptions(tuple(clips), f"{tmp_path}/out", request=request, sink=sink, resume=resume)
+    restore_files(run, RecordingDisplay())
+    assert heard == [said]
 
 
 def test_devices_share_one_video(bundle: Bundle, clip: Path, tmp_path: Path) -> None:

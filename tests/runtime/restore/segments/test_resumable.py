@@ -199,20 +199,29 @@ def test_a_damaged_video_that_goes_on_makes_the_same_file(
     assert done.shortfall == shortfall
 
 
-def test_an_interruption_says_what_is_kept(tmp_path: Path, lab: Lab) -> None:
+AGAIN = [(True, ""), (False, " without --no-resume")]
+"""What goes on with the pieces is not what would start over again."""
+
+
+@pytest.mark.parametrize(("resume", "without"), AGAIN)
+def test_an_interruption_says_what_is_kept(tmp_path: Path, lab: Lab, resume: bool, without: str) -> None:
     said: list[str] = []
+    output, stop = tmp_path / "out.mp4", interrupt_after(30)
     with pytest.raises(Interruption):
-        restore(lab.source, tmp_path / "out.mp4", lab.bundle, on_progress=interrupt_after(30), say=said.append)
-    assert said[-1].endswith("the same command goes on from there")
+        restore(lab.source, output, lab.bundle, on_progress=stop, say=said.append, resume=resume)
+    assert said[-1].endswith(f"the same command{without} goes on from there")
     assert "frames are kept in" in said[-1]
 
 
-def test_no_room_to_join_is_said_and_nothing_is_lost(tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("resume", "without"), AGAIN)
+def test_no_room_to_join_is_said_and_nothing_is_lost(
+    tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch, resume: bool, without: str
+) -> None:
     output = tmp_path / "out.mp4"
     with monkeypatch.context() as patch:
         patch.setattr(room, "free_bytes", lambda _folder: 1000)
-        with pytest.raises(OutputError, match=r"needs .* are free: free some space and run the same"):
-            restore(lab.source, output, lab.bundle)
+        with pytest.raises(OutputError, match=f"free: free some space and run the same command again{without}, which"):
+            restore(lab.source, output, lab.bundle, resume=resume)
     done = restore(lab.source, output, lab.bundle)
     assert (done.restored, done.kept) == (0, 60)
     assert content(output) == lab.expected

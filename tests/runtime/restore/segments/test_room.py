@@ -23,6 +23,7 @@ from swiftvr_trt.runtime.restore.segments.store import Store
 from tests.conftest import BundleFactory
 
 from .lab import restore, write_clip
+from .test_resumable import AGAIN
 
 
 @pytest.fixture
@@ -68,9 +69,10 @@ def test_a_film_that_certainly_does_not_fit_is_refused_before_any_work(
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
+@pytest.mark.parametrize(("resume", "without"), AGAIN)
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_says_what_is_kept_and_what_to_do(
-    tmp_path: Path, tiny: Bundle, monkeypatch: pytest.MonkeyPatch, number: int
+def test_a_full_disk_says_what_is_kept_and_what_to_do(  # many parameters: fixtures
+    tmp_path: Path, tiny: Bundle, monkeypatch: pytest.MonkeyPatch, number: int, resume: bool, without: str
 ) -> None:
     source, output, said = write_clip(tmp_path / "in.mp4", 60, sound=False), tmp_path / "out.mp4", list[str]()
     put, pieces = PacketWriter._put, 0
@@ -85,11 +87,11 @@ def test_a_full_disk_says_what_is_kept_and_what_to_do(
     with monkeypatch.context() as patch:
         patch.setattr(PacketWriter, "_put", full_in_the_third_piece)
         with pytest.raises(OutputError) as error:
-            restore(source, output, tiny, say=said.append)
+            restore(source, output, tiny, say=said.append, resume=resume)
     line = str(error.value)
     assert "the disk is full" in line
     assert "frames are kept in" in line
-    assert line.endswith("free some space and run the same command again, which goes on from there")
+    assert line.endswith(f"free some space and run the same command again{without}, which goes on from there")
     done = restore(source, output, tiny)
     assert done.kept > 0
     assert done.kept + done.restored == 60

@@ -79,18 +79,19 @@ def _opening(source: Path, frame: int, opened: ExitStack) -> Callable[..., Any]:
     return open_input
 
 
-@pytest.mark.parametrize("first", [40, 33, 29])
-def test_the_run_ends_and_says_how_to_finish(
-    tmp_path: Path, tiny: Bundle, source: Path, break_at: BreakAt, first: int
+@pytest.mark.parametrize(("first", "resume"), [(40, True), (33, False), (29, True)])
+def test_the_run_ends_and_says_how_to_finish(  # many parameters: fixtures
+    tmp_path: Path, tiny: Bundle, source: Path, break_at: BreakAt, first: int, resume: bool
 ) -> None:
     output = tmp_path / "out.mp4"
     break_at(first)
     with pytest.raises(UnreadableInputError) as error:
-        restore(source, output, tiny)
+        restore(source, output, tiny, resume=resume)
     assert error.value.exit_code == 1
     line = str(error.value)
     assert "Input/output error" in line
     assert "frames are kept in" in line
+    assert ("again without --no-resume once" in line) == (not resume)
     assert "--keep-going" in line
     assert not output.exists()
     assert segments_folder(output).exists()
