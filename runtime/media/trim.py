@@ -109,7 +109,8 @@ class Excerpt:
         return self.begin <= pts and (self.stop is None or pts < self.stop)
 
     def __str__(self) -> str:
-        return f"{self.frames} frames, {self.begin} to {'the end' if self.stop is None else self.stop}"
+        moved = "" if self.zero is None else f", {self.zero} becomes 0"
+        return f"{self.frames} frames, {self.begin} to {'the end' if self.stop is None else self.stop}{moved}"
 
     @property
     def zero_s(self) -> Fraction | None:

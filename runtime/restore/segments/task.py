@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ....installing import tool_version
+from ....text import printable
 from ...media import SinkOptions
 from ...media.playlists import files_of_playlist
 from ...media.source_options import SourceOptions
@@ -14,6 +15,8 @@ from ...media.trim import Excerpt
 from .grid import PIECE_S, Grid
 
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 20
+_LONGEST = 200
+"""Characters of a value that is recorded as it is. `Fields.text` takes 256."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class PiecesTask:
 def identity_of(task: PiecesTask, grid: Grid) -> dict[str, str]:
     """Everything that decides the pieces, by names for people. A resume with anything else must not mix with them.
 
-    How other streams are copied is not among it: that is decided when the pieces are joined.
+    How other streams are copied is not among it: that is decided when the pieces are joined. Names and values are short
+    printable texts.
     """
     import av
 
@@ -52,9 +56,9 @@ def identity_of(task: PiecesTask, grid: Grid) -> dict[str, str]:
     manifest = hashlib.sha256(grid.manifest.to_json().encode()).hexdigest()
     options = (sink.codec, sink.crf, sink.preset, sink.pix_fmt, sink.gpu is not None, sorted(sink.extra))
     names = ("codec", "quality (crf)", "preset", "pixel format", "encoder on the GPU", "encoder options")
-    return {
+    decides = {
         "the input": _digest_of_all(task)[:16],
-        "the bundle": f"{recipe.describe()} ({manifest[:16]})"[:250],
+        "the bundle": f"{recipe.describe()} ({manifest[:16]})",
         "the part of the input": "all" if task.excerpt is None else str(task.excerpt),
         "the way to read the input": str(task.reading),
         "the output size": f"{task.width}x{task.height}",
@@ -62,8 +66,9 @@ def identity_of(task: PiecesTask, grid: Grid) -> dict[str, str]:
         "the container": task.output.suffix,
         "the length of a piece": f"{grid.chunks} chunks",
         "the version": f"swiftvr-trt {tool_version()}, PyAV {av.__version__}",
-        **{f"the {name}": _short(value) for name, value in zip(names, options, strict=True)},
+        **{f"the {name}": value for name, value in zip(names, options, strict=True)},
     }
+    return {name: _short(value) for name, value in decides.items()}
 
 
 def _digest_of_all(task: PiecesTask) -> str:
@@ -74,8 +79,12 @@ def _digest_of_all(task: PiecesTask) -> str:
 
 
 def _short(value: object) -> str:
+    """A value as a short printable text: as it is, or its beginning and a digest of all."""
     text = "the default" if value is None else str(value)
-    return text if len(text) <= 100 and text.isprintable() else hashlib.sha256(text.encode()).hexdigest()[:16]
+    if len(text) <= _LONGEST and text.isprintable():
+        return text
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+    return f"{printable(text)[: _LONGEST // 2]}... ({digest})"
 
 
 def input_digest(path: Path, samples: int = _SAMPLES) -> str:
