@@ -39,6 +39,10 @@ FORMAT = 1
 
 _JOB, _LOCK = "job.json", "lock"
 _OURS = re.compile(r"\d{5,}\.(claim|(piece|json)(\.part)?)|job\.json(\.part)?|lock")
+_LITTER = re.compile(
+    r"\._.*|\.DS_Store|\.directory|(eh)?thumbs\.db|desktop\.ini|@eaDir|\.(nfs|fuse_hidden)[0-9a-f]+", re.IGNORECASE
+)
+"""What file managers and file systems leave in any folder. It does not matter, and goes with the folder."""
 
 _JOB_DOOR = Door("record of an unfinished run", MediaError, "start over with --no-resume", max_bytes=1 << 20)
 
@@ -188,15 +192,22 @@ class Store(PieceFolder):
         kept = {self.piece_path(piece) for piece in self.marks}
         for path in (*self.folder.glob("*.part"), *self.folder.glob("*.piece")):
             if path not in kept:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def _clear(self) -> None:
-        """Remove everything but the lock."""
+        """Remove all that is ours but the lock, as far as that is possible. What others have put there stays."""
         self.marks.clear()
+        found: list[Path] = []
         with suppress(OSError):
-            names = sorted((path for path in self.folder.iterdir() if path.name != _LOCK), key=lambda p: p.name != _JOB)
-            for path in names:  # job.json first: without it the rest does not count
-                path.unlink(missing_ok=True)
+            found = sorted(self.folder.iterdir(), key=lambda path: path.name != _JOB)
+        for path in found:  # job.json first: without it the rest does not count
+            is_litter = _LITTER.fullmatch(path.name)
+            with suppress(OSError):
+                if is_litter and path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif is_litter or (_OURS.fullmatch(path.name) and path.name != _LOCK):
+                    path.unlink(missing_ok=True)
 
 
 def kept_pieces(output: Path, identity: Mapping[str, str] | None) -> tuple[Mark, ...]:
@@ -271,16 +282,16 @@ def _being_written(output: Path) -> MediaError:
 
 
 def _check_ours(folder: Path, output: Path) -> None:
-    """Raise unless the folder is absent or holds nothing but what this module writes."""
+    """Raise unless the folder is absent or holds nothing that a user may want to keep."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise MediaError(f"{folder} is not a folder, but the pieces of {output} belong there: move it away")
     if folder.is_dir():
         with explain_write_errors(output):
-            others = sorted(path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name))
+            names = sorted(path.name for path in folder.iterdir())
+        others = [name for name in names if not (_OURS.fullmatch(name) or _LITTER.fullmatch(name))]
         if others:
-            raise MediaError(
-                f"{folder} holds {others[0]!r}, which is not a piece of an unfinished run: move the folder away"
-            )
+            remedy = "move it to another place, and the pieces stay" if _JOB in names else "move the folder away"
+            raise MediaError(f"{folder} holds {others[0]!r}, which is not a piece of an unfinished run: {remedy}")
 
 
 def _locked(folder: Path, output: Path) -> FileLock:

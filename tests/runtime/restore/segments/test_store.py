@@ -155,6 +155,40 @@ def test_a_folder_of_somebody_else_is_left_alone(output: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["diary.txt"]
 
 
+def test_a_file_that_came_among_the_pieces_is_named_and_stays(output: Path) -> None:
+    """Nobody has to give up the pieces for it, and it does not keep them from being removed."""
+    folder = segments_folder(output)
+    with opened(output) as store:
+        add(store, 0)
+        (folder / "00000 copy").mkdir()
+    with pytest.raises(MediaError, match=r"holds '00000 copy', .*: move it to another place, and the pieces stay"):
+        opened(output)
+    (folder / "00000 copy").rmdir()
+    with opened(output) as store:
+        assert len(store.marks) == 1
+        for name in ("00000 copy", "00000.piece.part"):  # also one that has our name and cannot be removed
+            (folder / name).mkdir()
+        (folder / "diary.txt").write_text("dear diary")
+        store.remove()
+    assert sorted(path.name for path in folder.iterdir()) == ["00000 copy", "00000.piece.part", "diary.txt"]
+
+
+LITTER = (".DS_Store", "._00000.piece", "._job.json", "Thumbs.db", "desktop.ini", ".directory", ".nfs0000c0ffee")
+
+
+def test_what_file_managers_leave_does_not_matter(output: Path) -> None:
+    with_pieces(output)
+    folder = segments_folder(output)
+    for name in LITTER:
+        (folder / name).write_bytes(b"x")
+    (folder / "@eaDir" / "00000.piece").mkdir(parents=True)
+    (folder / "@eaDir" / "00000.piece" / "SYNO@.fileindexdb").write_bytes(b"x")
+    with opened(output) as store:
+        assert sorted(store.marks) == [0, 1, 2]
+        store.remove()
+    assert list(output.parent.iterdir()) == []
+
+
 def test_a_file_in_the_folders_place_is_refused(output: Path) -> None:
     segments_folder(output).write_text("")
     with pytest.raises(MediaError, match="is not a folder, but the pieces of"):
