@@ -91,4 +91,5 @@ class JsonDisplay:
             seconds=None if result.seconds is None else round(result.seconds, 3),
             text=result.text,
             lost=list(result.lost),
+            kept=result.kept,
         )

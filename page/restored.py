@@ -148,7 +148,7 @@ def _json(  # many parameters: everything that the page is made of
 ) -> dict[str, Any]:
     result, job = witness.result, witness.job
     count, seconds = result.frames or 0, result.seconds or 0.0
-    speed = count / seconds if seconds else None
+    speed = (count - result.kept) / seconds if seconds and count > result.kept else None
     return {
         "kind": "restored",
         "version": 1,
@@ -164,9 +164,10 @@ def _json(  # many parameters: everything that the page is made of
             "pixel_format": streams.pix_fmt,
         },
         "frames": count,
+        "kept": result.kept,
         "seconds": seconds,
         "total_seconds": witness.seconds,
-        "before_first_frame_s": next((moment for moment, done in witness.progress if done), None),
+        "before_first_frame_s": next((moment for moment, done in witness.progress if done > result.kept), None),
         "frames_per_second": speed,
         "real_time": None if speed is None or job.rate is not None else speed / float(before.rate),
         "copied": list(streams.copied),
@@ -175,7 +176,7 @@ def _json(  # many parameters: everything that the page is made of
         "lost": list(result.lost),
         "notes": list(witness.warnings),
         "said": list(witness.lines),
-        "progress": _speeds(witness.progress),
+        "progress": _speeds(witness.progress, result.kept),
         "shown": [
             {
                 "frame": shown.number,
@@ -200,12 +201,12 @@ def _file(path: Path, info: SourceInfo) -> dict[str, Any]:
     }
 
 
-def _speeds(progress: Sequence[tuple[float, int]]) -> list[dict[str, float]]:
-    """Frames per second between moments of the run, at most `MOST_POINTS`."""
+def _speeds(progress: Sequence[tuple[float, int]], kept: int) -> list[dict[str, float]]:
+    """Frames per second between moments of the run, at most `MOST_POINTS`. kept: frames there at its start."""
     step = max(-(-len(progress) // MOST_POINTS), 1)
     chosen = [*progress[::step], *progress[-1:]]
     speeds = []
-    last = (0.0, 0)
+    last = (0.0, kept)
     for moment, done in chosen:
         if moment > last[0] and done > last[1]:
             speeds.append({"seconds": moment, "frames": done, "speed": (done - last[1]) / (moment - last[0])})
@@ -216,6 +217,7 @@ def _speeds(progress: Sequence[tuple[float, int]]) -> list[dict[str, float]]:
 def _headline(run: dict[str, Any]) -> tuple[tuple[str, Number], ...]:
     figures = (
         ("Frames", Number(run["frames"])),
+        ("Kept from before", Number(run["kept"] or None)),
         ("Speed", Number(run["frames_per_second"], "frames/s", 2)),
         ("Of real time", Number(run["real_time"], "×", 2)),
         ("Time to restore", Number(run["seconds"], "duration")),

@@ -14,8 +14,9 @@ class Result:
     source, output   as they were named
     status           "done", "failed" or "skipped"
     text             one line for people: the result, or the reason
-    frames, seconds  written, and taken; None unless it is done
+    frames, seconds  of the output, and taken by this run; None unless it is done
     lost             the streams of the input that the output lacks, one line each; told last of all
+    kept             how many of the frames an interrupted run had restored before
     """
 
     source: str
@@ -25,6 +26,7 @@ class Result:
     frames: int | None = None
     seconds: float | None = None
     lost: tuple[str, ...] = ()
+    kept: int = 0
 
 
 class Display(Protocol):

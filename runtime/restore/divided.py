@@ -171,7 +171,7 @@ def restore_by_others(  # many parameters: a job, what is known about it, and wh
     warn(*video.notes, *joined.damage, *joined.notes)
     raise_faults(job, joined)
     done = joined.restored + joined.kept
-    return Restored(Path(job.output), done, joined.elapsed, tuple(warn.lines), joined.lost)
+    return Restored(Path(job.output), done, joined.elapsed, tuple(warn.lines), joined.lost, joined.kept)
 
 
 def _rounds(

@@ -193,7 +193,7 @@ class _Fleet:
             else:
                 result = job.job.result("done", outcome.text, outcome.frames, outcome.seconds)
                 self._lossy += [job.job.output] if outcome.lost else []
-                self._display.result(replace(result, lost=outcome.lost), job.job.name)
+                self._display.result(replace(result, lost=outcome.lost, kept=outcome.kept), job.job.name)
         finally:
             self._schedule.settle(number, job, outcome)
 

@@ -89,7 +89,7 @@ class Job:
     def done(self, restored: Restored) -> Result:
         """That this job is complete."""
         result = self.result("done", restored.describe(), restored.frames, restored.seconds)
-        return replace(result, lost=restored.lost)
+        return replace(result, lost=restored.lost, kept=restored.kept)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, for another process."""
@@ -126,10 +126,11 @@ class Restored:
     """A file that was restored.
 
     path        the output
-    frames      how many were written
-    seconds     how long that took, without loading the bundle
+    frames      how many the output has
+    seconds     how long this run took to restore and write, without loading the bundle
     notes       what is lost or not as asked for, one line each
     lost        those of them about streams that the output lacks
+    kept        how many of the frames an interrupted run had restored before
     """
 
     path: Path
@@ -137,12 +138,17 @@ class Restored:
     seconds: float
     notes: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    kept: int = 0
 
     def describe(self) -> str:
         """One line for people."""
-        frames = f"{self.frames} frame{'s' * (self.frames != 1)}"
-        rate = self.frames / self.seconds if self.seconds else 0.0
-        return f"output: {output_name(self.path)}, {frames} in {format_duration(self.seconds)} ({rate:.2f} frames/s)"
+        restored = self.frames - self.kept
+        rate = restored / self.seconds if self.seconds else 0.0
+        took = f"in {format_duration(self.seconds)} ({rate:.2f} frames/s)"
+        if self.kept:
+            took = f"{restored} of them {took}, {self.kept} kept from before" if restored else "all kept from before"
+        comma = ", " if self.kept else " "
+        return f"output: {output_name(self.path)}, {self.frames} frame{'s' * (self.frames != 1)}{comma}{took}"
 
 
 @dataclass(frozen=True)
@@ -218,7 +224,7 @@ def restore_job(
         warn(*source.notes, *joined.damage, *joined.notes)
     raise_faults(job, joined)
     done = joined.restored + joined.kept
-    return Restored(Path(job.output), done, joined.elapsed, tuple(warn.lines), joined.lost)
+    return Restored(Path(job.output), done, joined.elapsed, tuple(warn.lines), joined.lost, joined.kept)
 
 
 def tiling_of(job: Job, request: BundleRequest, info: SourceInfo) -> Tiling:

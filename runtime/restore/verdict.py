@@ -57,7 +57,7 @@ class Verdict(Enum):
 class Outcome:
     """The verdict on one attempt, and a line with the result or the reason.
 
-    frames, seconds: of a file that is done. lost: streams that its output lacks.
+    frames, seconds, kept: of a file that is done, see `Restored`. lost: streams that its output lacks.
     """
 
     verdict: Verdict
@@ -65,3 +65,4 @@ class Outcome:
     frames: int | None = None
     seconds: float | None = None
     lost: tuple[str, ...] = ()
+    kept: int = 0

@@ -85,7 +85,8 @@ class Worker:
         """Restore one file. Errors become verdicts; `send` gets lines and progress."""
         try:
             restored = self._restore(order, send)
-            return Outcome(Verdict.DONE, restored.describe(), restored.frames, restored.seconds, restored.lost)
+            text, frames, seconds = restored.describe(), restored.frames, restored.seconds
+            return Outcome(Verdict.DONE, text, frames, seconds, restored.lost, restored.kept)
         except _CannotOpenError as error:
             return Outcome(Verdict.UNFIT, message_of(error.__cause__ or error))
         except DeviceError as error:

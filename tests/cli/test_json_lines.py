@@ -28,7 +28,7 @@ def test_every_call_of_the_display_is_an_event(capsys: pytest.CaptureFixture[str
         display.update("a.mp4", 160, 150, 0.0)
         display.show_nodes({"gpu-1": 110, "gpu-2": 50})
         display.finish("a.mp4")
-        display.result(Result("a.mp4", "out/a.mp4", "done", "output: out/a.mp4", 160, 1.23456), "a.mp4")
+        display.result(Result("a.mp4", "out/a.mp4", "done", "output: out/a.mp4", 160, 1.23456, kept=120), "a.mp4")
         display.result(Result("b.mp4", "out/b.mp4", "failed", "no frames"))
     json_lines.emit_end(2, "1 of 2 files failed")
     json_lines.emit_end(0)
@@ -52,6 +52,7 @@ def test_every_call_of_the_display_is_an_event(capsys: pytest.CaptureFixture[str
             "seconds": 1.235,
             "text": "output: out/a.mp4",
             "lost": [],
+            "kept": 120,
         },
         {
             "event": "result",
@@ -59,10 +60,8 @@ def test_every_call_of_the_display_is_an_event(capsys: pytest.CaptureFixture[str
             "input": "b.mp4",
             "output": "out/b.mp4",
             "status": "failed",
-            "frames": None,
-            "seconds": None,
             "text": "no frames",
-            "lost": [],
+            **{"frames": None, "seconds": None, "lost": [], "kept": 0},
         },
         {"event": "error", "text": "1 of 2 files failed"},
         {"event": "end", "exit_code": 2},

@@ -104,6 +104,24 @@ def test_a_lost_stream_is_told_once(witness: Witness, tmp_path: Path) -> None:
     assert table.rows == (("audio stream 1 (aac)", "left out: as asked for"), (lost[1], "lost"))
 
 
+def test_the_speed_of_a_resumed_run_is_that_of_this_run(witness: Witness) -> None:
+    resumed = replace(
+        witness,
+        result=replace(witness.result, seconds=4.0, kept=16),
+        progress=((2.0, 16), (5.0, 16), (7.0, 20), (9.0, 24)),
+    )
+    run = page_of_run(resumed).run
+    assert (run["frames"], run["kept"], run["frames_per_second"], run["real_time"]) == (24, 16, 2.0, 2.0 / 25)
+    assert run["before_first_frame_s"] == 7.0
+    assert [(each["frames"], each["speed"]) for each in run["progress"]] == [(20, 4 / 7), (24, 2.0)]
+    shown = Shown(html_of(page_of_run(resumed)))
+    assert "Kept from before" in shown.texts
+    assert (16, "16") in shown.figures
+    assert "Kept from before" not in Shown(html_of(page_of_run(witness))).texts
+    nothing = page_of_run(replace(resumed, result=replace(resumed.result, kept=24))).run
+    assert nothing["frames_per_second"] is nothing["before_first_frame_s"] is None
+
+
 def test_a_long_run_has_a_chart_of_bounded_size(witness: Witness) -> None:
     progress = tuple((number / 10, number) for number in range(5000))
     page = page_of_run(replace(witness, progress=progress))

@@ -86,6 +86,7 @@ def run(
     display = RecordingDisplay(on_update)
     restored = restore_divided(JobWithBundle(job, str(bundle.path)), devices, display, ONE_THREAD)
     assert restored.frames == FRAMES
+    assert bool(restored.kept) is any("going on after an interruption" in line for line in display.lines)
     assert not segments_folder(output).exists()
     return display
 

@@ -16,7 +16,8 @@ from swiftvr_trt.errors import NameTakenError
 from swiftvr_trt.runtime.media import SinkOptions
 from swiftvr_trt.runtime.restore import job as module
 from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
-from swiftvr_trt.runtime.restore.job import Job, restore_job
+from swiftvr_trt.runtime.restore.job import Job, Restored, restore_job
+from swiftvr_trt.runtime.restore.segments.resumable import Joined
 from tests.clips import video_pts, write_clip
 from tests.runtime.media.videos import EVEN, add_tone, make_video, mux_tone
 
@@ -69,6 +70,28 @@ def test_a_file_is_restored_and_described(
     assert display.lines[0].startswith("input:  ")
     assert display.open == set()
     assert video_pts(out) == video_pts(clips[0])
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        (0, "250 frames in 0:10 (25.00 frames/s)"),
+        (200, "250 frames, 50 of them in 0:10 (5.00 frames/s), 200 kept from before"),
+        (250, "250 frames, all kept from before"),
+    ],
+)
+def test_the_speed_counts_only_what_this_run_restored(kept: int, words: str) -> None:
+    restored = Restored(Path("new.mp4"), 250, 10.0, kept=kept)
+    assert restored.describe() == f"output: new.mp4, {words}"
+    assert Job(Path("old.mp4"), "new.mp4").done(restored).kept == kept
+
+
+def test_frames_of_an_interrupted_run_are_told_apart(
+    bundle: Bundle, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "restore_in_pieces", lambda *_: Joined(5, 15, 2.0, (), (), None))
+    said = restore_job(Job(clips[0], str(tmp_path / "out.mp4")), REQUEST, Opening(bundle), RecordingDisplay())
+    assert (said.frames, said.kept, said.seconds) == (20, 15, 2.0)
 
 
 @pytest.mark.parametrize(

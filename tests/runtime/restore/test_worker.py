@@ -106,7 +106,7 @@ def test_a_bundle_stays_open_for_the_next_file(
     restorer = Failing("close", RuntimeError("the GPU is lost"))
     monkeypatch.setattr(worker, "Restorer", restorer)
     monkeypatch.setattr(worker, "restore_job", lambda _job, _request, opening, _display: _enter(opening(None)))
-    done = Outcome(Verdict.DONE, Restored(Path("out.mp4"), 8, 2.0).describe(), 8, 2.0)
+    done = Outcome(Verdict.DONE, Restored(Path("out.mp4"), 8, 2.0, kept=3).describe(), 8, 2.0, kept=3)
     server, first = Worker(), order(clips[0], tmp_path / "out.mp4", bundle)
     for number, each in enumerate((first, first, replace(first, options=OpenOptions(threads=2)), first)):
         assert server.serve(each, lambda _: None) == done
@@ -118,7 +118,7 @@ def test_a_bundle_stays_open_for_the_next_file(
 
 def _enter(opening: AbstractContextManager[object]) -> Restored:
     with opening:
-        return Restored(Path("out.mp4"), 8, 2.0)
+        return Restored(Path("out.mp4"), 8, 2.0, kept=3)
 
 
 def test_lines_and_progress_are_sent_while_a_file_is_restored(
