@@ -58,10 +58,14 @@ class Turn(IntEnum):
     """Folders that are removed only if they are empty."""
 
 
-_SHARES_S = {Turn.PROCESSES: 0.5, Turn.FILES: 0.2, Turn.FOLDERS: 0.05}
-"""How long each turn may take. What takes longer, for example on a dead mount, is left behind."""
-_FAREWELL_S = 0.1
-"""How long the last words may take: nobody may be reading them."""
+_ENDS_S = {Turn.PROCESSES: 0.5, Turn.FILES: 0.7, Turn.FOLDERS: 0.75}
+"""When each turn ends, at the latest. What takes longer, for example on a dead mount, is left behind. A turn also has
+what those before it did not need: threads of a busy machine wait.
+"""
+_FAREWELL_ENDS_S = 0.85
+"""When the last words end, at the latest: nobody may be reading them."""
+_REMOVING_S = 0.2
+"""How long one folder is removed again and again, because somebody still writes into it."""
 _SAME_SIGNAL_S = 0.5
 """Within this time, a second signal is the first one: `timeout` and others send it to a process and to its group."""
 _STARTING_S = 0.1
@@ -189,7 +193,7 @@ def remove(path: Path) -> None:
     """Remove a file or a folder while an abandoned thread may still be writing into it. Raises `OSError`."""
     import shutil
 
-    deadline = time.monotonic() + _SHARES_S[Turn.FILES]
+    deadline = time.monotonic() + _REMOVING_S
     while os.path.lexists(path):
         try:
             if path.is_dir() and not path.is_symlink():
@@ -216,9 +220,10 @@ def leave(code: int, farewell: Farewell = lambda _left, _advice: None) -> NoRetu
     if _held.starting.acquire(timeout=_STARTING_S):
         _held.starting.release()
     left: list[str] = []
+    began = time.monotonic()
     for turn in Turn:
-        left += _undo(_held.of(turn), _SHARES_S[turn])
-    _in_threads([lambda: farewell(left, _held.advice)], _FAREWELL_S)
+        left += _undo(_held.of(turn), began + _ENDS_S[turn])
+    _in_threads([lambda: farewell(left, _held.advice)], began + _FAREWELL_ENDS_S)
     os._exit(code)
 
 
@@ -293,7 +298,7 @@ def _release(number: int) -> None:
     _held.parts.pop(number, None)
 
 
-def _undo(parts: Sequence[_Part], patience_s: float) -> list[str]:
+def _undo(parts: Sequence[_Part], deadline: float) -> list[str]:
     """Undo all parts at the same time. Returns the names of those that failed or took too long."""
     undone: set[int] = set()
 
@@ -301,16 +306,15 @@ def _undo(parts: Sequence[_Part], patience_s: float) -> list[str]:
         part.undo()
         undone.add(number)
 
-    _in_threads([partial(undo, number, part) for number, part in enumerate(parts)], patience_s)
+    _in_threads([partial(undo, number, part) for number, part in enumerate(parts)], deadline)
     return [part.name for number, part in enumerate(parts) if number not in undone]
 
 
-def _in_threads(calls: Sequence[Callable[[], None]], patience_s: float) -> None:
-    """Make all calls, each in a thread of its own, and wait for them as long as `patience_s`."""
+def _in_threads(calls: Sequence[Callable[[], None]], deadline: float) -> None:
+    """Make all calls, each in a thread of its own, and wait for them until this time."""
     threads = [threading.Thread(target=call, daemon=True) for call in calls]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + patience_s
     for thread in threads:
         thread.join(max(deadline - time.monotonic(), 0.0))
 

@@ -21,7 +21,7 @@ from swiftvr_trt.child import Child
 
 from . import conftest
 from .orphans import wait_for_the_end
-from .patience import PATIENCE_S
+from .patience import PATIENCE_S, wait_until
 from .shortage import NO_THREAD, refuse_threads
 
 ROOT = Path(__file__).parents[1]
@@ -167,8 +167,7 @@ def test_a_child_leaves_even_if_its_modules_are_still_loading(monkeypatch: pytes
     (tmp_path / "slow.py").write_text("print('loading', flush=True)\nimport time\ntime.sleep(600)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with Child("slow", patience_s=PATIENCE_S, keep_errors=True) as child:
-        while child.errors() != "loading\n":
-            time.sleep(0.02)
+        wait_until(lambda: child.errors() == "loading\n")
         child.hang_up()
         assert child.exit_code(PATIENCE_S) == 130
 
@@ -212,7 +211,7 @@ def test_leaving_the_block_ends_the_child(start: Start) -> None:
     with pytest.raises(KeyError), start() as child:
         raise KeyError
     assert not psutil.pid_exists(pid(child))
-    assert not [thread for thread in threading.enumerate() if thread.name == "swiftvr-child"]
+    wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "swiftvr-child"])
 
 
 @posix

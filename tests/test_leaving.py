@@ -18,9 +18,11 @@ from tests.patience import PATIENCE_S
 
 posix = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 FAREWELL = "lambda left, _advice: print('left:', *left, flush=True)"
+PATIENT = "leaving._ENDS_S = dict.fromkeys(leaving.Turn, 40.0); leaving._FAREWELL_ENDS_S = 50.0"
+"""The limits of a process on a machine with other work. The tests marked `alone` measure the real ones."""
 
 
-def start(code: str, *, before: str = "") -> subprocess.Popen[str]:
+def start(code: str, *, before: str = PATIENT) -> subprocess.Popen[str]:
     """A process that works by this code, and has said that it is ready."""
     lines = "\n    ".join(["def work():", *code.splitlines(), "print('ready', flush=True)", "time.sleep(600)"])
     program = (
@@ -58,7 +60,7 @@ def test_a_signal_ends_the_process_and_removes_what_it_holds(tmp_path: Path, nam
 
 @posix
 def test_a_signal_that_was_ignored_stays_ignored() -> None:
-    process = start("", before="signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+    process = start("", before=f"{PATIENT}; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
@@ -91,7 +93,8 @@ def test_what_cannot_be_undone_is_named_and_the_rest_is_undone(tmp_path: Path) -
         "leaving.Turn.FOLDERS)\n"
         f"leaving.hold('process', lambda: os.mkdir({str(tmp_path / 'first')!r}), leaving.Turn.PROCESSES)"
     )
-    assert signalled(start(code)) == (130, "left: fails hangs\n", "")
+    limits = f"{PATIENT}; leaving._ENDS_S[leaving.Turn.FILES] = 2.0"
+    assert signalled(start(code, before=limits)) == (130, "left: fails hangs\n", "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "last"]
 
 

@@ -23,7 +23,7 @@ from swiftvr_trt.export.download import _check_space, obtain_checkpoint, progres
 from swiftvr_trt.export.hub import RemoteFile
 from tests.cli.program import Said, finish, start
 from tests.hub_server import COMMIT, REPOSITORY, Faults, HubServer, serve_hub
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, wait_until
 
 NAME = f"hf:{REPOSITORY}"
 CHUNK = 10 << 20
@@ -132,8 +132,7 @@ def test_an_interrupted_download_continues(
     process = start("download", NAME, "--to", tmp_path / "there", **environment)
     part = tmp_path / "there" / f"{TRANSFORMER}.part"
     assert hub.stalled.wait(60)
-    while not part.is_file() or part.stat().st_size < CHUNK:
-        time.sleep(0.02)
+    wait_until(lambda: part.is_file() and part.stat().st_size >= CHUNK)
     process.send_signal(getattr(signal, end))
     began = time.monotonic()
     said = finish(process)

@@ -5,8 +5,10 @@ Skipped where there is no Chromium (Debian: `apt-get install chromium-headless-s
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -65,7 +67,7 @@ def open_page(browser: Browser, html: Path) -> Iterator[Open]:
             context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings})
             stack.callback(context.close)
             page = context.new_page()
-            page.set_default_timeout(20_000)
+            page.set_default_timeout(60_000)
             page.on("console", lambda message: faults.append(f"console: {message.text}"))
             page.on("pageerror", lambda error: faults.append(f"error: {error}"))
             page.on("dialog", lambda dialog: faults.append(f"dialog: {dialog.message}"))
@@ -161,10 +163,11 @@ def test_the_divider_follows_a_finger_and_two_fingers_zoom(open_page: Open) -> N
     page = open_page(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
     x, y, width, height = _stage(page)
     touch = page.context.new_cdp_session(page)
+    times = itertools.count(time.time(), 0.05)  # seconds: as fast as a hand, however busy the machine is
 
     def fingers(kind: str, *places: tuple[float, float]) -> None:
         points = [{"x": x + width * right, "y": y + height * down, "id": n} for n, (right, down) in enumerate(places)]
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points, "timestamp": next(times)})
 
     fingers("touchStart", (0.5, 0.5))
     fingers("touchMove", (0.4, 0.5))

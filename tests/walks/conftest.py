@@ -80,7 +80,7 @@ class Watch:
         found = set()
         for name, folder in self._places.items():
             for path in folder.rglob("*"):
-                if not path.is_dir() and path.suffix != ".pyc":
+                if path.parent.name != "__pycache__" and not path.is_dir():
                     stat = path.lstat()
                     found.add((f"{name}/{path.relative_to(folder).as_posix()}", (stat.st_size, stat.st_mtime_ns)))
         return found
@@ -150,7 +150,7 @@ def install_wheel(path: Path, wheel: Path, extras: str, *, link: bool = False) -
     _check([sys.executable, "-m", "venv", path], cwd=path)
     if link:
         link_packages(path, f"swiftvr-trt{extras}")
-    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "10")
     _check([Venv(path, path).python, *install, f"{wheel}{extras}"], cwd=path)
 
 

@@ -224,7 +224,7 @@ def test_a_failing_part_stops_all_within_a_second(
         restore_media(session, source, sink)
     assert time.monotonic() - stopped[0] < SECOND
     assert not sink.committed
-    assert no_threads_left()
+    wait_until(no_threads_left)
 
 
 @pytest.mark.parametrize("name", ["reading", "restoring", "writing"])
@@ -245,7 +245,7 @@ def test_a_thread_that_cannot_be_started_ends_all_with_the_reason(
     with restorer.session() as session, pytest.raises(raised, match=message):
         restore_media(session, ListSource(99), sink)
     assert not sink.committed
-    assert no_threads_left()
+    wait_until(no_threads_left)
 
 
 def test_a_stage_that_fails_in_the_third_chunk_ends_all(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:

