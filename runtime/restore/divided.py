@@ -163,7 +163,7 @@ def restore_by_others(  # many parameters: a job, what is known about it, and wh
     began = time.monotonic()
     with open_store(task, grid, info, lambda line: display.say(line, name)) as store:
         kept = store.frames
-        reason = hand_out(store, last, _Sum(display, name, kept, info.frames))
+        reason = hand_out(store, last, _Sum(display, warn, name, kept, info.frames))
         if reason is not None:
             raise MachineError(f"{job.name} is not complete: {reason}")
         joined = finish(task, store, info, Work(store.frames - kept, time.monotonic() - began), kept)
@@ -262,22 +262,32 @@ def _tiling(job: Job, manifest: Manifest) -> Tiling:
 
 
 class _Sum:
-    """Shows the progress of all spans as that of one file. Their lines and results are not shown."""
+    """Shows the progress of all spans as that of one file. What is said about several of them is shown once.
 
-    def __init__(self, display: Display, name: str, kept: int, total: int | None) -> None:
-        self._display, self._name, self._kept, self._total = display, name, kept, total
+    Their results are not shown, nor are lines about their turn. warn: for what is lost or not as asked for.
+    """
+
+    def __init__(self, display: Display, warn: WarnsOnce, name: str, kept: int, total: int | None) -> None:
+        self._display, self._warn, self._name, self._kept, self._total = display, warn, name, kept, total
         self._pace = Pace(None if total is None else total - kept, time.monotonic())
         self._frames: dict[str, int] = {}
+        self._said: set[str] = set()
         self._lock = threading.Lock()
 
     def begin(self, files: Sequence[tuple[str, str]]) -> None:
         """Shows nothing: the file has begun."""
 
     def say(self, line: str, name: str = "") -> None:
+        """Shows a line about a span, such as that a device leaves it, but not that its turn has come."""
         _log.info("%s: %s", name, line)
+        with self._lock:
+            if name and line not in self._said:
+                self._said.add(line)
+                self._display.say(line, self._name)
 
     def warn(self, line: str, _name: str = "") -> None:
-        self._display.warn(line, self._name)
+        with self._lock:
+            self._warn(line)
 
     def update(self, name: str, done: int, _total: int | None, _remaining: float | None) -> None:
         with self._lock:

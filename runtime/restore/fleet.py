@@ -150,6 +150,11 @@ class _Fleet:
                 self._end(child, PROCESS_S if policy.strikes else _FAREWELL_S)
                 child = None
             strikes = policy.strikes_after(strikes)
+            if strikes == MAX_STRIKES and not self._stopped:
+                self._display.warn(
+                    f"{device or 'the default device'} is left out, because it failed {strikes} times in a row: "
+                    f"{outcome.text}"
+                )
             job = self._schedule.wait_for(number, job.bundle) if strikes < MAX_STRIKES else None
         self._end(child, _FAREWELL_S)
 

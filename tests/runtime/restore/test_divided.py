@@ -13,6 +13,7 @@ import pytest
 from swiftvr_trt import Bundle, MachineError, Restorer, SwiftVRError
 from swiftvr_trt.runtime.restore import divided
 from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
+from swiftvr_trt.runtime.restore.display import Display
 from swiftvr_trt.runtime.restore.divided import (
     _worth_dividing,
     divide,
@@ -153,7 +154,30 @@ except FileExistsError:
     monkeypatch.setenv("PYTHONPATH", path_that_runs(tmp_path, code))
     display = run(source, tmp_path / "out.mp4", bundle, ["cpu", "cpu"])
     assert content(tmp_path / "out.mp4") == expected
-    assert display.warnings == []
+    (warning,) = display.warnings
+    assert warning.startswith("cpu is left out, because it failed 2 times in a row: its process ended unexpectedly")
+
+
+def test_what_is_said_about_every_span_is_shown_once(
+    tmp_path: Path, source: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the processes of three devices, of which one cannot open the bundle, and by the one that joins."""
+
+    def in_turn(orders: Sequence[JobWithBundle], _devices: object, display: Display, *_: object) -> list[Failure]:
+        with Restorer.open(bundle, threads=1) as restorer:
+            for each in orders:
+                display.say(f"{each.job.name}: on cuda:7")
+                display.say("not on cuda:7 (there is no such GPU)", each.job.name)
+                restore_part(each.job, look_at(each.job), restorer, display)
+        return []
+
+    monkeypatch.setattr(divided, "run_fleet", in_turn)
+    job = Job(source, str(tmp_path / "out.mp4"), sink=SINK, piece_s=CHUNKS * 4 / 25, hwaccel="cuda")
+    display = RecordingDisplay()
+    restored = restore_divided(JobWithBundle(job, str(bundle.path)), ["cpu"] * 3, display, ONE_THREAD)
+    assert [line for line in display.lines if "cuda:7" in line] == ["not on cuda:7 (there is no such GPU)"]
+    assert [line.split(":")[0] for line in display.warnings] == ["video is decoded and encoded in software"]
+    assert restored.notes == tuple(display.warnings)
 
 
 def test_a_device_ends_where_another_has_claimed_a_piece_and_claims_do_not_outlive_a_round(  # many: fixtures

@@ -112,11 +112,13 @@ def test_after_two_deaths_in_a_row_a_device_gets_no_more_files(
     def kill(_name: str) -> None:
         kill_workers()
 
-    failures = run_fleet(jobs_of(long_clips, tmp_path / "out", bundle), ["cpu"], RecordingDisplay(kill), ONE_THREAD)
+    display = RecordingDisplay(kill)
+    failures = run_fleet(jobs_of(long_clips, tmp_path / "out", bundle), ["cpu"], display, ONE_THREAD)
     reasons = [failure.reason for failure in failures]
     assert [failure.job.name for failure in failures] == ["l0.mp4", "l1.mp4", "l2.mp4"]
     assert all("ended unexpectedly" in reason for reason in reasons[:2]), reasons
     assert "no device was left" in reasons[2]
+    assert display.warnings == [f"cpu is left out, because it failed 2 times in a row: {reasons[1]}"]
     assert [name for name in names(tmp_path / "out") if not name.startswith(".")] == []
 
 
