@@ -13,6 +13,8 @@ from ....redaction import keep_secrets_of, redacted
 from ...media.format_options import has_protocol, options_to_read, options_to_write
 
 _TS = "mpegts"
+_GOES_ON = (("merge_pmt_versions", "1"),)
+"""A transport stream whose streams get other numbers goes on with those that it had."""
 _WEB = "http,https,httpproxy,tcp,tls,crypto,data"
 
 
@@ -36,17 +38,24 @@ class _Scheme:
 
 _RTMP = _Scheme("rtmp,rtmps,rtmpt,rtmpts,ffrtmphttp,http,https,tcp,tls", "flv,live_flv", "flv")
 _RTSP = _Scheme("rtp,srtp,udp,tcp,tls,http,https", "rtsp,rtp,sdp,mpegts", "rtsp", (("rtsp_transport", "tcp"),))
-_HTTP = _Scheme(_WEB, "hls,mpegts,flv,live_flv,matroska,webm,mov,mp4,aac,mp3,webvtt", None, bursts=True)
+_IN_SEGMENTS = ("seg_format_options", "=".join(*_GOES_ON))
+_HTTP = _Scheme(
+    _WEB,
+    "hls,mpegts,flv,live_flv,matroska,webm,mov,mp4,aac,mp3,webvtt",
+    None,
+    (*_GOES_ON, _IN_SEGMENTS),
+    bursts=True,
+)
 _SCHEMES = {
     "rtsp": _RTSP,
     "rtsps": _RTSP,
     "rtmp": _RTMP,
     "rtmps": _RTMP,
-    "srt": _Scheme("srt,udp", _TS, _TS),
-    "udp": _Scheme("udp", _TS, _TS, (("overrun_nonfatal", "1"),)),
+    "srt": _Scheme("srt,udp", _TS, _TS, _GOES_ON),
+    "udp": _Scheme("udp", _TS, _TS, (*_GOES_ON, ("overrun_nonfatal", "1"))),
     "rtp": _Scheme("rtp,udp", "rtp,mpegts,rtp_mpegts", "rtp_mpegts"),
-    "tcp": _Scheme("tcp", _TS, _TS),
-    "tls": _Scheme("tls,tcp", _TS, _TS),
+    "tcp": _Scheme("tcp", _TS, _TS, _GOES_ON),
+    "tls": _Scheme("tls,tcp", _TS, _TS, _GOES_ON),
     "http": _HTTP,
     "https": _HTTP,
 }
@@ -113,7 +122,7 @@ class LiveInputAddress:
                 raise MediaError(
                     f"the input {text} is neither a URL nor a file, expected e.g. rtsp://host/path or udp://:5000"
                 )
-            return cls(f"file:{path}", path.name, "file", _PLAYED, is_played=True)
+            return cls(f"file:{path}", path.name, "file", _PLAYED, _GOES_ON, is_played=True)
         _, scheme = _scheme_of(text, "read")
         demuxer = _TS if scheme.demuxers == _TS else None
         return cls(

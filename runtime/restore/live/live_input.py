@@ -19,6 +19,7 @@ from ...media.promise import is_cover
 from ...media.pyav import fraction, open_input
 from .addresses import LiveInputAddress, no_protocol
 from .options import STALL_S
+from .packet_thread import PacketThread, SilentSourceError
 from .packets import FrozenSound, is_same_sound
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _ROUNDED_S = Fraction(1)
 """By how much the lengths of segments may be wrong in all, or by a hundredth."""
 _OPEN_S = 10.0
 _BURST_STALL_S = 30.0
+_LATER_S = 1.0
+"""How much later than FFmpeg this module loses its patience."""
 
 VIDEO = "video"
 
@@ -63,6 +66,7 @@ class LiveInput:
         self._complaints = Complaints()
         self.reached: Fraction | None = None
         self._jumped = False
+        self._thread: PacketThread | None = None
         self.container = _open(address, dict(options))
         try:
             self.video = _video_of(self.container, address)
@@ -115,11 +119,13 @@ class LiveInput:
         import av
 
         wanted = [self.container.streams[number] for number in (self.video.index, *self.sounds)]
-        packets = self.container.demux(wanted)
+        self._thread = thread = PacketThread(self.container, wanted)
+        patience_s = None if self.address.is_played else stall_s_of(self.address) + _LATER_S
         while True:
             try:
-                with self._complaints.listening():
-                    packet = next(packets, None)
+                packet = thread.take(patience_s)
+            except SilentSourceError:
+                raise SourceEndedError("it goes on with other streams, or not at all") from None
             except av.error.ExitError:
                 raise SourceEndedError("nothing arrives any more") from None
             except (av.FFmpegError, OSError, IndexError) as error:
@@ -198,13 +204,20 @@ class LiveInput:
         """Release the connection."""
         if self.video.codec_context.is_open:
             self.video.codec_context.flush_buffers()
-        self.container.close()
+        if self._thread is None:
+            self.container.close()
+        else:
+            self._thread.leave()
+
+
+def stall_s_of(address: LiveInputAddress) -> float:
+    """Seconds without a packet after which a source counts as gone."""
+    return _BURST_STALL_S if address.bursts else STALL_S
 
 
 def _open(address: LiveInputAddress, options: dict[str, str]) -> InputContainer:
     import av
 
-    stall_s = _BURST_STALL_S if address.bursts else STALL_S
     usual = {
         "protocol_whitelist": address.protocols,
         "format_whitelist": address.demuxers,
@@ -213,7 +226,7 @@ def _open(address: LiveInputAddress, options: dict[str, str]) -> InputContainer:
     }
     try:
         with ffmpeg_errors() as said:
-            return open_input(address.url, None, {**usual, **options}, address.demuxer, (_OPEN_S, stall_s))
+            return open_input(address.url, None, {**usual, **options}, address.demuxer, (_OPEN_S, stall_s_of(address)))
     except av.error.ExitError:
         raise MachineError(
             f"no video came from {address.name} within {_OPEN_S:.0f} s: start the source first, or check its address"

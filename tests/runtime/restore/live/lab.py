@@ -6,7 +6,7 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any
@@ -72,14 +72,14 @@ class Feed:
 
     def __init__(
         self,
-        recordings: Sequence[bytes],
+        recordings: Sequence[bytes | Iterable[bytes]],
         pause_s: float = 0.0,
         *,
         slowly: bool = False,
         wait: Callable[[], object] = lambda: None,
     ) -> None:
-        """pause_s: before a connection is closed. slowly: in pieces, so that it takes a while. wait: returns when it
-        may be closed."""
+        """recordings: each whole, or in parts. pause_s: before a connection is closed. slowly: in pieces, so that it
+        takes a while. wait: returns when it may be closed."""
         self._slowly, self._wait = slowly, wait
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"tcp://127.0.0.1:{self._server.getsockname()[1]}"
@@ -91,7 +91,8 @@ class Feed:
         for data in self._recordings:
             connection, _ = self._server.accept()
             with connection, suppress(OSError):  # it has heard enough
-                self._send(connection, data)
+                for part in [data] if isinstance(data, bytes) else data:
+                    self._send(connection, part)
                 connection.shutdown(socket.SHUT_WR)
                 time.sleep(self._pause_s)
                 self._wait()

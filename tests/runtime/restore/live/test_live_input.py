@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import socket
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from swiftvr_trt.runtime.restore.live.live_input import (
     SourceEndedError,
     remedy_for,
 )
+from swiftvr_trt.runtime.restore.live.options import STALL_S
+from tests.patience import PATIENCE_S
 
-from .lab import transport
+from .lab import Feed, transport
 from .test_packets import recorded
 
 
@@ -45,6 +49,51 @@ def test_an_open_source_gives_packets_and_says_when_it_ends(tmp_path: Path) -> N
     assert len(frames) == 12
     assert source.has_end  # a file
     source.close()
+
+
+def renumbered(data: bytes, first_pid: int) -> bytes:
+    """The same transport stream, with other numbers for its streams."""
+    memory = io.BytesIO()
+    options = {"mpegts_copyts": "1", "mpegts_start_pid": str(first_pid)}
+    with (
+        av.open(io.BytesIO(data)) as source,
+        av.open(memory, "w", format="mpegts", container_options=options) as output,
+    ):
+        copies: list[Any] = [output.add_stream_from_template(each, opaque=True) for each in source.streams]
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream_index]
+                output.mux(packet)
+    return memory.getvalue()
+
+
+def test_streams_that_get_other_numbers_go_on(tmp_path: Path) -> None:
+    (tmp_path / "a.ts").write_bytes(transport(24) + renumbered(transport(24, first_s=1), 512))
+    source = LiveInput(LiveInputAddress.parse(str(tmp_path / "a.ts")), (), None)
+    packets: list[Any] = []
+    with pytest.raises(SourceEndedError, match="it has ended"):
+        iter_into(source, packets)
+    assert sum(lane == VIDEO for lane, _ in packets) == 48
+    source.close()
+
+
+def test_a_source_that_goes_on_with_other_streams_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyAV passes over the packets of streams that it did not know when it opened a source, and never comes back."""
+    others, heard = renumbered(transport(24, first_s=1), 512), threading.Event()
+
+    def recordings() -> Iterator[bytes]:
+        yield transport(24)
+        while not heard.is_set():
+            yield others
+
+    feed = Feed([recordings()], wait=lambda: heard.wait(PATIENCE_S))
+    monkeypatch.setattr("swiftvr_trt.runtime.restore.live.live_input._LATER_S", 0.3 - STALL_S)
+    source = LiveInput(LiveInputAddress.parse(feed.url), (("merge_pmt_versions", "0"),), None)
+    with pytest.raises(SourceEndedError, match="other streams, or not at all"):
+        iter_into(source, [])
+    heard.set()
+    source.close()
+    feed.close()
 
 
 def test_sound_that_does_not_continue_is_told(tmp_path: Path) -> None:
