@@ -60,7 +60,7 @@ def renumbered(data: bytes, first_pid: int) -> bytes:
         av.open(memory, "w", format="mpegts", container_options=options) as output,
     ):
         copies: list[Any] = [output.add_stream_from_template(each, opaque=True) for each in source.streams]
-        for packet in source.demux():
+        for packet in source.streams[0].container.demux():
             if packet.dts is not None:
                 packet.stream = copies[packet.stream_index]
                 output.mux(packet)

@@ -31,7 +31,7 @@ class Container:
 def test_packets_come_in_order_and_then_the_error() -> None:
     container: Any = Container()
     container.released.set()
-    thread = PacketThread(container, ["a", "b"])
+    thread: Any = PacketThread(container, ["a", "b"])
     assert [thread.take(PATIENCE_S), thread.take(None)] == ["a", "b"]
     with pytest.raises(OSError, match="it breaks off"):
         thread.take(PATIENCE_S)
