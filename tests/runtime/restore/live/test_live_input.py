@@ -55,12 +55,10 @@ def renumbered(data: bytes, first_pid: int) -> bytes:
     """The same transport stream, with other numbers for its streams."""
     memory = io.BytesIO()
     options = {"mpegts_copyts": "1", "mpegts_start_pid": str(first_pid)}
-    with (
-        av.open(io.BytesIO(data)) as source,
-        av.open(memory, "w", format="mpegts", container_options=options) as output,
-    ):
+    source: Any = av.open(io.BytesIO(data))
+    with source, av.open(memory, "w", format="mpegts", container_options=options) as output:
         copies: list[Any] = [output.add_stream_from_template(each, opaque=True) for each in source.streams]
-        for packet in source.streams[0].container.demux():
+        for packet in source.demux():
             if packet.dts is not None:
                 packet.stream = copies[packet.stream_index]
                 output.mux(packet)
