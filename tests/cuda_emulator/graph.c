@@ -60,6 +60,18 @@ CUresult cuThreadExchangeStreamCaptureMode(int *mode) {
     return leave(OK);
 }
 
+/* The index of a new node. */
+static int append_node(Graph *graph, const Task *task, const Nodes *deps) {
+    Node *nodes = realloc(graph->nodes, (size_t)(graph->count + 1) * sizeof *nodes);
+    graph->nodes = nodes;
+    Node *node = &nodes[graph->count];
+    *node = (Node){.task = *task, .deps = *deps, .before = *deps};
+    for (int i = 0; i < graph->count; i++)
+        if (has_node(deps, i))
+            unite(&node->before, &nodes[i].before);
+    return graph->count++;
+}
+
 CUresult capture_task(Stream *stream, const Task *task) {
     Capture *capture = stream->capture;
     Graph *graph = capture->graph;
@@ -69,15 +81,9 @@ CUresult capture_task(Stream *stream, const Task *task) {
                  task->action == EMPTY;
     if (!known || !graph || graph->count == MAX_NODES)
         return invalidate(capture, known ? OUT_OF_MEMORY : CAPTURE_UNSUPPORTED);
-    Node *nodes = realloc(graph->nodes, (size_t)(graph->count + 1) * sizeof *nodes);
-    graph->nodes = nodes;
-    Node *node = &nodes[graph->count];
-    *node = (Node){.task = *task, .deps = stream->deps, .before = stream->deps};
-    for (int i = 0; i < graph->count; i++)
-        if (has_node(&stream->deps, i))
-            unite(&node->before, &nodes[i].before);
+    int added = append_node(graph, task, &stream->deps);
     stream->deps = (Nodes){0};
-    add_node(&stream->deps, graph->count++);
+    add_node(&stream->deps, added);
     return OK;
 }
 
@@ -168,6 +174,7 @@ CUresult cuStreamIsCapturing(CUhandle handle, int *out) {
 CUresult cuStreamGetCaptureInfo(CUhandle handle, int *status, uint64_t *id, CUhandle *graph, const CUhandle **deps,
                                    const void **edges, size_t *count) {
     static _Thread_local CUhandle listed[MAX_NODES];
+    static const uint64_t plain[MAX_NODES]; /* CUgraphEdgeData of ordinary edges */
     ENTER();
     Stream *stream = find_stream(handle);
     if (!stream || !status)
@@ -186,7 +193,7 @@ CUresult cuStreamGetCaptureInfo(CUhandle handle, int *status, uint64_t *id, CUha
     if (deps)
         *deps = listed;
     if (edges)
-        *edges = NULL;
+        *edges = plain;
     if (count)
         *count = found;
     return leave(OK);
@@ -196,6 +203,39 @@ CUresult cuStreamGetCaptureInfo(CUhandle handle, int *status, uint64_t *id, CUha
 static CUresult cuStreamGetCaptureInfo_v2(CUhandle handle, int *status, uint64_t *id, CUhandle *graph,
                                           const CUhandle **deps, size_t *count) {
     return cuStreamGetCaptureInfo(handle, status, id, graph, deps, NULL, count);
+}
+
+/* False if one of them is not a node of the graph. */
+static bool read_nodes(const Graph *graph, const CUhandle *nodes, size_t count, Nodes *out) {
+    for (size_t i = 0; i < count; i++) {
+        if (nodes[i] >> 16 != graph->object.handle || (int)(nodes[i] & 0xffff) >= graph->count)
+            return false;
+        add_node(out, (int)(nodes[i] & 0xffff));
+    }
+    return true;
+}
+
+/* flags: 0 adds to what the next captured node depends on, 1 replaces it. */
+CUresult cuStreamUpdateCaptureDependencies(CUhandle handle, const CUhandle *nodes, const void *edges, size_t count,
+                                           unsigned flags) {
+    ENTER();
+    (void)edges;
+    Stream *stream = find_stream(handle);
+    Capture *capture = stream ? stream->capture : NULL;
+    if (!capture || capture->invalid || !capture->graph)
+        return leave(!stream ? INVALID_HANDLE : capture ? CAPTURE_INVALIDATED : ILLEGAL_STATE);
+    Nodes deps = {0};
+    if (flags > 1 || !read_nodes(capture->graph, nodes, count, &deps))
+        return leave(INVALID_VALUE);
+    if (!flags)
+        unite(&deps, &stream->deps);
+    stream->deps = deps;
+    return leave(OK);
+}
+
+/* As CUDA 11.3 to 12 have it under this name, which cuda-bindings 12.9 calls. */
+static CUresult cuStreamUpdateCaptureDependencies_v1(CUhandle handle, const CUhandle *nodes, size_t count, unsigned flags) {
+    return cuStreamUpdateCaptureDependencies(handle, nodes, NULL, count, flags);
 }
 
 /* ---- user objects: something that lives as long as the graphs that hold it ---- */
@@ -236,6 +276,13 @@ static void hold(Held **list, UserObject *object, long count) {
     Held *held = malloc(sizeof *held);
     *held = (Held){.next = *list, .object = object, .count = count};
     *list = held;
+}
+
+static void hold_too(Held **list, const Held *others) {
+    for (; others; others = others->next) {
+        others->object->count += others->count;
+        hold(list, others->object, others->count);
+    }
 }
 
 static void let_go(Held *held) {
@@ -326,6 +373,31 @@ CUresult cuGraphNodeGetType(CUhandle node, int *type) {
     return leave(OK);
 }
 
+/* A copy of each node of the child, and after them an empty node, which stands for the child. */
+CUresult cuGraphAddChildGraphNode(CUhandle *out, CUhandle handle, const CUhandle *nodes, size_t count, CUhandle child_handle) {
+    ENTER();
+    Graph *graph = find_object(GRAPH, handle), *child = find_object(GRAPH, child_handle);
+    if (!graph || !child)
+        return leave(INVALID_HANDLE);
+    Nodes first = {0}, all = {0};
+    if (!out || child->capturing || child->orphan || !read_nodes(graph, nodes, count, &first))
+        return leave(INVALID_VALUE);
+    int offset = graph->count;
+    if (offset + child->count >= MAX_NODES)
+        return leave(OUT_OF_MEMORY);
+    for (int i = 0; i < child->count; i++) {
+        Nodes deps = first; /* of every node: none can come before the first */
+        for (int before = 0; before < i; before++)
+            if (has_node(&child->nodes[i].deps, before))
+                add_node(&deps, offset + before);
+        add_node(&all, append_node(graph, &child->nodes[i].task, &deps));
+    }
+    Task end = {.action = EMPTY};
+    *out = handle << 16 | (unsigned)append_node(graph, &end, child->count ? &all : &first);
+    hold_too(&graph->held, child->held);
+    return leave(OK);
+}
+
 static CUresult instantiate(CUhandle *out, CUhandle handle) {
     Graph *graph = find_object(GRAPH, handle);
     if (!graph || !out)
@@ -339,10 +411,7 @@ static CUresult instantiate(CUhandle *out, CUhandle handle) {
     exec->nodes = malloc(bytes ? bytes : 1);
     if (bytes)
         memcpy(exec->nodes, graph->nodes, bytes);
-    for (Held *held = graph->held; held; held = held->next) {
-        held->object->count += held->count;
-        hold(&exec->held, held->object, held->count);
-    }
+    hold_too(&exec->held, graph->held);
     *out = exec->object.handle;
     return OK;
 }
@@ -403,7 +472,7 @@ CUresult cuGraphLaunch(CUhandle handle, CUhandle stream_handle) {
     if (!exec || !stream)
         return leave(INVALID_HANDLE);
     if (stream->capture)
-        return leave(invalidate(stream->capture, CAPTURE_UNSUPPORTED)); /* child graphs are not emulated */
+        return leave(invalidate(stream->capture, CAPTURE_UNSUPPORTED)); /* it can be a child node */
     if (exec->seq && exec->slot != stream->slot) {
         Task wait = {.action = WAIT, .slot = exec->slot, .seq = exec->seq};
         merge(&stream->clock, &exec->clock);
@@ -453,6 +522,9 @@ const Entry graph_entries[] = {
     ENTRY(cuStreamBeginCapture), ENTRY(cuStreamEndCapture), ENTRY(cuStreamIsCapturing),
     ENTRY(cuThreadExchangeStreamCaptureMode), ENTRY_SINCE(cuStreamGetCaptureInfo, 12030, cuStreamGetCaptureInfo),
     ENTRY_SINCE(cuStreamGetCaptureInfo, 11030, cuStreamGetCaptureInfo_v2),
+    ENTRY_SINCE(cuStreamUpdateCaptureDependencies, 12030, cuStreamUpdateCaptureDependencies),
+    ENTRY_SINCE(cuStreamUpdateCaptureDependencies, 11030, cuStreamUpdateCaptureDependencies_v1),
+    ENTRY(cuGraphAddChildGraphNode),
     ENTRY(cuUserObjectCreate), ENTRY(cuUserObjectRelease), ENTRY(cuGraphRetainUserObject),
     ENTRY(cuGraphReleaseUserObject), ENTRY(cuGraphDestroy), ENTRY(cuGraphGetNodes), ENTRY(cuGraphNodeGetType),
     ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphInstantiateWithParams), ENTRY(cuGraphExecDestroy), ENTRY(cuGraphUpload),

@@ -116,6 +116,52 @@ def test_independent_branches_run_in_any_order() -> None:
     assert orders == {("main", "side"), ("side", "main")}
 
 
+def embed(stream: Any, child: Any) -> None:
+    """As a stream that is captured takes a graph: it cannot be launched there."""
+    _, _, graph, nodes, _, count = handle_return(driver.cuStreamGetCaptureInfo(stream.handle))
+    node = handle_return(driver.cuGraphAddChildGraphNode(graph, nodes[:count], count, child))
+    flag = driver.CUstreamUpdateCaptureDependencies_flags.CU_STREAM_SET_CAPTURE_DEPENDENCIES
+    handle_return(driver.cuStreamUpdateCaptureDependencies(stream.handle, [node], None, 1, flag))
+
+
+def test_a_graph_in_a_graph_runs_between_what_is_captured_before_and_after_it() -> None:
+    for seed in range(20):
+        with emulated(seed) as emulator:
+            Device(0).set_current()
+            with Lab(emulator) as lab:
+                main, side = lab.streams
+                order: list[str] = []
+                child = main.create_graph_builder().begin_building()
+                one, other = child.split(2)
+                for builder, name in ((one, "one"), (other, "other")):
+                    lab.launch(builder.stream, partial(order.append, name))
+                child = child.join(one, other).end_building()
+                parent = side.create_graph_builder().begin_building()
+                lab.launch(side, partial(order.append, "before"))
+                embed(side, child.graph_definition.handle)
+                lab.launch(side, partial(order.append, "after"))
+                graph = parent.end_building().complete()
+                for thing in (one, other, child, parent):  # the graph has a copy
+                    thing.close()
+                for _ in range(2):
+                    graph.launch(main)
+                main.sync()
+                graph.close()
+        assert [order[0], order[3], *sorted(order[1:3])] == ["before", "after", "one", "other"]
+        assert order[4:5] == ["before"]
+        assert len(order) == 8
+
+
+def test_a_graph_that_is_launched_in_a_capture_spoils_it(hostile: Emulator) -> None:
+    lab = Lab(hostile)
+    child = lab.streams[1].create_graph_builder().begin_building().end_building().complete()
+    parent = lab.streams[0].create_graph_builder().begin_building()
+    with pytest.raises(CUDAError, match="STREAM_CAPTURE_UNSUPPORTED"):
+        child.launch(lab.streams[0])
+    with pytest.raises(RuntimeError, match="invalidated"):
+        parent.end_building()
+
+
 class Token:
     """Something that a callback holds."""
 

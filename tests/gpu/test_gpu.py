@@ -6,12 +6,14 @@ import gc
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
 from swiftvr_trt import Cancelled, Restorer, Session
+from swiftvr_trt.engines.bundle.targets import bundle_target
 from swiftvr_trt.export.moving_picture import synthetic_frame
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
 from swiftvr_trt.export.verify import verify_bundle
@@ -35,8 +37,12 @@ def clip(count: int = SAMPLE_FRAMES, start: int = 0) -> list[Frame]:
 
 @pytest.fixture
 def restorer(route: Route) -> Iterator[Restorer]:
+    """At its end engines must have been launched as CUDA graphs: the way back gives the same frames."""
     with Restorer.open(route.bundle, device=route.device) as opened:
+        device: Any = opened._device
         yield opened
+        if bundle_target(route.bundle.manifest.recipe.target).compiled:
+            assert device.compute.graphs.launched > 0
 
 
 def test_frames_are_those_of_the_cpu(route: Route, restorer: Restorer, record_property: Record) -> None:

@@ -36,6 +36,7 @@ from .torch_trt import TorchProvider, TorchStages, mixture, stage_functions
 
 CPU = torch.device("cpu")
 CLIP_LEN, FRAME = 8, (66, 50)
+CALLED = ("cuda.graph", "cuda.stream", "cuda.CUDAGraph", "cuda.ExternalStream")
 on_a_gpu = [
     pytest.mark.gpu,
     pytest.mark.alone,
@@ -86,13 +87,14 @@ def test_every_name_of_torch_cuda_exists_with_its_arguments() -> None:
         if name.startswith("cuda.") and "(" not in name:
             assert operator.attrgetter(name)(torch) is not None
         called = ast.unparse(node.func).removeprefix("torch.") if isinstance(node, ast.Call) else ""
-        if isinstance(node, ast.Call) and called in ("cuda.graph", "cuda.stream", "cuda.ExternalStream"):
+        if isinstance(node, ast.Call) and called in CALLED:
             function = operator.attrgetter(called)(torch)
             inspect.signature(function).bind(*node.args, **{str(each.arg): None for each in node.keywords})
             bound += 1
-    assert bound >= 4
-    for kind, method in ((torch.cuda.CUDAGraph, "replay"), (torch.cuda.Stream, "wait_stream")):
-        assert callable(getattr(kind, method))
+    assert bound >= 5
+    for method in ("instantiate", "raw_cuda_graph", "replay"):
+        assert callable(getattr(torch.cuda.CUDAGraph, method))
+    assert callable(torch.cuda.Stream.wait_stream)
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,32 @@ class DeviceTensor:
 
 
 class EmulatedGraph:
-    """A graph whose replay is one kernel, which runs the stage in torch on the CPU."""
+    """What a `torch.cuda.CUDAGraph` is here: one captured kernel, which runs the stage in torch on the CPU."""
 
-    def __init__(self, emulator: Emulator, run: Callable[[], None]) -> None:
-        self._emulator, self._run = emulator, run
+    def __init__(self, emulator: Emulator, stream: int, run: Callable[[], None]) -> None:
+        from cuda.bindings import driver
+        from cuda.core._utils.cuda_utils import handle_return
+
+        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        handle_return(driver.cuStreamBeginCapture(stream, mode))
+        assert emulator.kernel(stream, run) == 0
+        self._graph = handle_return(driver.cuStreamEndCapture(stream))
+        self._ready = handle_return(driver.cuGraphInstantiate(self._graph, 0))
+
+    def raw_cuda_graph(self) -> int:
+        return int(self._graph)
 
     def replay_on(self, stream: int) -> None:
-        assert self._emulator.kernel(stream, self._run) == 0
+        from cuda.bindings import driver
+
+        (error,) = driver.cuGraphLaunch(self._ready, stream)
+        assert int(error) == 0
+
+    def close(self) -> None:
+        from cuda.bindings import driver
+
+        driver.cuGraphExecDestroy(self._ready)
+        driver.cuGraphDestroy(self._graph)
 
 
 def emulated_stages(emulator: Emulator) -> type[TorchStages]:
@@ -128,6 +149,7 @@ def emulated_stages(emulator: Emulator) -> type[TorchStages]:
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             self._memories: list[Any] = []
+            self._graphs: list[EmulatedGraph] = []
             self._stream: Any = None
 
         def zeros(self, shape: Sequence[int], dtype: str) -> DeviceTensor:
@@ -152,10 +174,14 @@ def emulated_stages(emulator: Emulator) -> type[TorchStages]:
                     for target, made in zip(outputs, function(given), strict=True):
                         emulator.array(target.data_ptr(), target.shape, target.dtype, write=True)[...] = made.numpy()
 
-            return EmulatedGraph(emulator, run), outputs
+            self._graphs.append(EmulatedGraph(emulator, int(self._stream.handle), run))
+            return self._graphs[-1], outputs
 
         def close(self) -> None:
             super().close()
+            for graph in self._graphs:
+                graph.close()
+            self._graphs.clear()
             for memory in self._memories:
                 memory.close(self._stream)
             self._memories.clear()
@@ -170,7 +196,10 @@ def emulated_stages(emulator: Emulator) -> type[TorchStages]:
 def test_the_stand_in_runs_in_the_loop_on_the_emulated_gpu(
     graphs: Bundle, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, overlap: bool
 ) -> None:
-    """Its stages, copies and contexts, as `TestOnGpu` uses them: graphs and direct runs give the same frames."""
+    """Its stages, copies and contexts, as `TestOnGpu` uses them: graphs and direct runs give the same frames.
+
+    As NVIDIA's driver, the emulated one launches no graph on a stream that is being captured.
+    """
     monkeypatch.setattr(torch_trt, "replay_on", EmulatedGraph.replay_on)
     frames, restored = clip(4 + 3 * CLIP_LEN + 1), list[list[Frame]]()
 
@@ -182,8 +211,11 @@ def test_the_stand_in_runs_in_the_loop_on_the_emulated_gpu(
     with emulated(delay_us=0, clean=False) as emulator:
         provider = TorchProvider(checkpoint, CPU, emulated_stages(emulator))
         twice(CudaDevice(graphs, provider, graphs=False))
-        twice(CudaDevice(graphs, provider, overlap=overlap))
-        assert emulator.calls("cuGraphLaunch") > 0
+        assert emulator.calls("cuGraphAddChildGraphNode") == 0
+        capturing = CudaDevice(graphs, provider, overlap=overlap)
+        twice(capturing)
+        assert capturing.compute.graphs.launched > 0
+        assert emulator.calls("cuGraphAddChildGraphNode") > 0
         assert (emulator.violations(), emulator.errors) == ([], [])
         gc.collect()
         assert emulator.counts().leaks() == {}, emulator.counts()
@@ -197,10 +229,13 @@ def clip(count: int = 6 * CLIP_LEN + 5, start: int = 0) -> list[Frame]:
 
 
 @contextmanager
-def opened(bundle: Bundle, checkpoint: Checkpoint, **options: Any) -> Iterator[Restorer]:
+def opened(bundle: Bundle, checkpoint: Checkpoint, *, launching: bool = True, **options: Any) -> Iterator[Restorer]:
+    """launching: whether CUDA graphs must have been launched at the end, or must not."""
     device = CudaDevice(bundle, TorchProvider(checkpoint, torch.device("cuda")), **options)
     with Restorer(device, bundle.manifest) as restorer:
         yield restorer
+        launched = device.compute.graphs.launched
+        assert (launched > 0) == launching, f"{launched} CUDA graphs were launched"
 
 
 class TestOnGpu:
@@ -211,7 +246,7 @@ class TestOnGpu:
     def test_graphs_give_the_frames_of_direct_runs(
         self, graphs: Bundle, checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture
     ) -> None:
-        with opened(graphs, checkpoint, graphs=False) as direct:
+        with opened(graphs, checkpoint, launching=False, graphs=False) as direct:
             expected = list(direct.restore(clip()))
         with opened(graphs, checkpoint) as capturing, capturing.session() as session:
             for _ in range(3):
@@ -247,7 +282,7 @@ class TestOnGpu:
     def test_a_context_that_does_not_fit_costs_the_graphs_only(
         self, graphs: Bundle, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with opened(graphs, checkpoint, graphs=False) as direct:
+        with opened(graphs, checkpoint, launching=False, graphs=False) as direct:
             expected = list(direct.restore(clip()))
         real = TorchStages.context
 
@@ -257,7 +292,7 @@ class TestOnGpu:
             return real(self, *arguments)
 
         monkeypatch.setattr(TorchStages, "context", limited)
-        with opened(graphs, checkpoint) as restorer:
+        with opened(graphs, checkpoint, launching=False) as restorer:
             assert np.array_equal(list(restorer.restore(clip())), expected)
 
     def test_copies_run_beside_stages(self, graphs: Bundle, checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A stand-in for TensorRT on a real GPU: each stage is a `torch.cuda.CUDAGraph`, replayed on the device's stream.
+"""A stand-in for TensorRT on a real GPU: each stage is a `torch.cuda.CUDAGraph`, run on the device's stream.
 
 With it the real loop, its graphs, copies, events and memory run on a real driver where torch has CUDA and no compiler
 is installed. The encoder, the transformer and the decoder are those of the network, in torch. The stages for pixels are
@@ -118,31 +118,55 @@ def _graph(function: Function, inputs: Sequence[Tensor], pool: Any) -> tuple[tor
     with torch.inference_mode(), torch.cuda.stream(side):
         function(inputs)
     torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
+    graph = torch.cuda.CUDAGraph(keep_graph=True)  # `embed_graph` needs it as it was captured
     with torch.inference_mode(), torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         outputs = [each.contiguous() for each in function(inputs)]  # a copy made later would not be replayed
+    graph.instantiate()
     torch.cuda.synchronize()
     return graph, outputs
 
 
 @dataclass(frozen=True)
 class TorchContext:
-    """One stage of one session: a CUDA graph over tensors of its own, between copies from and to given addresses."""
+    """One stage of one session: a CUDA graph over tensors of its own, between copies from and to given addresses.
+
+    Whatever has captured it holds addresses in the private pool of `graph`. That memory is free for others as soon as
+    `graph` is gone, so a context must outlive what has captured it; `own_contexts` in cuda_graph.py sees to that.
+    """
 
     graph: Any
     outputs: Sequence[Any]
     inputs: Sequence[Any]
 
     def check_capturable(self, stream: int) -> None:
-        """Always: a graph that is launched in a capture becomes a part of it."""
+        """Always: `enqueue` adds the graph to the one that is being captured."""
 
     def enqueue(self, addresses: Sequence[int], stream: int) -> None:
         given, taken = addresses[: len(self.inputs)], addresses[len(self.inputs) :]
         for tensor, address in zip(self.inputs, given, strict=True):
             _copy(tensor.data_ptr(), address, tensor.nbytes, stream)
-        replay_on(self.graph, stream)
+        if not embed_graph(self.graph.raw_cuda_graph(), stream):
+            replay_on(self.graph, stream)
         for tensor, address in zip(self.outputs, taken, strict=True):
             _copy(address, tensor.data_ptr(), tensor.nbytes, stream)
+
+
+def embed_graph(graph: int, stream: int) -> bool:
+    """Add a copy of a graph to the one that is being captured on a stream, as its next node. False: none is.
+
+    CUDA refuses to launch a graph on such a stream (error 900), and ends the capture. Both are the driver's handles.
+    """
+    from cuda.bindings import driver
+
+    # cuda-bindings 13 have data about edges after the dependencies, 12.9 have none.
+    status, _, capturing, *found, count = _checked(driver.cuStreamGetCaptureInfo(stream), "asking for a capture")
+    if status != driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_ACTIVE:
+        return False
+    added = driver.cuGraphAddChildGraphNode(capturing, found[0][:count], count, graph)
+    nodes, *edges = [_checked(added, "adding a graph"), *(None for _ in found[1:])]
+    replace = driver.CUstreamUpdateCaptureDependencies_flags.CU_STREAM_SET_CAPTURE_DEPENDENCIES
+    _checked(driver.cuStreamUpdateCaptureDependencies(stream, nodes, *edges, 1, replace), "going on after a graph")
+    return True
 
 
 def replay_on(graph: Any, stream: int) -> None:
@@ -154,6 +178,11 @@ def replay_on(graph: Any, stream: int) -> None:
 def _copy(target: int, source: int, nbytes: int, stream: int) -> None:
     from cuda.bindings import driver
 
-    (error,) = driver.cuMemcpyAsync(target, source, nbytes, stream)
-    if int(error):
-        raise RuntimeError(f"CUDA_ERROR: copying {nbytes} bytes failed ({error})")
+    _checked(driver.cuMemcpyAsync(target, source, nbytes, stream), f"copying {nbytes} bytes")
+
+
+def _checked(answer: Sequence[Any], what: str) -> list[Any]:
+    """What a call of the driver gave, without its status. Raises RuntimeError if that is an error."""
+    if int(answer[0]):
+        raise RuntimeError(f"CUDA_ERROR: {what} failed ({answer[0]!r})")
+    return list(answer[1:])
