@@ -6,7 +6,7 @@ A *route* is a way to run on this GPU, see `ROUTES`. Routes that this machine la
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ import pytest
 from benchmarks.processes import run
 from swiftvr_trt import Bundle, MisuseError
 from swiftvr_trt.benchmarks.suite import likeness
-from swiftvr_trt.engines.bundle.targets import TARGETS, choose_target
+from swiftvr_trt.engines.bundle.targets import TARGETS, TENSORRT_MODULES, choose_target, multiplies_in
 from swiftvr_trt.runtime.devices.driver import has_driver
 from swiftvr_trt.runtime.stream.session import Frame
 from tests.conftest import CheckpointFactory
@@ -111,14 +111,45 @@ def route(request: pytest.FixtureRequest, builder: Builder, rehearsal: bool) -> 
         if kind == "engines":
             pytest.skip("there are no engines for the CPU")
         return Route(reference, "cpu", checkpoint, reference, _LEAST_PSNR[precision], 20)
-    target = "cuda" if kind == "graphs" else _engine_target()
+    if kind == "graphs":
+        _need_cuda_provider()
+    target = "cuda" if kind == "graphs" else _target_of_engines(precision)
+    return Route(builder(target, precision), "cuda", checkpoint, reference, _LEAST_PSNR[precision], 1000)
+
+
+def _target_of_engines(precision: str) -> str:
+    from swiftvr_trt.runtime.devices.gpu import Gpu
+
+    capability = Gpu(0).compute_capability
+    target = engine_target(capability, _compilers())
+    if target is None:
+        pytest.skip(f"neither TensorRT nor TensorRT-RTX for compute capability {capability} is installed")
+    if problem := why_not(target, precision, capability):
+        pytest.skip(problem)
+    return target
+
+
+def _compilers() -> set[str]:
+    """Those that are installed."""
+    return {compiler for compiler, module in TENSORRT_MODULES.items() if find_spec(module) is not None}
+
+
+def engine_target(capability: str, compilers: Collection[str]) -> str | None:
+    """The target for a GPU whose compiler is among these: that of its card, or else `local`; None without one."""
+    usable = [target for target in TARGETS if target.compiled and target.compiler in compilers]
+    fitting = [target.name for target in usable if target.compute_capability in (capability, None)]
+    return next(iter(fitting), None)  # `local`, which has no capability, is the last of all
+
+
+def why_not(target: str, precision: str, capability: str) -> str | None:
+    """Why engines for a target cannot be in a precision on a GPU; None if they can."""
     try:
         choose_target(target, precision)
     except MisuseError as error:
-        pytest.skip(str(error))
-    if kind == "graphs":
-        _need_cuda_provider()
-    return Route(builder(target, precision), "cuda", checkpoint, reference, _LEAST_PSNR[precision], 1000)
+        return str(error)
+    if not multiplies_in(precision, capability):  # `local` takes all
+        return f"a GPU of compute capability {capability} does not multiply in {precision}"
+    return None
 
 
 def _need_cuda_provider() -> None:
@@ -126,20 +157,6 @@ def _need_cuda_provider() -> None:
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime-gpu is not installed")
-
-
-def _engine_target() -> str:
-    """The target for this GPU whose compiler is installed: that of its RTX card, or `local`."""
-    from swiftvr_trt.runtime.devices.gpu import Gpu
-
-    capability = Gpu(0).compute_capability
-    if find_spec("tensorrt_rtx") is not None:
-        for target in TARGETS:
-            if target.compiler == "TensorRT-RTX" and target.compute_capability == capability:
-                return target.name
-    if find_spec("tensorrt") is None:
-        pytest.skip(f"neither TensorRT nor TensorRT-RTX for compute capability {capability} is installed")
-    return "local"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""Builds that the GPU tests start."""
+"""What the GPU tests build for a GPU, and how a build that fails is reported."""
 
 from __future__ import annotations
 
@@ -6,7 +6,49 @@ import sys
 
 import pytest
 
-from .conftest import run_build
+from swiftvr_trt.engines.bundle.targets import PRECISIONS, RTX, TARGETS, TRT
+
+from .conftest import engine_target, run_build, why_not
+
+
+@pytest.mark.parametrize(
+    ("capability", "compilers", "target"),
+    [
+        ("12.0", {RTX, TRT}, "rtx5090"),
+        ("9.0", {RTX, TRT}, "h100"),
+        ("9.0", {RTX}, None),
+        ("8.0", {RTX, TRT}, "sm80"),
+        ("8.9", {TRT}, "local"),
+        ("10.0", {RTX, TRT}, "local"),
+        ("12.0", set(), None),
+    ],
+)
+def test_a_gpu_gets_the_target_of_its_card_or_local(capability: str, compilers: set[str], target: str | None) -> None:
+    assert engine_target(capability, compilers) == target
+
+
+def test_every_target_of_a_card_is_tested_on_that_card() -> None:
+    for target in TARGETS:
+        if target.compute_capability is not None:
+            assert engine_target(target.compute_capability, {RTX, TRT}) == target.name
+
+
+@pytest.mark.parametrize(
+    ("target", "capability", "tested"),
+    [
+        ("h100", "9.0", {"bf16", "fp16", "fp8", "int8"}),
+        ("local", "9.0", {"bf16", "fp16", "fp8", "int8"}),
+        ("local", "10.0", {"bf16", "fp16", "fp8", "int8", "nvfp4"}),
+        ("local", "7.5", {"fp16", "int8"}),
+        ("rtx3090", "8.6", {"bf16", "fp16", "int8"}),
+    ],
+)
+def test_a_precision_that_a_gpu_lacks_is_skipped_with_the_reason(
+    target: str, capability: str, tested: set[str]
+) -> None:
+    reasons = {precision: why_not(target, precision, capability) for precision in PRECISIONS}
+    assert {precision for precision, reason in reasons.items() if reason is None} == tested
+    assert all(precision in reason for precision, reason in reasons.items() if reason is not None)
 
 
 def test_a_build_that_fails_gives_its_reason() -> None:
