@@ -10,7 +10,9 @@ convolution (channels last) and norm, and copies from pinned memory, alone and b
 for those of TensorRT, so this says what the GPU can do with a shape, not what an engine does.
 
 The efficiency is the time by the roofline of docs/roofline.md divided by the measured one. It is missing where a peak
-rate is not known. `--device cpu` tests this program with the smallest shapes, and says that it is no figure.
+rate is not known. Runs follow each other on the same tensors, which stay in the GPU's cache if they are small: such a
+shape may come out above its roofline. `--device cpu` tests this program with the smallest shapes, and says that it is
+no figure.
 
 The shapes of the published network are in `results/gpu-kernel-shapes-1920x1080.json`, from engines of two of its blocks
 in fp16 (`tests/oracle/make_checkpoint.py slice`). `--shapes FILE` writes those of other bundles.
@@ -40,6 +42,10 @@ from swiftvr_trt.errors import MisuseError, SwiftVRError
 
 SHAPES = Path(__file__).parent / "results" / "gpu-kernel-shapes-1920x1080.json"
 REPEATS = 20
+LEAST_SECONDS, MOST_RUNS = 2e-3, 20
+"""Runs that follow each other until they have taken so long are timed together, but not more than so many."""
+HEAD_START = 20_000_000
+"""Cycles for which the GPU waits (10 ms at 2 GHz) while the host launches what is timed; a launch takes up to 40 us."""
 CPU_FLOPS, CPU_BYTES = 10**7, 10**6
 """The largest cases that `--device cpu` runs."""
 COPY, COPY_BESIDE = "pinned copy", "pinned copy beside a product"
@@ -49,10 +55,11 @@ NOT_A_GPU = "NOT A FIGURE OF A GPU: run on the CPU with the smallest shapes, to 
 
 @dataclass(frozen=True)
 class Case:
-    """One shape. sizes: of a product M, N, K; of attention batch, queries, keys, head; of a convolution batch, inputs,
-    outputs, height and width of the input, side of the kernel, stride (negative: transposed); else elements.
+    """One shape, and what torch does with it.
 
-    flops, nbytes: of one run. count: how often one run of the reported stages has it.
+    sizes: of a product M, N, K; of attention batch, queries, keys, head; of a convolution batch, inputs, outputs,
+    height and width of the input, side of the kernel, stride (negative: transposed); else elements.
+    flops, nbytes: of one run, each tensor read or written once. count: how often one run of the reported stages has it.
     """
 
     kind: str
@@ -107,7 +114,7 @@ def _cases_of_one(kernel: CompiledKernel) -> Iterator[Case]:
         elements = max(map(math.prod, ins))
         for precision in ("Float", "BFloat16"):
             size = _BYTES.get(precision, 2)
-            yield Case(ELEMENTWISE, precision, (elements,), 0, elements * (size + 2))
+            yield Case(ELEMENTWISE, precision, (elements,), 0, 2 * elements * size)
 
 
 def products(m: int, n: int, k: int) -> Iterator[Case]:
@@ -147,7 +154,7 @@ def make(case: Case, device: torch.device) -> Callable[[], object]:
     dtype = torch.float32 if case.precision == "Float" else torch.bfloat16
     last = math.gcd(case.sizes[0], 1 << 10)
     stream = torch.randn(case.sizes[0] // last, last, device=device, dtype=dtype)
-    return lambda: torch.nn.functional.layer_norm(stream, (last,)).to(torch.float16)
+    return lambda: torch.nn.functional.layer_norm(stream, (last,))  # converting its result would be a second kernel
 
 
 def _product(case: Case, device: torch.device) -> Callable[[], object]:
@@ -179,17 +186,27 @@ def seconds_of(run: Callable[[], object], device: torch.device, repeats: int = R
     with torch.inference_mode():
         for _ in range(3):
             run()
-        times = [(_by_events if device.type == "cuda" else _by_clock)(run) for _ in range(repeats)]
-    return statistics.median(times)
+        if device.type != "cuda":
+            return statistics.median(_by_clock(run) for _ in range(repeats))
+        together = runs_together(_by_events(run, 1))
+        return statistics.median(_by_events(run, together) for _ in range(repeats))
 
 
-def _by_events(run: Callable[[], object]) -> float:
+def runs_together(seconds: float) -> int:
+    """How many runs are timed as one: the more, the shorter a run is."""
+    return max(1, min(MOST_RUNS, math.ceil(LEAST_SECONDS / max(seconds, 1e-9))))
+
+
+def _by_events(run: Callable[[], object], runs: int) -> float:
+    """The time of one of so many runs. The GPU waits until all are launched, so that this counts no launches."""
     began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(HEAD_START)
     began.record()
-    run()
+    for _ in range(runs):
+        run()
     ended.record()
     ended.synchronize()
-    return float(began.elapsed_time(ended)) / 1e3
+    return float(began.elapsed_time(ended)) / 1e3 / runs
 
 
 def _by_clock(run: Callable[[], object]) -> float:
@@ -210,6 +227,7 @@ def copies(device: torch.device, nbytes: int, beside: Case) -> list[Timed]:
         target.copy_(host, non_blocking=True)
 
     def copy_beside() -> None:
+        other.wait_stream(torch.cuda.current_stream())  # or else the product would be over before the copy begins
         with torch.cuda.stream(other):
             product()
         copy()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner
+from torch.overrides import TorchFunctionMode
 
 from benchmarks.gpu_kernels import (
     NOT_A_GPU,
@@ -24,6 +26,8 @@ from benchmarks.gpu_kernels import (
     products,
     read_cases,
     read_shapes,
+    runs_together,
+    seconds_of,
     table,
 )
 from swiftvr_trt.engines.compile.log import ATTENTION, CONV, ELEMENTWISE, GEMM
@@ -58,8 +62,77 @@ def test_cases_have_the_sizes_operations_and_bytes_of_the_kernels() -> None:
     smaller, larger = cases[CONV, "Half", (1, 12, 16, 8, 8, 3, 2)], cases[CONV, "Half", (1, 12, 6, 8, 8, 4, -2)]
     assert smaller.flops == 2 * (16 * 12 * 9) * 16
     assert larger.flops == 2 * (12 * 6 * 16) * 64
-    assert cases[ELEMENTWISE, "Float", (2048,)].nbytes == 2048 * 6
+    assert cases[ELEMENTWISE, "Float", (2048,)].nbytes == 2048 * 8
     assert {kind for kind, _, _ in cases} == {GEMM, ATTENTION, CONV, ELEMENTWISE}
+
+
+class Moved(TorchFunctionMode):
+    """Adds up the bytes of all tensors that functions of torch read and write; views move nothing."""
+
+    nbytes = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        made = func(*args, **kwargs)
+        read = [each for each in (*args, *kwargs.values()) if isinstance(each, torch.Tensor)]
+        if isinstance(made, torch.Tensor) and made.data_ptr() not in [each.data_ptr() for each in read]:
+            self.nbytes += sum(each.nbytes for each in (*read, made) if each.numel() > 1)  # a scale is no traffic
+        return made
+
+
+@pytest.mark.parametrize("kind", [GEMM, ATTENTION, CONV, ELEMENTWISE])
+def test_what_runs_moves_the_bytes_that_are_counted(kind: str) -> None:
+    cases = [case for case in cases_of(KERNELS) if case.kind == kind]
+    assert cases
+    for case in cases:
+        run = make(case, CPU)
+        with torch.inference_mode(), Moved() as moved:
+            run()
+        assert moved.nbytes == case.nbytes, case
+
+
+class PlayedGpu:
+    """A GPU that takes 3 us for a kernel, and a host that takes 20 us to launch one; both have a clock."""
+
+    def __init__(self) -> None:
+        self.host = self.gpu = 0.0
+
+    def launch(self, seconds: float = 3e-6) -> float:
+        self.host += 20e-6
+        self.gpu = max(self.gpu, self.host) + seconds
+        return self.gpu
+
+    def sleep(self, cycles: int) -> None:
+        self.launch(cycles / 2e9)
+
+    def event(self, **_: object) -> Any:
+        return PlayedEvent(self)
+
+
+class PlayedEvent:
+    def __init__(self, gpu: PlayedGpu) -> None:
+        self._gpu, self.at = gpu, 0.0
+
+    def record(self) -> None:
+        self.at = self._gpu.launch(0.0)
+
+    def synchronize(self) -> None:
+        self._gpu.host = max(self._gpu.host, self.at)
+
+    def elapsed_time(self, other: PlayedEvent) -> float:
+        return (other.at - self.at) * 1e3
+
+
+def test_the_time_of_a_short_kernel_is_not_that_of_its_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = PlayedGpu()
+    monkeypatch.setattr(torch.cuda, "Event", gpu.event)
+    monkeypatch.setattr(torch.cuda, "_sleep", gpu.sleep)
+    assert seconds_of(gpu.launch, torch.device("cuda")) == pytest.approx(3e-6)
+    assert seconds_of(lambda: gpu.launch(5e-3), torch.device("cuda")) == pytest.approx(5e-3)
+
+
+def test_short_runs_are_timed_together() -> None:
+    assert [runs_together(seconds) for seconds in (0.0, 1e-6, 5e-4, 2e-3, 1.0)] == [20, 20, 4, 1, 1]
 
 
 @pytest.mark.parametrize("precision", ["BFloat16", "Int8"])
@@ -118,6 +191,8 @@ def test_the_published_network_has_its_shapes() -> None:
     blocks = [case for case in cases if case.kind == GEMM and case.precision == "FP8"]
     assert {(case.sizes[1], case.sizes[2]) for case in blocks} >= {(3072, 3072), (14336, 3072), (3072, 14336)}
     assert all(case.flops == 2 * math.prod(case.sizes) for case in blocks)
+    norms = [case for case in cases if case.kind == ELEMENTWISE]
+    assert {(case.precision, case.nbytes // case.sizes[0]) for case in norms} == {("Float", 8), ("BFloat16", 4)}
     assert all(case.sizes[3] == 128 for case in cases if case.kind == ATTENTION)
 
 
