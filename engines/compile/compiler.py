@@ -116,7 +116,7 @@ def _temporary_directory() -> Iterator[Path]:
 
 
 def _order(job: CompileJob, log: Path) -> Message:
-    """The order for `compiler_process.py`. log: the file to which it writes the compiler's log."""
+    """The order for `compiler_process.py`, which changes its folder. log: the file for the compiler's log."""
     return {
         "module": TENSORRT_MODULES[job.compiler],
         "onnx": str(job.onnx.resolve()),
@@ -124,7 +124,7 @@ def _order(job: CompileJob, log: Path) -> Message:
         "sm": job.sm,
         "profiles": [{name: [list(shape) for shape in shapes] for name, shapes in p.items()} for p in job.profiles],
         "workspace_bytes": job.workspace_bytes,
-        "log": str(log),
+        "log": str(log.resolve()),
     }
 
 

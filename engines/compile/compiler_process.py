@@ -7,6 +7,7 @@ nothing else. `compiler.py` sends the job. A line every 20 seconds shows that a 
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 import time
 from pathlib import Path
@@ -54,7 +55,11 @@ def _build(trt: Any, logger: Any, job: dict[str, Any], phase: list[str]) -> str 
     builder = trt.Builder(logger)
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(job["onnx"]):
+    # On Windows the parser can open few names that are not ASCII: it gets UTF-8, and opens files, that of the weights
+    # too, by names in the ANSI code page. So it gets no folder. All other paths of the job are absolute.
+    folder, name = os.path.split(job["onnx"])
+    os.chdir(folder)
+    if not parser.parse_from_file(name):
         return "the parser refused it: " + "; ".join(parser.get_error(k).desc() for k in range(parser.num_errors))
     config = _config(trt, builder, network, job)
     config.progress_monitor = _monitor(trt, phase)
