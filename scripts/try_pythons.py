@@ -3,9 +3,9 @@
     python -m scripts.try_pythons            needs two Pythons at least, and the network
 
 For each Python: a bare environment in build/pythons with the newest dependencies, its size, the time of `--help`, then
-`doctor --try` and the tests of reading and writing media; not on the Python that runs this, since `make test` has run
-them. No torch there: its wheels take gigabytes. With the lowest versions, on the oldest Python: the same, and the
-tests of the exporter's first steps and of every name of a library.
+`doctor --try` and the tests of reading and writing media and of VapourSynth; not on the Python that runs this, since
+`make test` has run them. No torch there: its wheels take gigabytes. With the lowest versions, on the oldest Python: the
+same, and the tests of the exporter's first steps and of every name of a library.
 Two environments are tried at the same time. Prints the figures, and exits with 1 if a test fails or the installation is
 too large.
 """
@@ -30,7 +30,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / "build" / "pythons"
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 TESTS_NEED = ("pytest", "pytest-xdist", "pytest-reportlog", "hypothesis", "filelock", "pyyaml")
-LIGHT_TESTS = ("tests/runtime/media", "tests/cli/test_trial.py", "tests/export/test_moving_picture.py")
+LIGHT_TESTS = (
+    "tests/runtime/media",
+    "tests/runtime/restore/test_vapoursynth.py",
+    "tests/cli/test_trial.py",
+    "tests/export/test_moving_picture.py",
+)
 LOWEST_TESTS = (
     *LIGHT_TESTS,
     "tests/test_libraries.py",
@@ -153,7 +158,7 @@ def try_newest(version: str, python: Path) -> None:
         )
     if version == MAIN:
         return
-    environment.install(f"{ROOT}[cpu]", *TESTS_NEED)
+    environment.install(f"{ROOT}[cpu,vapoursynth]", *TESTS_NEED)
     environment.run("-m", "swiftvr_trt.cli.export", "doctor", "--try")
     environment.test(*LIGHT_TESTS)
 

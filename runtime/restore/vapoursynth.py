@@ -53,9 +53,9 @@ def restore(clip: Any, bundle: str | os.PathLike[str], *, device: str | None = N
     def restored(n: int, f: Any) -> Any:
         return _filled(f[0].copy(), frames.frame(n), f[1].props)
 
-    node = blank.std.ModifyFrame([blank, source], restored)
-    weakref.finalize(node, _close, frames, restorer)
-    return node
+    # The core keeps the function as long as a filter uses it; the node's Python object goes when the script chains on.
+    weakref.finalize(restored, _close, frames, restorer)
+    return blank.std.ModifyFrame([blank, source], restored)
 
 
 def _close(frames: RandomAccess, restorer: Restorer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import swiftvr_trt
 from swiftvr_trt import Bundle, MisuseError, Restorer
+from swiftvr_trt.cli import trial
 from swiftvr_trt.errors import MissingPackageError
 from swiftvr_trt.runtime.restore.vapoursynth import restore
 
@@ -32,9 +34,9 @@ def vs() -> Any:
 
 
 @pytest.fixture(scope="module")
-def bundle(vs: Any, mini_bundle: Any) -> Bundle:
+def bundle(vs: Any) -> Bundle:
     del vs
-    return mini_bundle(clip_len=4)  # type: ignore[no-any-return]
+    return Bundle.open(trial.BUNDLE)  # needs no torch: these tests run where VapourSynth has wheels
 
 
 def moving(vs: Any, pix_fmt: Any) -> Any:
@@ -69,6 +71,26 @@ def test_a_clip_is_restored_in_any_order(vs: Any, bundle: Bundle, order: Any) ->
         frame = node.get_frame(number)
         assert (pixels(frame) == expected[number]).all()
         assert (frame.props["_DurationNum"], frame.props["_DurationDen"]) == (1001, 30000)
+
+
+def test_other_filters_may_follow(vs: Any, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script keeps its last clip only. The bundle is released when no filter needs it any more."""
+    closed: list[Restorer] = []
+    close = Restorer.close
+
+    def noted(restorer: Restorer) -> None:
+        closed.append(restorer)
+        close(restorer)
+
+    monkeypatch.setattr(Restorer, "close", noted)
+    clip = restore(moving(vs, vs.RGB24), bundle.path, threads=1)
+    clip = clip.resize.Bicubic(format=vs.YUV420P10, matrix=1)
+    gc.collect()
+    assert clip.get_frame(5).format.id == vs.YUV420P10
+    assert closed == []
+    del clip
+    gc.collect()
+    assert len(closed) == 1
 
 
 def test_frames_may_be_asked_for_at_the_same_time(vs: Any, bundle: Bundle) -> None:
