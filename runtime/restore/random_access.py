@@ -29,6 +29,7 @@ class RandomAccess:
         self._kept: OrderedDict[int, Frame] = OrderedDict()
         self._most = _CHUNKS_KEPT * (restorer.manifest.recipe.clip_len + 4)
         self._fed = self._out = 0
+        self._is_sound = True  # False from an error on: what the stream was fed is unknown, so it begins anew
         self._lock = threading.Lock()
 
     def frame(self, number: int) -> Frame:
@@ -49,11 +50,12 @@ class RandomAccess:
     def _go_to(self, number: int) -> None:
         """Have the stream continue before a frame, in the cheapest way."""
         cut = self._cut_for(number)
-        if self._out <= number and cut.lead <= self._fed:  # going on takes no more frames than a jump
+        if self._is_sound and self._out <= number and cut.lead <= self._fed:  # a jump takes as many frames, or more
             return
+        self._is_sound = False
         self._session.reset()
         self._session.begin_at(cut, map(self._source, range(cut.lead, cut.frame)))
-        self._fed, self._out = cut.frame, cut.emitted
+        self._fed, self._out, self._is_sound = cut.frame, cut.emitted, True
 
     def _cut_for(self, number: int) -> Cut:
         """The last place where a stream can be continued to give this frame."""
@@ -64,11 +66,11 @@ class RandomAccess:
 
     def _advance(self) -> None:
         """Take one more frame; at the end of the video, all that is owed."""
-        if self._fed == self._count:
-            restored = self._session.flush()
-        else:
-            restored = self._session.feed(self._source(self._fed))
-            self._fed += 1
+        frame = None if self._fed == self._count else self._source(self._fed)
+        self._is_sound = False
+        restored = self._session.flush() if frame is None else self._session.feed(frame)
+        self._is_sound = True
+        self._fed += frame is not None
         for frame in restored:
             self._kept[self._out] = frame
             self._out += 1

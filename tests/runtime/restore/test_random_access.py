@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swiftvr_trt import MisuseError, Restorer
+from swiftvr_trt.errors import StageError
 from swiftvr_trt.export.moving_picture import synthetic_frame
 from swiftvr_trt.runtime.restore.random_access import RandomAccess
+from swiftvr_trt.runtime.stream.open_stream import OpenStream
 from tests.conftest import BundleFactory
 
 COUNT = 61
@@ -33,14 +35,22 @@ class Access:
     def __init__(self, restorer: Restorer, count: int = COUNT) -> None:
         self.expected = list(restorer.restore(picture(number) for number in range(count)))
         self.taken: list[int] = []
+        self.failing: set[int] = set()
         self.frames = RandomAccess(restorer, self._take, count)
 
     def _take(self, number: int) -> np.ndarray:
+        if number in self.failing:
+            self.failing.remove(number)
+            raise OSError("the disk is busy")
         self.taken.append(number)
         return picture(number)
 
     def check(self, number: int) -> None:
         assert (self.frames.frame(number) == self.expected[number]).all(), number
+
+    def check_from(self, number: int) -> None:
+        for each in range(number, COUNT):
+            self.check(each)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +89,34 @@ def test_a_little_back_costs_nothing_and_a_jump_what_the_network_needs(restorer:
     needed = access.taken[before:]
     assert needed == list(range(needed[0], needed[-1] + 1))
     assert needed[0] > 0
+
+
+@pytest.mark.parametrize(("asked", "failing"), [(40, 36), (40, 41), (60, 60)])
+def test_a_source_that_fails_once_costs_one_request(restorer: Restorer, asked: int, failing: int) -> None:
+    """On the way to a frame after a jump, and at any later one."""
+    access = Access(restorer)
+    access.check(12)
+    access.failing = {failing}
+    with pytest.raises(OSError, match="the disk is busy"):
+        access.check_from(asked)
+    for number in (18, asked, COUNT - 1):
+        access.check(number)
+
+
+def test_a_stage_that_fails_once_costs_one_request(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = Access(restorer)
+    access.check(12)
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenStream, "advance", fail)
+        with pytest.raises(StageError, match="out of memory"):
+            access.check(20)
+    access.check(20)
+
+
+def fail(stream: OpenStream, *, ended: bool) -> None:
+    del ended
+    stream.broken = True
+    raise RuntimeError("out of memory")
 
 
 @pytest.mark.parametrize("number", [-1, COUNT, COUNT + 100])
