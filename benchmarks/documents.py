@@ -23,6 +23,9 @@ from swiftvr_trt.benchmarks.suite.reached import as_reached
 from swiftvr_trt.benchmarks.suite.record import BenchRun, read_run
 from swiftvr_trt.benchmarks.suite.statistics import RatioInterval
 from swiftvr_trt.engines.bundle.card_names import named_card
+from swiftvr_trt.engines.bundle.geometry import Resolution
+from swiftvr_trt.engines.bundle.pipeline_memory import PUBLISHED_PARAMETERS, expected_gpu_bytes
+from swiftvr_trt.engines.bundle.targets import find_target
 
 from .card_table import FACTS, PAGE, builds_for, frames_per_second, is_current, read_facts, render
 from .engine_matrix import PRECISIONS as MATRIX_PRECISIONS
@@ -88,11 +91,17 @@ def install() -> Iterator[str]:
         (
             "H100, H200",
             '`pip install ".[gpu,cuda,export]"`',
-            "ONNX Runtime in fp16, or engines in fp8 with [TensorRT](docs/engines.md)",
+            f"ONNX Runtime in fp16, at least {_graphs()}, or engines in fp8 with [TensorRT](docs/engines.md)",
         ),
     )
     for row in rows:
         yield f"|{'|'.join(row)}|" if row[0] == "---" else f"| {' | '.join(row)} |"
+
+
+def _graphs() -> str:
+    """What the published network takes in graphs, by ONNX Runtime on a GPU."""
+    needed = expected_gpu_bytes(PUBLISHED_PARAMETERS, Resolution(1920, 1080), find_target("cuda"), "fp16")
+    return f"{needed / 1e9:.1f} GB"
 
 
 def _gigabytes(precision: str) -> str:

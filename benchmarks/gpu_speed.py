@@ -153,8 +153,10 @@ class Builds:
 def _gpu_bytes(checkpoint: Path, recipe: Recipe) -> int:
     """About what a bundle needs on the GPU."""
     from swiftvr_trt.engines.bundle.pipeline_memory import count_parameters, expected_gpu_bytes
+    from swiftvr_trt.engines.bundle.targets import find_target
 
-    return expected_gpu_bytes(count_parameters(checkpoint), recipe.resolution, recipe.clip_len, recipe.precision)
+    target, parameters = find_target(recipe.target), count_parameters(checkpoint)
+    return expected_gpu_bytes(parameters, recipe.resolution, target, recipe.precision, recipe.clip_len)
 
 
 def _build_command(recipe: Recipe, checkpoint: Path, out: Path) -> list[str]:

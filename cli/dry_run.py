@@ -114,7 +114,7 @@ def _memory(need: MemoryNeed | None, each: str) -> str:
         return "not known before the bundle is built"
     free = "" if need.free is None else f"; {format_bytes(need.free)} are free"
     if need.gpu is not None:
-        return f"{format_bytes(need.gpu)} on the GPU; at least {format_bytes(need.ram)} of RAM{each}{free}"
+        return f"at least {format_bytes(need.gpu)} on the GPU and {format_bytes(need.ram)} of RAM{each}{free}"
     return f"at least {format_bytes(need.ram)}{each}, the rest depends on ONNX Runtime{free}"
 
 

@@ -24,7 +24,7 @@ from ..engines.bundle.cards import Card
 from ..engines.bundle.files import Bundle, check_replaceable
 from ..engines.bundle.geometry import Resolution, check_clip_len
 from ..engines.bundle.manifest import Recipe
-from ..engines.bundle.pipeline_memory import count_parameters, expected_gpu_bytes
+from ..engines.bundle.pipeline_memory import count_parameters, gpu_bytes_by_target
 from ..engines.bundle.targets import (
     TRT,
     Target,
@@ -173,7 +173,7 @@ def _choices(options: BuildOptions, host: Host) -> tuple[Choice, ...]:
     """What suits the machine for the largest size, the best first. options: its checkpoint is a directory."""
     size = max(options.resolutions, key=lambda size: size.width * size.height)
     parameters = count_parameters(Path(options.checkpoint))
-    return choose_for(host, options.precision, partial(expected_gpu_bytes, parameters, size, options.clip_len))
+    return choose_for(host, options.precision, gpu_bytes_by_target(parameters, size, options.clip_len))
 
 
 def _build_the_best(

@@ -19,8 +19,8 @@ from .targets import BYTES_PER_WEIGHT, RTX, TARGETS, Target, choose_target, find
 AUTO = "auto"
 _CPU, _CUDA, _LOCAL = (find_target(name) for name in ("cpu", "cuda", "local"))
 
-BytesNeeded = Callable[[str], int]
-"""The GPU memory that a bundle in this precision takes, with one stream."""
+BytesNeeded = Callable[[Target, str], int]
+"""The GPU memory that a bundle for this target in this precision takes, with one stream."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,10 @@ def choose_for(host: Host, precision: str | None, needed: BytesNeeded) -> tuple[
         fitting = [p for p in _precisions(target, host) if precision in (None, p)]
         if not fitting:
             continue
-        chosen = next((p for p in fitting if host.free_bytes is None or needed(p) <= host.free_bytes), None)
+        chosen = next((p for p in fitting if host.free_bytes is None or needed(target, p) <= host.free_bytes), None)
         if chosen is None:
-            smallest, free = format_bytes(min(map(needed, fitting))), format_bytes(host.free_bytes or 0)
+            smallest = format_bytes(min(needed(target, p) for p in fitting))
+            free = format_bytes(host.free_bytes or 0)
             better.append(
                 f"{_describe(target)} would need {smallest} of GPU memory, {free} are free: choose a smaller "
                 "--resolution or --clip-len, or close other programs"

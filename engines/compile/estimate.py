@@ -89,7 +89,10 @@ def estimate(parameters: int, recipe: Recipe) -> Estimate:
         memory_bytes=int(needed),
         resident_bytes=int(max(needed, tracing + parameters * _CHECKPOINT_BYTES_PER_PARAMETER)),
         disk_bytes=int(weights * _DISK_PER_WEIGHT_BYTE + 1e8),
-        gpu_bytes=int(expected_gpu_bytes(parameters, size, recipe.clip_len, recipe.precision) * _more_on(recipe)),
+        gpu_bytes=int(
+            expected_gpu_bytes(parameters, size, find_target(recipe.target), recipe.precision, recipe.clip_len)
+            * _more_on(recipe)
+        ),
         seconds=_seconds(parameters, weights, recipe),
         tracing_bytes=int(tracing),
         tracing_seconds=_tracing_seconds(parameters),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...engines.bundle.files import Bundle
@@ -82,6 +82,13 @@ def load_session(
         raise BundleError(f"{path}: ONNX Runtime {ort.__version__} cannot load this stage ({reason})") from error
     _check_signature(bundle, stage, session)
     return session
+
+
+def graph_bytes(bundle: Bundle, stages: Iterable[str]) -> int:
+    """What these stages take on a GPU at least: each is a session, with weights and an arena of its own."""
+    files = {file.name: file.size for file in bundle.manifest.files}
+    needed = [vet_graph(bundle.stage_path(stage), files) for stage in stages]
+    return sum(one.weight_bytes + one.working_bytes for one in needed)
 
 
 def renew_arena() -> None:

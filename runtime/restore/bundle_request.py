@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from ...engines.bundle.auto import AUTO, Host, choose_for
 from ...engines.bundle.files import read_manifest
 from ...engines.bundle.geometry import Resolution
 from ...engines.bundle.manifest import Recipe
-from ...engines.bundle.pipeline_memory import PUBLISHED_PARAMETERS, count_parameters, expected_gpu_bytes
+from ...engines.bundle.pipeline_memory import PUBLISHED_PARAMETERS, count_parameters, gpu_bytes_by_target
 from ...engines.bundle.targets import choose_target, find_target, usual_autoencoder
 from ...errors import MisuseError
 from ..devices.gpu import gpu_index
@@ -112,7 +111,7 @@ def suited(request: BundleRequest, size: Resolution) -> tuple[SuitedRequest, ...
     checkpoint = request.checkpoint
     parameters = count_parameters(checkpoint) if isinstance(checkpoint, Path) else PUBLISHED_PARAMETERS
     host = look_at_host() if request.host is None else request.host
-    needed = partial(expected_gpu_bytes, parameters, size, request.clip_len, overlap=host.overlap)
+    needed = gpu_bytes_by_target(parameters, size, request.clip_len, overlap=host.overlap)
     return tuple(
         SuitedRequest(replace(request, target=choice.target.name, precision=choice.precision), choice.reason)
         for choice in choose_for(host, request.precision, needed)

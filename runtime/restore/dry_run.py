@@ -9,9 +9,11 @@ from pathlib import Path
 from ...engines.bundle.card_names import find_card
 from ...engines.bundle.files import Bundle
 from ...engines.bundle.geometry import Resolution
+from ...engines.bundle.targets import bundle_target
 from ...errors import NoBundleError, SwiftVRError
 from ...machine import available_memory
 from ...text import format_bytes
+from ..devices.ort import graph_bytes
 from ..devices.what_fits import shortage_message
 from ..media import OutputForm, SourceInfo, open_sink
 from ..media.expected_size import expected_bytes
@@ -19,7 +21,7 @@ from ..media.files import check_parent
 from ..media.pipes import is_output_pipe
 from ..media.trimmed import TrimmedVideo
 from ..media.video_in import VideoSource
-from ..stream.buffers import Forms
+from ..stream.buffers import Forms, used_stages
 from ..stream.frames import RGB
 from ..stream.plan import plan_memory
 from ..stream.tiles import Tiling
@@ -240,7 +242,8 @@ def _memory(
     sides = tiling.part_size(*shrunk(tiling.size, info.height, info.width))
     plan = plan_memory(manifest, *sides, Forms(form.format, form.format), overlap=overlap)
     host = streams * plan.host.nbytes + blended_bytes(tiling, manifest, form)
-    return MemoryNeed(host, plan.shared_bytes + streams * plan.device.nbytes, free)
+    graphs = 0 if bundle_target(manifest.recipe.target).compiled else graph_bytes(bundle, used_stages(plan.buffers))
+    return MemoryNeed(host, graphs + plan.shared_bytes + streams * plan.device.nbytes, free)
 
 
 def _disk(job: Job, form: OutputForm, pixels: int, frames: int | None, *, copies: int) -> DiskNeed:

@@ -75,7 +75,7 @@ LINES: list[tuple[dict[str, Any], dict[str, float], str]] = [
     (
         {"memory": MemoryNeed(10**9, 9 * 10**9, None)},
         {},
-        "  memory:    9.00 GB on the GPU; at least 1.00 GB of RAM",
+        "  memory:    at least 9.00 GB on the GPU and 1.00 GB of RAM",
     ),
     ({}, {}, "  disk:      1.0 MB to 10.0 MB (rough), twice that while the pieces are joined; 10.00 GB are free"),
     (

@@ -9,7 +9,7 @@ import pytest
 from swiftvr_trt import MisuseError
 from swiftvr_trt.engines.bundle.auto import Choice, Host, choose_for
 from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.engines.bundle.pipeline_memory import PUBLISHED_PARAMETERS, expected_gpu_bytes
+from swiftvr_trt.engines.bundle.pipeline_memory import PUBLISHED_PARAMETERS, gpu_bytes_by_target
 from swiftvr_trt.engines.bundle.targets import find_target
 from swiftvr_trt.installing import PACKAGES, install_command
 
@@ -20,11 +20,8 @@ SIZES = {"720p": Resolution(1280, 720), "1080p": Resolution(1920, 1080), "4K": R
 
 def choices(host: Host, size: str = "1080p", precision: str | None = None) -> tuple[Choice, ...]:
     """For the published weights."""
-    return choose_for(
-        host,
-        precision,
-        lambda p: expected_gpu_bytes(PUBLISHED_PARAMETERS, SIZES[size], clip_len=24, precision=p, overlap=host.overlap),
-    )
+    needed = gpu_bytes_by_target(PUBLISHED_PARAMETERS, SIZES[size], 24, overlap=host.overlap)
+    return choose_for(host, precision, needed)
 
 
 def host(capability: str, gigabytes: float | None, extras: frozenset[str]) -> Host:
@@ -60,9 +57,12 @@ def host(capability: str, gigabytes: float | None, extras: frozenset[str]) -> Ho
         ("8.9", 24, EVERYTHING, "4K", "rtx4090 fp8"),
         # Without a compiler: ONNX Runtime on the GPU.
         ("8.9", 24, GRAPHS, "1080p", "cuda fp16"),
+        # It holds the transformer twice: 16.5 GB in FP16.
+        ("7.5", 12, GRAPHS, "1080p", "cpu fp32"),
+        ("8.9", 16, GRAPHS, "720p", "cpu fp32"),
+        ("8.9", 20, GRAPHS, "720p", "cuda fp16"),
+        ("8.9", 24, GRAPHS, "4K", "cpu fp32"),
         ("9.0", 80, GRAPHS, "4K", "cuda fp16"),
-        ("7.5", 12, GRAPHS, "1080p", "cuda fp16"),
-        ("8.9", 8, GRAPHS, "1080p", "cpu fp32"),
         # Without a package that speaks to the driver: the CPU.
         ("12.0", 32, EVERYTHING - {"cuda"}, "1080p", "cpu fp32"),
         ("12.0", 32, frozenset({"cpu"}), "1080p", "cpu fp32"),

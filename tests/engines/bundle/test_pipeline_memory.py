@@ -10,13 +10,37 @@ from safetensors.numpy import save_file
 
 from swiftvr_trt import CheckpointError
 from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.engines.bundle.pipeline_memory import PUBLISHED_PARAMETERS, count_parameters, expected_gpu_bytes
+from swiftvr_trt.engines.bundle.graph import vet_graph
+from swiftvr_trt.engines.bundle.pipeline_memory import (
+    PUBLISHED_PARAMETERS,
+    count_parameters,
+    expected_gpu_bytes,
+    expected_weight_bytes,
+    gpu_bytes_by_target,
+)
+from swiftvr_trt.engines.bundle.targets import find_target
+from tests.conftest import BundleFactory
 
 
 def test_the_estimate_agrees_with_the_plan_of_engines_that_were_built() -> None:
     full, large = Resolution(1920, 1080), Resolution(3840, 2160)
-    assert expected_gpu_bytes(PUBLISHED_PARAMETERS, full, 24, "fp8") == pytest.approx(5.85e9, rel=0.05)
-    assert expected_gpu_bytes(PUBLISHED_PARAMETERS, large, 24, "fp8") == pytest.approx(10.71e9, rel=0.05)
+    target = find_target("rtx5090")
+    assert expected_gpu_bytes(PUBLISHED_PARAMETERS, full, target, "fp8") == pytest.approx(5.85e9, rel=0.05)
+    assert expected_gpu_bytes(PUBLISHED_PARAMETERS, large, target, "fp8") == pytest.approx(10.71e9, rel=0.05)
+
+
+def test_graphs_on_a_gpu_take_the_transformer_twice_and_an_arena_per_stage(mini_bundle: BundleFactory) -> None:
+    """One session per stage, as ONNX Runtime has no other way to hold two graphs. A GPU holds at least this much."""
+    bundle = mini_bundle()
+    recipe, parameters = bundle.manifest.recipe, 1_000_000_000
+    graphs, engines = (
+        gpu_bytes_by_target(parameters, recipe.resolution, recipe.clip_len)(find_target(name), "fp16")
+        for name in ("cuda", "local")
+    )
+    files = {file.name: file.size for file in bundle.manifest.files}
+    held = [vet_graph(bundle.stage_path(name), files).weight_bytes for name in ("dit", "dit_edge")]
+    assert held[1] == pytest.approx(held[0], rel=0.05)
+    assert graphs - engines > expected_weight_bytes(parameters, "fp16")
 
 
 def test_parameters_are_counted_without_reading_the_weights(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from swiftvr_trt import MachineError
 from swiftvr_trt.engines.bundle.auto import choose_for
 from swiftvr_trt.engines.bundle.geometry import Resolution
-from swiftvr_trt.engines.bundle.pipeline_memory import PUBLISHED_PARAMETERS, expected_gpu_bytes
+from swiftvr_trt.engines.bundle.pipeline_memory import PUBLISHED_PARAMETERS, gpu_bytes_by_target
 from swiftvr_trt.installing import PACKAGES
 from swiftvr_trt.runtime.devices import host
 from swiftvr_trt.runtime.devices.gpu import Gpu
@@ -56,7 +56,7 @@ def test_the_choice_on_emulated_gpus(
     assert found.compute_capability == f"{capability // 10}.{capability % 10}"
     assert found.free_bytes is not None
     assert 0.99 * gigabytes * 1e9 < found.free_bytes <= gigabytes * 1e9
-    best = choose_for(found, None, lambda p: expected_gpu_bytes(PUBLISHED_PARAMETERS, FULL_HD, 24, p))[0]
+    best = choose_for(found, None, gpu_bytes_by_target(PUBLISHED_PARAMETERS, FULL_HD, 24))[0]
     assert f"{best.target.name} {best.precision}" == chosen
 
 

@@ -16,7 +16,9 @@ import pytest
 
 from swiftvr_trt import Bundle, SwiftVRError
 from swiftvr_trt.engines.bundle.geometry import Resolution
+from swiftvr_trt.engines.bundle.graph import vet_graph
 from swiftvr_trt.engines.bundle.lease import is_locked
+from swiftvr_trt.engines.bundle.manifest import NETWORK_STAGES
 from swiftvr_trt.runtime.media import SinkOptions, open_source
 from swiftvr_trt.runtime.media.trim import Trim
 from swiftvr_trt.runtime.restore import dry_run
@@ -283,6 +285,17 @@ def test_engines_are_planned_for_the_card_that_was_named(engines: Bundle) -> Non
         need = dry_run._memory(engines, source.info, Tiling.whole(engines.manifest.recipe.resolution), "cuda:0")
     assert need.gpu is not None
     assert need.gpu > need.ram > 0
+
+
+def test_graphs_on_a_gpu_are_planned_with_their_weights(bundle: Bundle) -> None:
+    """Those of the transformer twice: ONNX Runtime has a session for each of its stages."""
+    clip = write_clip(bundle.path.parent / "clip.mp4")
+    with open_source(clip) as source:
+        need = dry_run._memory(bundle, source.info, Tiling.whole(bundle.manifest.recipe.resolution), "cuda:0")
+    files = {file.name: file.size for file in bundle.manifest.files}
+    weights = sum(vet_graph(bundle.stage_path(name), files).weight_bytes for name in NETWORK_STAGES)
+    assert need.gpu is not None
+    assert need.gpu > weights > files["weights.bin"]
 
 
 @pytest.mark.parametrize("overlap", [False, True])
