@@ -142,7 +142,9 @@ class RunCommand(SectionedCommand):
     "--preset", metavar="NAME", help="Encoder preset, speed against size, e.g. slow.  [default: the encoder's]"
 )
 @click.option(
-    "--pix-fmt", metavar="NAME", help="Pixel format, e.g. yuv444p for sharper colour edges.  [default: yuv420p]"
+    "--pix-fmt",
+    metavar="NAME",
+    help="Pixel format, e.g. yuv444p for sharper colour edges.  [default: 4:2:0 as deep as INPUT, 4:4:4 for odd sizes]",
 )
 @click.option(
     "--rate", metavar="FPS", callback=_frame_rate, help="Frame rate of an image folder, e.g. 24000/1001.  [default: 25]"

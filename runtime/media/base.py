@@ -320,7 +320,7 @@ class SinkOptions:
     codec       name of an FFmpeg encoder or of a format, e.g. "libx265" or "hevc"; libx264 if the container allows it
     crf         constant quality on the encoder's own scale, lower is better; 18 for libx264
     preset      speed against size, in the encoder's own words
-    pix_fmt     pixel format of the encoded video; yuv420p if the encoder and the size allow it
+    pix_fmt     pixel format of the encoded video; 4:2:0 as deep as the input if the encoder and the size allow it
     extra       more options of the encoder, e.g. (("tune", "film"),)
     overwrite   replace an existing output
     audio       copy sound

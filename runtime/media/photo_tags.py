@@ -181,6 +181,7 @@ def _into_webp(image: bytes, tags: PhotoTags) -> bytes:
     chunks = [chunk for chunk in _webp_chunks(image) if chunk[0] != b"VP8X"]
     width, height = _webp_size(image)
     flags = (0x20 if tags.icc is not None else 0) | (0x08 if tags.exif is not None else 0)
+    flags |= 0x10 if _is_transparent(image) else 0  # without it, viewers show the picture opaque
     head = struct.pack("<I", flags) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     before = [(b"VP8X", head)] + ([(b"ICCP", tags.icc)] if tags.icc is not None else [])
     after = [(b"EXIF", tags.exif)] if tags.exif is not None else []
@@ -194,9 +195,18 @@ def _webp_chunk(kind: bytes, content: bytes) -> bytes:
 
 def _webp_size(image: bytes) -> tuple[int, int]:
     """Width and height of a lossless WebP."""
-    chunks = dict(_webp_chunks(image))
-    bits = int(struct.unpack_from("<I", chunks[b"VP8L"], 1)[0])
+    bits = _lossless_head(image)
     return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+
+
+def _is_transparent(image: bytes) -> bool:
+    """Whether a lossless WebP says that it has transparency."""
+    return bool(_lossless_head(image) >> 28 & 1)
+
+
+def _lossless_head(image: bytes) -> int:
+    """Width, height and transparency of a lossless WebP, as it stores them."""
+    return int(struct.unpack_from("<I", dict(_webp_chunks(image))[b"VP8L"], 1)[0])
 
 
 def _order(exif: bytes) -> str:

@@ -196,7 +196,7 @@ def restore_job(
     warn = WarnsOnce(display)
     tidy_output(job, keep_pieces=job.sink.overwrite)
     job = replace(job, sink=on_gpu(job.sink, job.hwaccel, job.device, warn))
-    with run_interruptibly(lambda: open_job_input(job)) as source:
+    with run_interruptibly(lambda: open_settled(job, request)) as source:
         info = source.info
         say_input(info, display)
         warn(*source.notes)
@@ -210,13 +210,13 @@ def restore_job(
             joined = None
             if not in_pieces(job, source, sink):
                 with opened() as (restorer, open_stream), as_one(job, source) as whole:
-                    _settle(job, source, restorer, warn)
+                    _settle(job, tiling, source, restorer, warn)
                     with open_stream(sink.frames, surfaces=sink.surfaces) as session:
                         joined = _restore_at_once(session, whole, sink, display)
         if joined is None:
             assert isinstance(source, VideoSource | TrimmedVideo)
             with opened() as (restorer, open_stream):
-                _settle(job, source, restorer, warn)
+                _settle(job, tiling, source, restorer, warn)
                 manifest = restorer.manifest
                 task = replace(pieces_task(job, tiling, options, source.excerpt), reading=info.reading)
                 joined = restore_in_pieces(task, source, manifest, open_stream, _shown_on(display), display.say)
@@ -251,11 +251,11 @@ def open_streams(
         yield restorer, streams_of(restorer, tiling)
 
 
-def _settle(job: Job, source: Source, restorer: Restorer, warn: LineCallback) -> None:
+def _settle(job: Job, tiling: Tiling, source: Source, restorer: Restorer, warn: LineCallback) -> None:
     """Let frames stay on the GPU if the job asks for that; `warn` is told if they cannot."""
     if job.sink.surfaces:
         scenes = job.scene_cut != "keep"
-        keep_on_gpu(source, restorer, warn, tiled=job.tile is not None, divided_by_scenes=scenes)
+        keep_on_gpu(source, restorer, warn, tiled=not tiling.is_whole, divided_by_scenes=scenes)
 
 
 def with_steps(sink: SinkOptions, output: str, source: Source, warn: Callable[[str], None]) -> SinkOptions:
@@ -290,7 +290,7 @@ def pieces_task(job: Job, tiling: Tiling, sink: SinkOptions, excerpt: Excerpt | 
     """A job on a video as a task in pieces. excerpt: the part to restore."""
     output, size = Path(job.output), tiling.size
     task = PiecesTask(job.source, output, size.width, size.height, sink, sink.gpu, job.piece_s)
-    tile = None if job.tile is None else str(tiling.tile)
+    tile = None if tiling.is_whole else str(tiling.tile)
     return replace(task, resume=job.resume, keep_going=job.keep_going, excerpt=excerpt, tile=tile)
 
 
@@ -300,9 +300,27 @@ def open_job_input(job: Job) -> Source:
     return open_source(job.source, rate=job.rate, gpu=gpu, surfaces=surfaces, trim=job.trim, options=reading_of(job))
 
 
+def open_settled(job: Job, request: BundleRequest) -> Source:
+    """Open the input of a job, as without tiles if the output is one. Only then is it known how many it has.
+
+    A pipe, which cannot be opened again, is read as for tiles all the same.
+    """
+    source = open_job_input(job)
+    try:
+        settled = replace(job, tiling=tiling_of(job, request, source.info))
+        if reading_of(settled).planes == reading_of(job).planes or source.info.read_once:
+            return source
+    except BaseException:
+        source.close()
+        raise
+    source.close()
+    return open_job_input(settled)
+
+
 def reading_of(job: Job) -> SourceOptions:
     """How the input of a job is read to restore it. Tiles are blended in RGB, so they get no planes."""
-    return replace(job.reading, planes=job.tile is None, deep=job.tile is not None)
+    tiled = job.tile is not None and not (job.tiling is not None and job.tiling.is_whole)
+    return replace(job.reading, planes=not tiled, deep=tiled)
 
 
 def in_pieces(job: Job, source: Source, sink: Sink) -> bool:

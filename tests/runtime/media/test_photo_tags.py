@@ -69,6 +69,14 @@ def test_tags_can_be_left_out(tmp_path: Path) -> None:
     assert (read_tags((tmp_path / "out.jpg").read_bytes()), notes) == (PhotoTags(), ())
 
 
+@pytest.mark.parametrize("opaque", [True, False])
+def test_a_webp_with_tags_is_as_transparent_as_without(opaque: bool) -> None:
+    """Viewers go by the header that tags need: it says whether there is transparency."""
+    pixels = np.concatenate([PICTURE, np.full((16, 24, 1), 255 if opaque else 100, np.uint8)], 2)
+    data = write_tags(encode_image(pixels, ".webp"), ".webp", TAGS)
+    assert (data[12:16], bool(data[20] & 0x10)) == (b"VP8X", not opaque)
+
+
 def test_sizes_and_the_thumbnail_are_those_of_the_output() -> None:
     inner = struct.pack("<HHHIHH", 1, 0xA002, 3, 1, 24, 0) + struct.pack("<I", 0)
     head = b"II*\0" + struct.pack("<I", 8)

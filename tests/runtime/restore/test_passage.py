@@ -98,7 +98,9 @@ class Bench:
         display = RecordingDisplay()
         sink = SinkOptions(crf=0 if output.suffix else None)
         job = Job(clip, str(output), sink=sink, hwaccel=mode, device="cuda:0", **{"piece_s": 0.4, **options})
-        restore_job(job, BundleRequest(bundle=self._lab.engines.path), opened, display)
+        engines = self._lab.engines
+        request = BundleRequest(bundle=engines.path, resolution=str(engines.manifest.recipe.resolution))
+        restore_job(job, request, opened, display)
         return display.warnings
 
 
@@ -132,11 +134,12 @@ def through_host(bench: Bench, clip: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.cuda_emulator
+@pytest.mark.parametrize("options", [{}, {"tile": "auto"}])  # the output is one tile
 def test_the_video_is_the_same_and_nothing_goes_through_the_host(
-    bench: Bench, clip: Path, through_host: Path, tmp_path: Path
+    bench: Bench, clip: Path, through_host: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     output = tmp_path / "out.mp4"
-    assert bench.restore(clip, output, "surfaces") == []
+    assert bench.restore(clip, output, "surfaces", **options) == []
     assert (bench.encoded, bench.fetched) == (FRAMES, 0)
     assert content(output) == content(through_host)
     assert bench.nvenc.most_registered < 16  # surfaces are used again

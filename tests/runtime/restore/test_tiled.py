@@ -150,6 +150,19 @@ def test_a_video_is_restored_in_tiles(bundle: Bundle, tmp_path: Path, output: st
         assert [(frame.width, frame.height) for frame in container.decode(video=0)] == [(160, 132)] * 13
 
 
+def test_an_output_that_is_one_tile_is_restored_as_without_tiles(bundle: Bundle, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.mp4", frames=9)
+    request = BundleRequest(bundle=bundle.path)
+    restore_files(
+        RunOptions((clip,), str(tmp_path / "plain.mp4"), request=request, sink=LOSSLESS, threads=1), RecordingDisplay()
+    )
+    display = RecordingDisplay()
+    request = replace(request, resolution=str(TILE))
+    restore_files(options(bundle, [clip], tmp_path / "tiled.mp4", request=request), display)
+    assert not any("tiles:" in line for line in display.lines)
+    assert content(tmp_path / "tiled.mp4") == content(tmp_path / "plain.mp4")
+
+
 def test_a_batch_makes_the_same_files(
     bundle: Bundle, clips: list[Path], alone: list[dict[str, list[Any]]], tmp_path: Path
 ) -> None:
