@@ -248,11 +248,7 @@ class RunCommand(SectionedCommand):
     is_flag=True,
     help="Print what would be done: streams, sizes, bundle, time, memory and disk. Writes nothing.",
 )
-@path_option(
-    "--trace",
-    metavar="FILE",
-    help="Write a timeline of stages, copies and chunks. Open it at ui.perfetto.dev or chrome://tracing.",
-)
+@path_option("--trace", metavar="FILE", help="Write a timeline of stages, copies and chunks for ui.perfetto.dev.")
 @path_option(
     "--report",
     metavar="FILE.html",
