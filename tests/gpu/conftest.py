@@ -17,8 +17,10 @@ import pytest
 from benchmarks.processes import run
 from swiftvr_trt import Bundle, MisuseError
 from swiftvr_trt.benchmarks.suite import likeness
+from swiftvr_trt.engines.bundle.drivers import driver_needs
 from swiftvr_trt.engines.bundle.targets import TARGETS, TENSORRT_MODULES, choose_target, multiplies_in
-from swiftvr_trt.runtime.devices.driver import has_driver
+from swiftvr_trt.installing import optional_packages
+from swiftvr_trt.runtime.devices.driver import find_driver, has_driver
 from swiftvr_trt.runtime.stream.session import Frame
 from tests.conftest import CheckpointFactory
 
@@ -155,6 +157,10 @@ def why_not(target: str, precision: str, capability: str) -> str | None:
 def _need_cuda_provider() -> None:
     import onnxruntime
 
+    driver = find_driver()
+    needs = driver_needs("gpu", None, optional_packages(), driver.cuda if driver else None)
+    if needs.too_old:
+        pytest.skip(f"graphs on a GPU need an NVIDIA driver of {needs.wanted}, this one is for CUDA {needs.offered}")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime-gpu is not installed")
 

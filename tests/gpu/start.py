@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ROOT / ".venv-gpu"
 DRIVER = "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
 NVIDIA_INDEX = "https://pypi.nvidia.com"
-PACKAGES = ("-e", ".[gpu,cuda,rtx,export,dev]", "onnxruntime-gpu[cuda,cudnn]")
+OLDEST_CUDA, USUAL_CUDA = 12000, 13000
+"""The CUDA versions that a driver must offer: for the extra `cuda12`, and for `cuda`, ONNX Runtime and torch."""
 _CHARACTERS = 12_000
 """How much of a failing program's output is kept."""
 
@@ -75,7 +76,38 @@ def find_problem() -> str | None:
             f"the NVIDIA driver finds no GPU (CUDA error {status}), but the tests need one: check whether nvidia-smi "
             "lists it; start a container with --gpus all"
         )
+    offered = cuda_of_driver()
+    if offered < OLDEST_CUDA:
+        return (
+            f"the NVIDIA driver is for CUDA {in_words(offered)}, but the tests need one for {in_words(OLDEST_CUDA)}: "
+            "update it to version 525, or better 580, or newer: https://www.nvidia.com/drivers"
+        )
     return None
+
+
+def cuda_of_driver() -> int:
+    """The CUDA version that the driver offers, as it says it: 12080 for 12.8. That of the newest if it does not say."""
+    version = ctypes.c_int()
+    status = ctypes.CDLL(DRIVER).cuDriverGetVersion(ctypes.byref(version))
+    return USUAL_CUDA if status else version.value
+
+
+def in_words(version: int) -> str:
+    """A CUDA version: 12080 -> `12.8`."""
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def packages_for(cuda: int) -> tuple[tuple[str, ...], list[str]]:
+    """What to install for a driver that offers a CUDA version, and notes about what it cannot test."""
+    old = cuda < USUAL_CUDA
+    bindings = "cuda12" if old else "cuda"
+    packages = ("-e", f".[gpu,{bindings},rtx,export,dev]", "onnxruntime-gpu[cuda,cudnn]")
+    if not old:
+        return packages, []
+    return packages, [
+        f"the NVIDIA driver is for CUDA {in_words(cuda)}: tests of graphs in ONNX Runtime and in torch need one for "
+        f"{in_words(USUAL_CUDA)} (version 580 or newer) and will be skipped"
+    ]
 
 
 def remove_old(output: Path) -> None:
@@ -108,7 +140,9 @@ def prepare() -> tuple[Path, list[str]]:
     if not has_pip(python):
         print(f"creating {ENVIRONMENT.name}; installing takes a few minutes and about 10 GB", flush=True)
         make_environment()
-    printed = install(python, *PACKAGES)
+    packages, notes = packages_for(cuda_of_driver())
+    print("".join(f"{note}\n" for note in notes), end="", flush=True)
+    printed = install(python, *packages)
     if printed is not None:
         raise Failed(
             f"the packages could not be installed ({last_error(printed)}): check the network and for 10 GB of "
@@ -118,9 +152,9 @@ def prepare() -> tuple[Path, list[str]]:
     # TensorRT comes from NVIDIA's own index. Without it, only cards that TensorRT-RTX supports can run engines.
     printed = install(python, "--extra-index-url", NVIDIA_INDEX, "-e", ".[tensorrt]")
     if printed is None:
-        return python, []
+        return python, notes
     print("TensorRT could not be installed: its tests will be skipped", flush=True)
-    return python, [f"TensorRT could not be installed: {last_error(printed)}"]
+    return python, [*notes, f"TensorRT could not be installed: {last_error(printed)}"]
 
 
 def has_pip(python: Path) -> bool:

@@ -7,7 +7,9 @@ import sys
 import pytest
 
 from swiftvr_trt.engines.bundle.targets import PRECISIONS, RTX, TARGETS, TRT
+from swiftvr_trt.runtime.devices.driver import Driver
 
+from . import conftest
 from .conftest import engine_target, run_build, why_not
 
 
@@ -49,6 +51,15 @@ def test_a_precision_that_a_gpu_lacks_is_skipped_with_the_reason(
     reasons = {precision: why_not(target, precision, capability) for precision in PRECISIONS}
     assert {precision for precision, reason in reasons.items() if reason is None} == tested
     assert all(precision in reason for precision, reason in reasons.items() if reason is not None)
+
+
+def test_graphs_are_skipped_where_the_driver_is_too_old_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With cuda-bindings 12.9 engines run there all the same."""
+    monkeypatch.setattr(conftest, "find_driver", lambda: Driver("12.8", "8.9"))
+    with pytest.raises(
+        pytest.skip.Exception, match=r"need an NVIDIA driver of version 580 .*, this one is for CUDA 12\.8"
+    ):
+        conftest._need_cuda_provider()
 
 
 def test_a_build_that_fails_gives_its_reason() -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,6 +47,44 @@ def test_without_a_gpu_it_ends_at_once_in_one_line(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
     assert not (ROOT / ".venv-gpu").exists()
+
+
+def played_driver(version: int) -> Any:
+    """A driver with one GPU that offers a CUDA version, as ctypes has it."""
+
+    def fill(value: int) -> Any:
+        def call(reference: Any) -> int:
+            reference._obj.value = value
+            return 0
+
+        return call
+
+    calls = {"cuDeviceGetCount": fill(1), "cuDriverGetVersion": fill(version)}
+    return SimpleNamespace(cuInit=lambda _flags: 0, **calls)
+
+
+@pytest.mark.parametrize(
+    ("version", "extra", "note"),
+    [(12000, "cuda12", "is for CUDA 12.0: "), (12090, "cuda12", "is for CUDA 12.9: "), (13000, "cuda", "")],
+)
+def test_an_earlier_driver_gets_earlier_bindings_and_a_note_of_what_is_skipped(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, version: int, extra: str, note: str
+) -> None:
+    installed = list[str]()
+    monkeypatch.setattr(script.ctypes, "CDLL", lambda _name: played_driver(version))
+    monkeypatch.setattr(script, "has_pip", lambda _python: True)
+    monkeypatch.setattr(script, "install", lambda _python, *what: installed.extend(what))
+    assert script.find_problem() is None
+    _, notes = script.prepare()
+    assert f".[gpu,{extra},rtx,export,dev]" in installed
+    assert [note in each for each in notes] == [True] * bool(note)
+
+
+def test_a_driver_too_old_for_everything_is_one_line(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script.ctypes, "CDLL", lambda _name: played_driver(11080))
+    problem = script.find_problem()
+    assert problem.startswith("the NVIDIA driver is for CUDA 11.8, but the tests need one for 12.0: update it")
+    assert "\n" not in problem
 
 
 def _run_script(
@@ -97,6 +135,7 @@ def test_a_failed_installation_is_one_line_with_pips_reason(
 ) -> None:
     """The clone is empty, so pip refuses it before it uses the network."""
     monkeypatch.setattr(script, "has_pip", lambda _python: True)
+    monkeypatch.setattr(script, "cuda_of_driver", lambda: 13000)
     real = script.install
     monkeypatch.setattr(script, "install", lambda _python, *what: real(Path(sys.executable), *what[:2]))
     line, report = _run_script(script, monkeypatch, capsys, tmp_path / "out.json")
