@@ -1,4 +1,4 @@
-"""Check what ruff and mypy do not: sizes, names, tests for every module, and references to absent documents.
+"""Check what ruff and mypy do not: sizes, names, tests for every module, references to absent documents and to commits.
 
 Conversions of frames, too: PyAV damages frames where it is left to choose the number of threads, so all go through
 `converted` of runtime/media/colour.py.
@@ -36,6 +36,9 @@ SHARED_NAMES = {"main", "command"}  # entry points are called the same everywher
 NO_TESTS_OF_THEIR_OWN = {"__init__", "__main__"}
 # Documents that are not in the repository; written in two parts so that this file does not contain them.
 ABSENT = re.compile("DESIGN" r"\.md|STYLE" r"\.md|\.\./" "shared")
+# Their names change where a history is written anew. A text that calls a name a digest means something else.
+COMMIT = re.compile(r"(?:\bcommit `?|\bgit [\w-]+ |`)(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{7,40}\b")
+DIGEST = re.compile(r"\bdigests?\b|SHA-?256", re.IGNORECASE)
 
 CONVERTS = "runtime/media/colour.py"
 
@@ -68,6 +71,7 @@ def main() -> int:
         *repeated_names(module for module in modules if module.in_package),
         *untested(modules),
         *absent_documents(root, paths),
+        *named_commits(root, paths),
     ]
     print("\n".join(findings) or f"structure: {len(modules)} modules, nothing to report")
     return 1 if findings else 0
@@ -142,14 +146,27 @@ def untested(modules: Iterable[Module]) -> Iterator[str]:
 
 def absent_documents(root: Path, paths: Iterable[str]) -> Iterator[str]:
     """References to documents that a reader of the repository does not have."""
+    for where, line in _lines(root, paths):
+        if found := ABSENT.search(line):
+            yield f"{where}: refers to {found.group()}, which is not in the repository"
+
+
+def named_commits(root: Path, paths: Iterable[str]) -> Iterator[str]:
+    """Names of commits in documents and records, where a reader may look for them in vain."""
+    for where, line in _lines(root, (path for path in paths if path.endswith((".md", ".json")))):
+        if (found := COMMIT.search(line)) and not DIGEST.search(line):
+            yield f"{where}: names {found.group()}, expected what it did; a digest is called one in the same line"
+
+
+def _lines(root: Path, paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The lines of texts, each with its place."""
     for path in paths:
         try:
             text = (root / path).read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue  # not a text
         for number, line in enumerate(text.splitlines(), start=1):
-            if found := ABSENT.search(line):
-                yield f"{path}:{number}: refers to {found.group()}, which is not in the repository"
+            yield f"{path}:{number}", line
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from scripts.check_structure import (
     Module,
     absent_documents,
     check_module,
+    named_commits,
     repeated_names,
     untested,
 )
@@ -132,3 +133,25 @@ def test_a_document_that_readers_do_not_have_is_not_referred_to(tmp_path: Path) 
     assert list(absent_documents(tmp_path, ["a.md", "b.bin"])) == [
         f"a.md:2: refers to {absent}, which is not in the repository"
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("| INT8 linears (`b8e14f8`) | 1 |", "`b8e14f8"),
+        ("on an idle machine (commit a9e6246)", "commit a9e6246"),
+        ("the previous weights (commit `7923e73`, trained", "commit `7923e73"),
+        ("`0123456789abcdef0123456789abcdef01234567` is it", "`0123456789abcdef0123456789abcdef01234567"),
+        ("the folder that `git archive 7923e73 export/demo` packs", "git archive 7923e73"),
+        ("the digest `7923e73` of the file", None),
+        ("[learn](https://example.com/tree/e83c256/a) `--seed 1234567` `12345678` `defaced` `a1b2c3`", None),
+        ("`swiftvr-7923e73` `fp8e4m3fn`", None),
+    ],
+)
+def test_documents_name_no_commits(tmp_path: Path, line: str, named: str | None) -> None:
+    for name in ("a.md", "a.json", "a.py"):
+        (tmp_path / name).write_text(f"fine\n{line}\n")
+    found = list(named_commits(tmp_path, ["a.md", "a.json", "a.py"]))
+    assert [each.split(", ")[0] for each in found] == (
+        [f"{name}:2: names {named}" for name in ("a.md", "a.json")] if named else []
+    )
