@@ -48,6 +48,7 @@ from .segments.grid import Grid, Span
 from .segments.piece import PieceFolder
 from .segments.reading import SpanReader, Work, index_of_part, restore_span
 from .segments.resumable import finish, open_store
+from .segments.room import full_elsewhere
 from .segments.store import Store
 from .segments.task import PiecesTask
 from .sharing import Sharing
@@ -72,7 +73,7 @@ def divide(missing: Iterable[Span], last: int, devices: int) -> list[Span]:
 
 HandOut = Callable[[Store, int | None, Display], str | None]
 """Has the missing pieces of a store restored by others. Gets the number of the last piece, None if unknown, and where
-to show progress. Returns why pieces are still missing; None if none are."""
+to show progress. Returns why pieces are still missing; None if none are. May raise `OutputError` for a full disk."""
 
 
 def restore_divided(
@@ -182,7 +183,10 @@ def _rounds(
     display: Display,
     options: OpenOptions,
 ) -> str | None:
-    """Hand out what is missing until nothing is. Returns why something still is; None if the video is complete."""
+    """Hand out what is missing until nothing is. Returns why something still is; None if the video is complete.
+
+    Raises `OutputError` once the disk is full: the others would only find it full, too.
+    """
     reason = "its pieces are gone"
     for _ in range(_ROUNDS):
         sharing: Sharing | None = None
@@ -201,6 +205,8 @@ def _rounds(
             _log.info("%s: %s: %s", order.job.name, failure.job.name, failure.reason)
         reason = failures[0].reason if failures else reason  # later ones may only lack a device
         store.look_again()
+        if (full := next((failure for failure in failures if failure.full), None)) and store.missing(last):
+            raise full_elsewhere(full.reason)
     return reason if store.missing(last) else None
 
 

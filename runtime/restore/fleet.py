@@ -194,7 +194,7 @@ class _Fleet:
                 self._display.say(f"not on {device or 'this device'} ({outcome.text})", job.job.name)
             elif policy.fails:
                 tidy(Path(job.job.output))  # of a process that could not do it itself
-                self._fail(job, outcome.text)
+                self._fail(job, outcome.text, full=outcome.full)
             else:
                 result = job.job.result("done", outcome.text, outcome.frames, outcome.seconds)
                 self._lossy += [job.job.output] if outcome.lost else []
@@ -202,9 +202,9 @@ class _Fleet:
         finally:
             self._schedule.settle(number, job, outcome)
 
-    def _fail(self, job: JobWithBundle, reason: str) -> None:
+    def _fail(self, job: JobWithBundle, reason: str, *, full: bool = False) -> None:
         with self._lock:
-            self._failures.append(Failure(job.job, reason))
+            self._failures.append(Failure(job.job, reason, full))
         self._display.result(job.job.result("failed", reason), job.job.name)
 
     def _start(self) -> Child | None:

@@ -153,10 +153,11 @@ class Restored:
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that failed, and why, in one line."""
+    """A job that failed, and why, in one line. full: because its disk is."""
 
     job: Job
     reason: str
+    full: bool = False
 
 
 def say_input(info: SourceInfo, display: Display, name: str = "") -> None:

@@ -57,7 +57,8 @@ class Verdict(Enum):
 class Outcome:
     """The verdict on one attempt, and a line with the result or the reason.
 
-    frames, seconds, kept: of a file that is done, see `Restored`. lost: streams that its output lacks.
+    frames, seconds, kept: of a file that is done, see `Restored`. lost: streams that its output lacks. full: the
+    disk of the output is.
     """
 
     verdict: Verdict
@@ -66,3 +67,4 @@ class Outcome:
     seconds: float | None = None
     lost: tuple[str, ...] = ()
     kept: int = 0
+    full: bool = False

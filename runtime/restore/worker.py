@@ -21,6 +21,7 @@ from .divided import VideoToDivide, look_at, restore_part
 from .job import Job, Restored, restore_job
 from .messages import Answer, JobProgress, Line, LogLine, Order, encode_answer
 from .restorer import OpenOptions, Restorer
+from .segments.room import is_full_disk
 from .verdict import Outcome, Verdict
 
 _VERDICTS = {Moment.BEGIN: Verdict.UNBEGUN, Moment.MIDDLE: Verdict.BROKEN}
@@ -92,7 +93,7 @@ class Worker:
         except DeviceError as error:
             return Outcome(_VERDICTS[error.moment], str(error))
         except Exception as error:  # noqa: BLE001 (must not end the process: other files follow)
-            return Outcome(Verdict.FAILED, message_of(error))
+            return Outcome(Verdict.FAILED, message_of(error), full=is_full_disk(error))
 
     def learn(self, job: Job, index: Callable[[], VideoIndex]) -> None:
         """Take the index of a job's video from elsewhere, unless it is known. Spares reading the whole file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,10 +53,23 @@ def check_room_to_join(store: Store) -> None:
         )
 
 
+def is_full_disk(error: BaseException) -> bool:
+    """Whether the result cannot be written because the disk is full."""
+    return isinstance(error, OutputError) and any(
+        isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in _causes(error)
+    )
+
+
+def full_elsewhere(reason: str) -> OutputError:
+    """The error of a disk that `is_full_disk`, as another process has met it. reason: in its words."""
+    error = OutputError(reason)
+    error.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return error
+
+
 def full_disk(error: BaseException, store: Store, kept: int) -> OutputError | None:
     """What to say of an error, if it is that of a full disk, in one line; None for others. kept: frames."""
-    causes = _causes(error) if isinstance(error, OutputError) and store.folder.is_dir() else ()
-    if not any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
+    if not (is_full_disk(error) and store.folder.is_dir()):
         return None
     full = f"cannot write {store.output}: the disk is full, {format_bytes(_free(store))} are free"
     if not kept:

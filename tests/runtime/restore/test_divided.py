@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from swiftvr_trt import Bundle, MachineError, Restorer, SwiftVRError
+from swiftvr_trt import Bundle, MachineError, OutputError, Restorer, SwiftVRError
 from swiftvr_trt.runtime.restore import divided
 from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
 from swiftvr_trt.runtime.restore.display import Display
@@ -30,7 +30,7 @@ from swiftvr_trt.runtime.restore.segments.piece import segments_folder
 from tests.conftest import BundleFactory
 from tests.runtime.media.images import folder
 
-from .fleet_lab import ONE_THREAD, RecordingDisplay, kill_workers, path_that_runs, workers
+from .fleet_lab import ONE_THREAD, RecordingDisplay, kill_workers, path_that_runs, processes, workers
 from .segments.lab import SINK, content, without, write_clip
 
 FRAMES, CHUNKS = 150, 5
@@ -224,6 +224,42 @@ def test_a_batch_with_fewer_videos_than_devices_divides_each(
     assert content(tmp_path / "out.mp4") == expected
     assert len(list((tmp_path / "images-out").iterdir())) == 1
     assert display.open == set()
+
+
+def test_a_full_disk_ends_the_run_at_once_and_says_what_is_kept(
+    tmp_path: Path,
+    source: Path,
+    bundle: Bundle,
+    expected: dict[str, list[object]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its processes meet it in their second piece. One that was started again would begin that anew."""
+    started = tmp_path / "started"
+    code = f"""
+import errno, os
+from swiftvr_trt.runtime.restore.segments.packets import PacketWriter
+open({str(started)!r}, "a").write("x\\n")
+begin, begun = PacketWriter.__init__, []
+
+def begin_one(writer, path, target):
+    begun.append(path)
+    if len(begun) > 1:
+        from swiftvr_trt.runtime.media.files import explain_write_errors
+        with explain_write_errors(target):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    begin(writer, path, target)
+
+PacketWriter.__init__ = begin_one
+"""
+    output = tmp_path / "out.mp4"
+    said = r"out\.mp4: the disk is full, .* frames are kept in .*: free some space and run"
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", path_that_runs(tmp_path, code))
+        with pytest.raises(OutputError, match=said):
+            run(source, output, bundle, ["cpu", "cpu"])
+    assert processes(started) == 2
+    run(source, output, bundle, ["cpu"])
+    assert content(output) == expected
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def test_an_order_survives_the_way_to_another_process(options: OpenOptions) -> N
         Outcome(Verdict.DONE, "output: a.mp4", 30, 1.5),
         Outcome(Verdict.DONE, "output: b.mp4", 30, 1.5, kept=20),
         Outcome(Verdict.DONE, "output: a.gif", 30, 1.5, ("audio stream 1 (mp3) is left out: why",)),
+        Outcome(Verdict.FAILED, "cannot write a.mp4", full=True),
         LogLine("swiftvr_trt.runtime", 20, "loading"),
         JobProgress(3, 10, 1.5),
         JobProgress(0, None, None),

@@ -240,7 +240,7 @@ PartFile._store = full
 """)
     (tmp_path / "out").mkdir()
     failures = run_fleet(jobs_of(clips[:3], tmp_path / "out", bundle), ["cpu"], RecordingDisplay(), ONE_THREAD)
-    assert ["no space left" in failure.reason for failure in failures] == [True, True]
+    assert [("no space left" in failure.reason, failure.full) for failure in failures] == [(True, True)] * 2
     assert names(tmp_path / "out") == ["c.mp4"]
     assert processes(started) == 1
 

@@ -16,6 +16,7 @@ from swiftvr_trt.runtime.restore.segments.packets import PacketWriter
 from swiftvr_trt.runtime.restore.segments.room import (
     check_room_to_join,
     full_disk,
+    full_elsewhere,
     least_bytes,
     refuse_without_room,
 )
@@ -101,3 +102,8 @@ def test_other_errors_are_not_called_a_full_disk(store: Store) -> None:
     for error in (OutputError("gone"), ValueError("x")):
         error.__cause__ = OSError(errno.EIO, "input/output error")
         assert full_disk(error, store, 5) is None
+
+
+def test_a_full_disk_is_one_wherever_it_was_met(store: Store) -> None:
+    found = full_disk(full_elsewhere("no space left"), store, 0)
+    assert "the disk is full" in str(found)
