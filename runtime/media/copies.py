@@ -12,7 +12,7 @@ from .base import CopiedPacket, CopiedStream, SourceInfo
 from .holding import WITH_ATTACHMENTS, add_copy, is_taken_if_passed_on, refusal
 from .muxer import PASSED_ON, format_name_of
 from .pyav import fraction
-from .reencode import Converter, SoundConverter, TextConverter, sound_encoder, text_encoder
+from .reencode import Converter, SoundConverter, TextConverter, sound_encoder, text_encoder, unmixable
 from .timeline import rescale
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def _carriage(format_name: str, info: SourceInfo, source: CopiedStream, audio_fa
     encoder = None
     if source.kind == "audio":
         encoder = sound_encoder(format_name, source, audio_fallback)
+        why += unmixable(source) if encoder is None else ""
     elif source.kind == "subtitle":
         encoder = text_encoder(format_name, source)
     return Carriage(source, encoder, why)
@@ -168,7 +169,9 @@ class StreamCopier:
     def notes(self) -> tuple[str, ...]:
         """What the output holds in another format, or not at all. Complete after `finish`."""
         changed = (f"{source} becomes {name}: {why}" for source, name, why in self.converted)
-        return (*changed, *self.lost)
+        converted = ((track.source, track.converter) for track in self._tracks.values() if track.converter is not None)
+        levelled = (f"{source}: {converter.change}" for source, converter in converted if converter.change)
+        return (*changed, *levelled, *self.lost)
 
     @property
     def lost(self) -> tuple[str, ...]:
@@ -182,7 +185,7 @@ class StreamCopier:
             if track.refused:
                 yield f"{track.refused} packets of {track.source} do not fit and are left out"
             if track.converter is not None and track.converter.failed:
-                yield f"{track.converter.failed} packets of {track.source} cannot be decoded and are left out"
+                yield f"{track.converter.failed} packets of {track.source} cannot be converted and are left out"
 
 
 def _convert(packet: Any, clock: Fraction | None) -> None:

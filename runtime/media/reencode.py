@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -69,11 +70,17 @@ _TEXT_DECODERS = frozenset({*TEXT_SUBTITLES, "ssa", "srt", "ttml", "sami", "micr
 
 
 class Converter(Protocol):
-    """Turns the packets of a stream into those of another format. name: of that format. failed: lost packets."""
+    """Turns the packets of a stream into those of another format. name: of that format. failed: lost packets.
+
+    change: in words, what changes in the middle of the stream and is not kept; empty if nothing does.
+    """
 
     stream: Any
     name: str
     failed: int
+
+    @property
+    def change(self) -> str: ...
 
     def convert(self, packet: Packet[Any]) -> Iterator[Packet[Any]]: ...
 
@@ -89,7 +96,8 @@ class SoundConverter:
         self.stream = _add_encoder(container, self._decoder, encoder)
         self.stream.metadata.update(tags_for(container, _portable(readable(source.template.stream.metadata))))
         self.stream.disposition = source.template.stream.disposition
-        self._graph: Any = None
+        self._uniform = _Uniform(self.stream.codec_context)
+        self._continuous = _continuous_graph(self.stream.codec_context)
         self.name = str(self.stream.codec_context.codec.canonical_name)
 
     def convert(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
@@ -98,58 +106,124 @@ class SoundConverter:
 
         try:
             frames = self._decoder.decode(packet)
+            uniform = [each for frame in frames if frame.pts is not None for each in self._uniform.feed(frame)]
         except (av.FFmpegError, ValueError):
             self.failed += 1
             return
-        for frame in frames:
-            if frame.pts is not None:
-                if self._graph is None:
-                    self._graph = self._new_graph(frame)
-                self._graph.push(frame)
-                yield from self._encoded()
+        for frame in uniform:
+            yield from self._encoded(frame)
 
     def finish(self) -> Iterator[Packet[Any]]:
         """The packets that the encoder still holds."""
-        if self._graph is not None:
-            self._graph.push(None)
-            yield from self._encoded()
+        if self._uniform.layouts:
+            for frame in self._uniform.feed(None):
+                yield from self._encoded(frame)
+            yield from self._encoded(None)
             yield from self.stream.encode(None)
 
-    def _encoded(self) -> Iterator[Packet[Any]]:
-        import av
+    @property
+    def change(self) -> str:
+        layouts, kept = tuple(self._uniform.layouts), self.stream.codec_context.layout.name
+        return f"its channels change from {' to '.join(layouts)}, all are written as {kept}" if layouts[1:] else ""
 
-        while True:
-            try:
-                frame = self._graph.pull()
-            except (av.BlockingIOError, av.EOFError):
-                return
-            yield from self.stream.encode(frame)
+    def _encoded(self, frame: Any) -> Iterator[Packet[Any]]:
+        self._continuous.push(frame)
+        for each in _pulled(self._continuous):
+            yield from self.stream.encode(each)
 
-    def _new_graph(self, first: Any) -> Any:
-        from av.filter.graph import Graph
 
-        context = self.stream.codec_context
-        graph = Graph()
-        layout = named_layout(first) or "stereo"
-        buffer = graph.add_abuffer(
-            sample_rate=first.sample_rate, format=first.format.name, layout=layout, time_base=first.time_base
-        )
-        nodes = (
-            buffer,
-            graph.add("atrim", "start=0"),
-            graph.add("aresample", "async=1"),
-            graph.add(
-                "aformat",
-                f"sample_fmts={context.format.name}:sample_rates={context.sample_rate}"
-                f":channel_layouts={context.layout.name}",
-            ),
-            graph.add("abuffersink"),
-        )
-        graph.link_nodes(*nodes)
-        graph.configure()
-        if context.frame_size:
-            graph.set_audio_frame_size(context.frame_size)
-        return graph
+class _Uniform:
+    """Brings sound into the format that an encoder takes. The format that it comes in may change, as in broadcasts.
+
+    layouts: those that came, in their order.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        """encoder: the open context of an encoder."""
+        self._encoder = encoder
+        self.layouts: dict[str, None] = {}
+        self._kind: _Kind | None = None
+        self._graph: Any = None
+
+    def feed(self, frame: Any) -> Iterator[Any]:
+        """What is complete with this frame, with stamps that count samples. None: no more comes.
+
+        Raises `ValueError` or FFmpeg's error for sound that cannot be converted.
+        """
+        kind = self._kind if frame is None else _Kind.of(frame, frame.time_base)
+        if kind is not None and kind != self._kind:
+            graph = _uniform_graph(kind, self._encoder)
+            if self._graph is not None:
+                self._graph.push(None)
+                yield from _pulled(self._graph)
+            self._kind, self._graph = kind, graph
+            self.layouts.setdefault(kind.layout)
+        self._graph.push(frame)
+        yield from _pulled(self._graph)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A format of sound. time_base: seconds per tick of its time stamps."""
+
+    sample_format: str
+    rate: int
+    layout: str
+    time_base: Fraction
+
+    @classmethod
+    def of(cls, sound: Any, time_base: Fraction) -> _Kind:
+        """The format of a frame, or of a decoder or an encoder. Raises `ValueError` if its channels have no places."""
+        layout = named_layout(sound)
+        if layout is None:
+            raise ValueError(f"nothing says to which loudspeakers {sound.layout.nb_channels} channels belong")
+        return cls(sound.format.name if sound.format else "s16", sound.sample_rate, layout, time_base)
+
+
+def _uniform_graph(kind: _Kind, encoder: Any) -> Any:
+    """A graph from sound of this kind to what an encoder takes. Raises FFmpeg's error if there is no way."""
+    return _linked(
+        kind,
+        ("aresample", None),
+        (
+            "aformat",
+            f"sample_fmts={encoder.format.name}:sample_rates={encoder.sample_rate}"
+            f":channel_layouts={encoder.layout.name}",
+        ),
+    )
+
+
+def _continuous_graph(encoder: Any) -> Any:
+    """A graph that cuts off what lies before 0, fills gaps, and gives as many samples at once as the encoder takes."""
+    kind = _Kind.of(encoder, Fraction(1, encoder.sample_rate))
+    graph = _linked(kind, ("atrim", "start=0"), ("aresample", "async=1"))
+    if encoder.frame_size:
+        graph.set_audio_frame_size(encoder.frame_size)
+    return graph
+
+
+def _linked(kind: _Kind, *filters: tuple[str, str | None]) -> Any:
+    """A graph of these filters, one after another, for sound of this kind."""
+    from av.filter.graph import Graph
+
+    graph = Graph()
+    buffer = graph.add_abuffer(
+        sample_rate=kind.rate, format=kind.sample_format, layout=kind.layout, time_base=kind.time_base
+    )
+    graph.link_nodes(buffer, *(graph.add(*each) for each in filters), graph.add("abuffersink")).configure()
+    return graph
+
+
+def _pulled(graph: Any) -> Iterator[Any]:
+    """The frames that are ready."""
+    import av
+
+    while True:
+        try:
+            frame = graph.pull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        yield frame
 
 
 class TextConverter:
@@ -178,6 +252,10 @@ class TextConverter:
         encoded.pts = encoded.dts = packet.pts if packet.pts is not None else packet.dts
         encoded.duration = packet.duration or 0
         yield encoded
+
+    @property
+    def change(self) -> str:
+        return ""
 
     def finish(self) -> Iterator[Packet[Any]]:
         """Nothing: every subtitle is complete at once."""
@@ -265,7 +343,7 @@ def sound_encoder(format_name: str, source: CopiedStream, wanted: str) -> str | 
     from av.codec.codec import Codec, UnknownCodecError
 
     context = source.template.stream.codec_context
-    if context is None or not context.sample_rate or not context.layout.nb_channels:
+    if context is None or not context.sample_rate or named_layout(context) is None:
         return None
     if wanted != "auto":
         name = _ENCODERS.get(wanted, wanted)
@@ -278,17 +356,29 @@ def sound_encoder(format_name: str, source: CopiedStream, wanted: str) -> str | 
                 f"--audio-fallback is {wanted!r}, expected auto, fail, or an audio encoder such as "
                 f"{', '.join(AUDIO_FALLBACKS[:3])}"
             )
-        return name if _encodes(format_name, context, name) else None
+        return name if encodes(format_name, context, name) else None
     lossless = _LOSSLESS_IN.get(format_name, ()) if source.codec.startswith(_LOSSLESS) else ()
     names = (*lossless, *_AUTO.get(format_name, _AUTO_ELSE))
-    return next((name for name in names if _encodes(format_name, context, name)), None)
+    return next((name for name in names if encodes(format_name, context, name)), None)
 
 
-def _encodes(format_name: str, context: Any, encoder: str) -> bool:
+def unmixable(source: CopiedStream) -> str:
+    """Words to append to the reason why sound is left out, if its channels are what is in the way; else none."""
+    context = source.template.stream.codec_context
+    if context is None or not context.layout.nb_channels or named_layout(context) is not None:
+        return ""
+    return f", and nothing says to which loudspeakers its {context.layout.nb_channels} channels belong"
+
+
+def encodes(format_name: str, context: Any, encoder: str) -> bool:
+    """Whether a container of this format takes what this encoder makes of the sound that a decoder gives."""
     from av.codec.codec import Codec
 
-    named = can_name(format_name, str(Codec(encoder, "w").canonical_name))
-    return named and takes(format_name, lambda trial: _add_encoder(trial, context, encoder))
+    def try_it(trial: OutputContainer) -> None:
+        opened = _add_encoder(trial, context, encoder).codec_context
+        _uniform_graph(_Kind.of(context, Fraction(1, context.sample_rate)), opened)
+
+    return can_name(format_name, str(Codec(encoder, "w").canonical_name)) and takes(format_name, try_it)
 
 
 def text_encoder(format_name: str, source: CopiedStream) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import types
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from swiftvr_trt.errors import MediaError, MisuseError
 from swiftvr_trt.runtime.media import SinkOptions, open_source
 from swiftvr_trt.runtime.media.opening import open_sink
+from swiftvr_trt.runtime.media.reencode import SoundConverter, encodes
 from tests.clips import seconds
 
 from .test_holding import make_sound, sound_of
@@ -173,3 +175,81 @@ def test_any_loudspeakers_are_heard(tmp_path: Path, layout: str, after: str) -> 
     with av.open(str(tmp_path / f"out{after}")) as container:
         channels = container.streams.audio[0].layout.nb_channels
     assert channels == len(av.AudioLayout(layout).channels) or (channels == 2 and after in (".avi", ".wmv"))
+
+
+@pytest.mark.parametrize(
+    ("codec", "layouts"),
+    [("ac3", ("stereo", "5.1(side)")), ("ac3", ("5.1(side)", "stereo", "mono")), ("aac", ("mono", "stereo"))],
+)
+def test_sound_may_change_its_channels_on_the_way(tmp_path: Path, codec: str, layouts: tuple[str, ...]) -> None:
+    """As in broadcasts, between films and advertisements."""
+    parts = [make_sound(tmp_path / f"{layout}.ts", codec, layout) for layout in layouts]
+    (tmp_path / "in.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    _, notes = transcode(tmp_path / "in.ts", tmp_path / "out.webm")
+    assert any(f"its channels change from {' to '.join(layouts)}, all are written as " in note for note in notes)
+    assert [note for note in notes if "left out" in note] == []
+    quiet = [moment for moment, level in loudness(tmp_path / "out.webm") if level < 0.02]
+    assert sound_of(tmp_path / "out.webm")[2] == pytest.approx(0.6 * len(parts), abs=0.1)
+    joins = [0.6 * number for number in range(len(parts) + 1)]
+    assert all(min(abs(moment - join) for join in joins) < 0.1 for moment in quiet), quiet
+
+
+def loudness(path: Path) -> list[tuple[float, float]]:
+    """For every frame of the sound, when it is heard, and how loud it is."""
+    found = []
+    with av.open(str(path)) as container:
+        frames: Any = container.decode(audio=0)
+        for frame in frames:
+            found.append((float(seconds(frame)), float(np.abs(frame.to_ndarray().astype(float)).mean())))
+    return found
+
+
+def test_the_rate_of_sound_may_change_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part lasts as long as before, and what lies between them is silence."""
+    source = make_sound(tmp_path / "in.mov", "pcm_s16le", "stereo", 0.1)
+    encoded: list[Any] = []
+    with open_source(source) as opened, av.open(str(tmp_path / "out.mka"), "w") as container:
+        converter = SoundConverter(container, opened.info.copies[0], "flac")
+        container.start_encoding()
+        for rate, begin in ((48000, Fraction(0)), (44100, Fraction(1)), (8000, Fraction(3, 2))):
+            frame = av.AudioFrame.from_ndarray(np.full((1, rate), 9000, np.int16), "s16", "stereo")
+            frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, 1000), int(begin * 1000)
+            monkeypatch.setattr(converter, "_decoder", types.SimpleNamespace(decode=lambda _, frame=frame: [frame]))
+            encoded += converter.convert(av.Packet(0))
+        container.mux([*encoded, *converter.finish()])
+    samples = np.concatenate([frame.to_ndarray() for frame in decoded_sound(tmp_path / "out.mka")], 1)[0, ::2]
+    for first, last, level in ((0.01, 0.49, 9000), (0.51, 0.99, 0), (1.01, 1.99, 9000)):
+        assert np.abs(samples[int(first * 48000) : int(last * 48000)] - level).max() < 90, first
+    assert len(samples) == pytest.approx(2 * 48000, abs=10)
+
+
+def decoded_sound(path: Path) -> list[Any]:
+    with av.open(str(path)) as container:
+        return list(container.decode(audio=0))
+
+
+@pytest.mark.parametrize("count", [9, 16])
+def test_channels_that_belong_nowhere_are_left_out_with_the_reason(tmp_path: Path, count: int) -> None:
+    """As in recordings of 16 microphones: whoever mixes them must know where they stood."""
+    layout = f"{count} channels"
+    with av.open(str(tmp_path / "in.mov"), "w") as container:
+        video: Any = container.add_stream("libx264", rate=25)
+        video.width, video.height = 64, 48
+        sound: Any = container.add_stream("pcm_s16le", rate=48000, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, count * 4800), np.int16), "s16", layout)
+        frame.sample_rate, frame.pts = 48000, 0
+        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")
+        container.mux([*video.encode(picture), *video.encode(None), *sound.encode(frame)])
+    for after in (".webm", ".mp4"):
+        (line,) = transcode(tmp_path / "in.mov", tmp_path / f"out{after}")[1]
+        assert f"is left out: {after[1:]} files do not hold pcm_s16le, and nothing says to which loudspeakers" in line
+    assert transcode(tmp_path / "in.mov", tmp_path / "out.mkv")[1] == ()
+
+
+def test_sound_of_no_loudspeakers_is_not_planned_for_them() -> None:
+    """FFmpeg cannot mix ambisonic sound; that is tried before anything is encoded."""
+    sphere: Any = av.CodecContext.create("pcm_s16le", "w")
+    sphere.layout, sphere.format, sphere.sample_rate = "ambisonic 1", "s16", 48000
+    assert encodes("webm", sphere, "libopus") is False
+    sphere.layout = "4.0"
+    assert encodes("webm", sphere, "libopus") is True
