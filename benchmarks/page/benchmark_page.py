@@ -9,6 +9,7 @@ from ...page.document import Page
 from ...page.write import write_html
 from ..suite.record import BenchRun, run_to_json
 from ..suite.tables import told_apart
+from .cells import with_protocols
 from .faithful_frames import frame_sections, quality_section
 from .resources import memory_section, roofline_section
 from .speed import speed_section, stage_section, waiting_section
@@ -25,7 +26,8 @@ def write_page(run: BenchRun, path: Path) -> None:
 
 def page_of_benchmark(run: BenchRun) -> Page:
     """Everything that a run found out. Its JSON is the record, without the pictures, which are in the page already."""
-    record, run, gpu = _without_pictures(json.loads(run_to_json(run))), told_apart(run), run.host.gpu
+    record, gpu = _without_pictures(json.loads(run_to_json(run))), run.host.gpu
+    run = with_protocols(told_apart(run))
     return Page(
         title=gpu.name if gpu is not None else run.host.cpu,
         subtitle=f"swiftvr-bench {run.tool}, {run.began[:16].replace('T', ' ')} UTC",

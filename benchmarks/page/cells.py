@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...page.document import Cell, Number
@@ -62,6 +63,21 @@ def label_of(figure: Figure) -> str:
 def as_heading(text: str) -> str:
     """The text with a capital at its beginning."""
     return text[:1].upper() + text[1:]
+
+
+def with_protocols(run: BenchRun) -> BenchRun:
+    """The run with the protocol in the names of subjects that occur under several of them, in one size."""
+    protocols: dict[str, set[str]] = {}
+    for case in run.cases:
+        protocols.setdefault(full_name(case.subject), set()).add(case.protocol)
+
+    def named(case: Case) -> Case:
+        if len(protocols[full_name(case.subject)]) < 2:
+            return case
+        precision = ", ".join(filter(None, (case.subject.precision, case.protocol)))
+        return replace(case, subject=replace(case.subject, precision=precision))
+
+    return replace(run, cases=tuple(map(named, run.cases)))
 
 
 def name_of(subject: Subject) -> str:

@@ -10,7 +10,7 @@ from ...page.document import Cell, Chart, Frame, Part, Section, Table, Viewer
 from ..suite.metrics import METRICS
 from ..suite.record import BenchRun, Case, Figure, ShownFrame
 from ..suite.tables import UNKNOWN, lacks_psnr
-from .cells import as_heading, cases_of, cell_in, cell_of, chart_row, columns_that_hold, full_name, label_of, name_of
+from .cells import as_heading, cases_of, cell_in, cell_of, chart_row, columns_that_hold, full_name, label_of
 
 _FIGURES = tuple(
     f"{name}{kind}"
@@ -29,7 +29,7 @@ def quality_section(run: BenchRun) -> Section:
     table = _quality_table(cases)
     name = "psnr" if _first(cases, "psnr") is not None else "psnr_clean"
     psnrs = [(case, psnr) for case in cases if (psnr := case.figure(name)) is not None]
-    points = tuple(point for case, psnr in psnrs if (point := _point(case, psnr, run)) is not None)
+    points = _points(psnrs, run)
     parts: list[Part] = []
     if len(points) > 1:
         options = {"x": "frames per second, core", "y": "PSNR, dB"}
@@ -66,12 +66,20 @@ def _first(cases: list[Case], name: str) -> Figure | None:
     return next((figure for case in cases if (figure := case.figure(name)) is not None), None)
 
 
-def _point(case: Case, psnr: Figure, run: BenchRun) -> Mapping[str, Any] | None:
-    """Speed and quality of one subject; None unless both are known."""
-    speed = next((core.figure("core_fps") for core in cases_of(run, "core") if core.subject == case.subject), None)
-    if speed is None:
-        return None
-    return {"x": speed.value, "y": psnr.value, "name": case.subject.precision, "origin": speed.how.value}
+def _points(psnrs: list[tuple[Case, Figure]], run: BenchRun) -> tuple[Mapping[str, Any], ...]:
+    """Speed and quality of each subject of which both are known, by its precision if that tells them apart."""
+    speeds = {core.subject: speed for core in cases_of(run, "core") if (speed := core.figure("core_fps")) is not None}
+    found = [(case.subject, psnr, speeds[case.subject]) for case, psnr in psnrs if case.subject in speeds]
+    is_clear = len({subject.precision for subject, _, _ in found}) == len(found)
+    return tuple(
+        {
+            "x": speed.value,
+            "y": psnr.value,
+            "name": subject.precision if is_clear else f"{subject.precision}, {subject.size}",
+            "origin": speed.how.value,
+        }
+        for subject, psnr, speed in found
+    )
 
 
 def _by_frame(psnrs: list[tuple[Case, Figure]], *, wide: bool) -> list[Part]:
@@ -80,7 +88,7 @@ def _by_frame(psnrs: list[tuple[Case, Figure]], *, wide: bool) -> list[Part]:
     if not found:
         return []
     points = tuple(
-        {"x": number, "y": value, "name": name_of(case.subject)}
+        {"x": number, "y": value, "name": full_name(case.subject)}
         for case, psnr in found
         for number, value in enumerate(psnr.samples)
     )

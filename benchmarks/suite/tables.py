@@ -31,37 +31,46 @@ class FigureTable:
 
 
 def told_apart(run: BenchRun) -> BenchRun:
-    """The run with other names for subjects that would be called alike: bundles by digest, commands by number.
+    """The run with other names for what would be called alike.
 
-    For what people read: two bundles of one size and precision are two columns, not one.
+    For what people read: two bundles of one size and precision are two columns, not one. In one protocol, bundles are
+    told apart by digest and commands by number; cases of several protocols by these.
     """
-    alike: dict[tuple[object, ...], list[str]] = {}
-    for subject in (case.subject for case in run.cases):
-        known = alike.setdefault(_called(subject), [])
-        if (which := _which(subject)) not in known:
-            known.append(which)
+    cases = tuple(_with_marks(run.cases))
+    protocols: dict[str, set[str]] = {}
+    for case in cases:
+        protocols.setdefault(case.name, set()).add(case.protocol)
+    named = (
+        case if len(protocols[case.name]) < 2 else replace(case, name=f"{case.name}, {case.protocol}") for case in cases
+    )
+    return replace(run, cases=tuple(named))
 
-    def named(case: Case) -> Case:
-        subject, known = case.subject, alike[_called(case.subject)]
-        if len(known) < 2:
-            return case
-        if subject.side == "bundle":
+
+def _with_marks(cases: Sequence[Case]) -> Iterator[Case]:
+    """The cases, with marks in the names of those whose subjects are called alike in one protocol."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for case in cases:
+        known, which = alike.setdefault(_called(case), []), _which(case.subject)
+        if which and which not in known:
+            known.append(which)
+    for case in cases:
+        subject, known = case.subject, alike[_called(case)]
+        if len(known) < 2 or not _which(subject):
+            yield case
+        elif subject.side == "bundle":
             mark = f" {subject.digest[:6]}"
-            subject = replace(subject, precision=subject.precision + mark)
+            yield replace(case, name=case.name + mark, subject=replace(subject, precision=subject.precision + mark))
         else:
             mark = f"#{known.index(subject.side) + 1}"
-            subject = replace(subject, side=subject.program + mark)
-        return replace(case, name=case.name + mark, subject=subject)
-
-    return replace(run, cases=tuple(map(named, run.cases)))
+            yield replace(case, name=case.name + mark, subject=replace(subject, side=subject.program + mark))
 
 
-def _called(subject: Subject) -> tuple[object, ...]:
-    return subject.program, subject.precision, subject.target, subject.size, subject.clip_len
+def _called(case: Case) -> tuple[str, ...]:
+    return case.protocol, case.subject.program, case.subject.precision
 
 
 def _which(subject: Subject) -> str:
-    """What tells a subject from another of the same name."""
+    """What tells a subject from another of the same name; empty for a bundle that was not built."""
     return subject.digest if subject.side == "bundle" else subject.side
 
 

@@ -80,16 +80,19 @@
     })];
   };
 
-  const scatter = ({ points, options }, width) => [Plot.plot({
-    width, height: Math.max(260, Math.min(380, width * 0.6)), style: text, ariaLabel: `${options.y} against ${options.x}`,
-    marginLeft: 54, marginRight: 24, marginTop: 26, marginBottom: 44, insetLeft: 20, insetRight: 40, insetTop: 16, insetBottom: 16,
-    x: { label: options.x, nice: true, grid: true, tickSize: 0, ticks: Math.max(3, Math.round(width / 130)), type: options.log ? "log" : "linear", tickFormat: number },
-    y: { label: options.y, nice: true, grid: true, tickSize: 0, tickFormat: number },
-    marks: [
-      dots(points, { x: "x", y: "y" }),
-      Plot.text(points, { x: "x", y: "y", text: "name", dx: 11, textAnchor: "start", fill: "var(--text)", stroke: "var(--surface)", strokeWidth: 4 }),
-    ],
-  })];
+  const scatter = ({ points, options }, width) => {
+    const middle = (Math.min(...points.map((point) => point.x)) + Math.max(...points.map((point) => point.x))) / 2;
+    const names = (side, textAnchor, dx) => Plot.text(points.filter((point) => (point.x > middle) === side), { // towards the middle
+      x: "x", y: "y", text: "name", dx, textAnchor, fill: "var(--text)", stroke: "var(--surface)", strokeWidth: 4,
+    });
+    return [Plot.plot({
+      width, height: Math.max(260, Math.min(380, width * 0.6)), style: text, ariaLabel: `${options.y} against ${options.x}`,
+      marginLeft: 54, marginRight: 24, marginTop: 26, marginBottom: 44, insetLeft: 20, insetRight: 40, insetTop: 16, insetBottom: 16,
+      x: { label: options.x, nice: true, grid: true, tickSize: 0, ticks: Math.max(3, Math.round(width / 130)), type: options.log ? "log" : "linear", tickFormat: number },
+      y: { label: options.y, nice: true, grid: true, tickSize: 0, tickFormat: number },
+      marks: [dots(points, { x: "x", y: "y" }), names(false, "start", 11), names(true, "end", -11)],
+    })];
+  };
 
   // Kernels under the roofs of a card: what they compute per byte, and how much they could compute per second.
   const roofline = ({ points, options }, width) => {

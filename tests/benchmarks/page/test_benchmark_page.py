@@ -62,6 +62,27 @@ def test_every_figure_of_the_record_is_on_the_page(run: BenchRun) -> None:
     assert {figure.value for case in run.cases for figure in case.figures} <= cells
 
 
+def test_nothing_on_the_page_stands_for_two_subjects(run: BenchRun) -> None:
+    """Charts stack what has one name, so two protocols of one size must not be called alike."""
+    places = {"rows": ("group", "name"), "bars": ("name", "part"), "line": ("name", "x"), "scatter": ("name",)}
+    page = page_of_benchmark(run)
+    charts = [part for section in page.sections for part in section.parts if isinstance(part, Chart)]
+    assert {chart.kind for chart in charts} > set(places)
+    for chart in charts:
+        if chart.kind in places and not chart.title.startswith("Least time"):  # there, kernels of two precisions stack
+            found = [tuple(point[name] for name in places[chart.kind]) for point in chart.points]
+            assert len(set(found)) == len(found), chart.title
+    for table in tables(run):
+        rows = [tuple(cell for cell in row if isinstance(cell, str)) for row in table.rows]
+        assert len(set(rows)) == len(rows), table.caption
+    chunks = next(chart for chart in charts if chart.title == "Time of a chunk")
+    assert [name for name in dict.fromkeys(point["name"] for point in chunks.points) if "1080" in name] == [
+        "swiftvr-trt, fp8, paper, 1920x1080",
+        "swiftvr-trt, fp8, short-chunks, 1920x1080",
+    ]
+    assert "swiftvr-trt, fp8, 3840x2160" in {point["name"] for point in chunks.points}
+
+
 def test_a_page_replaces_an_older_one(run: BenchRun, tmp_path: Path) -> None:
     (tmp_path / "run.html").write_text("old")
     write_page(run, tmp_path / "run.html")

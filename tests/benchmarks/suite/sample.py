@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def sample_run(scratch: Path) -> BenchRun:
     )
     cases = [case for size, chunk in _SIZES for case in (_core(size, chunk), _file(size, chunk))]
     cases += [_memory(), *(_quality(precision, psnr, scratch) for precision, psnr in (("fp16", 58.0), ("fp8", 45.5)))]
-    cases += [_broken()]
+    cases += [_broken(), *map(_in_short_chunks, (_core(_SIZES[0][0], 18.2), _memory(), _quality("fp8", 44.9)))]
     clips = (Clip("moving-640x360", "0" * 64, 640, 360, 361, 25.0),)
     argv = ("swiftvr-bench", "--preset", "rtx5090")
     return BenchRun(argv, "0.1.0", "2026-11-29T02:00:00Z", host, tuple(cases), clips, (_peer(),), 312.5, State.DONE)
@@ -102,7 +103,8 @@ def _memory() -> Case:
     return _case("memory", _subject("1920x1080"), tuple(figures))
 
 
-def _quality(precision: str, psnr: float, scratch: Path) -> Case:
+def _quality(precision: str, psnr: float, scratch: Path | None = None) -> Case:
+    """scratch: where pictures are made; without it, there are none."""
     note = "against float32"
     psnrs = [psnr + 0.5 * np.sin(number) for number in range(24)]
     figures = (
@@ -119,12 +121,13 @@ def _quality(precision: str, psnr: float, scratch: Path) -> Case:
             (0, 0, 64, 36),
             (figure("psnr", psnrs[number], How.MEASURED, PROTOCOL, note),),
         )
-        for number in (0, 12)
+        for number in ((0, 12) if scratch else ())
     )
     return _case("quality", _subject("1920x1080", precision), figures, frames=frames)
 
 
-def _picture(scratch: Path, level: int) -> str:
+def _picture(scratch: Path | None, level: int) -> str:
+    assert scratch is not None
     path = scratch / f"{level}.png"
     write_picture(path, np.full((36, 64, 3), level, np.uint8))
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
@@ -133,6 +136,11 @@ def _picture(scratch: Path, level: int) -> str:
 def _broken() -> Case:
     problem = "GPU memory ran out: 30.1 GB are needed, 24.0 GB are free; choose a smaller resolution"
     return _case("core", _subject("7680x4320"), (), state=State.FAILED, problem=problem)
+
+
+def _in_short_chunks(case: Case) -> Case:
+    """The case under a second protocol, of the same size."""
+    return replace(case, protocol="short-chunks", subject=replace(case.subject, digest="2" * 64, clip_len=8))
 
 
 def _case(suite: str, subject: Subject, figures: tuple[Figure, ...], **more: object) -> Case:

@@ -91,6 +91,37 @@ def test_subjects_that_are_called_alike_are_told_apart() -> None:
     assert list(problems_of(broken)) == ["core ababab: failed: lost", "core cdcdcd: failed: lost"]
 
 
+def test_a_bundle_that_failed_renames_nothing() -> None:
+    """Only what is done has a digest."""
+    run = run_of([1.0])
+    (case,) = run.cases
+    done = replace(case, subject=replace(case.subject, digest="ab" * 32))
+    failed = replace(case, name="file", suite="file", state=State.FAILED, figures=())
+    both = replace(run, cases=(done, failed, replace(failed, state=State.PLANNED)))
+    assert told_apart(both) == both
+    (table,) = tables_of(both)
+    assert table.headings == ("", "fp32 8 frames, cpu")
+
+
+def test_cases_of_two_protocols_are_told_apart_by_these() -> None:
+    run = run_of([1.0])
+    (case,) = run.cases
+    bundles = [
+        replace(case.subject, digest=digest * 64, target=target) for digest, target in (("a", "cpu"), ("b", "cuda"))
+    ]
+    cases = (
+        replace(case, subject=bundles[0]),
+        replace(case, protocol="small", subject=bundles[0]),
+        replace(case, protocol="small", subject=bundles[1]),
+    )
+    named = told_apart(replace(run, cases=cases)).cases
+    assert [one.name for one in named] == ["core", "core aaaaaa", "core bbbbbb"]
+    assert [one.subject.precision for one in named] == ["fp32", "fp32 aaaaaa", "fp32 bbbbbb"]
+    named = told_apart(replace(run, cases=cases[:2])).cases
+    assert [one.name for one in named] == ["core, trial", "core, small"]
+    assert {one.subject.precision for one in named} == {"fp32"}
+
+
 def test_a_psnr_that_could_not_be_measured_is_a_cell_of_its_own() -> None:
     run = run_of([1.0])
     (core,) = run.cases
