@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ...errors import MisuseError
 from .metrics import HIGHER, LOWER, find_metric
 from .protocols import MOVING
-from .record import BenchRun, Case, Figure
+from .record import BenchRun, Case, Figure, How, State
 from .statistics import RatioInterval, ratio
 from .tables import figure_text, row_label, subject_name, told_apart
 
@@ -21,7 +21,7 @@ _LEAST_ERROR = 1e-5
 class Change:
     """A figure of A, and what became of it.
 
-    after    None if B lacks it: its case failed, or was not measured
+    after    None if B lacks it: its case was not measured, or did not get to its end
     ratio    B / A; of the errors that PSNR, SSIM and VMAF stand for
     loss     how many times worse B is than A, with the same interval; below 1 if it is better. None if neither
              direction is better
@@ -80,13 +80,15 @@ def _cases(run: BenchRun) -> dict[tuple[object, ...], Case]:
     """The cases by what makes two of them comparable. Another machine or digest is allowed: that is the question.
 
     So is another encoder of a made-up clip, whose name says what is in it. Several bundles of one kind are told apart
-    by their order.
+    by their order, imported times by the name of their file.
     """
     clips = {clip.name: clip.name if clip.name.startswith(f"{MOVING}-") else clip.sha256 for clip in run.clips}
     found: dict[tuple[object, ...], Case] = {}
     for case, named in zip(run.cases, told_apart(run).cases, strict=True):
         one = case.subject
-        key = (case.suite, case.protocol, one.side, one.precision, one.size, one.clip_len, clips.get(case.clip, ""))
+        trace = tuple(figure.name for figure in case.figures if figure.how is How.IMPORTED)
+        clip = clips.get(case.clip, "")
+        key = (case.suite, case.protocol, one.side, one.precision, one.size, one.clip_len, clip, trace)
         found[*key, sum(other[:-1] == key for other in found)] = named
     return found
 
@@ -94,6 +96,7 @@ def _cases(run: BenchRun) -> dict[tuple[object, ...], Case]:
 def _changes(before: dict[tuple[object, ...], Case], after: dict[tuple[object, ...], Case]) -> Iterator[Change]:
     for key, case in before.items():
         twin = after.get(key)
+        twin = twin if twin and twin.state is State.DONE else None  # what others have is of their first turns only
         for old in case.figures:
             new = twin and next((one for one in twin.figures if _alike(one, old)), None)
             name = f"{case.protocol}, {subject_name(case.subject)}: {_label(old, case)}"
@@ -105,7 +108,7 @@ def _changes(before: dict[tuple[object, ...], Case], after: dict[tuple[object, .
 
 def _alike(one: Figure, other: Figure) -> bool:
     """True for figures that say the same of two subjects."""
-    return (one.name, one.how, one.note) == (other.name, other.how, other.note)
+    return (one.name, one.how) == (other.name, other.how)
 
 
 def _change(name: str, old: Figure, new: Figure, *, took_turns: bool = False) -> Iterator[Change]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from swiftvr_trt.benchmarks.suite.compare import by_subject, compare_runs, sides_of, worst
-from swiftvr_trt.benchmarks.suite.metrics import sampled
+from swiftvr_trt.benchmarks.suite.metrics import figure, sampled
 from swiftvr_trt.benchmarks.suite.record import BenchRun, Case, Clip, How, State
 from swiftvr_trt.errors import MisuseError
 
@@ -102,6 +102,42 @@ def test_what_a_broken_run_lacks_is_worse(broken: tuple[Case, ...]) -> None:
     assert bad.row == ("trial, fp32 8 frames, cpu: whole file", "2 FPS (2 ... 2)", "missing", "", "")
     assert len(changes) == 2
     assert worst(compare_runs(whole, whole), 1.0) is None
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.INTERRUPTED, State.RUNNING])
+def test_figures_of_the_first_turns_do_not_stand_for_a_case_that_did_not_end(state: State) -> None:
+    run = run_of([1.0, 1.0])
+    broken = replace(run, cases=(replace(run.cases[0], state=state), replace(run.cases[0], suite="file")))
+    whole = replace(run, cases=(run.cases[0], replace(run.cases[0], suite="file")))
+    bad = worst(compare_runs(whole, broken), 1000.0)
+    assert bad is not None
+    assert bad.after is None
+
+
+def test_a_projection_is_the_same_figure_with_another_value() -> None:
+    """Its note holds values."""
+    before, after = (
+        replace(run, cases=(replace(run.cases[0], figures=(figure("projected_fps", fps, How.PROJECTED, "x", note),)),))
+        for run, fps, note in ((run_of([1.0]), 50.0, "49 to 58"), (run_of([1.0]), 60.0, "59 to 70"))
+    )
+    (change,) = changes = compare_runs(before, after)
+    assert change.ratio.value == 1.2
+    assert worst(changes, 1.0) is None
+
+
+def test_imported_times_are_compared_by_their_names() -> None:
+    def traces(**times: float) -> BenchRun:
+        cases = (
+            run_of([value] * 3, f"imported.{name}", How.IMPORTED, "trtexec").cases[0] for name, value in times.items()
+        )
+        return replace(run_of([1.0]), cases=tuple(cases))
+
+    changes = compare_runs(traces(dit=2.0, decode=4.0), traces(decode=8.0, dit=2.0))
+    assert [change.ratio.value for change in changes] == [1.0, 2.0]
+    assert [change.after is None for change in compare_runs(traces(dit=2.0, decode=4.0), traces(decode=8.0))] == [
+        True,
+        False,
+    ]
 
 
 def with_clip(name: str, digest: str) -> BenchRun:
