@@ -7,34 +7,49 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from ...text import first_line, printable
+
 _IDLE, _SETTING, _DISPLAY = 0x1, 0x2, 0x100
 """Reasons for a lower clock that are no throttling: nothing to do, and clocks that somebody or the display has set."""
 
 _NO_MEMORY = "the driver does not say how much GPU memory this process takes (so under Windows and in containers)"
+_NO_PACKAGE = "pip install nvidia-ml-py, for the extra bench"
+_NO_PLACE = "CUDA does not say at which place (PCI bus id) the GPU is; a newer cuda-core may"
 
 
 class Nvml:
     """One GPU. None of it is known if `found` is False."""
 
     def __init__(self, pci_bus_id: str | None) -> None:
-        """pci_bus_id: such as `0000:01:00.0`; CUDA numbers GPUs in another order than this library does."""
-        self._bus = pci_bus_id
+        """pci_bus_id: such as `0000:01:00.0`; CUDA numbers GPUs in another order than this library does.
+
+        None stands for no GPU, and an empty text for one whose place is not known.
+        """
         self._library: Any = None
         self._handle: Any = None
-        with suppress(Exception):  # the package or the driver's library may be missing, and names the reason itself
+        self._unknown = "" if pci_bus_id is None else self._open(pci_bus_id)
+
+    def _open(self, pci_bus_id: str) -> str:
+        """Returns why nothing is known about the GPU; empty if something is."""
+        if not pci_bus_id:
+            return _NO_PLACE
+        try:
             import pynvml
 
             pynvml.nvmlInit()
-            self._handle = pynvml.nvmlDeviceGetHandleByPciBusId(pci_bus_id) if pci_bus_id else None
+            self._handle = pynvml.nvmlDeviceGetHandleByPciBusId(pci_bus_id)
             self._library = pynvml
+        except ImportError:
+            return _NO_PACKAGE
+        except Exception as error:  # noqa: BLE001 (the library may be missing, or not be that of the loaded driver)
+            return printable(first_line(error))
+        return ""
 
     def notes(self) -> tuple[str, ...]:
         """A line if something about a GPU cannot be known."""
-        if self._bus is None:
-            return ()
-        if not self.found:
-            return ("GPU memory, clocks and throttling are not known: pip install nvidia-ml-py, for the extra bench",)
-        return () if self.own_bytes() is not None else (_NO_MEMORY,)
+        if self._unknown:
+            return (f"GPU memory, clocks and throttling are not known: {self._unknown}",)
+        return (_NO_MEMORY,) if self.found and self.own_bytes() is None else ()
 
     @property
     def found(self) -> bool:

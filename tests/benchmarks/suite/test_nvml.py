@@ -59,11 +59,26 @@ def test_what_is_not_known_about_a_gpu_is_said(monkeypatch: pytest.MonkeyPatch) 
     assert Nvml(None).notes() == ()
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert "pip install nvidia-ml-py" in Nvml("0000:01:00.0").notes()[0]
+    assert "not known: CUDA does not say at which place" in Nvml("").notes()[0]
     known = library(0)
     monkeypatch.setitem(sys.modules, "pynvml", known)
     assert Nvml("0000:01:00.0").notes() == ()
     known.nvmlDeviceGetComputeRunningProcesses = lambda _handle: [SimpleNamespace(pid=-1, usedGpuMemory=9)]
     assert "does not say how much GPU memory" in Nvml("0000:01:00.0").notes()[0]
+
+
+def test_a_library_that_cannot_be_opened_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise RuntimeError("Driver/library version mismatch")
+
+    broken = library(0)
+    broken.nvmlInit = refuse
+    monkeypatch.setitem(sys.modules, "pynvml", broken)
+    nvml = Nvml("0000:01:00.0")
+    assert nvml.notes() == ("GPU memory, clocks and throttling are not known: Driver/library version mismatch",)
+    assert not nvml.found
+    assert nvml.memory_bytes() is None
+    assert Nvml(None).notes() == ()
 
 
 def test_the_names_are_those_of_the_package() -> None:
