@@ -193,16 +193,16 @@ def _number(value: float, unit: str) -> str:
 def paired() -> Iterator[str]:
     """The bundle against the plain torch network, in runs in which both took turns."""
     runs = {path.stem.removeprefix("paired-"): read_run(path) for path in sorted(RESULTS.glob("paired-*.json"))}
-    yield "| bundle / torch | core, processor time | file, processor time | core, time | file, time | peak RAM | load |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| bundle / torch | core, processor time | file, processor time | core, time | file, time | peak RAM |"
+    yield "|---|---|---|---|---|---|"
     for name, run in runs.items():
         changes = {change.before.name: change for change in sides_of(run, "torch")}
         names = ("cpu_per_frame", "file_cpu_per_frame", "chunk", "file_s", "rss_bytes")
         cells = (_ratio(changes[one].ratio) if one in changes else "" for one in names)
-        yield f"| `{name}` | {' | '.join(cells)} | {run.host.load or 0:.1f} |"
+        yield f"| `{name}` | {' | '.join(cells)} |"
     for where in dict.fromkeys(map(_where, runs.values())):
         yield ""
-        yield f"{where}. The load is the number of running processes per CPU when a run began."
+        yield f"{where}."
 
 
 def _where(run: BenchRun) -> str:

@@ -19,6 +19,7 @@ from ..runtime.media.files import check_overwrite, check_parent
 from . import console, start
 from .options import (
     CONTEXT,
+    FiniteRange,
     SectionedCommand,
     checkpoint_option,
     debug_option,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from ..benchmarks.suite.plan import BenchOptions
     from ..benchmarks.suite.record import BenchRun
 
+_LONGEST_S = 30 * 86400
+"""Of a case. No system has timers for any number of seconds."""
 _EPILOG = """\b
 Examples:
   swiftvr-bench --preset quick
@@ -65,7 +68,7 @@ def _names(known: tuple[str, ...], what: str) -> Any:
     def split(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[str, ...] | None:
         if text is None:
             return None
-        names = tuple(filter(None, (part.strip() for part in text.split(","))))
+        names = tuple(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
         for name in names:
             if name not in known:
                 raise click.BadParameter(f"the {what} {name!r} is not known, expected some of {', '.join(known)}")
@@ -102,14 +105,18 @@ def _names(known: tuple[str, ...], what: str) -> Any:
 @click.option("--device", metavar="D", help="cpu, cuda or cuda:N.  [default: what a bundle is for]")
 @threads_option
 @click.option(
-    "--turns", metavar="N", type=click.IntRange(1, 100), default=1, help="Measure each case N times.  [default: 1]"
+    "--turns",
+    metavar="N",
+    type=click.IntRange(1, 100),
+    default=1,
+    help="Measure each case N times, but for builds.  [default: 1]",
 )
 @path_option("--clip", metavar="FILE", help="A video to use instead of the protocol's.")
 @path_option("--clean", metavar="FILE", help="The same frames undamaged, in the size of the output, for PSNR and SSIM.")
 @click.option(
     "--limit",
     metavar="SECONDS",
-    type=click.FloatRange(1),
+    type=FiniteRange(1, _LONGEST_S),
     default=3600.0,
     help="How long a process of a case, or a run of a command, may take.  [default: 3600]",
 )
@@ -130,7 +137,7 @@ def _names(known: tuple[str, ...], what: str) -> Any:
 @click.option(
     "--fail-above",
     metavar="RATIO",
-    type=click.FloatRange(1),
+    type=FiniteRange(1),
     help="With --compare: exit with 1 if a figure of B is worse than that of A by more than this factor, with its "
     "whole interval, or is missing from it.",
 )
@@ -161,7 +168,7 @@ def command(quiet: bool, verbose: int, **given: Any) -> None:
     console.show_log(verbose)
     if given["compare"]:
         _refuse_others("--compare", {"compare", "fail_above"})
-        _compare(given)
+        _compare(given, quiet=quiet)
         return
     if given["fail_above"] is not None:
         raise click.UsageError("--fail-above was given without --compare, expected both")
@@ -171,6 +178,8 @@ def command(quiet: bool, verbose: int, **given: Any) -> None:
             _check_page(given["page"], given["show"], overwrite=given["overwrite"])
         _show(read_run(given["show"]), given["show"], given["page"], quiet=quiet)
         return
+    if _only_imports(given):
+        _refuse_others("--import alone", {"traces", "output", "page", "overwrite"})
     _refuse_what_bundles_decide(given)
     output = given["output"] or Path(time.strftime("swiftvr-bench-%Y%m%d-%H%M%S.json"))
     page = given["page"] or output.with_suffix(".html")
@@ -184,7 +193,7 @@ def command(quiet: bool, verbose: int, **given: Any) -> None:
 
 
 def _refuse_others(mode: str, used: set[str]) -> None:
-    """Raise if an option was given that a command which measures nothing has no use for."""
+    """Raise if an option was given for which a command that measures nothing has no use."""
     context = click.get_current_context()
     for option in context.command.params:
         name = option.name or ""
@@ -215,14 +224,18 @@ def _check_page(page: Path, record: Path, *, overwrite: bool) -> None:
 
 def _measure(given: dict[str, Any], output: Path, say: Any) -> BenchRun:
     from ..benchmarks.suite.runner import run_cases
-    from ..benchmarks.suite.trtexec import cases_of_traces, record_with
+    from ..benchmarks.suite.trtexec import cases_of_traces, record_of
 
     argv = ("swiftvr-bench", *sys.argv[1:])
     imported = cases_of_traces(given["traces"])  # before hours of measuring
-    if imported and not (given["preset"] or given["bundles"] or given["checkpoint"]):
-        return record_with(imported, argv, output)
-    run = run_cases(_options(given, say), argv, output, say)
-    return record_with(imported, argv, output, run) if imported else run
+    if _only_imports(given):
+        return record_of(imported, argv, output)
+    return run_cases(_options(given, say), argv, output, say, imported)
+
+
+def _only_imports(given: dict[str, Any]) -> bool:
+    """True if nothing is measured, since nothing was named to measure."""
+    return bool(given["traces"]) and not (given["preset"] or given["bundles"] or given["checkpoint"])
 
 
 def _options(given: dict[str, Any], say: Any) -> BenchOptions:
@@ -234,7 +247,7 @@ def _options(given: dict[str, Any], say: Any) -> BenchOptions:
     from ..runtime.restore.selection import locate_checkpoint
 
     preset = PRESETS[given["preset"]] if given["preset"] else None
-    bundles, named = tuple(given["bundles"]), given["checkpoint"]
+    bundles, named = tuple(dict.fromkeys(given["bundles"])), given["checkpoint"]
     if named is None and preset is not None and not bundles:
         named = preset.checkpoint
     protocols = given["protocols"] or (preset.protocols if preset else ("paper-1080p",))
@@ -250,7 +263,7 @@ def _options(given: dict[str, Any], say: Any) -> BenchOptions:
         None if named is None else locate_checkpoint(named, say),
         bundles,
         device=given["device"],
-        against=tuple(given["against"]),
+        against=tuple(dict.fromkeys(given["against"])),
         clip=given["clip"],
         clean=given["clean"],
         threads=given["threads"] or 0,
@@ -267,7 +280,7 @@ def _target_name(target: str) -> str:
 
 
 def _show(run: BenchRun, output: Path, page: Path | None, *, quiet: bool) -> None:
-    """The tables on standard output, what went wrong on standard error, and the page."""
+    """The tables on standard output, what went wrong on standard error, and the page. quiet: no tables."""
     from ..benchmarks.page import write_page
     from ..benchmarks.suite.compare import sides_of
     from ..benchmarks.suite.plan import BUNDLE
@@ -277,10 +290,10 @@ def _show(run: BenchRun, output: Path, page: Path | None, *, quiet: bool) -> Non
     if not quiet:
         for line in machine_of(run):
             console.say(line)
-    for table in tables_of(run):
-        print_rows(table.title, table.headings, table.rows)
-    for against in dict.fromkeys(case.subject.side for case in run.cases if case.subject.side != BUNDLE):
-        _print_changes(f"B / A, A: {against}, B", tuple(sides_of(run, against)))
+        for table in tables_of(run):
+            print_rows(table.title, table.headings, table.rows)
+        for against in dict.fromkeys(case.subject.side for case in run.cases if case.subject.side != BUNDLE):
+            _print_changes(f"B / A, A: {against}, B", tuple(sides_of(run, against)))
     for line in problems_of(run):
         console.say(f"note: {line}")
     if page is not None:
@@ -298,12 +311,13 @@ def _print_changes(title: str, changes: Sequence[Change]) -> None:
         print_rows(f"{title}: {where}", ("", "A", "B", "ratio", "95 %"), rows)
 
 
-def _compare(given: dict[str, Any]) -> None:
+def _compare(given: dict[str, Any], *, quiet: bool) -> None:
     from ..benchmarks.suite.compare import compare_runs, worst
 
     before, after = map(read_run, given["compare"])
     changes = compare_runs(before, after)
-    _print_changes("B / A", changes)
+    if not quiet:
+        _print_changes("B / A", changes)
     limit = given["fail_above"]
     if limit is not None and (bad := worst(changes, limit)):
         what = "missing from B" if bad.after is None else f"worse: {' to '.join(bad.row[1:3])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -85,6 +86,18 @@ cache_option = path_option(
     envvar="SWIFTVR_CACHE",
     help="Directory of built bundles.  [default: $SWIFTVR_CACHE, or in the user's cache directory]",
 )
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range. Refuses `nan`, which is in every range as click has it, and `inf`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} was given, expected a finite number", param, ctx)
+        return number
+
+
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
 verbose_option = click.option("-v", "verbose", count=True, help="Also show the log; -vv shows all of it.")
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")
@@ -186,7 +199,7 @@ _BUILD_OPTIONS = (
     click.option(
         "--calibration-percentile",
         metavar="P",
-        type=click.FloatRange(90, 100),
+        type=FiniteRange(90, 100),
         help="Share of the measured values, in int8 of those of each channel, that the scales cover. Below 100, the "
         "largest values are clipped and small ones become more precise.  [default: 100]",
     ),

@@ -76,7 +76,7 @@ def describe_clip(path: Path, most: int) -> Clip:
                 if count == most:
                     break
     if not count:
-        raise MediaError(f"{path}: there are no frames in it, expected a video; name another --clip")
+        raise MediaError(f"{path}: there are no frames in it, expected a video; name another file")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Clip(path.stem, digest, shape[1], shape[0], count, rate)

@@ -26,15 +26,23 @@ _EMULATOR = "CUDA emulator"
 """How the name of an emulated GPU begins. What runs there is real, its speed is not."""
 
 
-def describe_host(device: str) -> HostFacts:
-    """device: `cpu` or `cuda:N`. A GPU that cannot be opened is left out; the cases say why."""
+def busy_share(seconds: float = 1.0) -> float:
+    """Which share of the processors' time others take, 0 to 1, while this process waits for so long.
+
+    Unlike the load average of the system, it does not count what has ended before.
+    """
+    return round(float(psutil.cpu_percent(seconds)) / 100, 3)
+
+
+def describe_host(device: str, load: float | None = None) -> HostFacts:
+    """device: `cpu` or `cuda:N`. A GPU that cannot be opened is left out; the cases say why. load: see `HostFacts`."""
     versions = {name: version for name in PACKAGES if (version := installed_version(name))}
     return HostFacts(
         cpu=_cpu_name(),
         cpus=cpu_limit() or os.cpu_count() or 1,
         memory_bytes=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        load=_load(),
+        load=load,
         versions={"swiftvr-trt": tool_version(), "python": platform.python_version(), **versions},
         gpu=find_gpu_card(device)[0],
     )
@@ -63,22 +71,16 @@ def find_gpu_card(device: str) -> tuple[GraphicsCard | None, Nvml]:
     return card, nvml
 
 
-def _bus_id(gpu: Gpu) -> str | None:
+def _bus_id(gpu: Gpu) -> str:
+    """Where a GPU is; empty if that is not known."""
     with suppress(Exception):  # an old cuda-core has no such property, the emulator no such call
         return str(gpu.device.pci_bus_id)
-    return None
+    return ""
 
 
 def how_measured(card: GraphicsCard | None) -> How:
     """What measuring on a machine with this card means; None for a CPU."""
     return How.EMULATED if card is not None and card.emulated else How.MEASURED
-
-
-def _load() -> float | None:
-    """Running processes per CPU, over the last minute; Windows does not say."""
-    with suppress(AttributeError, OSError):
-        return round(os.getloadavg()[0] / (os.cpu_count() or 1), 2)
-    return None
 
 
 def _cpu_name() -> str:

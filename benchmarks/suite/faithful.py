@@ -61,17 +61,25 @@ def _to_compare(order: CaseOrder, before: Sequence[Frame]) -> tuple[Sequence[Fra
 def _read_clean(order: CaseOrder, count: int) -> list[Frame]:
     """The undamaged frames."""
     frames = read_frames(Path(order.clean), count)
-    check_clean(Path(order.clean), frames, count, order.subject.size)
+    height, width = frames[0].shape[:2] if frames else (0, 0)
+    check_clean(Path(order.clean), (len(frames), f"{width}x{height}"), (count, order.subject.size))
     return frames
 
 
-def check_clean(path: Path, frames: Sequence[Frame], count: int, size: str) -> None:
-    """Raise `MisuseError` if the frames of `path` are not as many, or not as large, as the restored ones."""
-    height, width = frames[0].shape[:2] if frames else (0, 0)
-    if (len(frames), f"{width}x{height}") != (count, size):
+def check_clean(path: Path, found: tuple[int, str], expected: tuple[int, str]) -> None:
+    """Raise `MisuseError` if the frames of `path` are fewer than the restored ones, or of another size.
+
+    found, expected: how many, and their size.
+    """
+    (count, size), (least, wanted) = found, expected
+    problem = ""
+    if size != wanted:
+        problem = f"frames of {size}, expected {wanted}"
+    elif count < least:
+        problem = f"{count} frame{'s' * (count != 1)}, expected {least} or more"
+    if problem:
         raise MisuseError(
-            f"--clean {path.name} has {len(frames)} frames of {width}x{height}, expected {count} or more of {size}: "
-            "the frames of the clip, undamaged and in the size of the output"
+            f"--clean {path.name} has {problem}: the frames of the clip, undamaged and in the size of the output"
         )
 
 

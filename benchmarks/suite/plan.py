@@ -13,6 +13,9 @@ from .record import SUITES, Case, Subject
 
 TORCH, BUNDLE = "torch", "bundle"
 _FIRST = ("build",)
+_SUITES = {BUNDLE: SUITES, TORCH: ("core", "file", "latency", "memory", "startup")}
+"""Those that make sense for a side."""
+_OF_COMMANDS = ("file",)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,20 @@ class BenchOptions:
             if command != TORCH and not ("{input}" in command and "{output}" in command):
                 raise MisuseError(
                     f"--against is {command!r}, expected torch, or a command with {{input}} and {{output}}"
+                )
+        self._refuse_what_no_suite_uses()
+
+    def _refuse_what_no_suite_uses(self) -> None:
+        """Raise if something was named that would be ignored."""
+        needs = [(f"--against {side}", _SUITES.get(side, _OF_COMMANDS)) for side in self.against]
+        needs += [("--clean", ("quality",))] if self.clean is not None else []
+        most = tuple(suite for suite in SUITES if suite not in _FIRST)
+        needs += [("--clip", most)] if self.clip is not None else []
+        needs += [("--turns", most)] if self.turns > 1 else []
+        for option, possible in needs:
+            if not set(possible) & set(self.suites):
+                raise MisuseError(
+                    f"{option} has no use with --suite {','.join(self.suites)}, expected {' or '.join(possible)} in it"
                 )
 
 
@@ -104,7 +121,7 @@ def in_turn(cases: Sequence[Case], turn: int) -> list[int]:
 
 def _suites(side: str, suites: Sequence[str]) -> Iterator[str]:
     """The suites that make sense for a side, builds first."""
-    possible = {BUNDLE: SUITES, TORCH: ("core", "file", "latency", "memory", "startup")}.get(side, ("file",))
+    possible = _SUITES.get(side, _OF_COMMANDS)
     yield from sorted((suite for suite in suites if suite in possible), key=lambda suite: suite not in _FIRST)
 
 

@@ -219,7 +219,11 @@ class GraphicsCard:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """The machine. load: running processes per CPU when the run began, None if unknown."""
+    """The machine.
+
+    load     the share of the processors' time that other programs took in the second before the run, None if unknown;
+             in older records, running processes per CPU over a minute, with those of the tool itself
+    """
 
     cpu: str
     cpus: int

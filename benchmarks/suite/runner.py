@@ -22,19 +22,21 @@ from ...installing import tool_version
 from ...runtime.restore.bundle_request import BundleRequest, suit_devices, suited
 from ...runtime.restore.restorer import choose_device
 from ...runtime.restore.selection import find_or_build_bundle
-from .clips import clip_file, obtain_clip, read_frames
+from .clips import clip_file, describe_clip, obtain_clip
 from .commands import measure_command, measure_our_program
-from .facts import describe_host
-from .faithful import check_clean
+from .facts import busy_share, describe_host
+from .faithful import MOST_FRAMES, check_clean
 from .peers import read_peers
 from .plan import BUNDLE, TORCH, BenchOptions, in_turn, plan_cases, protocol_of
-from .protocols import Protocol
+from .protocols import SAMPLE, Protocol
 from .record import BenchRun, Case, CaseTexts, Clip, State, Subject, from_values, write_run
 from .work import CaseOrder, Findings, joined
 
 Say = Callable[[str], None]
 _PATIENCE_S = 5.0
 _WARM_STARTS = 2
+_BUSY = 0.1
+"""The share of the processors' time from which a note says that other programs were running."""
 _WORKER = __name__.rpartition(".")[0] + ".worker"
 
 
@@ -92,8 +94,10 @@ def _stopped(case: Case, state: State) -> Case:
     return replace(case, state=state) if case.state is State.RUNNING else case
 
 
-def run_cases(options: BenchOptions, argv: Sequence[str], path: Path, say: Say) -> BenchRun:
-    """Measure everything, and write the record to `path`. say: gets a line per case.
+def run_cases(
+    options: BenchOptions, argv: Sequence[str], path: Path, say: Say, imported: tuple[Case, ...] = ()
+) -> BenchRun:
+    """Measure everything, and write the record to `path`. say: gets a line per case. imported: in it from the start.
 
     A case that fails is recorded and the others go on. Raises `MisuseError` if nothing can be planned, and
     `OutputError` if the record cannot be written.
@@ -101,19 +105,24 @@ def run_cases(options: BenchOptions, argv: Sequence[str], path: Path, say: Say) 
     with tempfile.TemporaryDirectory(prefix="swiftvr-bench-", ignore_cleanup_errors=True) as folder:
         release = leaving.hold_path(Path(folder))
         try:
-            return _run_in(Path(folder), options, argv, path, say)
+            planned = _plan(Path(folder), options)
+            recorder = Recorder(_planned_run(planned, argv, imported), path)
+            return _run_in(Path(folder), planned, options, recorder, say)
         finally:
             release()
 
 
-def _run_in(folder: Path, options: BenchOptions, argv: Sequence[str], path: Path, say: Say) -> BenchRun:
-    planned = _plan(folder, options)
+def _planned_run(planned: Sequence[_Planned], argv: Sequence[str], imported: tuple[Case, ...]) -> BenchRun:
+    """The run before its first case. Imported cases follow the planned ones."""
     device = next((one.order.subject.device for one in planned if one.order.subject.device), "cpu")
+    load = busy_share()
     began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    cases = tuple(one.case for one in planned)
-    host = describe_host(device)
-    run = BenchRun(tuple(argv), tool_version(), began, host, cases, peers=read_peers(), notes=_notes(host.load))
-    recorder = Recorder(run, path)
+    cases = (*(one.case for one in planned), *imported)
+    host = describe_host(device, load)
+    return BenchRun(tuple(argv), tool_version(), began, host, cases, peers=read_peers(), notes=_notes(load))
+
+
+def _run_in(folder: Path, planned: Sequence[_Planned], options: BenchOptions, recorder: Recorder, say: Say) -> BenchRun:
     try:
         _measure_all(folder, planned, options, recorder, say)
     except BaseException as error:
@@ -125,11 +134,11 @@ def _run_in(folder: Path, options: BenchOptions, argv: Sequence[str], path: Path
     return recorder.run
 
 
-def _notes(load: float | None) -> tuple[str, ...]:
+def _notes(load: float) -> tuple[str, ...]:
     """A line if the machine had other work, which no figure can be cleaned of."""
-    if load is None or load < 0.5:
+    if load < _BUSY:
         return ()
-    return (f"the machine was busy when the run began ({load:.1f} running processes per CPU): trust ratios only",)
+    return (f"other programs took {100 * load:.0f} % of the processors' time before the run began: trust ratios only",)
 
 
 def _plan(folder: Path, options: BenchOptions) -> list[_Planned]:
@@ -137,10 +146,9 @@ def _plan(folder: Path, options: BenchOptions) -> list[_Planned]:
     planned: list[_Planned] = []
     for subject, protocol, bundle in _subjects(folder, options):
         file = clip_file(protocol, folder, options.clip)
-        if options.clip is not None and not planned:
-            obtain_clip(protocol, folder, options.clip)  # is it a video at all?
-        if options.clean is not None and "quality" in options.suites:
-            check_clean(options.clean, read_frames(options.clean, 1), 1, subject.size)
+        beside = any(one.order.protocol == protocol for one in planned)
+        if not beside:
+            _check_inputs(folder, protocol, options)
         order = CaseOrder(
             "",
             subject,
@@ -152,12 +160,21 @@ def _plan(folder: Path, options: BenchOptions) -> list[_Planned]:
             str(folder),
             options.threads,
         )
-        beside = any(one.order.protocol == protocol for one in planned)
         for case in plan_cases(subject, protocol, file.stem, options, beside=beside):
             planned.append(_Planned(case, replace(order, suite=case.suite, subject=_runs_on(case, subject))))
     if not planned:
         raise MisuseError("no suite applies to what was named; build needs a --checkpoint without --bundle")
     return planned
+
+
+def _check_inputs(folder: Path, protocol: Protocol, options: BenchOptions) -> None:
+    """Raise if a file that was named for a protocol is no video, or not what the protocol takes."""
+    count = min(protocol.frames, MOST_FRAMES)
+    if options.clip is not None or protocol.clip == SAMPLE:
+        count = min(count, obtain_clip(protocol, folder, options.clip)[1].frames)
+    if options.clean is not None:
+        clean = describe_clip(options.clean, count)
+        check_clean(options.clean, (clean.frames, f"{clean.width}x{clean.height}"), (count, protocol.size))
 
 
 def _runs_on(case: Case, subject: Subject) -> Subject:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,11 @@ def cases_of_traces(paths: Sequence[Path]) -> tuple[Case, ...]:
     return tuple(map(_case_of_trace, paths))
 
 
-def record_with(cases: tuple[Case, ...], argv: Sequence[str], output: Path, run: BenchRun | None = None) -> BenchRun:
-    """A record of imported cases, or `run` with them added; written to `output`."""
-    if run is None:
-        began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        note = "imported: this machine need not be the one that was measured"
-        run = BenchRun(tuple(argv), tool_version(), began, describe_host("cpu"), (), notes=(note,), state=State.DONE)
-    run = replace(run, cases=(*run.cases, *cases))
+def record_of(cases: tuple[Case, ...], argv: Sequence[str], output: Path) -> BenchRun:
+    """A record of imported cases alone, written to `output`."""
+    began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    note = "imported: this machine need not be the one that was measured"
+    run = BenchRun(tuple(argv), tool_version(), began, describe_host("cpu"), cases, notes=(note,), state=State.DONE)
     write_run(run, output)
     return run
 

@@ -21,6 +21,12 @@ from tests.benchmarks.suite.test_runner import in_this_process
 from tests.page.examples import Shown, numbers_in
 
 
+@pytest.fixture(autouse=True)
+def _idle_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs do not look for a second how busy this machine is."""
+    monkeypatch.setattr(runner, "busy_share", lambda: 0.0)
+
+
 def bench(*arguments: object, code: int = 0) -> str:
     result = CliRunner().invoke(command, list(map(str, arguments)))
     assert result.exit_code == code, (result.output, result.exception)
@@ -30,7 +36,8 @@ def bench(*arguments: object, code: int = 0) -> str:
 def test_a_bundle_is_measured_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "_ask", in_this_process)
     path, page = tmp_path / "run.json", tmp_path / "run.html"
-    shown = bench("--bundle", BUNDLE, "--protocol", "trial", "--suite", "core,memory", "-o", path)
+    twice = ("--bundle", BUNDLE, "--bundle", BUNDLE, "--protocol", "trial,trial", "--suite", "core,memory,core")
+    shown = bench(*twice, "-o", path)
     run = read_run(path)
     on_page = Shown(page.read_text(encoding="utf-8"))
     assert "Time by stage" in on_page.texts
@@ -63,6 +70,15 @@ def test_a_record_is_shown_again_with_its_page(tmp_path: Path) -> None:
     assert "chunk" in shown
     assert str(page) in shown
     assert "<title>" in page.read_text(encoding="utf-8")
+
+
+def test_quiet_means_no_tables(tmp_path: Path) -> None:
+    for name, value in (("a", 100.0), ("b", 150.0)):
+        write_run(run_of([value] * 3), tmp_path / f"{name}.json")
+    assert bench("--show", tmp_path / "a.json", "--page", tmp_path / "a.html", "-q") == ""
+    assert (tmp_path / "a.html").exists()
+    both = tmp_path / "a.json", tmp_path / "b.json"
+    assert bench("--compare", *both, "-q") == bench("--compare", *both, "-q", "--fail-above", 1.2, code=1) == ""
 
 
 @pytest.mark.parametrize(
@@ -125,6 +141,12 @@ def test_a_file_that_cannot_be_imported_is_refused_before_anything_is_measured(
         (["--bundle", str(BUNDLE), "--precision", "fp16"], "--precision was given with --bundle, which has its own"),
         (["--bundle", str(BUNDLE), "--suite", "core,build"], "the suite build was given with --bundle"),
         (["--bundle", str(BUNDLE), "--protocol", "trial,quick"], "several protocols were given with --bundle"),
+        (["--import", "t.json", "--turns", "2"], "--turns was given with --import alone, which has no use for it"),
+        (["--import", "t.json", "--against", "torch"], "--against was given with --import alone"),
+        (["--preset", "quick", "--limit", "nan"], "nan was given, expected a finite number"),
+        (["--preset", "quick", "--limit", "inf"], "inf is not in the range 1<=x<=2592000"),
+        (["--compare", "a.json", "b.json", "--fail-above", "nan"], "nan was given, expected a finite number"),
+        (["--compare", "a.json", "b.json", "--fail-above", "inf"], "inf was given, expected a finite number"),
         (["--compare", "a.json", "b.json"], "a.json: no such file, expected a record of swiftvr-bench"),
     ],
 )

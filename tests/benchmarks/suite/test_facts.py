@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from swiftvr_trt.benchmarks.suite.facts import describe_host, find_gpu_card, how_measured
+import psutil
+import pytest
+
+from swiftvr_trt.benchmarks.suite.facts import busy_share, describe_host, find_gpu_card, how_measured
 from swiftvr_trt.benchmarks.suite.record import GraphicsCard, How
 
 
@@ -15,6 +18,20 @@ def test_the_machine_is_described() -> None:
     assert host.cpu
     assert {"swiftvr-trt", "python", "numpy", "av"} <= set(host.versions)
     assert host.gpu is None
+
+
+def test_only_what_runs_now_counts_as_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    def percent(seconds: float) -> float:
+        waited.append(seconds)
+        return 37.5
+
+    monkeypatch.setattr(psutil, "cpu_percent", percent)
+    assert busy_share() == 0.375
+    assert waited == [1.0]
+    assert describe_host("cpu", 0.375).load == 0.375
+    assert describe_host("cpu").load is None
 
 
 def test_the_cpu_is_no_card() -> None:

@@ -40,9 +40,9 @@ def test_only_the_suites_that_were_asked_for() -> None:
 
 
 def test_what_two_bundles_are_compared_with_is_measured_once() -> None:
-    given = options(suites=("core",), against=("torch", "cat {input} {output}"))
+    given = options(suites=("core", "file"), against=("torch", "cat {input} {output}"))
     sides = [case.subject.side for case in plan_cases(SUBJECT, TRIAL[0], "clip", given, beside=True)]
-    assert sides == ["bundle"]
+    assert sides == ["bundle", "bundle"]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,17 @@ def test_sides_alternate_in_every_suite(turn: int, order: list[str]) -> None:
         ({"checkpoint": None}, "neither a --bundle nor a --checkpoint was named"),
         ({"checkpoint": None, "bundles": (Path("b"),), "against": ("torch",)}, "--against torch needs the weights"),
         ({"against": ("ffmpeg {input}",)}, "expected torch, or a command with {input} and {output}"),
+        (
+            {"suites": ("core",), "against": ("x {input} {output}",)},
+            "--against x {input} {output} has no use with --suite core, expected file in it",
+        ),
+        (
+            {"suites": ("quality", "build"), "against": ("torch",)},
+            "--against torch has no use with --suite quality,build, expected core or file or latency or memory or",
+        ),
+        ({"suites": ("core",), "clean": Path("clean.mkv")}, "--clean has no use with --suite core, expected quality"),
+        ({"suites": ("build",), "clip": Path("clip.mkv")}, "--clip has no use with --suite build, expected core or"),
+        ({"suites": ("build",), "turns": 2}, "--turns has no use with --suite build, expected core or"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(given: dict[str, Any], words: str) -> None:

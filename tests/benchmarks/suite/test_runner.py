@@ -68,18 +68,45 @@ def test_every_case_has_a_process_and_the_record_has_every_case(tmp_path: Path) 
     ("more", "words"),
     [
         ({"checkpoint": "other"}, "was built from another checkpoint than"),
-        ({"clean": "clean.mkv"}, "--clean clean.mkv has 1 frames of 48x32, expected 1 or more of 96x64"),
+        ({"clean": "small.mkv"}, "--clean small.mkv has frames of 48x32, expected 96x64: the frames of the clip"),
+        ({"clean": "short.mkv"}, "--clean short.mkv has 3 frames, expected 20 or more: the frames of the clip"),
+        ({"clean": "short.mkv", "clip": "clip.mkv"}, "--clean short.mkv has 3 frames, expected 5 or more"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_measured(
     tmp_path: Path, mini_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, str], words: str
 ) -> None:
     monkeypatch.setattr(BundleCache, "checkpoint_digest", lambda _cache, _path: "0" * 64)
-    write_lossless(tmp_path / "clean.mkv", moving(3, 32, 48))
+    for name, count, height, width in (("small", 20, 32, 48), ("short", 3, 64, 96), ("clip", 5, 32, 48)):
+        write_lossless(tmp_path / f"{name}.mkv", moving(count, height, width))
     given = {name: mini_checkpoint if name == "checkpoint" else tmp_path / value for name, value in more.items()}
     with pytest.raises(MisuseError, match=words):
         run_cases(options(**given), [], tmp_path / "run.json", pytest.fail)
     assert not (tmp_path / "run.json").exists()
+
+
+def test_imported_times_are_in_the_record_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> Findings:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "_ask", interrupt)
+    imported = run_of([4.0], "imported.dit", How.IMPORTED, "trtexec").cases
+    with pytest.raises(KeyboardInterrupt):
+        run_cases(options(suites=("memory",)), [], tmp_path / "run.json", lambda _line: None, imported)
+    memory, trace = read_run(tmp_path / "run.json").cases
+    assert (memory.state, trace) == (State.INTERRUPTED, *imported)
+
+
+@pytest.mark.parametrize(("share", "notes"), [(0.02, 0), (0.4, 1)])
+def test_a_machine_with_other_work_is_said_to_be_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, notes: int
+) -> None:
+    monkeypatch.setattr(runner, "_ask", in_this_process)
+    monkeypatch.setattr(runner, "busy_share", lambda: share)
+    run = run_cases(options(suites=("memory",)), [], tmp_path / "run.json", lambda _line: None)
+    assert run.host.load == share
+    assert len(run.notes) == notes
+    assert all("other programs took 40 % of the processors' time" in note for note in run.notes)
 
 
 def test_turns_alternate_between_the_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,8 @@ import pytest
 
 from swiftvr_trt.benchmarks.suite.record import How, read_run
 from swiftvr_trt.benchmarks.suite.tables import tables_of
-from swiftvr_trt.benchmarks.suite.trtexec import cases_of_traces, record_with
+from swiftvr_trt.benchmarks.suite.trtexec import cases_of_traces, record_of
 from swiftvr_trt.errors import MisuseError
-
-from .lab import run_of
 
 RUNS = [
     {"startInMs": 0.0, "endInMs": 0.1, "startComputeMs": 0.1, "computeMs": took, "latencyMs": took + 1}
@@ -22,19 +20,13 @@ RUNS = [
 
 def test_times_become_a_case(tmp_path: Path) -> None:
     (tmp_path / "decode.json").write_text(json.dumps(RUNS))
-    record_with(cases_of_traces([tmp_path / "decode.json"]), ["swiftvr-bench"], tmp_path / "run.json")
+    record_of(cases_of_traces([tmp_path / "decode.json"]), ["swiftvr-bench"], tmp_path / "run.json")
     run = read_run(tmp_path / "run.json")
     (case,), (table,) = run.cases, tables_of(run)
     assert table.title == "trtexec"  # an engine by itself has no size
     (times,) = case.figures
     assert (times.name, times.value, times.samples, times.how) == ("imported.decode", 5.0, (4, 5, 6), How.IMPORTED)
     assert case.protocol == "trtexec"
-
-
-def test_they_can_be_added_to_a_run(tmp_path: Path) -> None:
-    (tmp_path / "dit.json").write_text(json.dumps(RUNS))
-    run = record_with(cases_of_traces([tmp_path / "dit.json"]), [], tmp_path / "run.json", run_of([1.0]))
-    assert [case.name for case in run.cases] == ["core", "trtexec dit"]
 
 
 @pytest.mark.parametrize(
