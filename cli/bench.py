@@ -260,7 +260,7 @@ def _options(given: dict[str, Any], say: Any) -> BenchOptions:
     options = BenchOptions(
         tuple(map(find_protocol, protocols)),
         suites,
-        None if named is None else locate_checkpoint(named, say),
+        None if named is None else Path(named),
         bundles,
         device=given["device"],
         against=tuple(dict.fromkeys(given["against"])),
@@ -271,7 +271,10 @@ def _options(given: dict[str, Any], say: Any) -> BenchOptions:
         limit_s=given["limit"],
     )
     precisions = (given["precision"],) if was_given("precision") or preset is None else preset.precisions
-    return replace(options, target=target, precisions=precisions)
+    options = replace(options, target=target, precisions=precisions)
+    if named is None:
+        return options
+    return replace(options, checkpoint=locate_checkpoint(named, say))  # what is refused is refused before a download
 
 
 def _target_name(target: str) -> str:

@@ -171,7 +171,7 @@ def _check_inputs(folder: Path, protocol: Protocol, options: BenchOptions) -> No
     """Raise if a file that was named for a protocol is no video, or not what the protocol takes."""
     count = min(protocol.frames, MOST_FRAMES)
     if options.clip is not None or protocol.clip == SAMPLE:
-        count = min(count, obtain_clip(protocol, folder, options.clip)[1].frames)
+        count = describe_clip(clip_file(protocol, folder, options.clip), count).frames
     if options.clean is not None:
         clean = describe_clip(options.clean, count)
         check_clean(options.clean, (clean.frames, f"{clean.width}x{clean.height}"), (count, protocol.size))

@@ -16,6 +16,7 @@ from swiftvr_trt.cli.bench import command
 from swiftvr_trt.cli.trial import BUNDLE
 from swiftvr_trt.errors import SwiftVRError
 from swiftvr_trt.runtime.devices import gpu
+from swiftvr_trt.runtime.restore import selection
 from tests.benchmarks.suite.lab import run_of
 from tests.benchmarks.suite.test_runner import in_this_process
 from tests.page.examples import Shown, numbers_in
@@ -165,6 +166,13 @@ def test_nothing_is_downloaded_for_a_gpu_that_is_not_there(tmp_path: Path, monke
     monkeypatch.setattr(gpu, "has_driver", lambda: False)
     result = CliRunner().invoke(command, ["--preset", "rtx5090", "-o", str(tmp_path / "run.json")])
     assert "no NVIDIA driver was found" in str(result.exception)
+
+
+def test_nothing_is_downloaded_for_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "locate_checkpoint", pytest.fail)
+    arguments = ["--checkpoint", "somebody/model", "--suite", "build", "--turns", "2", "-o", str(tmp_path / "run.json")]
+    result = CliRunner().invoke(command, arguments)
+    assert "--turns has no use with --suite build" in str(result.exception)
 
 
 def test_the_program_is_installed_without_the_scripts_beside_it() -> None:
