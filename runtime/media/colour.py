@@ -193,6 +193,11 @@ def is_turned(matrix: DisplayMatrix | None) -> bool:
     return matrix is not None and abs(matrix[1]) + abs(matrix[2]) > abs(matrix[0]) + abs(matrix[3])
 
 
+def upright_size(frame: VideoFrame) -> tuple[int, int]:
+    """Width and height of the frame as it is displayed."""
+    return (frame.height, frame.width) if is_turned(display_matrix(frame)) else (frame.width, frame.height)
+
+
 def upright(pixels: NDArray[Any], matrix: DisplayMatrix | None) -> NDArray[Any]:
     """The pixels as they are displayed: turned by multiples of 90 degrees and mirrored as `matrix` says."""
     if matrix is None:

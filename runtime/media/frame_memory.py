@@ -32,6 +32,9 @@ _KEPT = {"h264": 12, "hevc": 12, "vvc": 12, "av1": 10}
 
 _KEPT_BY_OTHERS = 4
 
+_ROW = 64
+"""FFmpeg counts rows as long as its vectors need them: a multiple of this many pixels, or of fewer."""
+
 _RGB = 3
 """Bytes per pixel."""
 
@@ -67,7 +70,7 @@ class FrameBound:
         per_pixel, width, height = self._bytes_per_pixel(frame), frame.width, frame.height
         needed = round(per_pixel * width * height)
         if self._again:
-            return max(int(free / per_pixel), width * height)
+            return max(int(free / per_pixel), -(-width // _ROW) * _ROW * height)
         if needed > free:
             raise MachineError(
                 f"{self._path}: decoding {width}x{height} frames takes about {format_bytes(needed)} of memory, "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +19,7 @@ from .base import DEFAULT_RATE, Colour, Item, Picture, SourceInfo, Stamp
 from .contents import is_animated, open_image
 from .ffmpeg_log import ffmpeg_errors
 from .frame_memory import FrameBound
+from .image_sizes import size_in_head
 from .photo_tags import PhotoTags, holds_more, read_tags
 from .planes import bits_of
 from .source_options import SourceOptions
@@ -24,6 +27,8 @@ from .trim import Clock, Trim, find_excerpt
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
+
+_log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -38,6 +43,21 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     parts = re.split(r"([0-9]+)", name.casefold())
     key = tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
     return (*key, (2, 0, name))
+
+
+_NAMED = 4
+"""Images that a line names; it only counts the others."""
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A decoded image. has_more: its file holds tags that are not read here. said: an error that FFmpeg reported."""
+
+    file: Path
+    frame: VideoFrame
+    tags: PhotoTags
+    has_more: bool
+    said: str | None
 
 
 class ImageSource:
@@ -55,22 +75,26 @@ class ImageSource:
         options: if pictures are to be restored, they have 16 bits if the first image has more than 8, and `alpha`
         counts.
 
-        Raises `MediaError` if there is no readable image, `MisuseError` if there is none in that part.
+        Raises `MediaError` if the first image cannot be read or another one has another size, `MisuseError` if there is
+        none in that part. Those that turn out later to be of no use are left out, and are a `shortfall`.
         """
         from av.video.reformatter import VideoReformatter
 
         rate, options = DEFAULT_RATE if rate is None else rate, options or SourceOptions()
         self._files = _trimmed(_images(path), path, rate, trim or Trim())
         self._reformatter = VideoReformatter()
-        self._deep = self._transparent = False
+        self._deep = self._transparent = self._fitted = False
         self._damage: dict[str, None] = {}
-        self._tags, self._untagged = PhotoTags(), False
-        first = self._decode(self._files[0])
+        self._missing: list[tuple[Path, str]] = []
+        self._untagged = False
+        decoded = self._decode(self._files[0])
+        self._fitted = True
+        first = decoded.frame
         self._form = RGB16 if options.restores and bits_of(first) > 8 else RGB
         alpha = options.restores and keeps_alpha(self._files[0], options.alpha, first)
-        self._note(first, alpha=alpha)
-        turned = colour.is_turned(colour.display_matrix(first))
-        width, height = (first.height, first.width) if turned else (first.width, first.height)
+        self._note(decoded, alpha=alpha)
+        width, height = colour.upright_size(first)
+        self._check_sizes((width, height))
         kind = self._files[0].suffix.lower().lstrip(".")
         count = len(self._files)
         self.info = SourceInfo(
@@ -84,7 +108,7 @@ class ImageSource:
             sample_aspect=None,
             description=f"{count} {kind} {'image' if count == 1 else 'images'} {width}x{height}",
             notes=self.notes,
-            tagged=bool(self._tags),
+            tagged=bool(decoded.tags),
             form=self._form,
             bits=bits_of(first),
             alpha=alpha,
@@ -106,34 +130,69 @@ class ImageSource:
         return tuple(self._damage)
 
     @property
-    def shortfall(self) -> None:
-        """Always None: a folder cannot announce more images than it contains."""
-        return
+    def shortfall(self) -> str | None:
+        """Which images could not be used. Complete after the last one."""
+        if not self._missing:
+            return None
+        others = [file.name for file, _ in self._missing[1:]]
+        more = f"; also {', '.join(others[:_NAMED])}" if others else ""
+        more += f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        are = "is" if len(self._missing) == 1 else "are"
+        return f"{len(self._missing)} of {len(self._files)} images {are} left out: {self._missing[0][1]}{more}"
 
     def __iter__(self) -> Iterator[Item]:
-        info = self.info
-        for index, file in enumerate(self._files):
-            frame = self._decode(file)
-            self._note(frame, alpha=info.alpha)
-            matrix, deep = colour.display_matrix(frame), self._form is RGB16
-            pixels = colour.upright(colour.to_rgb(frame, self._reformatter, deep=deep), matrix)
-            height, width = pixels.shape[:2]
-            if (width, height) != (info.width, info.height):
-                raise MediaError(
-                    f"{file} is {width}x{height}, expected {info.width}x{info.height} like {self._files[0].name}: "
-                    "put images of another size into another folder"
-                )
-            alpha = alpha_of(frame, matrix, self._reformatter, deep=deep) if info.alpha else None
-            stamp = Stamp(index, index, 1, info.time_base, file.stem, tags=self._tags, alpha=alpha)
-            yield Picture(pixels, stamp)
+        count = 0
+        for number, file in enumerate(self._files):
+            try:
+                picture = self._picture(file, count, number)
+            except MediaError as error:
+                _log.info("%s is left out: %s", file, error)
+                self._missing.append((file, str(error)))
+            else:
+                count += 1
+                yield picture
 
-    def _note(self, frame: VideoFrame, *, alpha: bool) -> None:
+    def _picture(self, file: Path, index: int, moment: int) -> Picture:
+        """An image as the picture with this index, shown at this moment. Raises `MediaError` if it is of no use."""
+        info, deep = self.info, self._form is RGB16
+        decoded = self._decode(file)
+        frame = decoded.frame
+        matrix = colour.display_matrix(frame)
+        pixels = colour.upright(colour.to_rgb(frame, self._reformatter, deep=deep), matrix)
+        height, width = pixels.shape[:2]
+        if (width, height) != (info.width, info.height):
+            raise self._of_another_size(file, (width, height), (info.width, info.height))
+        self._note(decoded, alpha=info.alpha)
+        alpha = alpha_of(frame, matrix, self._reformatter, deep=deep) if info.alpha else None
+        return Picture(pixels, Stamp(index, moment, 1, info.time_base, file.stem, tags=decoded.tags, alpha=alpha))
+
+    def _check_sizes(self, expected: tuple[int, int]) -> None:
+        """Raise `MediaError`, before hours of work, if an image has another size than the first one."""
+        for file in self._files[1:]:
+            if size_in_head(file) == expected:
+                continue
+            size = colour.upright_size(self._decode(file).frame)
+            if size != expected:
+                raise self._of_another_size(file, size, expected)
+
+    def _of_another_size(self, file: Path, size: tuple[int, int], expected: tuple[int, int]) -> MediaError:
+        (width, height), (first_width, first_height) = size, expected
+        return MediaError(
+            f"{file} is {width}x{height}, expected {first_width}x{first_height} like {self._files[0].name}: "
+            "put images of another size into another folder"
+        )
+
+    def _note(self, image: _Image, *, alpha: bool) -> None:
         """Remember what of an image is lost. alpha: its transparency is kept."""
-        self._deep |= bits_of(frame) > 8 and self._form is RGB
-        self._transparent |= has_alpha(frame) and not alpha
+        self._deep |= bits_of(image.frame) > 8 and self._form is RGB
+        self._transparent |= has_alpha(image.frame) and not alpha
+        self._untagged |= image.has_more
+        if image.said:
+            name = image.file.name
+            self._damage[f"{name} is damaged and was restored as it is: FFmpeg says {image.said!r}"] = None
 
-    def _decode(self, file: Path) -> VideoFrame:
-        """One image as FFmpeg decodes it. Leaves its tags in `_tags`."""
+    def _decode(self, file: Path) -> _Image:
+        """One image as FFmpeg decodes it. Raises `MediaError` if that cannot be."""
         import av
 
         try:
@@ -145,7 +204,7 @@ class ImageSource:
             with ffmpeg_errors() as said, open_image(data) as container:
                 context = container.streams.video[0].codec_context
                 context.thread_count = 1
-                bound = FrameBound(file, context)
+                bound = FrameBound(file, context, again=self._fitted)
                 frame = next(container.decode(video=0))
                 bound.check(frame)
         except MediaError:
@@ -154,11 +213,7 @@ class ImageSource:
             raise MediaError(f"{file} cannot be read as an image: remove or repair it") from error
         except OSError as error:
             raise MediaError(f"{file} cannot be read: {error.strerror}") from error
-        if said:
-            self._damage[f"{file.name} is damaged and was restored as it is: FFmpeg says {said[0]!r}"] = None
-        self._tags = read_tags(data)
-        self._untagged |= holds_more(data)
-        return frame
+        return _Image(file, frame, read_tags(data), holds_more(data), said[0] if said else None)
 
     def close(self) -> None:
         """Does nothing: no file stays open between images."""

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
+EXIF_MARK, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
+"""What segments of a JPEG file begin with that hold EXIF data, and a colour profile."""
 _SEGMENT = 65_533 - len(_ICC) - 2
 """Bytes of a profile in one segment of a JPEG file."""
 
@@ -76,8 +77,8 @@ def _of_jpeg(data: bytes) -> PhotoTags:
     exif: bytes | None = None
     parts: dict[int, bytes] = {}
     for kind, content in _segments(data):
-        if kind == 0xE1 and content.startswith(_EXIF):
-            exif = exif or content[len(_EXIF) :]
+        if kind == 0xE1 and content.startswith(EXIF_MARK):
+            exif = exif or content[len(EXIF_MARK) :]
         if kind == 0xE2 and content.startswith(_ICC):
             parts[content[len(_ICC)]] = content[len(_ICC) + 2 :]
     return PhotoTags(exif, _rgb(b"".join(parts[number] for number in sorted(parts))))
@@ -117,7 +118,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _of_webp(data: bytes) -> PhotoTags:
     chunks = dict(_webp_chunks(data))
     exif = chunks.get(b"EXIF")
-    return PhotoTags(exif.removeprefix(_EXIF) if exif else None, _rgb(chunks.get(b"ICCP")))
+    return PhotoTags(exif.removeprefix(EXIF_MARK) if exif else None, _rgb(chunks.get(b"ICCP")))
 
 
 def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -150,7 +151,7 @@ def _into_jpeg(image: bytes, tags: PhotoTags) -> bytes:
         place += 2 + int(struct.unpack_from(">H", image, 4)[0])
     added = b""
     if tags.exif is not None and len(tags.exif) <= _SEGMENT:
-        added += _segment(0xE1, _EXIF + tags.exif)
+        added += _segment(0xE1, EXIF_MARK + tags.exif)
     if tags.icc is not None:
         parts = [tags.icc[at : at + _SEGMENT] for at in range(0, len(tags.icc), _SEGMENT)]
         for number, part in enumerate(parts, 1):
@@ -226,6 +227,11 @@ def _entries(exif: bytes, place: int) -> Iterator[tuple[int, int, int]]:
                 yield tag, at, value
     except struct.error:
         return
+
+
+def orientation_of(exif: bytes) -> int:
+    """How the camera was held, as EXIF numbers it; 1, upright, if the data does not say."""
+    return next((value for tag, _, value in _entries(exif, 0) if tag == _ORIENTATION), 1)
 
 
 def _rewritten(exif: bytes, width: int, height: int) -> bytes:

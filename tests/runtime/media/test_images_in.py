@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from swiftvr_trt.errors import MediaError
-from swiftvr_trt.runtime.media import Picture, open_sink, open_source
+from swiftvr_trt.runtime.media import Picture, frame_memory, open_sink, open_source
 from swiftvr_trt.runtime.media.images_in import natural_key
 from swiftvr_trt.runtime.media.images_out import encode_image
 from swiftvr_trt.runtime.media.source_options import SourceOptions
 from swiftvr_trt.runtime.stream.frames import RGB16
 
 from .images import SUFFIXES, folder, image, pictures
+from .videos import times
 
 
 def test_numbers_in_names_sort_by_value() -> None:
@@ -82,19 +83,56 @@ def test_sixteen_bit_images_stay_so_if_the_output_can(tmp_path: Path) -> None:
             assert np.array_equal(picture.pixels, pixels)
 
 
-def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
-    path = folder(tmp_path / "in", ["1.png"])
-    (path / "2.png").write_bytes(encode_image(image(1, 26, 16), ".png"))
-    with pytest.raises(MediaError, match=r"2\.png is 26x16, expected 24x16"):
-        pictures(path)
+def test_an_image_of_another_size_is_named_before_anything_is_restored(tmp_path: Path) -> None:
+    path = folder(tmp_path / "in", ["1.png", "2.png"])
+    (path / "3.png").write_bytes(encode_image(image(1, 26, 16), ".png"))
+    with pytest.raises(MediaError, match=r"3\.png is 26x16, expected 24x16 like 1\.png"):
+        open_source(path)
 
 
-def test_a_broken_image_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_named_before_anything_is_restored(tmp_path: Path) -> None:
     path = folder(tmp_path / "in", ["1.png"])
     (path / "2.png").write_bytes(b"no image")
     (path / "3.png").write_bytes(b"")
     with pytest.raises(MediaError, match=r"2\.png cannot be read as an image"):
-        pictures(path)
+        open_source(path)
+
+
+@pytest.mark.parametrize("output", ["out", "out.mkv"])
+def test_what_turns_out_to_be_broken_is_left_out_and_nothing_else_is(tmp_path: Path, output: str) -> None:
+    """Its head looks well, or its file is gone by then, so the others have been restored when that shows."""
+    path, after = folder(tmp_path / "in", [f"{number}.png" for number in range(1, 8)]), tmp_path / output
+    for name in ("2.png", "4.png"):
+        data = (path / name).read_bytes()
+        (path / name).write_bytes(data[:33] + b"?" * (len(data) - 33))
+    with open_source(path) as source, open_sink(after, source.info, 24, 16) as sink:
+        (path / "5.png").unlink()
+        (path / "6.png").write_bytes(encode_image(image(1, 26, 16), ".png"))
+        items = [item for item in source if isinstance(item, Picture)]
+        for item in items:
+            sink.write(item)
+        sink.commit()
+    assert [(item.stamp.index, item.stamp.pts, item.stamp.name) for item in items] == [
+        (0, 0, "1"),
+        (1, 2, "3"),
+        (2, 6, "7"),
+    ]
+    said = source.shortfall or ""
+    assert said.startswith(f"4 of 7 images are left out: {path / '2.png'} cannot be read as an image")
+    assert said.endswith("; also 4.png, 5.png, 6.png")
+    if after.is_dir():
+        assert sorted(file.name for file in after.iterdir()) == ["1.png", "3.png", "7.png"]
+    else:
+        assert times(after) == [0, Fraction(2, 25), Fraction(6, 25)]
+
+
+def test_the_memory_that_was_enough_for_the_first_image_is_not_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_source(folder(tmp_path / "in", ["1.png", "2.png"])) as source:
+        monkeypatch.setattr(frame_memory, "available_memory", lambda: 1000)
+        assert len(list(source)) == 2
+        assert source.shortfall is None
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
 from swiftvr_trt.runtime.restore.job import Job, Restored, restore_job
 from swiftvr_trt.runtime.restore.segments.resumable import Joined
 from tests.clips import video_pts, write_clip
+from tests.runtime.media.images import folder
 from tests.runtime.media.videos import EVEN, add_tone, make_video, mux_tone
 
 from .fleet_lab import RecordingDisplay
@@ -105,6 +106,15 @@ def test_an_output_that_cannot_be_written_is_known_before_a_bundle_is_opened(
     with pytest.raises(kind):
         restore_job(Job(clips[0], str(tmp_path / output)), REQUEST, opening, RecordingDisplay())
     assert opening.sizes == []
+
+
+def test_an_image_that_cannot_be_read_costs_no_other_one(bundle: Bundle, tmp_path: Path) -> None:
+    source, out = folder(tmp_path / "in", ["1.png", "2.png", "3.png"], 50, 66), tmp_path / "out"
+    data = (source / "2.png").read_bytes()
+    (source / "2.png").write_bytes(data[:33] + b"?" * (len(data) - 33))
+    with pytest.raises(MachineError, match=r"1 of 3 images is left out: .*2\.png cannot be read.*out holds what could"):
+        restore_job(Job(source, str(out)), REQUEST, Opening(bundle), RecordingDisplay())
+    assert sorted(file.name for file in out.iterdir()) == ["1.png", "3.png"]
 
 
 def test_an_incomplete_input_is_an_error_and_its_output_stays(bundle: Bundle, tmp_path: Path) -> None:

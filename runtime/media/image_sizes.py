@@ -1,0 +1,119 @@
+"""How large an image is when it is upright, from the head of its file alone: a folder is looked through in moments."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from .photo_tags import EXIF_MARK, orientation_of
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+_SIDES_SWAPPED = frozenset({5, 6, 7, 8})
+"""EXIF orientations of pictures that are stored on their side."""
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of the segments that hold the size."""
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_ORIENTATION = 256, 257, 274
+_MOST_EXIF = 1 << 20
+
+
+def size_in_head(path: Path) -> Size | None:
+    """The size of a PNG, JPEG, WebP, BMP or TIFF image; None if its head does not tell, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(32)
+            return next((read(file, head) for mark, read in _READERS if head.startswith(mark)), None)
+    except (OSError, struct.error, IndexError, ValueError):
+        return None
+
+
+def _turned(width: int, height: int, orientation: int) -> Size:
+    return (height, width) if orientation in _SIDES_SWAPPED else (width, height)
+
+
+def _of_png(file: BinaryIO, head: bytes) -> Size:
+    width, height = struct.unpack_from(">II", head, 16)
+    orientation, place = 1, 33
+    while kind := _at(file, place, 8):
+        length, name = struct.unpack(">I4s", kind)
+        if name == b"eXIf":
+            orientation = orientation_of(file.read(min(length, _MOST_EXIF)))
+        if name in (b"eXIf", b"IDAT"):
+            break
+        place += 12 + length
+    return _turned(width, height, orientation)
+
+
+def _of_jpeg(file: BinaryIO, _head: bytes) -> Size | None:
+    orientation, place = 1, 2
+    while segment := _at(file, place, 4):
+        mark, kind, length = struct.unpack(">BBH", segment)
+        if mark != 0xFF or kind == 0xDA or length < 2:
+            return None
+        if kind in _JPEG_FRAMES:
+            height, width = struct.unpack(">HH", file.read(5)[1:])
+            return _turned(width, height, orientation)
+        if kind == 0xE1 and (content := file.read(length - 2)).startswith(EXIF_MARK):
+            orientation = orientation_of(content[len(EXIF_MARK) :])
+        place += 2 + length
+    return None
+
+
+def _of_webp(file: BinaryIO, head: bytes) -> Size | None:
+    if head[12:16] == b"VP8L":
+        (bits,) = struct.unpack_from("<I", head, 21)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if head[12:16] == b"VP8 ":
+        width, height = struct.unpack_from("<HH", head, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    if head[12:16] != b"VP8X":
+        return None
+    orientation, place = 1, 12
+    while chunk := _at(file, place, 8):
+        kind, length = struct.unpack("<4sI", chunk)
+        if kind == b"EXIF":
+            orientation = orientation_of(file.read(min(length, _MOST_EXIF)).removeprefix(EXIF_MARK))
+        place += 8 + length + length % 2
+    width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))
+    return _turned(width, height, orientation)
+
+
+def _of_bmp(_file: BinaryIO, head: bytes) -> Size:
+    (length,) = struct.unpack_from("<I", head, 14)
+    width, height = struct.unpack_from("<HH" if length == 12 else "<ii", head, 18)
+    return width, abs(height)
+
+
+def _of_tiff(file: BinaryIO, head: bytes) -> Size | None:
+    order = ">" if head[:2] == b"MM" else "<"
+    (place,) = struct.unpack_from(order + "I", head, 4)
+    (count,) = struct.unpack(order + "H", _at(file, place, 2))
+    found: dict[int, int] = {}
+    for entry in range(count):
+        data = _at(file, place + 2 + 12 * entry, 12)
+        tag, kind = struct.unpack_from(order + "HH", data)
+        if tag in (_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_ORIENTATION):
+            (found[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, 8)
+    if not found.keys() >= {_TIFF_WIDTH, _TIFF_HEIGHT}:
+        return None
+    return _turned(found[_TIFF_WIDTH], found[_TIFF_HEIGHT], found.get(_TIFF_ORIENTATION, 1))
+
+
+def _at(file: BinaryIO, place: int, count: int) -> bytes:
+    """Bytes from this place on; empty if the file ends before that many."""
+    file.seek(place)
+    data = file.read(count)
+    return data if len(data) == count else b""
+
+
+_READERS: tuple[tuple[bytes, Callable[[BinaryIO, bytes], Size | None]], ...] = (
+    (b"\x89PNG\r\n\x1a\n", _of_png),
+    (b"\xff\xd8", _of_jpeg),
+    (b"RIFF", _of_webp),
+    (b"BM", _of_bmp),
+    (b"II*\0", _of_tiff),
+    (b"MM\0*", _of_tiff),
+)
