@@ -83,10 +83,9 @@ class ImageSource:
         rate, options = DEFAULT_RATE if rate is None else rate, options or SourceOptions()
         self._files = _trimmed(_images(path), path, rate, trim or Trim())
         self._reformatter = VideoReformatter()
-        self._deep = self._transparent = self._fitted = False
+        self._deep = self._transparent = self._fitted = self._untagged = False
         self._damage: dict[str, None] = {}
         self._missing: list[tuple[Path, str]] = []
-        self._untagged = False
         decoded = self._decode(self._files[0])
         self._fitted = True
         first = decoded.frame
@@ -95,18 +94,16 @@ class ImageSource:
         self._note(decoded, alpha=alpha)
         width, height = colour.upright_size(first)
         self._check_sizes((width, height))
-        kind = self._files[0].suffix.lower().lstrip(".")
-        count = len(self._files)
         self.info = SourceInfo(
             path=path,
             width=width,
             height=height,
-            frames=count,
+            frames=len(self._files),
             rate=rate,
             time_base=1 / rate,
             colour=Colour(),
             sample_aspect=None,
-            description=f"{count} {kind} {'image' if count == 1 else 'images'} {width}x{height}",
+            description=f"{self._kind} {width}x{height}",
             notes=self.notes,
             tagged=bool(decoded.tags),
             form=self._form,
@@ -181,6 +178,12 @@ class ImageSource:
             f"{file} is {width}x{height}, expected {first_width}x{first_height} like {self._files[0].name}: "
             "put images of another size into another folder"
         )
+
+    @property
+    def _kind(self) -> str:
+        """How many images of what format these are, by the first one."""
+        count, kind = len(self._files), self._files[0].suffix.lower().lstrip(".")
+        return f"{count} {kind} {'image' if count == 1 else 'images'}"
 
     def _note(self, image: _Image, *, alpha: bool) -> None:
         """Remember what of an image is lost. alpha: its transparency is kept."""
