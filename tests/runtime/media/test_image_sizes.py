@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -49,7 +50,7 @@ def test_a_turned_picture_has_the_size_that_it_is_decoded_to(tmp_path: Path, suf
 
 def test_a_lossy_webp_tells_its_size_too(tmp_path: Path) -> None:
     context = av.CodecContext.create("libwebp", "w")
-    context.width, context.height, context.pix_fmt, context.framerate = 38, 22, "yuv420p", 1
+    context.width, context.height, context.pix_fmt, context.framerate = 38, 22, "yuv420p", Fraction(1)
     frame = colour.converted(av.VideoFrame.from_ndarray(image(1, 38, 22), "rgb24"), format="yuv420p")
     (tmp_path / "a.webp").write_bytes(b"".join(bytes(p) for p in [*context.encode(frame), *context.encode(None)]))
     assert size_in_head(tmp_path / "a.webp") == (38, 22)
