@@ -84,6 +84,11 @@ def usable_matrix(matrix: int, width: int, height: int) -> int:
     return BT709 if width >= _HD_WIDTH or height > _SD_LINES else BT601
 
 
+def matrix_name(frame: VideoFrame) -> str:
+    """FFmpeg's name of the matrix of a frame, or of the one that players assume; empty for RGB, which has none."""
+    return "" if is_rgb(frame) else _MATRICES[usable_matrix(int(frame.colorspace), frame.width, frame.height)]
+
+
 def is_rgb(frame: VideoFrame) -> bool:
     """True if the frame holds RGB, or a palette of RGB, and so has no matrix."""
     return frame.format.is_rgb or frame.format.name == "pal8"

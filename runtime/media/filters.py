@@ -12,11 +12,11 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MachineError, MediaError, MisuseError
-from .colour import DisplayMatrix, is_turned
+from .colour import DisplayMatrix, is_full, is_turned, matrix_name
 from .ffmpeg_log import ffmpeg_errors, first_error
 from .filter_graph import links, parse_graph
 from .source_options import SourceOptions
-from .tonemap import ToneMap
+from .tonemap import SCALE_FLAGS, ToneMap
 
 if TYPE_CHECKING:
     from av.filter.context import FilterContext
@@ -95,14 +95,14 @@ def _turning(matrix: DisplayMatrix | None) -> Iterator[str]:
 
 
 class FrameFilter:
-    """Takes frames in, gives filtered frames out. All frames must be like the first one."""
+    """Takes frames in, gives filtered frames out. Frames of another kind than the first one are converted to it."""
 
     def __init__(self, chain: FilterChain, given: FilterInput, first: VideoFrame, then: tuple[str, ...] = ()) -> None:
         """then: more filters, behind the chain. Raises `MediaError` in FFmpeg's words if it cannot be set up."""
         import av
         from av.filter.graph import Graph
 
-        self._graph = Graph()
+        self._graph, self._likeness = Graph(), _Likeness(first)
         try:
             with ffmpeg_errors() as said:
                 self._source, self._sink = self._build(chain, given, first, then)
@@ -158,6 +158,8 @@ class FrameFilter:
         """The frames that are complete with this one. None: no more come, so give the rest. Raises `MediaError`."""
         import av
 
+        if frame is not None:
+            frame = self._likeness.of(frame)
         try:
             with ffmpeg_errors() as said:
                 self._source.push(frame)
@@ -174,6 +176,55 @@ class FrameFilter:
             except (av.FFmpegError, MemoryError) as error:
                 raise MediaError(f"the filters failed: {first_error(said, error)}") from error
             yield filtered
+
+
+class _Likeness:
+    """Gives frames the size, the pixel format, the matrix and the range of the first one.
+
+    Joined recordings change them in the middle. A graph is made for one kind of frames: filters misread others, or read
+    beyond their end.
+    """
+
+    def __init__(self, first: VideoFrame) -> None:
+        self._kind = _Kind.of(first)
+        self._tags = int(first.colorspace), int(first.color_range)
+        self._converter: tuple[_Kind, FrameFilter] | None = None
+
+    def of(self, frame: VideoFrame) -> VideoFrame:
+        """The frame, or one like the first that shows the same. Raises `MediaError` if it cannot be converted."""
+        kind = _Kind.of(frame)
+        if kind != self._kind:
+            if self._converter is None or self._converter[0] != kind:
+                clock = Fraction(1, 1000)  # time stamps go through unchanged, whatever a tick is
+                chain = FilterChain(tuple(kind.filters_to(self._kind)))
+                self._converter = kind, FrameFilter(chain, FilterInput(clock, Fraction(25), None), frame)
+            frame = next(self._converter[1].feed(frame))
+        if (int(frame.colorspace), int(frame.color_range)) != self._tags:
+            frame.colorspace, frame.color_range = self._tags
+        return frame
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What the filters of a graph take for granted. matrix: by FFmpeg's name; empty for RGB."""
+
+    size: tuple[int, int]
+    pix_fmt: str
+    matrix: str
+    full: bool
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> _Kind:
+        return cls((frame.width, frame.height), frame.format.name, matrix_name(frame), is_full(frame))
+
+    def filters_to(self, other: _Kind) -> Iterator[str]:
+        """Filters that turn frames of this kind into those of the other one."""
+        sides = (("in", self), ("out", other))
+        colours = [f"{side}_range={'pc' if kind.full else 'tv'}" for side, kind in sides]
+        colours += [f"{side}_color_matrix={kind.matrix}" for side, kind in sides if kind.matrix]
+        width, height = other.size
+        yield f"scale={width}:{height}:interl=-1:{':'.join(colours)}:{SCALE_FLAGS}"
+        yield f"format={other.pix_fmt}"
 
 
 def _ratio(value: Fraction) -> str:

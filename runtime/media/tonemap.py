@@ -43,7 +43,8 @@ _PRIMARIES = {
 }
 """By code point, x and y of red, green and blue: BT.709, BT.2020, and P3, all with this white:"""
 _WHITE = (0.3127, 0.3290)
-_SCALE_FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+SCALE_FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+"""Of the filter `scale`: exact rounding, and chroma at full resolution."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,11 @@ class ToneMap:
         matrix = "" if self.matrix is None else f"in_color_matrix={self.matrix}:"
         with _temporary(_cube(self.transfer, self.primaries, self.peak)) as table:
             yield (
-                f"scale={matrix}{_SCALE_FLAGS}",
+                f"scale={matrix}{SCALE_FLAGS}",
                 "format=gbrp16le",
                 f"lut3d=file={_escaped(table)}:interp=tetrahedral",
                 "setparams=color_primaries=bt709:color_trc=bt709",
-                f"scale=out_color_matrix=bt709:out_range=tv:{_SCALE_FLAGS}",
+                f"scale=out_color_matrix=bt709:out_range=tv:{SCALE_FLAGS}",
                 "format=yuv420p10le",
             )
 

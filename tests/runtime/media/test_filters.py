@@ -8,16 +8,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 
 from swiftvr_trt.errors import MediaError, MisuseError
 from swiftvr_trt.runtime.media import Picture, SourceInfo, open_source
-from swiftvr_trt.runtime.media.colour import upright
-from swiftvr_trt.runtime.media.filters import FilterChain, filters_of
+from swiftvr_trt.runtime.media.base import Colour
+from swiftvr_trt.runtime.media.colour import (
+    BT601,
+    BT709,
+    BT2020,
+    FULL,
+    LIMITED,
+    RGB,
+    UNSPECIFIED,
+    from_rgb,
+    to_rgb,
+    upright,
+    usable_matrix,
+)
+from swiftvr_trt.runtime.media.filters import FilterChain, FilterInput, FrameFilter, filters_of
 from swiftvr_trt.runtime.media.index import index_video
 from swiftvr_trt.runtime.media.source_options import SourceOptions
 from swiftvr_trt.runtime.media.trim import Trim
 
-from .videos import EVEN, UNEVEN, make_video
+from .videos import EVEN, UNEVEN, frames_of, make_video
 
 ONE = 1 << 16
 
@@ -146,3 +160,64 @@ def test_a_part_is_a_part_of_the_filtered_video(tmp_path: Path) -> None:
     _, part = pictures(clip, "fps=50", Trim(Fraction(2, 10), Fraction(4, 10)))
     assert times(part) == [Fraction(n, 50) for n in range(20)]
     assert all((one.pixels == other.pixels).all() for one, other in zip(whole[10:30], part, strict=True))
+
+
+COLOURS = ((200, 30, 40), (30, 180, 60), (40, 60, 220))
+
+
+def coloured(pix_fmt: str, matrix: int = BT601, color_range: int = LIMITED, size: tuple[int, int] = (64, 48)) -> Any:
+    """A frame with `COLOURS` from left to right."""
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    for index, colour in enumerate(COLOURS):
+        pixels[:, index * size[0] // 4 :] = colour
+    frame: Any = from_rgb(pixels, Colour(matrix, full=color_range == FULL), pix_fmt, VideoReformatter())
+    frame.time_base = Fraction(1, 25)
+    return frame
+
+
+def is_coloured(frame: Any) -> bool:
+    pixels = to_rgb(frame, VideoReformatter())
+    found = [pixels[12, (index * 4 + 2) * pixels.shape[1] // 16].astype(int) for index in range(len(COLOURS))]
+    return bool(np.abs(np.array(found) - COLOURS).max() <= 3)
+
+
+KINDS = [
+    ("yuv420p", BT601, LIMITED),
+    ("yuv444p", BT601, LIMITED),
+    ("yuv420p10le", BT601, LIMITED),
+    ("yuv420p", BT709, LIMITED),
+    ("yuv420p", UNSPECIFIED, LIMITED),
+    ("yuv420p", BT601, FULL),
+    ("yuv422p10le", BT2020, FULL),
+    ("rgb24", RGB, FULL),
+]
+
+
+@pytest.mark.parametrize("name", ["null", "vflip"])
+@pytest.mark.parametrize("first", KINDS)
+def test_frames_of_any_kind_go_through_filters_as_the_first_one(first: tuple[str, int, int], name: str) -> None:
+    """As in joined recordings. FFmpeg only warns of such frames, and reads beyond their end."""
+    given = FilterInput(Fraction(1, 25), Fraction(25), None)
+    frames = [coloured(*kind) for kind in (first, *KINDS, first)]
+    assert all(map(is_coloured, frames))
+    filters = FrameFilter(FilterChain((name,)), given, frames[0])
+    for number, frame in enumerate(frames):
+        frame.pts = number
+        (found,) = filters.feed(frame)
+        assert found.pts == number
+        assert (found.format.name, int(found.color_range)) == (frames[0].format.name, first[2])
+        assert usable_matrix(int(found.colorspace), 64, 48) == usable_matrix(first[1], 64, 48)
+        assert is_coloured(found), KINDS[number - 1]
+    assert list(filters.feed(None)) == []
+
+
+@pytest.mark.parametrize("options", [SourceOptions(vf="hflip"), SourceOptions(deinterlace="bwdif")])
+def test_joined_recordings_of_two_pixel_formats_are_filtered(tmp_path: Path, options: SourceOptions) -> None:
+    formats = ("yuv444p", "yuv420p")
+    parts = [make_video(tmp_path / f"{name}.ts", EVEN, prepare=frames_of(pix_fmt=name)) for name in formats]
+    (tmp_path / "in.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with open_source(tmp_path / "in.ts", options=options) as source:
+        found = [item for item in source if isinstance(item, Picture)]
+    assert times(found) == [Fraction(number, 25) for number in range(60)]
+    for one, other in zip(found[:30], found[30:], strict=True):
+        assert np.abs(one.pixels[:20, 36:].astype(int) - other.pixels[:20, 36:]).max() <= 6
