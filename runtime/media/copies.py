@@ -65,9 +65,7 @@ def plan_carriage(
     "fail". Raises `MediaError` if that is "fail" and there is such sound, `MisuseError` for an unknown name.
     """
     return [
-        _carriage(format_name, info, source, audio_fallback)
-        for source in wanted
-        if not _is_written_by_muxer(source, info)
+        _carriage(format_name, info, source, audio_fallback) for source in wanted if not _is_written_by_muxer(source)
     ]
 
 
@@ -211,7 +209,6 @@ def _make_decoding_time_advance(packet: Any, track: _Track) -> None:
     track.last = packet.dts
 
 
-def _is_written_by_muxer(source: CopiedStream, info: SourceInfo) -> bool:
-    """True for QuickTime's chapter and time code tracks: muxers write new ones from the chapters and the metadata."""
-    chapters = source.codec == "bin_data" and bool(info.chapters)
-    return chapters or (source.kind == "data" and "timecode" in source.template.stream.metadata)
+def _is_written_by_muxer(source: CopiedStream) -> bool:
+    """True for QuickTime's time code tracks: muxers write new ones from the metadata."""
+    return source.kind == "data" and "timecode" in source.template.stream.metadata

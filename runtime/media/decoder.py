@@ -334,12 +334,14 @@ def _main_video(container: InputContainer, path: Path) -> VideoStream:
 
 
 def _streams_to_copy(container: InputContainer, main: VideoStream) -> tuple[CopiedStream, ...]:
-    """All streams but the videos. Tells FFmpeg to skip the packets of other videos."""
+    """All streams but the videos and the titles of chapters. Tells FFmpeg to skip the packets of other videos."""
     from av.stream import Discard
 
     copies = []
     for stream in container.streams:
         cover = stream.type == "video" and is_cover(stream)
+        if stream.type == "data" and stream.discard == Discard.all:
+            continue  # QuickTime's track of titles: FFmpeg has read the chapters, and muxers write a new one
         if stream.type in ("audio", "subtitle", "data", "attachment") or cover:
             copies.append(
                 CopiedStream(stream.index, "cover" if cover else stream.type, _codec_name(stream), Template(stream))

@@ -28,6 +28,7 @@ from .pyav import fraction, readable
 from .side_data import side_data
 from .source_options import SourceOptions
 from .surfaces import is_on_gpu, on_host
+from .timeline import rescale
 from .tonemap import tone_map_of
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ def _describe(
         notes=_notes(first, tags, container, stream, interlacing, to_sdr=to_sdr),
         metadata=_without(container.metadata, _FILE_TAGS),
         stream_metadata={**stereo_mode(first), **_without(stream.metadata, _STREAM_TAGS)},
-        chapters=tuple(_chapter(chapter) for chapter in container.chapters()),
+        chapters=tuple(_chapters(container.chapters(), decoder.begin)),
         copies=copies,
         left_out=_left_out(container, stream),
         container=container.format.name,
@@ -300,8 +301,14 @@ def _frames_by_time(container: InputContainer, rate: Fraction) -> int | None:
     return round(container.duration * rate / av.time_base) if container.duration else None
 
 
-def _chapter(chapter: Chapter) -> Mapping[str, Any]:
-    return {**chapter, "time_base": fraction(chapter["time_base"]), "metadata": readable(chapter["metadata"])}
+def _chapters(chapters: Iterable[Chapter], begin: Fraction) -> Iterator[Mapping[str, Any]]:
+    """The chapters on the clock of the pictures, without what lies before its 0. begin: see `VideoDecoder`."""
+    for chapter in chapters:
+        tick = fraction(chapter["time_base"]) or Fraction(1)
+        start, end = (rescale(1, chapter[edge] * tick - begin, tick) for edge in ("start", "end"))
+        if end > 0:
+            tags = {"time_base": tick, "metadata": readable(chapter["metadata"])}
+            yield {**chapter, **tags, "start": max(start, 0), "end": end}
 
 
 def _without(metadata: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:

@@ -138,14 +138,7 @@ class Excerpt:
 
     def of_info(self, info: SourceInfo) -> SourceInfo:
         """What is known of the excerpt before it is read."""
-        chapters = tuple(self._chapters(info.chapters))
-        written = info.chapters and not chapters  # QuickTime has a track of titles, which would be copied without them
-        return replace(
-            info,
-            frames=self.frames,
-            chapters=chapters,
-            copies=tuple(copy for copy in info.copies if not (written and copy.codec == "bin_data")),
-        )
+        return replace(info, frames=self.frames, chapters=tuple(self._chapters(info.chapters)))
 
     def _chapters(self, chapters: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         """Chapters that overlap the excerpt, cut and moved."""

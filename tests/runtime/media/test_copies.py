@@ -11,7 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 
 from swiftvr_trt.runtime.media import CopiedStream, SinkOptions
 from swiftvr_trt.runtime.media.base import Template
@@ -171,3 +171,24 @@ def test_decoding_times_of_a_copied_stream_advance(
     _make_decoding_time_advance(packet, track)
     assert (packet.pts, packet.dts) == expected
     assert track.last == expected[1]
+
+
+def test_telemetry_is_kept_in_a_file_with_chapters(tmp_path: Path) -> None:
+    """FFmpeg calls GoPro's data `bin_data`, and QuickTime's track of titles, too, which muxers write themselves."""
+    chapter: Any = {"id": 1, "start": 0, "end": 500, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}}
+    make_video(tmp_path / "in.mov", UNEVEN, prepare=lambda container, _: container.set_chapters([chapter]))
+    data = (tmp_path / "in.mov").read_bytes()
+    entry = data.rindex(b"text", 0, data.rindex(b"stts"))
+    (tmp_path / "camera.mov").write_bytes((data[:entry] + b"gpmd" + data[entry + 4 :]).replace(b"chap", b"free"))
+    _, notes = transcode(tmp_path / "camera.mov", tmp_path / "out.mov")
+    assert notes == ()
+    assert data_tracks(tmp_path / "out.mov") == ["telemetry", "titles"]
+    (line,) = transcode(tmp_path / "camera.mov", tmp_path / "out.mkv")[1]
+    assert line.startswith("data stream 1 (bin_data) is left out")
+    assert transcode(tmp_path / "in.mov", tmp_path / "again.mov")[1] == ()
+    assert data_tracks(tmp_path / "again.mov") == ["titles"]
+
+
+def data_tracks(path: Path) -> list[str]:
+    with av.open(str(path)) as container:
+        return ["titles" if s.discard == Discard.all else "telemetry" for s in container.streams if s.type == "data"]

@@ -11,18 +11,50 @@ import pytest
 
 from swiftvr_trt.errors import MediaError
 from swiftvr_trt.runtime.media import Source, open_sink, open_source
+from swiftvr_trt.runtime.media.trim import Trim
 
-from .videos import UNEVEN, assert_refused, make_video, names, sink_of_same_size, transcode
+from .videos import STEP, UNEVEN, assert_refused, make_video, names, sink_of_same_size, transcode
 
 
 def describe(container: Any, _: Any) -> None:
     container.metadata.update({"title": "Film", "artist": "Someone", "comment": "ä ö ü"})
+    set_chapters(container, 0, "Eins", "Zwei")
+
+
+def set_chapters(container: Any, begin: int, *titles: str) -> None:
+    """Chapters of half a second each. begin: of the first one, in milliseconds."""
     container.set_chapters(
         [
-            {"id": i, "start": 500 * i, "end": 500 * i + 500, "time_base": Fraction(1, 1000), "metadata": {"title": n}}
-            for i, n in enumerate(["Eins", "Zwei"])
+            {"id": i, "start": at, "end": at + 500, "time_base": Fraction(1, 1000), "metadata": {"title": title}}
+            for i, title in enumerate(titles)
+            for at in [begin + 500 * i]
         ]
     )
+
+
+def chapters_of(path: Path) -> list[tuple[str, Fraction, Fraction]]:
+    """Their titles, and when they begin and end, in seconds."""
+    with av.open(str(path)) as container:
+        found: list[Any] = container.chapters()
+    return [(one["metadata"]["title"], *(one[edge] * one["time_base"] for edge in ("start", "end"))) for one in found]
+
+
+@pytest.mark.parametrize("start", [None, Fraction(1, 5)])
+def test_chapters_move_with_the_pictures(tmp_path: Path, start: Fraction | None) -> None:
+    """In a file that starts late, as after `ffmpeg -copyts -ss 300`. Chapters before its beginning are gone."""
+    before, after = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    titles = ("gone", "Null", "Eins", "Zwei")
+    make_video(
+        before, [300 * 90000 + STEP * n for n in range(30)], prepare=lambda c, _: set_chapters(c, 299250, *titles)
+    )
+    with open_source(before, trim=Trim(start)) as source, sink_of_same_size(after, source.info) as sink:
+        for item in source:
+            sink.write(item)
+        sink.commit()
+    begin = start or 0
+    moments = [(Fraction(0), Fraction(1, 4)), (Fraction(1, 4), Fraction(3, 4)), (Fraction(3, 4), Fraction(5, 4))]
+    expected = [(max(one - begin, Fraction(0)), other - begin) for one, other in moments]
+    assert chapters_of(after) == [(title, *moment) for title, moment in zip(titles[1:], expected, strict=True)]
 
 
 @pytest.mark.parametrize("before", [".mp4", ".mkv"])
@@ -32,14 +64,12 @@ def test_titles_and_chapters_are_kept(tmp_path: Path, before: str, after: str) -
     _, notes = transcode(tmp_path / f"in{before}", tmp_path / f"out{after}")
     with av.open(str(tmp_path / f"out{after}")) as container:
         tags = {key.lower(): value for key, value in container.metadata.items()}
-        chapters: list[Any] = container.chapters()
     assert {key: tags[key] for key in ("title", "artist", "comment")} == {
         "title": "Film",
         "artist": "Someone",
         "comment": "ä ö ü",
     }
-    assert [chapter["metadata"]["title"] for chapter in chapters] == ["Eins", "Zwei"]
-    assert [chapter["start"] * chapter["time_base"] for chapter in chapters] == [0, Fraction(1, 2)]
+    assert [chapter[:2] for chapter in chapters_of(tmp_path / f"out{after}")] == [("Eins", 0), ("Zwei", Fraction(1, 2))]
     assert notes == ()
 
 
