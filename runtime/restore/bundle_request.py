@@ -1,4 +1,4 @@
-"""Which bundle a user wants, and what `auto` makes of that on a machine."""
+"""Which bundle a user wants, what `auto` makes of that on a machine, and whether its devices can run it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from ...engines.bundle.geometry import Resolution
 from ...engines.bundle.manifest import Recipe
 from ...engines.bundle.pipeline_memory import PUBLISHED_PARAMETERS, count_parameters, gpu_bytes_by_target
 from ...engines.bundle.targets import choose_target, find_target, usual_autoencoder
-from ...errors import MisuseError
-from ..devices.gpu import gpu_index
+from ...errors import MisuseError, SwiftVRError
+from ..devices.compatible import check_target
+from ..devices.gpu import gpu_index, require_driver
 from ..devices.host import look_at_host
+from .restorer import OpenOptions, choose_device
 
 DEFAULT_UPSCALE = 2.0
 
@@ -135,6 +137,41 @@ def suit_devices(
         return replace(request, host=Host(why_cpu="the CPU was asked for", overlap=overlap))
     engines = len(gpus) == len(devices) and not ort_graphs
     return replace(request, host=replace(look_at_host(gpus[0], engines=engines), overlap=overlap))
+
+
+def check_devices(
+    request: BundleRequest, devices: Sequence[str | None], opening: OpenOptions, *, elsewhere: bool = False
+) -> None:
+    """Raise, before a bundle is built, if none of the devices can run it. One that can is enough.
+
+    elsewhere: they are on other machines, of whose drivers nothing is known.
+    """
+    refused: list[SwiftVRError] = []
+    for device in devices:
+        try:
+            chosen = requested_device(request, device, opening)
+            if chosen != "cpu" and not elsewhere:
+                require_driver()
+                if request.bundle is None:
+                    check_target(find_target(_target(request)), chosen)
+        except SwiftVRError as error:
+            refused.append(error)
+    if len(refused) == len(devices):
+        raise refused[0]
+
+
+def requested_device(request: BundleRequest, device: str | None, opening: OpenOptions) -> str:
+    """What `choose_device` says for what is requested. `auto` itself takes engines for `--overlap`, once it chooses."""
+    if request.bundle is None and request.target == AUTO:
+        opening = replace(opening, overlap=False)
+    return choose_device(_target(request), device, opening)
+
+
+def _target(request: BundleRequest) -> str:
+    """What the bundle is for. With `auto` it may be graphs, which run on every device."""
+    if request.bundle is not None:
+        return read_manifest(request.bundle).recipe.target
+    return "cpu" if request.target == AUTO else request.target
 
 
 def _scaled(width: int, height: int, factor: float) -> Resolution:

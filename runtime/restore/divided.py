@@ -18,7 +18,7 @@ from ...engines.bundle.files import read_manifest
 from ...engines.bundle.manifest import Manifest
 from ...errors import MachineError, MisuseError, SwiftVRError
 from ...text import LineCallback
-from ..media import SourceInfo, open_source
+from ..media import Source, SourceInfo, open_source
 from ..media.files import explain_write_errors
 from ..media.index import VideoIndex
 from ..media.pipes import is_input_pipe
@@ -248,12 +248,16 @@ def look_at(job: Job, option: str = "--devices", index: VideoIndex | None = None
     Raises `MisuseError`, which names the option, for anything but a video.
     """
     with open_source(job.source, trim=job.trim, options=reading_of(job)) as source:
-        if not isinstance(source, VideoSource | TrimmedVideo):
-            raise MisuseError(
-                f"{option} was given for {job.source}, expected a video: images are restored on one device"
-            )
+        source = require_video(source, job, option)
         info, excerpt, notes = source.info, source.excerpt, source.notes
     return VideoToDivide(info, excerpt, notes, index or index_of_part(info, excerpt))
+
+
+def require_video(source: Source, job: Job, option: str) -> VideoSource | TrimmedVideo:
+    """The source of a job. Raises `MisuseError`, which names the option, for anything but a video."""
+    if not isinstance(source, VideoSource | TrimmedVideo):
+        raise MisuseError(f"{option} was given for {job.source}, expected a video: images are restored on one device")
+    return source
 
 
 def _task(job: Job, manifest: Manifest, video: VideoToDivide, warn: LineCallback) -> PiecesTask:

@@ -27,6 +27,7 @@ from ..stream.plan import plan_memory
 from ..stream.tiles import Tiling
 from .batch import unfinished
 from .display import Display, WarnsOnce
+from .divided import require_video
 from .expected_bundle import BundleToBuild, expect_bundle
 from .hwaccel import on_gpu
 from .interruptible import run_interruptibly
@@ -110,7 +111,7 @@ def plan_files(options: RunOptions, display: Display) -> Iterator[FilePlan]:
         return
     jobs, devices = batch_jobs(options, inputs.found, display)
     options.opening()
-    planner = _Planner(options, display, devices)
+    planner = _Planner(options, display, devices, None if options.cluster is None else "--cluster")
     failed: list[tuple[Job, SwiftVRError]] = []
     for job in jobs:
         try:
@@ -130,11 +131,13 @@ def _plan_one(options: RunOptions, display: Display) -> Iterator[FilePlan]:
     if options.skip_existing and not unfinished([job], display):
         return
     try:
-        check_one(options, job)
+        devices = check_one(options, job)
         options.opening()
         if not is_output_pipe(job.output):
             check_parent(Path(job.output))
-        plan = _Planner(options, display, (job.device,)).plan(job)
+        shared = {"--devices": options.devices, "--cluster": options.cluster}
+        option = next((name for name, value in shared.items() if value is not None), None)
+        plan = _Planner(options, display, devices, option).plan(job)
     except SwiftVRError as error:
         display.result(job.result("failed", str(error)))
         raise
@@ -143,11 +146,12 @@ def _plan_one(options: RunOptions, display: Display) -> Iterator[FilePlan]:
 
 @dataclass(frozen=True)
 class _Planner:
-    """Plans the jobs of a run, which share bundles."""
+    """Plans the jobs of a run, which share bundles. option: that divides each video, and takes nothing else."""
 
     options: RunOptions
     display: Display
     devices: Sequence[str | None]
+    option: str | None = None
     bundles: dict[Resolution, Bundle | BundleToBuild] = field(default_factory=dict)
 
     def plan(self, job: Job) -> FilePlan:
@@ -157,6 +161,8 @@ class _Planner:
         device = self.devices[0] if len(self.devices) == 1 else None
         job = replace(job, sink=on_gpu(job.sink, job.hwaccel, device, warn))
         with run_interruptibly(lambda: open_job_input(job)) as source:
+            if self.option is not None:
+                require_video(source, job, self.option)
             info, piece = source.info, options.preview
             warn(*source.notes)
             tiling = tiling_of(job, request, info)

@@ -13,20 +13,15 @@ from fractions import Fraction
 from pathlib import Path
 
 from ... import leaving
-from ...engines.bundle.auto import AUTO
-from ...engines.bundle.files import read_manifest
 from ...engines.bundle.geometry import Resolution
-from ...engines.bundle.targets import find_target
 from ...errors import MachineError, MisuseError, SwiftVRError
-from ..devices.compatible import check_target
-from ..devices.gpu import require_driver
 from ..media import SinkOptions
 from ..media.source_options import SCENE_CUTS, SourceOptions
 from ..media.trim import Trim
 from ..stream.tiles import parse_tile
 from ..stream.trace import Trace
 from .batch import assign_bundles, open_once, output_folders, plan_jobs, refuse_existing, unfinished, with_bundle
-from .bundle_request import BundleRequest, suit_devices
+from .bundle_request import BundleRequest, check_devices, requested_device, suit_devices
 from .cluster.address import ClusterOptions
 from .cluster.on_cluster import ClusterRun
 from .display import Display
@@ -37,7 +32,7 @@ from .interruptible import run_interruptibly
 from .job import Job, Restored, restore_job
 from .piped import check_pipes
 from .preview import Preview, restore_preview
-from .restorer import OpenOptions, Restorer, choose_device
+from .restorer import OpenOptions, Restorer
 from .selection import find_and_name_bundle
 from .side_file import check_side_file
 
@@ -173,10 +168,13 @@ class RunOptions:
         names_a_file = bool(output.suffix) and not self.output.endswith(("/", "\\")) and not output.is_dir()
         return len(self.sources) == 1 and not self.sources[0].is_dir() and names_a_file
 
+    def device_names(self) -> tuple[str | None, ...]:
+        """The devices that restore; None for the one that a bundle is for. Raises as `parse_devices` does."""
+        return (self.device,) if self.devices is None else parse_devices(self.devices)
+
     def on_this_machine(self) -> RunOptions:
         """The options with what `--target auto` goes by. Raises `MisuseError` for a device that cannot be."""
-        devices = (self.device,) if self.devices is None else parse_devices(self.devices)
-        request = suit_devices(self.request, devices, ort_graphs=self.ort_graphs, overlap=self.overlap)
+        request = suit_devices(self.request, self.device_names(), ort_graphs=self.ort_graphs, overlap=self.overlap)
         return replace(self, request=request)
 
     def check(self, *, is_batch: bool) -> None:
@@ -236,14 +234,14 @@ def _restore_one(options: RunOptions, display: Display) -> None:
 
 def _restore_divided(options: RunOptions, job: Job, display: Display) -> Restored:
     """Restore one video on several devices."""
-    devices = parse_devices(options.devices or "")
-    _check_devices(options.request, devices, options.opening())
+    devices = check_one(options, job)
     order = with_bundle(job, open_once(job, options.request), options.request, display)
     return restore_divided(order, devices, display, options.opening())
 
 
 def _restore_on_cluster(options: RunOptions, job: Job, display: Display) -> None:
     """Restore one video on a cluster; `display` gets its result."""
+    check_one(options, job)
     tiling = open_once(job, options.request)
     with _connect(options, display) as run:
         order = with_bundle(job, tiling, options.request, display)
@@ -254,8 +252,8 @@ def _restore_on_cluster(options: RunOptions, job: Job, display: Display) -> None
 def _connect(options: RunOptions, display: Display) -> ClusterRun:
     cluster = ClusterOptions(options.cluster or "", options.ship, options.device)
     opening = options.opening()
-    device = choose_device(_target(options.request), options.device, _decided(options.request, opening))
-    return ClusterRun.connect(cluster, opening, gpu=device != "cpu", display=display)
+    gpu = requested_device(options.request, options.device, opening) != "cpu"
+    return ClusterRun.connect(cluster, opening, gpu=gpu, display=display)
 
 
 def only_job(options: RunOptions) -> Job:
@@ -291,11 +289,12 @@ def restore_one(options: RunOptions, display: Display) -> Restored:
     return restore_job(job, request, open_restorer, display)
 
 
-def check_one(options: RunOptions, job: Job) -> None:
-    """Raise, before anything is opened, if the only job cannot be done like this."""
-    _check_devices(options.request, (job.device,), options.opening())
+def check_one(options: RunOptions, job: Job) -> tuple[str | None, ...]:
+    """The devices for the only job. Raises, before anything is opened, if it cannot be done like this."""
+    devices = _checked_devices(options)
     if options.trace is not None:
         check_side_file("--trace", options.trace, job.source, Path(job.output), overwrite=options.sink.overwrite)
+    return devices
 
 
 def _restore_batch(options: RunOptions, inputs: Sequence[Input], display: Display) -> None:
@@ -335,7 +334,6 @@ def batch_jobs(
     options: RunOptions, inputs: Sequence[Input], display: Display
 ) -> tuple[list[Job], tuple[str | None, ...]]:
     """What is left to do of a batch, and the devices. `display` is told about outputs that are there already."""
-    devices = (options.device,) if options.devices is None else parse_devices(options.devices)
     jobs = plan_jobs(
         inputs,
         options.output,
@@ -345,8 +343,7 @@ def batch_jobs(
         hwaccel=options.hwaccel,
     )
     jobs = [_as_asked(job, options) for job in jobs]
-    if options.cluster is None:
-        _check_devices(options.request, devices, options.opening())
+    devices = _checked_devices(options)
     display.begin([(str(job.source), job.output) for job in jobs])
     if options.skip_existing:
         jobs = unfinished(jobs, display)
@@ -354,33 +351,11 @@ def batch_jobs(
     return jobs, devices
 
 
-def _check_devices(request: BundleRequest, devices: Sequence[str | None], opening: OpenOptions) -> None:
-    """Raise, before a bundle is built, if none of the devices can run it. One that can is enough."""
-    target = _target(request)
-    refused: list[SwiftVRError] = []
-    for device in devices:
-        try:
-            chosen = choose_device(target, device, _decided(request, opening))
-            if chosen != "cpu":
-                require_driver()
-                if request.bundle is None:
-                    check_target(find_target(target), chosen)
-        except SwiftVRError as error:
-            refused.append(error)
-    if len(refused) == len(devices):
-        raise refused[0]
-
-
-def _target(request: BundleRequest) -> str:
-    """What the bundle is for. With `auto` it may be graphs, which run on every device."""
-    if request.bundle is not None:
-        return read_manifest(request.bundle).recipe.target
-    return "cpu" if request.target == AUTO else request.target
-
-
-def _decided(request: BundleRequest, opening: OpenOptions) -> OpenOptions:
-    """The options that can be checked before a bundle is chosen: `auto` itself takes engines for `--overlap`."""
-    return replace(opening, overlap=False) if request.bundle is None and request.target == AUTO else opening
+def _checked_devices(options: RunOptions) -> tuple[str | None, ...]:
+    """The devices of a run, after `check_devices`."""
+    devices = options.device_names()
+    check_devices(options.request, devices, options.opening(), elsewhere=options.cluster is not None)
+    return devices
 
 
 def _open_trace(path: Path | None) -> AbstractContextManager[Trace | None]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from swiftvr_trt import MisuseError
+from swiftvr_trt import Bundle, MisuseError
 from swiftvr_trt.engines.bundle.auto import Host
-from swiftvr_trt.runtime.restore import bundle_request, fleet, run
-from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
+from swiftvr_trt.runtime.restore import bundle_request, fleet
+from swiftvr_trt.runtime.restore.bundle_request import BundleRequest, check_devices
 from swiftvr_trt.runtime.restore.restorer import OpenOptions
 from swiftvr_trt.runtime.restore.run import RunOptions
 
@@ -74,6 +74,20 @@ def test_a_named_bundle_or_target_needs_no_look(request_: BundleRequest, monkeyp
 def test_overlap_with_auto_is_not_taken_for_graphs_before_anything_was_chosen() -> None:
     """`auto` stands for a bundle that runs anywhere until it is asked, and refused `--overlap` on every machine."""
     overlap = OpenOptions(overlap=True)
-    run._check_devices(BundleRequest(), [None], overlap)
+    check_devices(BundleRequest(), [None], overlap)
     with pytest.raises(MisuseError, match="--overlap was given for a bundle for cpu"):
-        run._check_devices(BundleRequest(target="cpu"), [None], overlap)
+        check_devices(BundleRequest(target="cpu"), [None], overlap)
+
+
+@pytest.mark.parametrize(
+    ("devices", "refused"), [(("gpu",), True), (("gpu", "cpu"), False), (("gpu", "tpu"), True), ((None,), False)]
+)
+def test_one_device_that_can_run_the_bundle_is_enough(
+    bundle: Bundle, devices: tuple[str | None, ...], refused: bool
+) -> None:
+    request = BundleRequest(bundle=bundle.path)
+    if not refused:
+        check_devices(request, devices, OpenOptions())
+        return
+    with pytest.raises(MisuseError, match="device 'gpu' is not known"):
+        check_devices(request, devices, OpenOptions())

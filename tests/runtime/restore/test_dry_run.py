@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,11 +15,12 @@ from typing import Any
 import av
 import pytest
 
-from swiftvr_trt import Bundle, SwiftVRError
+from swiftvr_trt import Bundle, BundleError, SwiftVRError
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.graph import vet_graph
 from swiftvr_trt.engines.bundle.lease import is_locked
 from swiftvr_trt.engines.bundle.manifest import NETWORK_STAGES
+from swiftvr_trt.runtime.devices import gpu
 from swiftvr_trt.runtime.media import SinkOptions, open_source
 from swiftvr_trt.runtime.media.trim import Trim
 from swiftvr_trt.runtime.restore import dry_run
@@ -32,6 +34,7 @@ from swiftvr_trt.runtime.stream.frames import RGB16
 from swiftvr_trt.runtime.stream.tiles import Tiling
 from swiftvr_trt.text import format_bytes
 from tests.clips import write_clip
+from tests.runtime.media.images import folder
 
 from .fleet_lab import RecordingDisplay
 from .segments.test_store import add, opened, with_pieces
@@ -110,6 +113,10 @@ def make_damaged_bundle(bundle: Bundle) -> None:
 def nothing(_bundle: Bundle) -> None: ...
 
 
+def make_image(_bundle: Bundle) -> None:
+    folder(Path("images"), ["in.png"])
+
+
 REFUSED: dict[str, tuple[Callable[[Bundle], None], dict[str, Any]]] = {
     "there is no input": (nothing, {"source": "none.mp4"}),
     "the input is no video": (make_text, {}),
@@ -133,6 +140,7 @@ REFUSED: dict[str, tuple[Callable[[Bundle], None], dict[str, Any]]] = {
     ),
     "the cache is a file": (nothing, {"request": BundleRequest(checkpoint="demo", cache=Path("in.mp4"))}),
     "there is no GPU": (nothing, {"device": "cuda"}),
+    "devices share no image": (make_image, {"source": "images/in.png", "output": "out.png", "devices": "cpu,cpu"}),
     "the trace is the input": (nothing, {"trace": Path("in.mp4")}),
     "the preview begins behind the end": (nothing, {"preview": Preview(Fraction(1), Fraction(100))}),
     "pieces of another run": (make_other_pieces, {}),
@@ -188,6 +196,40 @@ def test_a_batch_on_several_devices_names_none(bundle: Bundle, place: Path) -> N
     (plan,) = plans(options(bundle, output="restored", devices="cpu,cpu"))
     assert (plan.device, plan.output) == (None, str(Path("restored", "in.mp4")))
     assert not (place / "restored").exists()
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("output", ["restored", "out.mp4"])
+def test_the_devices_that_were_named_count(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    """Not the one that the bundle is for, which this machine lacks."""
+    monkeypatch.setattr(gpu, "has_driver", lambda: False)
+    graphs = tmp_path / "graphs"
+    shutil.copytree(bundle.path, graphs)
+    manifest = json.loads((graphs / "manifest.json").read_text())
+    manifest["recipe"]["target"] = "cuda"
+    (graphs / "manifest.json").write_text(json.dumps(manifest))
+    run = options(bundle, output=output, request=BundleRequest(bundle=graphs))
+    with pytest.raises(SwiftVRError, match="no NVIDIA driver was found"):
+        plans(run)
+    (plan,) = plans(replace(run, devices="cpu,cpu"))
+    assert plan.device is None
+    assert plan.memory is not None
+    assert plan.memory.gpu is None
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("output", ["restored", "out.mp4"])
+def test_a_cluster_has_the_gpus_that_this_machine_lacks(
+    engines: Bundle, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    monkeypatch.setattr(gpu, "has_driver", lambda: False)
+    run = options(engines, output=output, cluster="ray://far.away:10001")
+    (plan,) = plans(run)
+    assert (plan.device, plan.memory) == (None, None)
+    with pytest.raises(BundleError, match="the device is the CPU, but the bundle holds engines"):
+        plans(replace(run, device="cpu"))
 
 
 def test_outputs_that_are_there_are_skipped(bundle: Bundle, place: Path) -> None:

@@ -15,9 +15,9 @@ from swiftvr_trt import Bundle, BundleError, MachineError, MisuseError, OutputEr
 from swiftvr_trt.runtime.devices import compatible
 from swiftvr_trt.runtime.devices.driver import Driver
 from swiftvr_trt.runtime.media import SinkOptions
+from swiftvr_trt.runtime.restore import bundle_request
 from swiftvr_trt.runtime.restore import run as module
 from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
-from swiftvr_trt.runtime.restore.restorer import OpenOptions
 from swiftvr_trt.runtime.restore.run import RunOptions, restore_files
 from tests.clips import video_pts, write_clip
 from tests.conftest import BundleFactory
@@ -145,20 +145,6 @@ def test_a_batch_on_one_device_restores_the_others(bundle: Bundle, clip: Path, t
     }
 
 
-@pytest.mark.parametrize(
-    ("devices", "refused"), [(("gpu",), True), (("gpu", "cpu"), False), (("gpu", "tpu"), True), ((None,), False)]
-)
-def test_one_device_that_can_run_the_bundle_is_enough(
-    bundle: Bundle, devices: tuple[str | None, ...], refused: bool
-) -> None:
-    request = BundleRequest(bundle=bundle.path)
-    if not refused:
-        module._check_devices(request, devices, OpenOptions())
-        return
-    with pytest.raises(MisuseError, match="device 'gpu' is not known"):
-        module._check_devices(request, devices, OpenOptions())
-
-
 def test_engines_for_the_cpu_are_refused_before_they_are_built(clip: Path, tmp_path: Path) -> None:
     request = BundleRequest(checkpoint=tmp_path / "none", target="rtx4090", precision="fp16")
     options = RunOptions((clip,), str(tmp_path / "out.mp4"), request=request, device="cpu")
@@ -169,7 +155,7 @@ def test_engines_for_the_cpu_are_refused_before_they_are_built(clip: Path, tmp_p
 def test_engines_for_another_gpu_are_refused_before_they_are_built(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "require_driver", lambda: None)
+    monkeypatch.setattr(bundle_request, "require_driver", lambda: None)
     monkeypatch.setattr(compatible, "find_driver", lambda _gpu: Driver("13.0", "8.6"))
     request = BundleRequest(checkpoint=tmp_path / "none", target="rtx4090", precision="fp16")
     with pytest.raises(MisuseError, match=r"cuda has 8\.6: take --target rtx3090"):
