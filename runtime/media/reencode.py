@@ -90,8 +90,13 @@ class Converter(Protocol):
 class SoundConverter:
     """Encodes the sound of a stream anew. Time stamps are kept; gaps become silence; what lies before 0 is cut off."""
 
-    def __init__(self, container: OutputContainer, source: CopiedStream, encoder: str) -> None:
+    def __init__(
+        self, container: OutputContainer, source: CopiedStream, encoder: str, silence_s: Fraction | None = None
+    ) -> None:
+        """silence_s: a longer gap stays one, so that no silence is made for an hour at once; None for any length."""
         self.failed = 0
+        self._silence_s = silence_s
+        self._due: Fraction | None = None
         self._decoder: Any = source.template.stream.codec_context
         self.stream = _add_encoder(container, self._decoder, encoder)
         self.stream.metadata.update(tags_for(container, _portable(readable(source.template.stream.metadata))))
@@ -127,9 +132,36 @@ class SoundConverter:
         return f"its channels change from {' to '.join(layouts)}, all are written as {kept}" if layouts[1:] else ""
 
     def _encoded(self, frame: Any) -> Iterator[Packet[Any]]:
+        if frame is not None and self._stays_gap(frame):
+            self._continuous.push(None)
+            for each in _pulled(self._continuous):
+                yield from self.stream.encode(_filled(each, self.stream.codec_context.frame_size))
+            self._continuous = _continuous_graph(self.stream.codec_context)
         self._continuous.push(frame)
         for each in _pulled(self._continuous):
             yield from self.stream.encode(each)
+
+
+    def _stays_gap(self, frame: Any) -> bool:
+        """Whether a frame lies so long after the last one that no silence is made between them."""
+        begin = frame.pts * (fraction(frame.time_base) or Fraction(1, frame.sample_rate))
+        due, self._due = self._due, begin + Fraction(frame.samples, frame.sample_rate)
+        return self._silence_s is not None and due is not None and begin - due > self._silence_s
+
+
+def _filled(frame: Any, samples: int) -> Any:
+    """A frame of sound with silence behind it, up to so many samples: an encoder takes no short one but the last."""
+    from av.audio.frame import AudioFrame
+
+    if frame.samples >= samples:
+        return frame
+    filled = AudioFrame(frame.format.name, frame.layout.name, samples)
+    filled.pts, filled.time_base, filled.sample_rate = frame.pts, frame.time_base, frame.sample_rate
+    channels = 1 if frame.format.is_planar else frame.layout.nb_channels
+    length = frame.samples * frame.format.bytes * channels
+    for plane, whole in zip(frame.planes, filled.planes, strict=True):
+        whole.update(bytes(plane)[:length].ljust(whole.buffer_size, b"\0"))
+    return filled
 
 
 class _Uniform:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,10 @@ _MOST_UNDERWAY = 400
 
 _MUXING = {"flush_packets": "1", "max_interleave_delta": "300000"}
 """Every packet leaves at once; one stream waits for another no longer than 0.3 s."""
+
+
+_SILENCE_S = Fraction(1)
+"""A longer gap in sound that is encoded anew stays one, as in sound that is copied."""
 
 
 @dataclass
@@ -84,7 +89,7 @@ class LiveEncoding:
                 notes.append(f"{source} is left out: {carriage.why}")
                 continue
             if carriage.encoder is not None:
-                converter = SoundConverter(self._container, source, carriage.encoder)
+                converter = SoundConverter(self._container, source, carriage.encoder, _SILENCE_S)
                 notes.append(f"{source} becomes {converter.name}: {carriage.why}")
                 self._sounds[source.index] = _Sound(len(streams), converter)
                 streams.append(converter.stream)

@@ -7,6 +7,7 @@ import socket
 import time
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,27 @@ def test_sound_that_is_damaged_and_has_to_be_converted_is_counted() -> None:
     packet.pts, packet.dts, packet.time_base = 0, 0, Fraction(1, 1000)
     assert encoding.sound(1, packet) == []
     assert encoding.lost == 1
+    encoding.close()
+
+
+@pytest.mark.parametrize(("away_s", "silent"), [(Fraction(1, 2), True), (Fraction(60), False)])
+def test_sound_that_is_encoded_anew_is_silent_for_a_second_at_most(away_s: Fraction, silent: bool) -> None:
+    """A source that was away for an hour took 47 s and 1.5 GB when it came back."""
+    (sound,) = info().copies
+    assert isinstance(sound, FrozenSound)
+    source = replace(info(), copies=(replace(sound, profile="HE-AAC"),))
+    encoding = LiveEncoding(LiveOutputAddress.parse("hls/"), source, (96, 64), SinkOptions())
+    moments = []
+    for begin in (Fraction(0), 1 + away_s):
+        with av.open(io.BytesIO(transport(25, first_s=begin))) as recording:
+            for packet in recording.demux(recording.streams.audio[0]):
+                if packet.size:
+                    moments += [each.pts * each.clock for each in encoding.sound(1, packet)]
+    steps = [float(after - before) for before, after in pairwise(moments)]
+    usual = pytest.approx(1024 / 48000, abs=0.001)
+    assert [step for step in steps if step != usual] == ([] if silent else [pytest.approx(60, abs=0.1)])
+    assert float(moments[-1]) == pytest.approx(2 + away_s, abs=0.1)
+    assert encoding.lost == 0
     encoding.close()
 
 
