@@ -84,8 +84,14 @@ def keep_secrets_of(url: str) -> None:
 
 
 def keep_secret_values(options: Mapping[str, str]) -> None:
-    """From now on, hide the values of these options of a protocol, except those that are known to be no secrets."""
-    _kept.update(value for name, value in options.items() if is_hidden(name) and len(value) >= _SHORTEST_PASSWORD)
+    """From now on, hide the values of these options, except those that are known to be no secrets.
+
+    Short ones are hidden only of options that are called passwords: `100` and `out` are found in any line.
+    """
+    for name, value in options.items():
+        shortest = _SHORTEST_PASSWORD if _PASSWORD.search(name) else _SHORTEST_KEY
+        if is_hidden(name) and len(value) >= shortest:
+            _kept.add(value)
 
 
 def is_hidden(name: str) -> bool:

@@ -43,7 +43,8 @@ _OPTIONS = (
         metavar="L",
         default="normal",
         show_default=True,
-        help="low (8 frames together), normal (24), or the most seconds from packet in to packet out, e.g. 1.5.",
+        help="low (8 frames together), normal (24), or the most seconds until a frame gets its turn, e.g. 1.5; "
+        "restoring it comes on top.",
     ),
     click.option(
         "--when-late",

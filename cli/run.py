@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +36,6 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..errors import NoBundleError
     from ..runtime.restore.run import RunOptions
 
 _EPILOG = """\b
@@ -139,7 +140,10 @@ class RunCommand(SectionedCommand):
     help="Quality: lower is better and makes larger files.  [default: 18 for libx264, 20 for libx265]",
 )
 @click.option(
-    "--preset", metavar="NAME", help="Encoder preset, speed against size, e.g. slow.  [default: the encoder's]"
+    "--preset",
+    metavar="NAME",
+    help="Encoder preset, speed against size, e.g. slow.  [default: the encoder's; with --live a fast one, such as "
+    "veryfast]",
 )
 @click.option(
     "--pix-fmt",
@@ -290,15 +294,16 @@ def command(  # many parameters: those that are of no concern to the library
     With several INPUTs or a folder of videos, OUTPUT is a folder, and each file keeps its name in it. If
     one fails, the others continue; at the end, an error names the files that failed.
     """
-    from ..errors import NoBundleError
     from ..runtime.restore.run import restore_files
     from .report import check_report, restore_and_report
 
     console.show_log(verbose, quiet=quiet or as_json)
     paths = (*given.pop("inputs"), *paths)
+    _check_pairs(given)
     if given["live"]:
-        given.pop("keep")
-        return run_live(paths, given, quiet=quiet, as_json=as_json)
+        with _saying_ways(quiet=quiet):
+            run_live(paths, given, quiet=quiet, as_json=as_json)
+        return
     refuse_without_live(paths)
     for name in LIVE_SECTION:
         del given[name]
@@ -306,20 +311,23 @@ def command(  # many parameters: those that are of no concern to the library
     options = _run_options(paths, given)
     if report is not None:
         check_report(options, report)
-    try:
-        with console.display(quiet, as_json) as display:
-            if dry_run:
-                from .dry_run import print_plans
+    with _saying_ways(quiet=quiet), console.display(quiet, as_json) as display:
+        if dry_run:
+            from .dry_run import print_plans
 
-                print_plans(options, display, quiet=quiet, as_json=as_json)
-            elif report is not None:
-                restore_and_report(options, report, display)
-            else:
-                restore_files(options, display)
-    except NoBundleError as error:
-        if not quiet:
-            _say_ways(error)
-        raise
+            print_plans(options, display, quiet=quiet, as_json=as_json)
+        elif report is not None:
+            restore_and_report(options, report, display)
+        else:
+            restore_files(options, display)
+
+
+def _check_pairs(given: dict[str, Any]) -> None:
+    """Raise for options that exclude each other, and take out `keep`, which does nothing else."""
+    if given["bundle"] is not None:
+        _refuse_other_bundle("precision", "target", "clip_len")
+    if given.pop("keep") and given["overwrite"]:
+        raise click.UsageError("-n and -y were both given, expected one of them")
 
 
 def _run_options(paths: tuple[str, ...], given: dict[str, Any]) -> RunOptions:
@@ -335,10 +343,6 @@ def _run_options(paths: tuple[str, ...], given: dict[str, Any]) -> RunOptions:
         raise click.UsageError(f"{len(paths) or 'no'} name was given, expected INPUT and OUTPUT")
     if not all(paths):
         raise click.UsageError("an empty name was given, expected INPUT and OUTPUT; was a variable not set?")
-    if given["bundle"] is not None:
-        _refuse_other_bundle("precision", "target", "clip_len")
-    if given.pop("keep") and given["overwrite"]:
-        raise click.UsageError("-n and -y were both given, expected one of them")
     length, at = given.pop("preview_seconds"), given.pop("preview_at")
     if length is None and at is not None:
         raise click.UsageError("--preview-at was given without --preview, expected both, e.g. --preview 10s")
@@ -372,12 +376,20 @@ def _check_pipes(paths: tuple[str, ...], *, as_json: bool) -> None:
     check_pipes([Path(path) for path in paths[:-1]], paths[-1] if paths else "", {"--resume": asks_to_resume})
 
 
-def _say_ways(error: NoBundleError) -> None:
-    """Print how to go on without a bundle."""
-    from .ways import ways_to_a_model
+@contextmanager
+def _saying_ways(*, quiet: bool) -> Iterator[None]:
+    """If no bundle is found within the block, print how to go on without one."""
+    from ..errors import NoBundleError
 
-    for line in ways_to_a_model(sys.argv[1:], error.size):
-        console.say(line)
+    try:
+        yield
+    except NoBundleError as error:
+        if not quiet:
+            from .ways import ways_to_a_model
+
+            for line in ways_to_a_model(sys.argv[1:], error.size):
+                console.say(line)
+        raise
 
 
 def _refuse_other_bundle(*names: str) -> None:

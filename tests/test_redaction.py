@@ -79,6 +79,13 @@ def test_secrets_are_hidden_outside_of_urls_too() -> None:
     assert redacted(said) == "Server error: '***' is taken by me with ***, *** and *** as caller"
 
 
+def test_short_values_of_options_do_not_garble_other_words() -> None:
+    """`100 frames in, delay 0.100 s` lost its numbers to `mpegts_service_id=100`."""
+    keep_secret_values({"mpegts_service_id": "100", "flvflags": "out", "http_password": "abc", "streamid": "live/key1"})
+    assert redacted("100 frames in, 96 out, delay 0.100 s") == "100 frames in, 96 out, delay 0.100 s"
+    assert redacted("live/key1 for abc") == "*** for ***"
+
+
 def test_short_keys_do_not_garble_other_words() -> None:
     keep_secrets_of("rtmp://host/live/stream")
     assert redacted("video stream 0 of live/stream") == "video stream 0 of live/stream"

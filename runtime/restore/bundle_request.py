@@ -76,19 +76,20 @@ class BundleRequest:
         return None
 
 
-def output_size(request: BundleRequest, width: int, height: int) -> Resolution:
+def output_size(request: BundleRequest, width: int, height: int, *, in_tiles: bool = True) -> Resolution:
     """The output size for an input of `width x height` pixels. Opens and builds no bundle.
 
-    Raises `MisuseError` if the requested size is not that of the requested bundle.
+    in_tiles: whether a larger output could be restored in tiles, for the message. Raises `MisuseError` if the requested
+    size is not that of the requested bundle.
     """
     wanted = request.wanted_size(width, height)
     if request.bundle is None:
         return wanted or _scaled(width, height, DEFAULT_UPSCALE)
     size = read_manifest(request.bundle).recipe.resolution
     if wanted not in (None, size):
+        ways = "build another bundle, or add --tile auto for a larger output" if in_tiles else "or build another bundle"
         raise MisuseError(
-            f"{request.bundle} restores to {size}, but {wanted} was requested; leave the size out, build another "
-            "bundle, or add --tile auto for a larger output"
+            f"{request.bundle} restores to {size}, but {wanted} was requested; leave the size out, {ways}"
         )
     return size
 

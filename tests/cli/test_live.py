@@ -41,6 +41,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         (["rtsp://me:hunter2@host/a", "out.mkv"], 2, "rtsp://***@host/a is a URL or a device, expected a file"),
         (["a.mp4", "b.mp4", "--latency", "low"], 2, "--latency was given without --live"),
         (["udp://:5000", "b.mkv", "--live", "--start", "5"], 2, "--start was given with --live, which has no use"),
+        (["udp://:5", "b.mkv", "--live", "--bundle", "b", "--clip-len", "8"], 2, "--clip-len and --bundle were both"),
+        (["udp://:5", "b.mkv", "--live", "--bundle", "b", "--precision", "fp32"], 2, "--precision and --bundle were"),
+        (["udp://:5000", "b.mkv", "--live", "-n", "-y"], 2, "-n and -y were both given"),
         (["udp://:5000", "--live"], 2, "1 names were given, expected INPUT and OUTPUT"),
         (["udp://:5000", "b.mkv", "--live", "--in-option", "passphrase"], 2, "is 'passphrase' without a value"),
         (["udp://me:hunter2@:5000", "b.mkv", "--live", "--in-option", "fifosize=9"], 2, "did you mean fifo_size?"),
@@ -64,6 +67,15 @@ def test_what_cannot_be_is_one_line_without_a_password(
         assert message in said.err
         assert "Traceback" not in said.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_bundle_the_ways_to_one_are_shown(run: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWIFTVR_CACHE", str(tmp_path / "none"))
+    (tmp_path / "a.ts").write_bytes(transport(3))
+    said = run(tmp_path / "a.ts", tmp_path / "b.mkv", "--live", "--cache", tmp_path / "none")
+    assert said.code == 2
+    assert "A model is needed. Three ways to get one:" in said.err
+    assert "b.mkv --live --cache" in said.err
 
 
 def test_a_program_reads_the_state_as_events(run: Call, tmp_path: Path, mini_bundle: BundleFactory) -> None:

@@ -179,14 +179,14 @@ class LiveOutputAddress:
         if text.endswith(("/", "\\")) or path.is_dir() or not path.suffix:
             path /= "live.m3u8"
         if path.suffix.lower() == ".m3u8":
-            return cls(str(path), str(path), "hls", _HLS, path)
+            return cls(_url_of(path), str(path), "hls", _HLS, path)
         muxer = _FILES.get(path.suffix.lower())
         if muxer is None:
             raise MisuseError(
                 f"the output is {text}, expected a URL, a folder (HLS), or a file that stays playable after a kill: "
                 f"{', '.join(_FILES)}"
             )
-        return cls(str(path), str(path), muxer, _LOSSLESS_ENDS.get(muxer, ()), path)
+        return cls(_url_of(path), str(path), muxer, _LOSSLESS_ENDS.get(muxer, ()), path)
 
     def check_options(self, label: str, names: Iterable[str]) -> None:
         """Raise `MisuseError` for options that FFmpeg would ignore here. label: how a user gives them.
@@ -246,6 +246,11 @@ def no_protocol(name: str, verb: str) -> str:
         "write": f'ffmpeg -i udp://127.0.0.1:5000 -c copy -f mpegts "{scheme}://..."',
     }[verb]
     return f"cannot {verb} {name}: PyAV's FFmpeg was built without {scheme}; relay it with another one, e.g. {relay}"
+
+
+def _url_of(path: Path) -> str:
+    """A path as FFmpeg takes it for no protocol, even with a colon. HLS cannot delete what begins with `file:`."""
+    return str(path.absolute())
 
 
 def is_url(text: str) -> bool:

@@ -16,7 +16,11 @@ _NAMED = {"low": (_SHORTEST_CLIP, Fraction(1, 2)), "normal": (_LONGEST_CLIP, Fra
 
 @dataclass(frozen=True)
 class Latency:
-    """A latency as it was asked for. seconds: the most from packet in to packet out; None for one with a name."""
+    """A latency as it was asked for.
+
+    seconds: the most from the arrival of a frame until its turn to be restored comes; None for one with a name. How
+    long restoring and encoding take comes on top.
+    """
 
     name: str
     seconds: Fraction | None = None

@@ -128,7 +128,7 @@ def _about_end(output: LiveOutputAddress) -> str:
 def _open(request: LiveRequest, info: SourceInfo, display: Display) -> Iterator[tuple[Restorer, LatencyPlan]]:
     """The bundle for a source, and what the latency means with it."""
     latency = request.live.chosen
-    size = output_size(request.request, info.width, info.height)
+    size = output_size(request.request, info.width, info.height, in_tiles=False)
     wanted = replace(request.request, clip_len=request.clip_len or latency.clip_len(info.rate))
     if wanted.bundle is not None:
         latency.plan(info.rate, read_manifest(wanted.bundle).recipe.clip_len)  # refuse before it is loaded

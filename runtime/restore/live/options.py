@@ -25,7 +25,7 @@ STALL_S = 5.0
 class LiveOptions:
     """The options of a live run.
 
-    latency         low, normal, or the most seconds from packet in to packet out
+    latency         low, normal, or the most seconds until a frame gets its turn; restoring it comes on top
     when_late       one of `WHEN_LATE`
     on_gap          one of `ON_GAP`
     reconnect       seconds to try to get a source or a receiver back; 0 ends at once, None never does

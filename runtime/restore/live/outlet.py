@@ -37,7 +37,8 @@ VIDEO_STREAM = 0
 """The number of the video in every output."""
 
 _OPEN_S = 15.0
-_FINISH_S = 5.0
+_FINISH_S, _DISK_S = 5.0, 60.0
+"""For a receiver, or a disk, to take the end."""
 _MOST_UNDERWAY = 400
 """Packets that may be on their way to the other process."""
 
@@ -245,13 +246,18 @@ class Outlet:
         now = self._now()
         if not self.is_open and now - self._since > _OPEN_S:
             raise OutputError(f"{self._address.name} does not answer within {_OPEN_S:.0f} s: check that it is running")
-        if self._underway and now - max(self._underway[0][0], self._taken) > STALL_S:
+        stalls = self._address.is_network and self._underway  # a disk that takes its time is waited for
+        if stalls and now - max(self._underway[0][0], self._taken) > STALL_S:
             raise OutputError(f"{self._address.name} has not taken anything for {STALL_S:.0f} s")
 
-    def finish(self, patience_s: float = _FINISH_S) -> None:
-        """Send what is on its way, and end the output properly. Raises `OutputError` if that fails."""
+    def finish(self, patience_s: float | None = None) -> None:
+        """Send what is on its way, and end the output properly. Raises `OutputError` if that fails.
+
+        patience_s: how long to wait for that; None for what is usual for a receiver, or a disk.
+        """
         self._child.send({"finish": True})
-        finished, deadline = False, time.monotonic() + patience_s
+        usual_s = _FINISH_S if self._address.is_network else _DISK_S
+        finished, deadline = False, time.monotonic() + (usual_s if patience_s is None else patience_s)
         while not finished:
             try:
                 message = self._child.receive(max(deadline - time.monotonic(), 0.0))

@@ -266,7 +266,7 @@ class LiveReader:
         """Whether a picture came out."""
         shift = self._place(VIDEO, packet, now)
         moved(packet, self._shift if shift is None else shift)
-        if packet.pts is not None and (self._intake is not None or self._keeps):
+        if packet.pts is not None and shift is not None:  # `go` may come between any two lines
             self._arrivals[packet.pts] = now
             if len(self._arrivals) > _MOST_ARRIVALS:
                 self._arrivals.pop(next(iter(self._arrivals)))

@@ -97,6 +97,7 @@ class LiveSession:
         self._form = form
         self._box = Outbox(_READY)
         self._stack, self._cancelled = ExitStack(), False
+        self._entered = self._ended = False
         self._threads = ThreadPoolExecutor(1, "swiftvr-live-session")
         self.info: SourceInfo | None = None
 
@@ -111,6 +112,7 @@ class LiveSession:
             restorer = self._stack.enter_context(await self._load())
             plan = self._options.chosen.plan(self.info.rate, restorer.manifest.recipe.clip_len)
             self._engine.start(restorer, plan, self._form, self._box)
+            self._entered = True
         except BaseException:
             await self._close()
             raise
@@ -120,8 +122,13 @@ class LiveSession:
         await self._close()
 
     async def frames(self) -> AsyncIterator[RestoredFrame]:
-        """The restored frames, until the source ends. Raises why it ended, if it was not a file that was played."""
-        while True:
+        """The restored frames, until the source ends. Raises why it ended, if it was not a file that was played.
+
+        Raises `MisuseError` before the session is entered.
+        """
+        if not self._entered:
+            raise MisuseError("frames() was called before the session was entered: use `async with LiveSession(...)`")
+        while not (self._ended or self._cancelled):
             try:
                 item = await self._in_thread(self._box.get, POLL_S)
             except TimeoutError:
@@ -129,6 +136,7 @@ class LiveSession:
             except Cancelled:
                 return
             if item is None:
+                self._ended = True
                 break
             if isinstance(item, LiveFrame):
                 yield self._frame(item)

@@ -105,6 +105,8 @@ class LiveWriter:
                 raise OutputError(f"the end of the output is lost: {error}") from error
         elif self._away_since is not None:
             raise OutputError(f"{self._address.name} was away at the end: what came last is not there")
+        elif not self._was_open:
+            raise OutputError(f"{self._address.name} did not answer before the run was ended: nothing was written")
 
     def _connect(self) -> None:
         self._close()

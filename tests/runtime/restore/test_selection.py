@@ -236,8 +236,10 @@ def test_the_output_size_is_the_requested_one_the_bundles_or_twice_the_inputs(tm
         (BundleRequest(bundle=bundle, resolution=str(RECIPE.resolution)), RECIPE.resolution),
     ):
         assert output_size(wanted, 32, 23) == size
-    with pytest.raises(MisuseError, match="restores to 100x60, but 80x50 was requested"):
-        output_size(BundleRequest(bundle=bundle, resolution="80x50"), 32, 23)
+    for in_tiles in (True, False):  # a live run has none
+        with pytest.raises(MisuseError, match="restores to 100x60, but 80x50 was requested") as caught:
+            output_size(BundleRequest(bundle=bundle, resolution="80x50"), 32, 23, in_tiles=in_tiles)
+        assert ("--tile" in str(caught.value)) == in_tiles
 
 
 @pytest.mark.parametrize(

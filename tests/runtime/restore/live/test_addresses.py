@@ -61,6 +61,13 @@ def test_an_mp4_is_written_in_fragments_and_hls_as_fragmented_mp4() -> None:
     assert LiveOutputAddress.parse("folder/").path == Path("folder/live.m3u8")
 
 
+@pytest.mark.parametrize("name", ["2026-11-29T16:24.mkv", "16:24/", "udp:out.ts"])
+def test_a_file_with_a_colon_is_no_protocol(name: str) -> None:
+    address = LiveOutputAddress.parse(name)
+    assert Path(address.url).is_absolute()
+    assert address.name == str(address.path)
+
+
 @pytest.mark.parametrize("url", ["gopher://host", "file:///etc/passwd", "concat://a", "rtps://host/x", "rtsp://"])
 def test_a_wrong_scheme_is_one_line_with_those_that_are_known(url: str) -> None:
     for parse in (LiveInputAddress.parse, LiveOutputAddress.parse):

@@ -106,6 +106,18 @@ def test_a_receiver_is_gone_when_it_takes_nothing_and_not_when_it_is_slow(monkey
         outlet.poll()
 
 
+def test_a_disk_that_takes_its_time_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, child = [0.0], Slow()
+    monkeypatch.setattr("swiftvr_trt.runtime.restore.live.outlet.Child", lambda *_, **__: child)
+    outlet = Outlet(LiveOutputAddress.parse("a.mkv"), (), b"")
+    outlet._now = lambda: now[0]
+    outlet.send(PlainPacket(0, b"x", 0, 0, 0, CLOCK))
+    outlet.poll()
+    now[0] += 3600.0
+    outlet.poll()
+    assert outlet.underway == 1
+
+
 def test_a_receiver_that_stops_reading_is_gone() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -20,7 +20,7 @@ from swiftvr_trt.runtime.restore.live.backlog import Backlog
 from swiftvr_trt.runtime.restore.live.counts import LiveStatistics
 from swiftvr_trt.runtime.restore.live.items import Intake, LiveCut, LiveFrame, LiveItem
 from swiftvr_trt.runtime.restore.live.live_clock import Break
-from swiftvr_trt.runtime.restore.live.live_input import LiveInput, SourceEndedError
+from swiftvr_trt.runtime.restore.live.live_input import VIDEO, LiveInput, SourceEndedError
 from swiftvr_trt.runtime.restore.live.options import LiveOptions
 from swiftvr_trt.runtime.restore.live.reading import LiveReader
 from tests.patience import PATIENCE_S, wait_until
@@ -43,6 +43,25 @@ def test_a_file_is_read_as_fast_as_it_is_played(tmp_path: Path) -> None:
     assert [round(25 * shown_s(frame)) for frame in frames] == [*range(15)]
     assert all((frame.arrived or 0) - began >= shown_s(frame) - 0.001 for frame in frames)  # never early
     assert statistics.report().counts.gaps == 0
+
+
+def test_a_packet_that_came_before_anyone_wanted_it_has_no_time_on_the_clock(tmp_path: Path) -> None:
+    """`go` between two lines made all later frames come out of order."""
+    (tmp_path / "a.ts").write_bytes(transport(5))
+    address = LiveInputAddress.parse(str(tmp_path / "a.ts"))
+    reader = LiveReader(address, LiveOptions(), SourceOptions(), LiveStatistics(), print)
+    reader._keeps, place = False, reader._place
+
+    def wanted_right_after(*arguments: Any) -> Fraction | None:
+        shift = place(*arguments)
+        reader._intake = Intake(Backlog[LiveItem](8, 256, 60.0, "drop"), LiveStatistics())
+        return shift
+
+    reader._place = wanted_right_after  # type: ignore[method-assign]
+    source = LiveInput(address, (), None)
+    reader._take_video(source, next(packet for lane, packet in source.packets() if lane == VIDEO), 0.0)
+    assert reader._arrivals == {}
+    source.close()
 
 
 def test_a_reader_that_is_stopped_before_anyone_wants_its_frames_ends(tmp_path: Path) -> None:

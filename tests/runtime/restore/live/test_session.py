@@ -40,6 +40,24 @@ def test_all_frames_come_with_their_times(small_bundle: Bundle, clip: Path) -> N
     assert live.report().p99 is not None
 
 
+def test_frames_end_only_once_and_begin_only_within_the_session(small_bundle: Bundle, clip: Path) -> None:
+    live = LiveSession(str(clip), bundle=small_bundle, when_late="wait", threads=1)
+
+    async def take() -> list[int]:
+        with pytest.raises(MisuseError, match="before the session was entered: use `async with"):
+            await anext(live.frames())
+        counts = []
+        async with live:
+            counts.append(len([frame async for frame in live.frames()]))
+            counts.append(len([frame async for frame in live.frames()]))
+        return [*counts, len([frame async for frame in live.frames()])]
+
+    async def soon() -> list[int]:
+        return await asyncio.wait_for(take(), PATIENCE_S)
+
+    assert asyncio.run(soon()) == [20, 0, 0]
+
+
 def test_a_task_that_is_cancelled_ends_and_leaves_no_thread(small_bundle: Bundle) -> None:
     feed = Feed([transport(100)], 1.0)
     got: list[RestoredFrame] = []

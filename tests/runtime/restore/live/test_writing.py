@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -57,6 +58,23 @@ def test_a_receiver_that_goes_away_is_connected_to_again() -> None:
     again = shown(receiver.received[1])
     assert again == sorted(again)
     assert len(again) > 0
+
+
+def test_a_run_that_ends_before_its_receiver_answers_has_written_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as server:
+        url = f"rtmp://127.0.0.1:{server.getsockname()[1]}/a/b"  # it waits for an answer
+        address, source = LiveOutputAddress.parse(url), info(sound=False)
+        writer = LiveWriter(
+            address,
+            LiveOptions(),
+            lambda: LiveEncoding(address, source, (96, 64), SinkOptions()),
+            LiveStatistics(),
+            lambda _line: None,
+        )
+        writer.start()
+        writer.box.put(None)
+        assert writer.finished.wait(PATIENCE_S)
+    assert "did not answer before the run was ended: nothing was written" in str(writer.error)
 
 
 def test_pictures_that_the_encoder_holds_count_once_they_leave() -> None:
