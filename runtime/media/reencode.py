@@ -102,7 +102,7 @@ class SoundConverter:
         self.stream.metadata.update(tags_for(container, _portable(readable(source.template.stream.metadata))))
         self.stream.disposition = source.template.stream.disposition
         self._uniform = _Uniform(self.stream.codec_context)
-        self._continuous = _continuous_graph(self.stream.codec_context)
+        self._continuous = _continuous_graph(self.stream.codec_context, fills=silence_s is not None)
         self.name = str(self.stream.codec_context.codec.canonical_name)
 
     def convert(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
@@ -135,33 +135,17 @@ class SoundConverter:
         if frame is not None and self._stays_gap(frame):
             self._continuous.push(None)
             for each in _pulled(self._continuous):
-                yield from self.stream.encode(_filled(each, self.stream.codec_context.frame_size))
-            self._continuous = _continuous_graph(self.stream.codec_context)
+                yield from self.stream.encode(each)
+            self._continuous = _continuous_graph(self.stream.codec_context, fills=True)
         self._continuous.push(frame)
         for each in _pulled(self._continuous):
             yield from self.stream.encode(each)
-
 
     def _stays_gap(self, frame: Any) -> bool:
         """Whether a frame lies so long after the last one that no silence is made between them."""
         begin = frame.pts * (fraction(frame.time_base) or Fraction(1, frame.sample_rate))
         due, self._due = self._due, begin + Fraction(frame.samples, frame.sample_rate)
         return self._silence_s is not None and due is not None and begin - due > self._silence_s
-
-
-def _filled(frame: Any, samples: int) -> Any:
-    """A frame of sound with silence behind it, up to so many samples: an encoder takes no short one but the last."""
-    from av.audio.frame import AudioFrame
-
-    if frame.samples >= samples:
-        return frame
-    filled = AudioFrame(frame.format.name, frame.layout.name, samples)
-    filled.pts, filled.time_base, filled.sample_rate = frame.pts, frame.time_base, frame.sample_rate
-    channels = 1 if frame.format.is_planar else frame.layout.nb_channels
-    length = frame.samples * frame.format.bytes * channels
-    for plane, whole in zip(frame.planes, filled.planes, strict=True):
-        whole.update(bytes(plane)[:length].ljust(whole.buffer_size, b"\0"))
-    return filled
 
 
 class _Uniform:
@@ -225,10 +209,14 @@ def _uniform_graph(kind: _Kind, encoder: Any) -> Any:
     )
 
 
-def _continuous_graph(encoder: Any) -> Any:
-    """A graph that cuts off what lies before 0, fills gaps, and gives as many samples at once as the encoder takes."""
+def _continuous_graph(encoder: Any, *, fills: bool) -> Any:
+    """A graph that cuts off what lies before 0, fills gaps, and gives as many samples at once as the encoder takes.
+
+    fills: the last ones, too, with silence: an encoder that goes on takes no less.
+    """
     kind = _Kind.of(encoder, Fraction(1, encoder.sample_rate))
-    graph = _linked(kind, ("atrim", "start=0"), ("aresample", "async=1"))
+    filling = [("asetnsamples", f"n={encoder.frame_size}")] if fills and encoder.frame_size else []
+    graph = _linked(kind, ("atrim", "start=0"), ("aresample", "async=1"), *filling)
     if encoder.frame_size:
         graph.set_audio_frame_size(encoder.frame_size)
     return graph
