@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +31,7 @@ from .options import (
     verbose_option,
     was_given,
 )
+from .ways import saying_ways
 
 if TYPE_CHECKING:
     from ..runtime.restore.run import RunOptions
@@ -301,7 +299,7 @@ def command(  # many parameters: those that are of no concern to the library
     paths = (*given.pop("inputs"), *paths)
     _check_pairs(given)
     if given["live"]:
-        with _saying_ways(quiet=quiet):
+        with saying_ways(quiet=quiet):
             run_live(paths, given, quiet=quiet, as_json=as_json)
         return
     refuse_without_live(paths)
@@ -311,7 +309,7 @@ def command(  # many parameters: those that are of no concern to the library
     options = _run_options(paths, given)
     if report is not None:
         check_report(options, report)
-    with _saying_ways(quiet=quiet), console.display(quiet, as_json) as display:
+    with saying_ways(quiet=quiet), console.display(quiet, as_json) as display:
         if dry_run:
             from .dry_run import print_plans
 
@@ -374,22 +372,6 @@ def _check_pipes(paths: tuple[str, ...], *, as_json: bool) -> None:
     if asks_to_resume and params["scene_cut"] == "reset":
         raise click.UsageError("--resume was given with --scene-cut reset, which starts over: leave one of them out")
     check_pipes([Path(path) for path in paths[:-1]], paths[-1] if paths else "", {"--resume": asks_to_resume})
-
-
-@contextmanager
-def _saying_ways(*, quiet: bool) -> Iterator[None]:
-    """If no bundle is found within the block, print how to go on without one."""
-    from ..errors import NoBundleError
-
-    try:
-        yield
-    except NoBundleError as error:
-        if not quiet:
-            from .ways import ways_to_a_model
-
-            for line in ways_to_a_model(sys.argv[1:], error.size):
-                console.say(line)
-        raise
 
 
 def _refuse_other_bundle(*names: str) -> None:

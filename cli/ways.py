@@ -7,8 +7,11 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from ..engines.bundle.checkpoints import DEMO, PUBLISHED
+from ..errors import NoBundleError
+from . import console
 
 _OF_THE_BUNDLE = ("--precision", "--target", "--clip-len")
 """Options that `build-engine` takes, too, and that cannot be given along with `--bundle`."""
@@ -28,6 +31,18 @@ def ways_to_a_model(arguments: Sequence[str], size: str) -> Iterator[str]:
     yield "  build a bundle, here or on another machine, and name it:"
     yield f"    {command_line('swiftvr-export', ('build-engine', *build))}"
     yield f"    {command_line('swiftvr-run', _with(rest, '--bundle', bundle))}"
+
+
+@contextmanager
+def saying_ways(*, quiet: bool) -> Iterator[None]:
+    """If no bundle is found within the block, print how to go on without one."""
+    try:
+        yield
+    except NoBundleError as error:
+        if not quiet:
+            for line in ways_to_a_model(sys.argv[1:], error.size):
+                console.say(line)
+        raise
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

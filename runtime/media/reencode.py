@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +12,7 @@ from .base import CopiedStream
 from .ffmpeg_log import mute
 from .holding import NAMED_LAYOUTS, can_name, named_layout, tags_for, takes
 from .pyav import fraction, readable
+from .sound_filters import ContinuousSound, SoundKind, UniformSound, uniform_graph
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -95,14 +95,12 @@ class SoundConverter:
     ) -> None:
         """silence_s: a longer gap stays one, so that no silence is made for an hour at once; None for any length."""
         self.failed = 0
-        self._silence_s = silence_s
-        self._due: Fraction | None = None
         self._decoder: Any = source.template.stream.codec_context
         self.stream = _add_encoder(container, self._decoder, encoder)
         self.stream.metadata.update(tags_for(container, _portable(readable(source.template.stream.metadata))))
         self.stream.disposition = source.template.stream.disposition
-        self._uniform = _Uniform(self.stream.codec_context)
-        self._continuous = _continuous_graph(self.stream.codec_context, fills=silence_s is not None)
+        self._uniform = UniformSound(self.stream.codec_context)
+        self._continuous = ContinuousSound(self.stream.codec_context, silence_s)
         self.name = str(self.stream.codec_context.codec.canonical_name)
 
     def convert(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
@@ -132,118 +130,8 @@ class SoundConverter:
         return f"its channels change from {' to '.join(layouts)}, all are written as {kept}" if layouts[1:] else ""
 
     def _encoded(self, frame: Any) -> Iterator[Packet[Any]]:
-        if frame is not None and self._stays_gap(frame):
-            self._continuous.push(None)
-            for each in _pulled(self._continuous):
-                yield from self.stream.encode(each)
-            self._continuous = _continuous_graph(self.stream.codec_context, fills=True)
-        self._continuous.push(frame)
-        for each in _pulled(self._continuous):
+        for each in self._continuous.feed(frame):
             yield from self.stream.encode(each)
-
-    def _stays_gap(self, frame: Any) -> bool:
-        """Whether a frame lies so long after the last one that no silence is made between them."""
-        begin = frame.pts * (fraction(frame.time_base) or Fraction(1, frame.sample_rate))
-        due, self._due = self._due, begin + Fraction(frame.samples, frame.sample_rate)
-        return self._silence_s is not None and due is not None and begin - due > self._silence_s
-
-
-class _Uniform:
-    """Brings sound into the format that an encoder takes. The format that it comes in may change, as in broadcasts.
-
-    layouts: those that came, in their order.
-    """
-
-    def __init__(self, encoder: Any) -> None:
-        """encoder: the open context of an encoder."""
-        self._encoder = encoder
-        self.layouts: dict[str, None] = {}
-        self._kind: _Kind | None = None
-        self._graph: Any = None
-
-    def feed(self, frame: Any) -> Iterator[Any]:
-        """What is complete with this frame, with stamps that count samples. None: no more comes.
-
-        Raises `ValueError` or FFmpeg's error for sound that cannot be converted.
-        """
-        kind = self._kind if frame is None else _Kind.of(frame, frame.time_base)
-        if kind is not None and kind != self._kind:
-            graph = _uniform_graph(kind, self._encoder)
-            if self._graph is not None:
-                self._graph.push(None)
-                yield from _pulled(self._graph)
-            self._kind, self._graph = kind, graph
-            self.layouts.setdefault(kind.layout)
-        self._graph.push(frame)
-        yield from _pulled(self._graph)
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """A format of sound. time_base: seconds per tick of its time stamps."""
-
-    sample_format: str
-    rate: int
-    layout: str
-    time_base: Fraction
-
-    @classmethod
-    def of(cls, sound: Any, time_base: Fraction) -> _Kind:
-        """The format of a frame, or of a decoder or an encoder. Raises `ValueError` if its channels have no places."""
-        layout = named_layout(sound)
-        if layout is None:
-            raise ValueError(f"nothing says to which loudspeakers {sound.layout.nb_channels} channels belong")
-        return cls(sound.format.name if sound.format else "s16", sound.sample_rate, layout, time_base)
-
-
-def _uniform_graph(kind: _Kind, encoder: Any) -> Any:
-    """A graph from sound of this kind to what an encoder takes. Raises FFmpeg's error if there is no way."""
-    return _linked(
-        kind,
-        ("aresample", None),
-        (
-            "aformat",
-            f"sample_fmts={encoder.format.name}:sample_rates={encoder.sample_rate}"
-            f":channel_layouts={encoder.layout.name}",
-        ),
-    )
-
-
-def _continuous_graph(encoder: Any, *, fills: bool) -> Any:
-    """A graph that cuts off what lies before 0, fills gaps, and gives as many samples at once as the encoder takes.
-
-    fills: the last ones, too, with silence: an encoder that goes on takes no less.
-    """
-    kind = _Kind.of(encoder, Fraction(1, encoder.sample_rate))
-    filling = [("asetnsamples", f"n={encoder.frame_size}")] if fills and encoder.frame_size else []
-    graph = _linked(kind, ("atrim", "start=0"), ("aresample", "async=1"), *filling)
-    if encoder.frame_size:
-        graph.set_audio_frame_size(encoder.frame_size)
-    return graph
-
-
-def _linked(kind: _Kind, *filters: tuple[str, str | None]) -> Any:
-    """A graph of these filters, one after another, for sound of this kind."""
-    from av.filter.graph import Graph
-
-    graph = Graph()
-    buffer = graph.add_abuffer(
-        sample_rate=kind.rate, format=kind.sample_format, layout=kind.layout, time_base=kind.time_base
-    )
-    graph.link_nodes(buffer, *(graph.add(*each) for each in filters), graph.add("abuffersink")).configure()
-    return graph
-
-
-def _pulled(graph: Any) -> Iterator[Any]:
-    """The frames that are ready."""
-    import av
-
-    while True:
-        try:
-            frame = graph.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return
-        yield frame
 
 
 class TextConverter:
@@ -396,7 +284,7 @@ def encodes(format_name: str, context: Any, encoder: str) -> bool:
 
     def try_it(trial: OutputContainer) -> None:
         opened = _add_encoder(trial, context, encoder).codec_context
-        _uniform_graph(_Kind.of(context, Fraction(1, context.sample_rate)), opened)
+        uniform_graph(SoundKind.of(context, Fraction(1, context.sample_rate)), opened)
 
     return can_name(format_name, str(Codec(encoder, "w").canonical_name)) and takes(format_name, try_it)
 
