@@ -283,7 +283,8 @@ def test_sound_that_is_encoded_anew_is_silent_for_a_second_at_most(away_s: Fract
     encoding = LiveEncoding(LiveOutputAddress.parse("hls/"), source, (96, 64), SinkOptions())
     moments = []
     for begin in (Fraction(0), 1 + away_s):
-        with av.open(io.BytesIO(transport(25, first_s=begin))) as recording:
+        recording: Any = av.open(io.BytesIO(transport(25, first_s=begin)))
+        with recording:
             for packet in recording.demux(recording.streams.audio[0]):
                 if packet.size:
                     moments += [each.pts * each.clock for each in encoding.sound(1, packet)]

@@ -49,8 +49,8 @@ def test_a_packet_that_came_before_anyone_wanted_it_has_no_time_on_the_clock(tmp
     reader = LiveReader(address, LiveOptions(), SourceOptions(), LiveStatistics(), print)
     reader._keeps, place = False, reader._place
 
-    def wanted_right_after(*arguments: Any) -> Fraction | None:
-        shift = place(*arguments)
+    def wanted_right_after(lane: str, packet: Any, now: float) -> Fraction | None:
+        shift = place(lane, packet, now)
         reader._intake = Intake(Backlog[LiveItem](8, 256, 60.0, "drop"), LiveStatistics())
         return shift
 
