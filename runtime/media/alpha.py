@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 DROPPED = "transparency is dropped"
 """A line for people."""
+APPEARS = "transparency, which begins after the first frame (--alpha keep enlarges it)"
+"""What is lost of a frame, for people."""
 
 Alpha = NDArray[Any]
 """uint8 or uint16 [H, W]; the largest value is opaque."""
 
 
 def has_alpha(frame: VideoFrame) -> bool:
-    """Whether the pixel format of a frame has transparency."""
-    return any(component.is_alpha for component in frame.format.components)
+    """Whether a frame can be transparent: its pixel format has transparency, or its palette uses some."""
+    return holds_alpha(frame.format.name) or (frame.format.name == "pal8" and _least_alpha(frame) < 1)
 
 
 def holds_alpha(pix_fmt: str) -> bool:
@@ -43,9 +45,32 @@ def alpha_of(frame: VideoFrame, matrix: DisplayMatrix | None, reformatter: Video
     return colour.upright(np.ascontiguousarray(pixels[..., 3:]), matrix)[..., 0]
 
 
-def is_opaque(frame: VideoFrame, reformatter: VideoReformatter) -> bool:
+def is_opaque(frame: VideoFrame) -> bool:
     """True if nothing shows through a frame."""
-    return bool(alpha_of(frame, None, reformatter, deep=False).min() == 255)
+    return not has_alpha(frame) or _least_alpha(frame) >= 1
+
+
+def _least_alpha(frame: VideoFrame) -> float:
+    """How opaque a frame is where it is least so: 0 to 1. Looks at its own plane of transparency, if it has one."""
+    from av.video.reformatter import VideoReformatter
+
+    components = frame.format.components
+    alpha = next((each for each in components if each.is_alpha), None)
+    is_alone = alpha is not None and [each.plane for each in components].count(alpha.plane) == 1
+    if alpha is None or not is_alone or alpha.bits > 16:
+        return float(alpha_of(frame, None, VideoReformatter(), deep=False).min() / 255)
+    code = np.dtype(np.uint8 if alpha.bits <= 8 else ">u2" if frame.format.is_big_endian else "<u2")
+    plane = frame.planes[alpha.plane]
+    rows: NDArray[Any] = np.ndarray((frame.height, frame.width), code, plane, strides=(plane.line_size, code.itemsize))  # type: ignore[call-overload]
+    return float(rows.min() / ((1 << alpha.bits) - 1))
+
+
+def lost_alpha(frame: VideoFrame, wanted: str | None, *, kept: bool) -> frozenset[str]:
+    """What `Stamp.lost` says of a frame that is transparent though the first one was not, if nobody asked to drop that.
+
+    wanted: as `SourceOptions.alpha`. kept: pictures come with their transparency.
+    """
+    return frozenset() if kept or wanted == "drop" or is_opaque(frame) else frozenset((APPEARS,))
 
 
 def keeps_alpha(path: Path, wanted: str | None, first: VideoFrame, *, hidden: bool = False) -> bool:
@@ -54,11 +79,9 @@ def keeps_alpha(path: Path, wanted: str | None, first: VideoFrame, *, hidden: bo
     wanted: as `SourceOptions.alpha`. first: the first frame. hidden: the file has transparency that the decoder leaves
     out. Raises `MediaError` if there is some, and nobody said what becomes of it.
     """
-    from av.video.reformatter import VideoReformatter
-
     if not hidden and not has_alpha(first):
         return False
-    if not hidden and wanted != "keep" and is_opaque(first, VideoReformatter()):
+    if not hidden and wanted != "keep" and is_opaque(first):
         return False  # with "keep", later frames count: titles fade in
     if wanted is None:
         raise MediaError(

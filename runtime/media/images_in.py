@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from ...errors import MediaError
 from ..stream.frames import RGB, RGB16
 from . import colour
-from .alpha import DROPPED, alpha_of, has_alpha, keeps_alpha
+from .alpha import DROPPED, alpha_of, has_alpha, is_opaque, keeps_alpha
 from .base import DEFAULT_RATE, Colour, Item, Picture, SourceInfo, Stamp
 from .contents import is_animated, open_image
 from .ffmpeg_log import ffmpeg_errors
 from .frame_memory import FrameBound
-from .image_sizes import size_in_head
+from .image_heads import Head, read_head
 from .photo_tags import PhotoTags, holds_more, read_tags
 from .planes import bits_of
 from .source_options import SourceOptions
@@ -44,6 +44,11 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     key = tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
     return (*key, (2, 0, name))
 
+
+_APPEARS = (
+    "transparency that begins after the first image is dropped: add --alpha keep to enlarge it, or --alpha drop if this "
+    "is as it should be"
+)
 
 _NAMED = 4
 """Images that a line names; it only counts the others."""
@@ -84,6 +89,7 @@ class ImageSource:
         self._files = _trimmed(_images(path), path, rate, trim or Trim())
         self._reformatter = VideoReformatter()
         self._deep = self._transparent = self._fitted = self._untagged = False
+        self._about_alpha = DROPPED if options.alpha == "drop" or not options.restores else _APPEARS
         self._damage: dict[str, None] = {}
         self._missing: list[tuple[Path, str]] = []
         decoded = self._decode(self._files[0])
@@ -91,9 +97,9 @@ class ImageSource:
         first = decoded.frame
         self._form = RGB16 if options.restores and bits_of(first) > 8 else RGB
         alpha = options.restores and keeps_alpha(self._files[0], options.alpha, first)
-        self._note(decoded, alpha=alpha)
         width, height = colour.upright_size(first)
-        self._check_sizes((width, height))
+        alpha |= self._checked((width, height)) and options.restores and options.alpha == "keep"
+        self._note(decoded, alpha=alpha)
         self.info = SourceInfo(
             path=path,
             width=width,
@@ -117,7 +123,7 @@ class ImageSource:
     def notes(self) -> tuple[str, ...]:
         """What the user should know about these images. Complete after the last one."""
         deep = ("images of more than 8 bits per channel are processed in 8 bits",) if self._deep else ()
-        transparent = (DROPPED,) if self._transparent else ()
+        transparent = (self._about_alpha,) if self._transparent else ()
         untagged = ("the EXIF data of TIFF files is left out",) if self._untagged else ()
         return deep + transparent + untagged + self.damage
 
@@ -163,14 +169,21 @@ class ImageSource:
         alpha = alpha_of(frame, matrix, self._reformatter, deep=deep) if info.alpha else None
         return Picture(pixels, Stamp(index, moment, 1, info.time_base, file.stem, tags=decoded.tags, alpha=alpha))
 
-    def _check_sizes(self, expected: tuple[int, int]) -> None:
-        """Raise `MediaError`, before hours of work, if an image has another size than the first one."""
+    def _checked(self, expected: tuple[int, int]) -> bool:
+        """Raise `MediaError`, before hours of work, if an image has another size than the first one.
+
+        Returns whether one of the others may be transparent.
+        """
+        transparent = False
         for file in self._files[1:]:
-            if size_in_head(file) == expected:
-                continue
-            size = colour.upright_size(self._decode(file).frame)
-            if size != expected:
-                raise self._of_another_size(file, size, expected)
+            head = read_head(file)
+            if head is None or (head.width, head.height) != expected:
+                frame = self._decode(file).frame
+                head = Head(*colour.upright_size(frame), has_alpha(frame))
+            if (head.width, head.height) != expected:
+                raise self._of_another_size(file, (head.width, head.height), expected)
+            transparent |= head.alpha
+        return transparent
 
     def _of_another_size(self, file: Path, size: tuple[int, int], expected: tuple[int, int]) -> MediaError:
         (width, height), (first_width, first_height) = size, expected
@@ -188,7 +201,7 @@ class ImageSource:
     def _note(self, image: _Image, *, alpha: bool) -> None:
         """Remember what of an image is lost. alpha: its transparency is kept."""
         self._deep |= bits_of(image.frame) > 8 and self._form is RGB
-        self._transparent |= has_alpha(image.frame) and not alpha
+        self._transparent |= not alpha and not is_opaque(image.frame)
         self._untagged |= image.has_more
         if image.said:
             name = image.file.name

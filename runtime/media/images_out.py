@@ -16,6 +16,7 @@ from .alpha import with_alpha
 from .base import Colour, CopiedPacket, Item, OutputForm, SinkOptions, SourceInfo, check_pixels
 from .codecs import BEST_QUANTISER
 from .files import PartFile, PartFolder, TrialFile, TrialFolder, explain_write_errors
+from .kept import about_lost
 from .photo_tags import HOLDS_TAGS, about_tags, write_tags
 
 _ENCODERS = {
@@ -63,7 +64,7 @@ class ImageSink:
                 f"{self._suffix} images hold no transparency: write .png, .webp or .tiff, or leave it out with "
                 "--alpha drop"
             )
-        self._count = 0
+        self._count, self._lost = 0, set[str]()
         self._committed = False
         self._keeps_tags = options.metadata
         self._loses_tags = info.tagged and options.metadata and self._suffix not in HOLDS_TAGS
@@ -77,7 +78,8 @@ class ImageSink:
         copied = (f"images cannot hold {', '.join(self._copied)}: left out",) if self._copied else ()
         fewer = f"the input has {self._bits} bits per component, {self._suffix} images 8: .png and .tiff keep 16"
         shallow = (fewer,) * (self._bits > 8 and self.frames is RGB)
-        return (*copied, *shallow, *(about_tags(f"{self._suffix} images"),) * self._loses_tags)
+        tags = (about_tags(f"{self._suffix} images"),) * self._loses_tags
+        return (*copied, *shallow, *about_lost(self._lost), *tags)
 
     @property
     def description(self) -> str:
@@ -105,6 +107,7 @@ class ImageSink:
         if isinstance(item, CopiedPacket):
             return
         pixels = check_pixels(item.pixels, self._width, self._height)
+        self._lost |= item.stamp.lost
         if item.stamp.alpha is not None:
             pixels = with_alpha(pixels, item.stamp.alpha)
         data = encode_image(pixels, self._suffix)

@@ -104,7 +104,12 @@ def stereo_mode(frame: VideoFrame) -> dict[str, str]:
 def about_side_data(lost: Iterable[str], told: Told, format_name: str) -> tuple[str, ...]:
     """A line about lost side data. told: what the container was told; it may say the same in a tag."""
     in_tags = {STEREOSCOPIC} if format_name in _WITH_STEREO_MODE and "stereo_mode" in told.streams[0][1] else set()
-    names = ", ".join(sorted(set(lost) - in_tags))
+    return about_lost(set(lost) - in_tags)
+
+
+def about_lost(lost: Iterable[str]) -> tuple[str, ...]:
+    """A line about what an output lacks, in words as `lost_side_data` has them."""
+    names = ", ".join(sorted(lost))
     return (f"not carried over from the input: {names}",) if names else ()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import MachineError, MediaError
 from ..stream.frames import RGB, RGB16
 from . import colour
-from .alpha import DROPPED, has_alpha, keeps_alpha
+from .alpha import DROPPED, has_alpha, is_opaque, keeps_alpha
 from .base import DEFAULT_RATE, Colour, CopiedStream, SourceInfo
 from .decoder import VideoDecoder
 from .ffmpeg_log import ffmpeg_errors, first_error
@@ -217,7 +217,7 @@ def _in_form(opened: OpenedVideo, first: VideoFrame, *, upright: bool = False) -
     notes = info.notes
     reading, depth = info.reading, bits_of(first)
     alpha = reading.restores and keeps_alpha(info.path, reading.alpha, first, hidden=hidden)
-    notes += (DROPPED,) if (hidden or has_alpha(first)) and not alpha else ()
+    notes += (DROPPED,) if (hidden or not is_opaque(first)) and not alpha else ()
     form = RGB16 if reading.restores and depth > 8 else RGB
     if reading.planes:
         form = form_of_frame(first, opened.decoder.codec, matrix)

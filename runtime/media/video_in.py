@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import colour
+from .alpha import lost_alpha
 from .base import CopiedPacket, Item, Picture, Stamp
 from .decoder import DECODING_ORDER
 from .file_clock import moved
@@ -148,7 +149,8 @@ class VideoSource:
         pts, duration = self._stamp(frame)
         attached = side_data(frame)
         matrix = None if self._chain is not None and self._chain.upright else colour.matrix_of(attached)
-        captions, lost = attached.get("A53_CC"), lost_side_data(attached)
+        captions, reading = attached.get("A53_CC"), self.info.reading
+        lost = lost_side_data(attached) | lost_alpha(frame, reading.alpha, kept=self.info.alpha)
         alpha = self._reader.alpha(frame, matrix) if self.info.alpha else None
         stamp = Stamp(index, pts, duration, self.info.time_base, captions=captions, lost=lost, alpha=alpha)
         if is_on_gpu(frame) and matrix is None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import MediaError
 from . import colour
+from .alpha import lost_alpha
 from .base import Picture, SourceInfo, Stamp
 from .decoder import VideoDecoder
 from .fitting import Fitter
@@ -83,7 +84,8 @@ class VideoRange:
             frame, attached = fitted, side_data(fitted)
         picture = self._reader.read(frame, matrix)
         pts, duration = self._index.stamps[number]
-        captions, lost = attached.get("A53_CC"), lost_side_data(attached)
+        captions, reading = attached.get("A53_CC"), self.info.reading
+        lost = lost_side_data(attached) | lost_alpha(frame, reading.alpha, kept=self.info.alpha)
         alpha = self._reader.alpha(frame, matrix) if self.info.alpha else None
         stamp = Stamp(number, pts, duration, self._index.time_base, captions=captions, lost=lost, alpha=alpha)
         return Picture(picture, stamp)

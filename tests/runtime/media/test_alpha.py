@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 
 from swiftvr_trt.errors import MediaError, MisuseError
 from swiftvr_trt.runtime.media import Picture, SinkOptions, open_sink, open_source
-from swiftvr_trt.runtime.media.alpha import alpha_of, enlarged, keeps_alpha, with_alpha
+from swiftvr_trt.runtime.media.alpha import alpha_of, enlarged, is_opaque, keeps_alpha, with_alpha
 from swiftvr_trt.runtime.media.colour import converted
 from swiftvr_trt.runtime.media.images_out import encode_image
 from swiftvr_trt.runtime.media.source_options import SourceOptions
@@ -119,23 +122,100 @@ def test_transparency_that_the_decoder_does_not_read_cannot_be_kept() -> None:
     assert not keeps_alpha(path, None, first)
 
 
-def test_keep_also_keeps_what_becomes_transparent_later(tmp_path: Path) -> None:
+def becomes_transparent(path: Path) -> Path:
     """A title that fades in begins opaque."""
-    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+    with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = 24, 16, "yuva420p"
         for opaque in (255, 0):
             container.mux(stream.encode(frame(opaque, stream.pix_fmt)))
         container.mux(stream.encode(None))
-    with open_source(tmp_path / "in.mkv", options=KEEP) as source:
+    return path
+
+
+def images_then_transparent(place: Path) -> Path:
+    """A folder of two images, the second one transparent."""
+    (place / "in").mkdir()
+    (place / "in" / "1.png").write_bytes(encode_image(np.ascontiguousarray(rgba()[..., :3]), ".png"))
+    (place / "in" / "2.png").write_bytes(encode_image(rgba(), ".png"))
+    return place / "in"
+
+
+def test_keep_also_keeps_what_becomes_transparent_later(tmp_path: Path) -> None:
+    with open_source(becomes_transparent(tmp_path / "in.mkv"), options=KEEP) as source:
         alphas = [item.stamp.alpha for item in source if isinstance(item, Picture)]
     assert [alpha is not None and int(alpha.min()) for alpha in alphas] == [255, 0]
 
 
-def test_an_opaque_picture_needs_no_decision(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [SourceOptions(), SourceOptions(planes=True), SourceOptions(alpha="drop")])
+def test_an_opaque_picture_needs_no_decision(tmp_path: Path, options: SourceOptions) -> None:
     """Decoders of GIF, for example, always give transparency."""
-    with open_source(video(tmp_path / "in.mkv", opaque=255), options=SourceOptions(planes=True)) as source:
-        assert not source.info.alpha
+    (tmp_path / "in").mkdir()
+    for name in ("1.png", "2.webp"):
+        (tmp_path / "in" / name).write_bytes(encode_image(rgba(255), Path(name).suffix))
+    for path in (video(tmp_path / "in.mkv", opaque=255), tmp_path / "in"):
+        with open_source(path, options=options) as source:
+            assert not source.info.alpha
+            list(source)
+            assert not [note for note in source.notes if "transparen" in note]
+
+
+@pytest.mark.parametrize("output", ["out.mkv", "out"])
+@pytest.mark.parametrize("folder", [True, False])
+def test_what_becomes_transparent_later_is_never_dropped_unsaid(tmp_path: Path, folder: bool, output: str) -> None:
+    before = images_then_transparent(tmp_path) if folder else becomes_transparent(tmp_path / "in.mkv")
+    for options, words in (
+        (SourceOptions(planes=True), "transparency.* begins after the first .*--alpha keep"),
+        (SourceOptions(planes=True, alpha="drop"), "transparency is dropped" if folder else None),
+    ):
+        after = tmp_path / f"{options.alpha}-{output}"
+        with open_source(before, options=options) as source, open_sink(after, source.info, 24, 16) as sink:
+            for item in source:
+                sink.write(item)
+            sink.commit()
+        notes = [note for note in source.notes + sink.notes if "transparen" in note]
+        assert len(notes) == (words is not None)
+        assert all(re.search(str(words), note) for note in notes)
+
+
+def test_keep_keeps_the_transparency_of_any_image(tmp_path: Path) -> None:
+    with open_source(images_then_transparent(tmp_path), options=KEEP) as source:
+        alphas = [item.stamp.alpha for item in source if isinstance(item, Picture)]
+        assert source.notes == ()
+    assert [alpha is not None and int(alpha.min()) for alpha in alphas] == [255, 0]
+
+
+def palette_image(alpha: int) -> bytes:
+    """A PNG of two colours, one of them as opaque as this."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = zlib.compress((b"\0" + bytes([0, 1] * 12)) * 16)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 24, 16, 8, 3, 0, 0, 0)) + chunk(
+        b"PLTE", bytes([200, 0, 0, 0, 200, 0])
+    )
+    return (
+        b"\x89PNG\r\n\x1a\n" + head + chunk(b"tRNS", bytes([255, alpha])) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+
+
+def test_a_palette_can_be_transparent(tmp_path: Path) -> None:
+    path = tmp_path / "in.png"
+    path.write_bytes(palette_image(255))
+    with open_source(path, options=SourceOptions(planes=True)) as source:
+        assert (source.info.alpha, source.notes) == (False, ())
+    path.write_bytes(palette_image(0))
+    with pytest.raises(MediaError, match=r"is transparent.*--alpha keep"):
+        open_source(path, options=SourceOptions(planes=True))
+    assert set(restored(path, tmp_path / "out.png")[..., 3].ravel()) >= {0, 255}
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuva420p", "yuva444p10le", "gbrap12be", "rgba", "ya8", "rgba64be", "gbrapf32le"])
+def test_opaque_is_what_shows_nothing_through(pix_fmt: str) -> None:
+    assert is_opaque(frame(255, pix_fmt))
+    assert not is_opaque(frame(0, pix_fmt))
+    assert not is_opaque(frame(200, pix_fmt))
 
 
 def test_an_output_that_holds_no_transparency_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The size of an image is the one that FFmpeg decodes, upright, without decoding it."""
+"""The head of an image says what FFmpeg decodes: the upright size, and whether there is transparency."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swiftvr_trt.runtime.media import colour, open_source
-from swiftvr_trt.runtime.media.image_sizes import size_in_head
+from swiftvr_trt.runtime.media.image_heads import Head, read_head
 from swiftvr_trt.runtime.media.images_out import encode_image
 from swiftvr_trt.runtime.media.photo_tags import HOLDS_TAGS, PhotoTags, write_tags
 
@@ -33,7 +33,7 @@ def turned_tiff(orientation: int) -> bytes:
 def test_every_format_tells_its_size(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(encode_image(image(1, 37, 21), suffix))
-    assert size_in_head(path) == (37, 21)
+    assert read_head(path) == Head(37, 21)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -42,10 +42,21 @@ def test_a_turned_picture_has_the_size_that_it_is_decoded_to(tmp_path: Path, suf
     path, tags = tmp_path / f"a{suffix}", PhotoTags(exif(orientation))
     data = write_tags(encode_image(image(1, 30, 20), suffix), suffix, tags)
     path.write_bytes(turned_tiff(orientation) if suffix == ".tif" else data)
-    size = size_in_head(path)
-    assert size == ((20, 30) if orientation > 4 else (30, 20))
+    head = read_head(path)
+    assert head == (Head(20, 30) if orientation > 4 else Head(30, 20))
     with open_source(path) as source:
-        assert (source.info.width, source.info.height) == size
+        assert Head(source.info.width, source.info.height) == head
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_transparency_is_told(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    pixels = np.full((20, 30, 4), 100, np.uint8)
+    for depth in (np.uint8, np.uint16):
+        data = encode_image(pixels.astype(depth), suffix)
+        for tags in (PhotoTags(), PhotoTags(exif(1))):
+            path.write_bytes(write_tags(data, suffix, tags))
+            assert read_head(path) == Head(30, 20, alpha=True)
 
 
 def test_a_lossy_webp_tells_its_size_too(tmp_path: Path) -> None:
@@ -53,13 +64,13 @@ def test_a_lossy_webp_tells_its_size_too(tmp_path: Path) -> None:
     context.width, context.height, context.pix_fmt, context.framerate = 38, 22, "yuv420p", Fraction(1)
     frame = colour.converted(av.VideoFrame.from_ndarray(image(1, 38, 22), "rgb24"), format="yuv420p")
     (tmp_path / "a.webp").write_bytes(b"".join(bytes(p) for p in [*context.encode(frame), *context.encode(None)]))
-    assert size_in_head(tmp_path / "a.webp") == (38, 22)
+    assert read_head(tmp_path / "a.webp") == Head(38, 22)
 
 
 def test_other_files_tell_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"GIF89a")
-    assert size_in_head(tmp_path / "a.png") is None
-    assert size_in_head(tmp_path / "b.png") is None
+    assert read_head(tmp_path / "a.png") is None
+    assert read_head(tmp_path / "b.png") is None
 
 
 @given(st.sampled_from(SUFFIXES), st.integers(0, 2000), st.binary(min_size=1, max_size=8))
@@ -71,6 +82,6 @@ def test_damaged_heads_tell_another_size_or_none(
     data = write_tags(encode_image(pixels, suffix), suffix, PhotoTags(exif(6), None))
     place %= len(data)
     path.write_bytes(data[:place] + damage + data[place + len(damage) :])
-    size_in_head(path)
+    read_head(path)
     path.write_bytes(data[:place])
-    size_in_head(path)
+    read_head(path)
