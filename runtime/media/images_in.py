@@ -46,8 +46,8 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 
 
 _APPEARS = (
-    "transparency that begins after the first image is dropped: add --alpha keep to enlarge it, or --alpha drop if that "
-    "is meant"
+    "transparency that begins after the first image is dropped: add --alpha keep to enlarge it, or --alpha drop if "
+    "that is meant"
 )
 
 _NAMED = 4
