@@ -61,7 +61,10 @@ def _least_alpha(frame: VideoFrame) -> float:
         return float(alpha_of(frame, None, VideoReformatter(), deep=False).min() / 255)
     code = np.dtype(np.uint8 if alpha.bits <= 8 else ">u2" if frame.format.is_big_endian else "<u2")
     plane = frame.planes[alpha.plane]
-    rows: NDArray[Any] = np.ndarray((frame.height, frame.width), code, plane, strides=(plane.line_size, code.itemsize))  # type: ignore[call-overload]
+    whole = np.frombuffer(plane, code)  # type: ignore[call-overload]
+    rows: NDArray[Any] = np.lib.stride_tricks.as_strided(
+        whole, (frame.height, frame.width), (plane.line_size, code.itemsize)
+    )
     return float(rows.min() / ((1 << alpha.bits) - 1))
 
 
