@@ -29,6 +29,7 @@ from .picture_encoder import EncodedPicture, PictureEncoder, about_captions
 from .pipes import RAW_FORMATS, PipeFile, TrialPipe, is_output_pipe, output_name, pipe_error
 from .quicktime import tag_options
 from .readback import check_output
+from .repeats import repeat_options
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -69,7 +70,9 @@ class VideoSink:
         if self._is_pipe and format_name in RAW_FORMATS and options.codec is None:
             options = replace(options, codec="rawvideo")
         self._file = _open_file(path, options)
-        muxing = {} if last_s is None or format_name != "gif" else {"final_delay": str(_gif_delay(last_s))}
+        muxing = repeat_options(format_name, info)
+        if last_s is not None and format_name == "gif":
+            muxing["final_delay"] = str(_gif_delay(last_s))
         self._info, self._options = info, options
         self._encoded, self._last = 0, LastPacket(format_name)
         self.lost_captions, self.lost_side_data = 0, set[str]()
