@@ -146,7 +146,7 @@ class SpanActor:
             self._news.notify_all()
 
     def _serve(self, order: SpanOrder) -> Outcome:
-        source, bundle = self._place.fetch(order.source), self._place.fetch(order.bundle)
+        source, bundle = self._place.fetch_input(order.source), self._place.fetch(order.bundle)
         assert order.job.span is not None
         first = order.job.span[0]
         output = self._place.private / Path(order.job.output).name

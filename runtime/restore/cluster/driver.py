@@ -20,6 +20,7 @@ from ....child import Parent
 from ....errors import MisuseError, OutputError, SwiftVRError, cannot_import, message_of
 from ....installing import tool_version
 from ....text import printable
+from ...media.playlists import files_of_playlist
 from ..verdict import MAX_STRIKES, Outcome, Verdict
 from .actor import News, Place, SpanActor, SpanOrder
 from .connection import Connection
@@ -151,7 +152,7 @@ class ClusterDriver:
         receiver = Receiver(Path(file.job.output))
         order = SpanOrder(
             replace(file.job, span=(span.first, span.stop), device="cuda" if self._connect.gpu else "cpu"),
-            self._goods_of(str(file.job.source)),
+            self._goods_of(str(file.job.source), file.job.reading.allow_playlist),
             self._goods_of(file.bundle),
             self._connection.options,
             receiver.mark_before(span.first),
@@ -160,9 +161,10 @@ class ClusterDriver:
         device.portion, device.receiver, device.frames, device.bundle = portion, receiver, 0, file.bundle
         device.reference = device.actor.begin.remote(order)
 
-    def _goods_of(self, path: str) -> Goods:
+    def _goods_of(self, path: str, allow_playlist: bool = False) -> Goods:
         if path not in self._goods:
-            self._goods[path] = goods_of(Path(path), ship=self._connect.cluster.ship)
+            beside = files_of_playlist(Path(path), allow_playlist)
+            self._goods[path] = goods_of(Path(path), ship=self._connect.cluster.ship, beside=beside)
         return self._goods[path]
 
     def _hear(self) -> None:

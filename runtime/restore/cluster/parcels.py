@@ -7,10 +7,11 @@ its store is full.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,27 +31,42 @@ _SAMPLES = 4
 class Goods:
     """A file or a bundle that nodes need.
 
-    path: where it lies here, and on nodes that share it. digest: of its content. parcels: relative name -> references
-    to objects, in order; None if the nodes share the path.
+    path: where it lies here, and on nodes that share it. digest: of its content. parcels: name relative to the folder
+    of `path` -> references to objects, in order; None if the nodes share the path.
     """
 
     path: str
     digest: str
     parcels: dict[str, list[Any]] | None = None
 
+    @property
+    def key(self) -> str:
+        """Tells apart what is shipped: by its content, and by its name, under which nodes unpack it."""
+        return hashlib.sha256(f"{self.digest} {Path(self.path).name}".encode()).hexdigest()[:32]
 
-def goods_of(path: Path, *, ship: bool) -> Goods:
-    """Describe a file or bundle, and put it into the object store if it is to be shipped. Raises `OSError`."""
+
+def goods_of(path: Path, *, ship: bool, beside: Sequence[Path] = ()) -> Goods:
+    """Describe a file or bundle, and put it into the object store if it is to be shipped. Raises `OSError`.
+
+    beside: what a playlist names, in its own folder; it travels with it.
+    """
+    path = path.absolute()
     if not ship:
-        return Goods(str(path.absolute()), digest_of(path))
+        return Goods(str(path), digest_of(path))
     import ray
 
-    digest = input_digest(path if path.is_file() else path / MANIFEST)
+    content = [path, *(file.absolute() for file in beside)]
+    if path.is_dir():
+        content = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    parcels = {
+        file.relative_to(path.parent).as_posix(): [ray.put(block) for block in _blocks(file)]
+        for file in dict.fromkeys(content)
+    }
+    return Goods(str(path), _digest_of_all([path / MANIFEST] if path.is_dir() else content), parcels)
 
-    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
-    names = [file.name if path.is_file() else file.relative_to(path).as_posix() for file in files]
-    parcels = {name: [ray.put(block) for block in _blocks(file)] for name, file in zip(names, files, strict=True)}
-    return Goods(str(path.absolute()), digest, parcels)
+
+def _digest_of_all(files: Sequence[Path]) -> str:
+    return hashlib.sha256("".join(map(input_digest, files)).encode()).hexdigest()
 
 
 def digest_of(path: Path) -> str:
@@ -71,6 +87,7 @@ class NodeFolder:
         if hasattr(os, "getuid") and self._root.stat().st_uid != os.getuid():
             raise MachineError(f"{self._root} belongs to another user: remove it, or set TMPDIR on this node")
         self._leases: dict[Path, FolderLease] = {}  # one for each folder in use
+        self._source: Path | None = None  # the folder of the last input
         self._checked: dict[tuple[str, int, int], str] = {}  # path, size and time of change -> digest
         with self._alone():
             self._sweep()
@@ -81,20 +98,29 @@ class NodeFolder:
         """The path of a file or bundle on this node. Raises `MachineError` if it is not there, or is another one."""
         if goods.parcels is None:
             return self._shared(goods)
-        place = self._root / f"goods-{goods.digest[:32]}"
+        place = self._place_of(goods)
         with self._alone():
             place.mkdir(exist_ok=True)
             if place not in self._leases:
                 self._leases[place] = FolderLease(place)
-        content = place / Path(goods.path).name
+        content = place / "content"
         with FileLock(place / "lock"):
             if not content.exists():
                 part = place / "part"
                 shutil.rmtree(part, ignore_errors=True)
                 _unpack(goods.parcels, part)
-                single = len(goods.parcels) == 1 and content.name in goods.parcels
-                (part / content.name if single else part).rename(content)
-        return content
+                part.rename(content)
+        return content / Path(goods.path).name
+
+    def fetch_input(self, goods: Goods) -> Path:
+        """Like `fetch`, for the input of a span. The last one is removed before, unless another process has it."""
+        place = None if goods.parcels is None else self._place_of(goods)
+        before, self._source = self._source, place
+        if before not in (None, place) and before in self._leases:
+            with self._alone():
+                self._leases.pop(before).close()
+                self._sweep()
+        return self.fetch(goods)
 
     def close(self) -> None:
         """Remove what this process wrote, and what no other process of this node needs any more."""
@@ -103,6 +129,9 @@ class NodeFolder:
             lease.close()
         with self._alone():
             self._sweep()
+
+    def _place_of(self, goods: Goods) -> Path:
+        return self._root / f"goods-{goods.key}"
 
     def _shared(self, goods: Goods) -> Path:
         path = Path(goods.path)

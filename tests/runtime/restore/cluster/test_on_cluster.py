@@ -175,7 +175,7 @@ def test_shipped_files_lie_on_a_node_once_and_leave_it_again(
     seen: set[str] = set()
 
     def look(_name: str) -> None:
-        seen.update(path.name for path in place.glob("goods-*/*") if path.name not in ("lock", "part"))
+        seen.update(path.name for path in place.glob("goods-*/content/*"))
 
     display, failures = run(cluster, bundle, [job(source, tmp_path / "out.mp4")], look, ship=True)
     assert failures == []
