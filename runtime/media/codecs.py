@@ -84,10 +84,14 @@ _X26X_PRESETS = (
 """Checked here, because x264 and x265 complain about an unknown preset on stderr, not to FFmpeg."""
 
 
+class NoEncoderError(MediaError):
+    """This FFmpeg lacks an encoder, which that of another machine may have."""
+
+
 def choose_encoder(container: OutputContainer, wanted: str | None) -> Codec:
     """The encoder for `wanted`, an encoder or a format; None for the container's usual one.
 
-    Raises `MediaError` if this FFmpeg has none, or if the container holds no video.
+    Raises `NoEncoderError` if this FFmpeg has none, `MediaError` if the container holds no video.
     """
     from av.codec.codec import Codec, UnknownCodecError
 
@@ -102,7 +106,7 @@ def choose_encoder(container: OutputContainer, wanted: str | None) -> Codec:
     try:
         codec = Codec(_FORMAT_ENCODERS.get(name, name), "w")
     except UnknownCodecError:
-        raise MediaError(f"this FFmpeg has no encoder {name!r}: use one of {suggested_encoders(None)}") from None
+        raise NoEncoderError(f"this FFmpeg has no encoder {name!r}: use one of {suggested_encoders(None)}") from None
     if codec.type != "video":
         raise MediaError(
             f"{name!r} is an encoder of {codec.type}, expected one of video: use one of {suggested_encoders(None)}"

@@ -12,8 +12,9 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from ...child import Parent
-from ...errors import DeviceError, Moment, message_of
+from ...errors import DeviceError, MachineError, Moment, UnreadableInputError, is_shortage, message_of
 from ..devices.notes import NOTES
+from ..media.codecs import NoEncoderError
 from ..media.index import VideoIndex
 from .bundle_request import BundleRequest
 from .display import Result
@@ -24,6 +25,7 @@ from .restorer import OpenOptions, Restorer
 from .segments.room import is_full_disk
 from .verdict import Outcome, Verdict
 
+_OF_THE_MACHINE = (MachineError, NoEncoderError, OSError, UnreadableInputError)
 _VERDICTS = {Moment.BEGIN: Verdict.UNBEGUN, Moment.MIDDLE: Verdict.BROKEN}
 
 
@@ -76,7 +78,10 @@ class _LogToParent(logging.Handler):
 class Worker:
     """Restores files. The bundle of the last file stays open for the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, machine_at_fault: Verdict = Verdict.FAILED) -> None:
+        """machine_at_fault: the verdict if the disk is full, memory short or an encoder missing. No device of the same
+        machine does better; another machine may."""
+        self._machine_at_fault = machine_at_fault
         self._key: tuple[str, str | None, OpenOptions] | None = None
         self._restorer: Restorer | None = None
         self._video: tuple[Path, VideoToDivide] | None = None
@@ -93,7 +98,9 @@ class Worker:
         except DeviceError as error:
             return Outcome(_VERDICTS[error.moment], str(error))
         except Exception as error:  # noqa: BLE001 (must not end the process: other files follow)
-            return Outcome(Verdict.FAILED, message_of(error), full=is_full_disk(error))
+            at_fault = isinstance(error, _OF_THE_MACHINE) or is_shortage(error)
+            verdict = self._machine_at_fault if at_fault else Verdict.FAILED
+            return Outcome(verdict, message_of(error), full=is_full_disk(error))
 
     def learn(self, job: Job, index: Callable[[], VideoIndex]) -> None:
         """Take the index of a job's video from elsewhere, unless it is known. Spares reading the whole file."""

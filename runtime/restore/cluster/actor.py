@@ -99,7 +99,7 @@ class SpanActor:
 
     def __init__(self, folder: Path | None = None) -> None:
         """folder: for temporary files, instead of the system's."""
-        self._worker, self._place = Worker(), NodeFolder(folder)
+        self._worker, self._place = Worker(Verdict.UNBEGUN), NodeFolder(folder)
         self._news = threading.Condition()
         self._lines: list[Line] = []
         self._frames = 0

@@ -108,12 +108,15 @@ class Connection:
         """A reference to an object that many actors need."""
         return self._ray.put(value)
 
-    def first_of(self, references: list[Any], timeout_s: float) -> Any | None:
-        """One of the answers that are there, without fetching it; None if none comes in time."""
+    def ready(self, references: list[Any], timeout_s: float) -> list[Any]:
+        """The answers that are there, without fetching them. Waits so long for the first one."""
         if not references:
-            return None
-        there, _ = self._ray.wait(references, num_returns=1, timeout=timeout_s, fetch_local=False)
-        return there[0] if there else None
+            return []
+        there, others = self._ray.wait(references, num_returns=1, timeout=timeout_s, fetch_local=False)
+        if there and others:
+            more, _ = self._ray.wait(others, num_returns=len(others), timeout=0, fetch_local=False)
+            there = [*there, *more]
+        return list(there)
 
     def answer(self, reference: Any) -> Any:
         """Fetch an answer. Raises one of `lost`."""

@@ -4,8 +4,6 @@ A process of its own, because Ray ends the process that uses it when it loses it
 and takes over its signals. Its parent keeps the folders of the outputs locked, and joins the pieces that arrive here.
 """
 
-# tested with: test_on_cluster.py, on a cluster
-
 from __future__ import annotations
 
 import queue
@@ -168,13 +166,14 @@ class ClusterDriver:
         return self._goods[path]
 
     def _hear(self) -> None:
-        """Take one answer, if there is one."""
+        """Take the answers that are there."""
         waiting = {device.reference: device for device in self._devices.values() if device.reference is not None}
-        device = waiting.get(self._connection.first_of(list(waiting), _POLL_S))
-        if device is None:
-            return
-        # Behind the others, so that none is overheard.
-        self._devices[device.number] = self._devices.pop(device.number)
+        for reference in self._connection.ready(list(waiting), _POLL_S):
+            device = waiting[reference]
+            if device.reference is reference and self._devices.get(device.number) is device:  # nothing has ended it
+                self._take_answer(device)
+
+    def _take_answer(self, device: _Device) -> None:
         try:
             answer = self._connection.answer(device.reference)
         except self._connection.lost as error:
@@ -232,7 +231,7 @@ class ClusterDriver:
         assert portion is not None
         if outcome.verdict is Verdict.FAILED:
             self._release(device)
-            self._give_up(portion.file, outcome.text)
+            self._give_up(portion.file, f"{self._name(device)}: {outcome.text}")
         elif outcome.verdict is Verdict.DONE:
             device.strikes = 0
             if device.receiver is not None and not device.receiver.done:  # the input ends before this span
@@ -259,7 +258,7 @@ class ClusterDriver:
         self._give_back(device, reason, counts=counts)
         if strikes >= MAX_STRIKES:
             device.strikes, device.reference = strikes, None
-            self._refused = reason
+            self._refused = f"{self._name(device)}: {reason}"
         else:
             self._devices[device.number] = self._start(device.number, strikes)
 
@@ -271,7 +270,7 @@ class ClusterDriver:
             return
         again = self._ledger.settle(portion, receiver.done)
         if counts and not again:
-            self._give_up(portion.file, f"tried several times: {reason}")
+            self._give_up(portion.file, f"tried several times: {self._name(device)}: {reason}")
 
     def _release(self, device: _Device) -> None:
         if device.receiver is not None:

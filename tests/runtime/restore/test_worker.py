@@ -11,8 +11,17 @@ import pytest
 
 from swiftvr_trt import Bundle, Manifest
 from swiftvr_trt.engines.bundle.pixel_formats import YUV420P
-from swiftvr_trt.errors import DeviceError, MachineError, MediaError, StageError
+from swiftvr_trt.errors import (
+    DeviceError,
+    MachineError,
+    MediaError,
+    OutputError,
+    StageError,
+    UnreadableInputError,
+    message_of,
+)
 from swiftvr_trt.runtime.devices.kernel_cache import SUFFIX
+from swiftvr_trt.runtime.media.codecs import NoEncoderError
 from swiftvr_trt.runtime.restore import worker
 from swiftvr_trt.runtime.restore.fleet import run_fleet
 from swiftvr_trt.runtime.restore.job import Job, Restored
@@ -98,6 +107,42 @@ def test_an_error_becomes_the_verdict_of_its_kind(  # many parameters: fixtures 
     monkeypatch.setattr(worker, "Restorer", failing)
     assert Worker().serve(order(clips[0], tmp_path / "out.mp4", bundle), lambda _: None) == outcome
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutputError("disk full"),
+        MachineError("no memory"),
+        MemoryError(),
+        OSError("too many open files"),
+        NoEncoderError("this FFmpeg has no encoder 'libx265'"),
+        UnreadableInputError("in.mp4 cannot be read on"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_fault_of_the_machine_is_one_of_the_file_unless_there_are_others(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(worker, "restore_job", fails)
+    given = order(tmp_path / "in.mp4", tmp_path / "out.mp4", bundle)
+    assert Worker().serve(given, lambda _: None).verdict is Verdict.FAILED
+    assert Worker(Verdict.UNBEGUN).serve(given, lambda _: None) == Outcome(Verdict.UNBEGUN, message_of(error))
+
+
+@pytest.mark.parametrize("error", [MediaError("damaged"), ValueError("a bug")], ids=lambda error: type(error).__name__)
+def test_a_fault_of_the_file_is_one_on_every_machine(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(worker, "restore_job", fails)
+    given = order(tmp_path / "in.mp4", tmp_path / "out.mp4", bundle)
+    assert Worker(Verdict.UNBEGUN).serve(given, lambda _: None).verdict is Verdict.FAILED
 
 
 def test_a_bundle_stays_open_for_the_next_file(

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +148,14 @@ def test_twelve_unequal_files_keep_all_nodes_busy_to_the_end(
     lengths = [20, 160, 40, 25, 90, 20, 60, 21, 70, 30, 100, 45]
     sources = [write_clip(tmp_path / f"{number}.mp4", frames) for number, frames in enumerate(lengths)]
     jobs = [replace(job(each, tmp_path / f"{each.stem}.out.mp4"), title=each.name) for each in sources]
-    display, failures = run(cluster, bundle, jobs, ship=True)
+    films: set[int] = set()
+
+    def count(_name: str) -> None:
+        films.add(len({path.parent for path in shipped("*.mp4")}))
+
+    display, failures = run(cluster, bundle, jobs, count, ship=True)
     assert failures == []
+    assert max(films) <= 3  # one for each device; the three nodes share a folder here
     assert [result.frames for result in sorted(display.results, key=lambda result: int(Path(result.source).stem))] == (
         lengths
     )
@@ -158,14 +163,20 @@ def test_twelve_unequal_files_keep_all_nodes_busy_to_the_end(
         whole = tmp_path / f"whole{each.name}"
         restore(each, whole, bundle, chunks=CHUNKS)
         assert content(each.with_suffix(".out.mp4")) == content(whole)
-    arrived: dict[str, list[float]] = {}
-    for record in caplog.records:
-        if "restored on" in record.getMessage():
-            arrived.setdefault(record.getMessage().rpartition(" ")[2], []).append(record.created)
-    assert len(arrived) == 3
-    longest = max(later - earlier for times in arrived.values() for earlier, later in pairwise(times))
-    last = [times[-1] for times in arrived.values()]
-    assert max(last) - min(last) <= longest, arrived
+    nodes = [
+        record.getMessage().rpartition(" ")[2] for record in caplog.records if "restored on" in record.getMessage()
+    ]
+    assert len(set(nodes)) == 3
+    ended = min(len(nodes) - nodes[::-1].index(node) for node in set(nodes))  # when the first one had no more
+    behind = [nodes[ended:].count(node) for node in set(nodes)]
+    # To the piece in simulated time: test_driver.py. Here a node may begin late with as much as it is ever given.
+    assert max(behind) <= -(-len(nodes) // 6), nodes
+
+
+def shipped(pattern: str) -> list[Path]:
+    """Shipped files and bundles on the nodes."""
+    place = Path(os.environ["TMPDIR"]) / f"swiftvr-cluster-{os.getuid()}"
+    return list(place.glob(f"goods-*/content/{pattern}"))
 
 
 def test_shipped_files_lie_on_a_node_once_and_leave_it_again(
@@ -175,7 +186,7 @@ def test_shipped_files_lie_on_a_node_once_and_leave_it_again(
     seen: set[str] = set()
 
     def look(_name: str) -> None:
-        seen.update(path.name for path in place.glob("goods-*/content/*"))
+        seen.update(path.name for path in shipped("*"))
 
     display, failures = run(cluster, bundle, [job(source, tmp_path / "out.mp4")], look, ship=True)
     assert failures == []
