@@ -23,13 +23,13 @@ from ..stream.trace import Trace
 from .batch import assign_bundles, open_once, output_folders, plan_jobs, refuse_existing, unfinished, with_bundle
 from .bundle_request import BundleRequest, check_devices, requested_device, suit_devices
 from .cluster.address import ClusterOptions
-from .cluster.on_cluster import ClusterRun
+from .cluster.on_cluster import ClusterRun, check_cluster
 from .display import Display
 from .divided import restore_divided, restore_few
 from .fleet import parse_devices, run_fleet
 from .inputs import Input, Inputs, find_inputs
 from .interruptible import run_interruptibly
-from .job import Job, Restored, restore_job
+from .job import Job, JobWithBundle, Restored, restore_job
 from .piped import check_pipes
 from .preview import Preview, restore_preview
 from .restorer import OpenOptions, Restorer
@@ -243,17 +243,23 @@ def _restore_on_cluster(options: RunOptions, job: Job, display: Display) -> None
     """Restore one video on a cluster; `display` gets its result."""
     check_one(options, job)
     tiling = open_once(job, options.request)
-    with _connect(options, display) as run:
-        order = with_bundle(job, tiling, options.request, display)
+    check_cluster(_cluster(options))
+    order = with_bundle(job, tiling, options.request, display)
+    with _connect(options, [order], display) as run:
         for failure in run.restore([order], named=False):
             raise failure.error
 
 
-def _connect(options: RunOptions, display: Display) -> ClusterRun:
-    cluster = ClusterOptions(options.cluster or "", options.ship, options.device)
+def _cluster(options: RunOptions) -> ClusterOptions:
+    return ClusterOptions(options.cluster or "", options.ship, options.device)
+
+
+def _connect(options: RunOptions, orders: Sequence[JobWithBundle], display: Display) -> ClusterRun:
+    """Connect once the bundles are known, which say whether the nodes need GPUs. Graphs run on those, too."""
     opening = options.opening()
-    gpu = requested_device(options.request, options.device, opening) != "cpu"
-    return ClusterRun.connect(cluster, opening, gpu=gpu, display=display)
+    requests = [BundleRequest(bundle=Path(path)) for path in {order.bundle for order in orders}]
+    gpu = any(requested_device(request, options.device, opening) != "cpu" for request in requests)
+    return ClusterRun.connect(_cluster(options), opening, gpu=gpu, display=display)
 
 
 def only_job(options: RunOptions) -> Job:
@@ -319,9 +325,13 @@ def _restore_jobs(
         restore = restore_few if len(assigned) < len(devices) else run_fleet
         failures += restore(assigned, devices, display, options.opening())
         return [failure.job for failure in failures]
-    with _connect(options, display) as run:
-        assigned, failures = assign_bundles(jobs, options.request, display)
-        return [failure.job for failure in failures] + [failed.job for failed in run.restore(assigned, named=True)]
+    check_cluster(_cluster(options))
+    assigned, failures = assign_bundles(jobs, options.request, display)
+    failed = [failure.job for failure in failures]
+    if assigned:
+        with _connect(options, assigned, display) as run:
+            failed += [failure.job for failure in run.restore(assigned, named=True)]
+    return failed
 
 
 def some_failed(failed: Sequence[Job], total: int, verb: str, others: str) -> MachineError:

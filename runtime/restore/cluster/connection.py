@@ -1,7 +1,5 @@
 """Everything that is asked of Ray. The rest of the driver works with what this gives it."""
 
-# tested with: test_on_cluster.py, on a cluster
-
 from __future__ import annotations
 
 import logging
@@ -66,7 +64,7 @@ class Connection:
         import ray
 
         address, folder = connect.cluster.address, None
-        _check_reachable(connect.cluster)
+        check_reachable(connect.cluster)
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         if address == "local":
             folder = _new_folder()
@@ -93,7 +91,8 @@ class Connection:
     def described(self) -> Connected:
         """Its nodes and devices."""
         nodes = [node for node in self._alive() if self._devices_of(node)]
-        return Connected(tuple(str(node["NodeManagerHostname"]) for node in nodes), self.capacity())
+        gpus = 0 if self._gpu else sum(int(node["Resources"].get("GPU", 0)) for node in self._alive())
+        return Connected(tuple(str(node["NodeManagerHostname"]) for node in nodes), self.capacity(), gpus)
 
     def capacity(self) -> int:
         """How many devices it has."""
@@ -170,7 +169,7 @@ class Connection:
         return int(resources.get("GPU", 0)) if self._gpu else int(resources.get("CPU", 0)) // self._cpus
 
 
-def _check_reachable(cluster: ClusterOptions) -> None:
+def check_reachable(cluster: ClusterOptions) -> None:
     """Raise `MachineError` if nobody listens at the address. Ray would try for minutes."""
     if cluster.place is None:
         return

@@ -33,10 +33,11 @@ class Connect:
 
 @dataclass(frozen=True)
 class Connected:
-    """The names of the nodes with devices, and how many devices they have."""
+    """The names of the nodes with devices, and how many devices they have. unused_gpus: of a cluster for the CPU."""
 
     nodes: tuple[str, ...]
     devices: int
+    unused_gpus: int = 0
 
 
 @dataclass(frozen=True)

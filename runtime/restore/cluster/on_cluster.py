@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +27,7 @@ from ..job import Job, JobWithBundle, Restored
 from ..restorer import OpenOptions
 from ..segments.store import Store
 from .address import ClusterOptions
+from .connection import check_reachable
 from .messages import (
     Bye,
     Connect,
@@ -72,6 +73,33 @@ class _Handed:
     reason: str | None = None
 
 
+def check_cluster(cluster: ClusterOptions) -> None:
+    """Raise what `ClusterRun.connect` would, as far as that can be told at once: before a bundle is built, say."""
+    _check_installed(cluster)
+    check_reachable(cluster)
+
+
+def _check_installed(cluster: ClusterOptions) -> None:
+    for package in ("ray", "grpc") if cluster.is_outside else ("ray",):
+        if find_spec(package) is None:
+            raise MissingPackageError(package, "--cluster", "ray")
+
+
+def about(connect: Connect, connected: Connected) -> Iterator[str]:
+    """What a user should know of a cluster."""
+    nodes, devices = connected.nodes, connected.devices
+    names = ", ".join(nodes[:_NODES_NAMED]) + (" ..." if len(nodes) > _NODES_NAMED else "")
+    kind = "GPU" if connect.gpu else "process"
+    plural = ("s" if connect.gpu else "es") * (devices != 1)
+    yield f"cluster: {len(nodes)} node{'s' * (len(nodes) != 1)} ({names}), {devices} {kind}{plural}"
+    if connected.unused_gpus and connect.cluster.device is None:
+        count = f"{connected.unused_gpus} GPU{'s' * (connected.unused_gpus != 1)}"
+        yield (
+            f"the cluster has {count}, but the bundle is for the CPU: --device cuda runs it on GPUs, and --target with "
+            "their name or --bundle takes engines, which are faster"
+        )
+
+
 class ClusterRun:
     """A connection to a cluster, through a driver process. Leave the `with` block to end it."""
 
@@ -91,9 +119,7 @@ class ClusterRun:
     @classmethod
     def connect(cls, cluster: ClusterOptions, options: OpenOptions, *, gpu: bool, display: Display) -> ClusterRun:
         """Connect to a cluster. Raises `MissingPackageError` without Ray, `MachineError` if it cannot be used."""
-        for package in ("ray", "grpc") if cluster.is_outside else ("ray",):
-            if find_spec(package) is None:
-                raise MissingPackageError(package, "--cluster", "ray")
+        _check_installed(cluster)
         display.say(f"connecting to the cluster: {cluster.address}")
         run = cls(Child(_DRIVER, patience_s=_FAREWELL_S, keep_errors=True), display)
         try:
@@ -158,13 +184,9 @@ class ClusterRun:
                     f"Ray at {connect.cluster.address} did not answer within {_CONNECTING_S:.0f} s: check the address, "
                     "and the state of the cluster (ray status)"
                 )
-            nodes, self._devices = self._connected.nodes, self._connected.devices
-        names = ", ".join(nodes[:_NODES_NAMED]) + (" ..." if len(nodes) > _NODES_NAMED else "")
-        kind = "GPU" if connect.gpu else "process"
-        plural = ("s" if connect.gpu else "es") * (self._devices != 1)
-        self._display.say(
-            f"cluster: {len(nodes)} node{'s' * (len(nodes) != 1)} ({names}), {self._devices} {kind}{plural}"
-        )
+            self._devices = self._connected.devices
+        for line in about(connect, self._connected):
+            self._display.say(line)
 
     def _wait_for_room(self) -> None:
         """Wait until the cluster may soon run out of pieces, so that few videos are open at a time."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -15,12 +16,17 @@ from swiftvr_trt import Bundle, BundleError, MachineError, MisuseError, OutputEr
 from swiftvr_trt.runtime.devices import compatible
 from swiftvr_trt.runtime.devices.driver import Driver
 from swiftvr_trt.runtime.media import SinkOptions
-from swiftvr_trt.runtime.restore import bundle_request
+from swiftvr_trt.runtime.restore import batch, bundle_request
 from swiftvr_trt.runtime.restore import run as module
 from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
+from swiftvr_trt.runtime.restore.cluster import on_cluster
+from swiftvr_trt.runtime.restore.cluster.address import ClusterOptions
+from swiftvr_trt.runtime.restore.cluster.on_cluster import ClusterRun
+from swiftvr_trt.runtime.restore.restorer import OpenOptions
 from swiftvr_trt.runtime.restore.run import RunOptions, restore_files
 from tests.clips import video_pts, write_clip
 from tests.conftest import BundleFactory
+from tests.runtime.devices.fake_trt import write_engine_bundle
 
 from .fleet_lab import RecordingDisplay
 
@@ -235,3 +241,44 @@ def test_devices_do_not_share_images(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "in.png").write_bytes(b"")
     with pytest.raises(SwiftVRError):
         restore_files(options_for(bundle, tmp_path / "in.png", tmp_path / "out.png", devices="cpu,cpu"), Notes())
+
+
+@pytest.mark.parametrize("sources", [1, 2])
+@pytest.mark.parametrize(
+    ("engines", "device", "gpu"), [(True, None, True), (False, None, False), (False, "cuda", True)]
+)
+def test_a_cluster_is_asked_for_what_the_bundle_runs_on_once_that_is_found(  # many parameters: fixtures and the case
+    bundle: Bundle, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    engines: bool, device: str | None, gpu: bool, sources: int,
+) -> None:  # fmt: skip
+    """What suits this machine decides if nobody names a bundle. It may be engines."""
+    found = write_engine_bundle(tmp_path / "engines", bundle) if engines else bundle
+    inputs = [clip, Path(shutil.copy(clip, tmp_path / "b.mp4"))][:sources]
+    done: list[object] = []
+
+    def find(*_arguments: object) -> Bundle:
+        done.append("found")
+        return found
+
+    def connect(_cluster: ClusterOptions, _opening: OpenOptions, *, gpu: bool, **_display: object) -> NoReturn:
+        done.append(gpu)
+        raise MachineError("connected")
+
+    monkeypatch.setattr(batch, "find_and_name_bundle", find)
+    monkeypatch.setattr(ClusterRun, "connect", connect)
+    output = tmp_path / ("out.mp4" if sources == 1 else "out")
+    options = RunOptions(tuple(inputs), str(output), cluster="auto", device=device, threads=1)
+    with pytest.raises(MachineError, match=r"^connected$"):
+        restore_files(options, Notes())
+    assert done == ["found", gpu]
+
+
+def test_a_cluster_that_cannot_be_used_is_told_before_a_bundle_is_built(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_cluster, "find_spec", lambda _package: None)
+    monkeypatch.setattr(batch, "find_and_name_bundle", None)
+    for sources, output in (((clip,), "out.mp4"), ((clip, tmp_path / "b.mp4"), "out")):
+        shutil.copy(clip, tmp_path / "b.mp4")
+        with pytest.raises(MachineError, match="--cluster needs the package 'ray'"):
+            restore_files(RunOptions(sources, str(tmp_path / output), cluster="auto"), Notes())

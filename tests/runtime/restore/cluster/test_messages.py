@@ -37,7 +37,7 @@ INDEX = VideoIndex((0, 40), ((0, 40), (40, 40)), (0,), Fraction(1, 1000), None, 
     "sent",
     [
         Connect(ClusterOptions("ray://head:10001", ship=True, device="cuda"), OpenOptions(threads=3), gpu=True),
-        Connected(("a", "b"), 5),
+        Connected(("a", "b"), 5, unused_gpus=2),
         Refused("why", misuse=True),
         FileOrder(
             3,

@@ -23,6 +23,7 @@ from swiftvr_trt import Bundle, MachineError
 from swiftvr_trt.errors import MissingPackageError
 from swiftvr_trt.runtime.restore.cluster import on_cluster
 from swiftvr_trt.runtime.restore.cluster.address import ClusterOptions
+from swiftvr_trt.runtime.restore.cluster.messages import Connect, Connected
 from swiftvr_trt.runtime.restore.cluster.on_cluster import ClusterFailure, ClusterRun
 from swiftvr_trt.runtime.restore.job import Job, JobWithBundle
 from swiftvr_trt.runtime.restore.segments.piece import segments_folder
@@ -293,6 +294,23 @@ def test_without_the_extra_one_line_says_what_to_install(
     monkeypatch.setattr(on_cluster, "find_spec", lambda package: None if package == missing else object())
     with pytest.raises(MissingPackageError, match=rf"--cluster needs the package '{missing}'.*pip install .*\[ray\]"):
         ClusterRun.connect(ClusterOptions(address), ONE_THREAD, gpu=False, display=RecordingDisplay())
+
+
+@pytest.mark.parametrize(
+    ("gpu", "device", "connected", "lines"),
+    [
+        (True, None, Connected(("a", "b"), 8), ["cluster: 2 nodes (a, b), 8 GPUs"]),
+        (False, None, Connected(("a",), 1), ["cluster: 1 node (a), 1 process"]),
+        (False, "cpu", Connected(("a",), 2, 8), ["cluster: 1 node (a), 2 processes"]),
+        (False, None, Connected(("a",), 2, 1), ["cluster: 1 node (a), 2 processes", "the cluster has 1 GPU, but the"]),
+    ],
+)
+def test_a_cluster_is_described_and_so_is_what_it_does_not_use(
+    gpu: bool, device: str | None, connected: Connected, lines: list[str]
+) -> None:
+    connect = Connect(ClusterOptions("auto", device=device), ONE_THREAD, gpu)
+    found = list(on_cluster.about(connect, connected))
+    assert [line[: len(start)] for line, start in zip(found, lines, strict=True)] == lines
 
 
 def test_an_address_that_nobody_answers_is_told_at_once() -> None:
