@@ -57,7 +57,7 @@ def _least_alpha(frame: VideoFrame) -> float:
     components = frame.format.components
     alpha = next((each for each in components if each.is_alpha), None)
     is_alone = alpha is not None and [each.plane for each in components].count(alpha.plane) == 1
-    if alpha is None or not is_alone or alpha.bits > 16:
+    if alpha is None or not is_alone or alpha.bits > 16 or frame.planes[alpha.plane].line_size < 0:
         return float(alpha_of(frame, None, VideoReformatter(), deep=False).min() / 255)
     code = np.dtype(np.uint8 if alpha.bits <= 8 else ">u2" if frame.format.is_big_endian else "<u2")
     plane = frame.planes[alpha.plane]

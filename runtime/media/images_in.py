@@ -20,7 +20,7 @@ from .contents import is_animated, open_image
 from .ffmpeg_log import ffmpeg_errors
 from .frame_memory import FrameBound
 from .image_heads import Head, read_head
-from .photo_tags import PhotoTags, holds_more, read_tags
+from .photo_tags import PhotoTags, read_tags
 from .planes import bits_of
 from .source_options import SourceOptions
 from .trim import Clock, Trim, find_excerpt
@@ -56,12 +56,11 @@ _NAMED = 4
 
 @dataclass(frozen=True)
 class _Image:
-    """A decoded image. has_more: its file holds tags that are not read here. said: an error that FFmpeg reported."""
+    """A decoded image. said: an error that FFmpeg reported."""
 
     file: Path
     frame: VideoFrame
     tags: PhotoTags
-    has_more: bool
     said: str | None
 
 
@@ -88,7 +87,7 @@ class ImageSource:
         rate, options = DEFAULT_RATE if rate is None else rate, options or SourceOptions()
         self._files = _trimmed(_images(path), path, rate, trim or Trim())
         self._reformatter = VideoReformatter()
-        self._deep = self._transparent = self._fitted = self._untagged = False
+        self._deep = self._transparent = self._fitted = False
         self._about_alpha = DROPPED if options.alpha == "drop" or not options.restores else _APPEARS
         self._damage: dict[str, None] = {}
         self._missing: list[tuple[Path, str]] = []
@@ -124,8 +123,7 @@ class ImageSource:
         """What the user should know about these images. Complete after the last one."""
         deep = ("images of more than 8 bits per channel are processed in 8 bits",) if self._deep else ()
         transparent = (self._about_alpha,) if self._transparent else ()
-        untagged = ("the EXIF data of TIFF files is left out",) if self._untagged else ()
-        return deep + transparent + untagged + self.damage
+        return deep + transparent + self.damage
 
     @property
     def damage(self) -> tuple[str, ...]:
@@ -202,7 +200,6 @@ class ImageSource:
         """Remember what of an image is lost. alpha: its transparency is kept."""
         self._deep |= bits_of(image.frame) > 8 and self._form is RGB
         self._transparent |= not alpha and not is_opaque(image.frame)
-        self._untagged |= image.has_more
         if image.said:
             name = image.file.name
             self._damage[f"{name} is damaged and was restored as it is: FFmpeg says {image.said!r}"] = None
@@ -229,7 +226,7 @@ class ImageSource:
             raise MediaError(f"{file} cannot be read as an image: remove or repair it") from error
         except OSError as error:
             raise MediaError(f"{file} cannot be read: {error.strerror}") from error
-        return _Image(file, frame, read_tags(data), holds_more(data), said[0] if said else None)
+        return _Image(file, frame, read_tags(data), said[0] if said else None)
 
     def close(self) -> None:
         """Does nothing: no file stays open between images."""

@@ -17,7 +17,7 @@ from .base import Colour, CopiedPacket, Item, OutputForm, SinkOptions, SourceInf
 from .codecs import BEST_QUANTISER
 from .files import PartFile, PartFolder, TrialFile, TrialFolder, explain_write_errors
 from .kept import about_lost
-from .photo_tags import HOLDS_TAGS, about_tags, write_tags
+from .photo_tags import HOLDS_TAGS, TagsLost, about_tags, write_tags
 
 _ENCODERS = {
     ".png": ("png", "rgb24"),
@@ -67,19 +67,20 @@ class ImageSink:
         self._count, self._lost = 0, set[str]()
         self._committed = False
         self._keeps_tags = options.metadata
-        self._loses_tags = info.tagged and options.metadata and self._suffix not in HOLDS_TAGS
+        self._tags_lost = TagsLost(self._suffix)
+        will_lose = options.trial and options.metadata and info.tagged and self._suffix not in HOLDS_TAGS
+        self._about_tags = (about_tags(f"{self._suffix} images"),) if will_lose else ()
         self._part = _part(path, options, single=single)
         self._unwanted = [str(copy) for copy in info.copies if not options.wants(copy)]
         self._copied = [str(copy) for copy in info.copies if options.wants(copy)]
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know about this output."""
+        """What the user should know about this output. Complete after `commit()`."""
         copied = (f"images cannot hold {', '.join(self._copied)}: left out",) if self._copied else ()
         fewer = f"the input has {self._bits} bits per component, {self._suffix} images 8: .png and .tiff keep 16"
         shallow = (fewer,) * (self._bits > 8 and self.frames is RGB)
-        tags = (about_tags(f"{self._suffix} images"),) * self._loses_tags
-        return (*copied, *shallow, *about_lost(self._lost), *tags)
+        return (*copied, *shallow, *about_lost(self._lost), *self._about_tags, *self._tags_lost.notes)
 
     @property
     def description(self) -> str:
@@ -112,6 +113,7 @@ class ImageSink:
             pixels = with_alpha(pixels, item.stamp.alpha)
         data = encode_image(pixels, self._suffix)
         if self._keeps_tags:
+            self._tags_lost.note(item.stamp.tags)
             data = write_tags(data, self._suffix, item.stamp.tags.for_restored(self._width, self._height))
         with explain_write_errors(self._path):
             if isinstance(self._part, PartFolder):

@@ -1,4 +1,4 @@
-"""EXIF data and ICC profiles of image files: found in one file, written into another.
+"""EXIF data and ICC profiles of image files: found in one file, written into another. `photo_extras` names the rest.
 
 FFmpeg neither hands on the bytes of the one nor writes both, so they are moved from container to container here. EXIF
 data is kept as it is, but for what a restored picture changes: it is upright, has another size, and no old thumbnail.
@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from .photo_extras import (
+    EXIF,
+    OTHER_PROFILE,
+    PROFILE,
+    extras_of_jpeg,
+    extras_of_png,
+    extras_of_tiff,
+    extras_of_webp,
+)
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 EXIF_MARK, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
 """What segments of a JPEG file begin with that hold EXIF data, and a colour profile."""
 _SEGMENT = 65_533 - len(_ICC) - 2
 """Bytes of a profile in one segment of a JPEG file."""
+_MOST_EXIF = 65_533 - len(EXIF_MARK)
+"""Bytes of EXIF data in a JPEG file, which has one segment for it."""
 
 _ORIENTATION, _EXIF_IFD, _WIDTH, _HEIGHT = 0x112, 0x8769, 0xA002, 0xA003
 _TIFF_PROFILE = 34675
@@ -23,14 +35,19 @@ _SHORT, _LONG = 3, 4
 
 HOLDS_TAGS = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 """Suffixes of images into which tags can be written here."""
+_UNBOUND = HOLDS_TAGS - {".jpg", ".jpeg"}
 
 
 @dataclass(frozen=True)
 class PhotoTags:
-    """exif: beginning with the byte order. icc: a profile of RGB colours. None if there is none."""
+    """exif: beginning with the byte order. icc: a profile of RGB colours. None if there is none.
+
+    extras: what else the file holds that no output will have, in words.
+    """
 
     exif: bytes | None = None
     icc: bytes | None = None
+    extras: frozenset[str] = field(default_factory=frozenset)
 
     def __bool__(self) -> bool:
         return self.exif is not None or self.icc is not None
@@ -50,7 +67,7 @@ def read_tags(data: bytes) -> PhotoTags:
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             return _of_webp(data)
         if data[:4] in (b"II*\0", b"MM\0*"):
-            return PhotoTags(None, _rgb(_profile_of_tiff(data)))
+            return _tags(None, _profile_of_tiff(data), extras_of_tiff(data))
     except (struct.error, zlib.error, IndexError, ValueError):
         pass
     return PhotoTags()
@@ -64,13 +81,46 @@ def write_tags(image: bytes, suffix: str, tags: PhotoTags) -> bytes:
 
 
 def about_tags(output: str) -> str:
-    """The line about tags that an output loses. output: what it is."""
+    """The line about tags that an output will lose. output: what it is."""
     return f"{output} do not keep the EXIF data and colour profiles of images here: .jpg, .png and .webp do"
 
 
-def _rgb(profile: bytes | None) -> bytes | None:
-    """The profile if it is one of RGB colours: pictures are restored as such, whatever the file held."""
-    return profile if profile and profile[16:20] == b"RGB " else None
+class TagsLost:
+    """Counts the images whose tags an output lacks. suffix: of the images that it consists of; empty for a video."""
+
+    def __init__(self, suffix: str = "") -> None:
+        self._suffix, self._kinds, self._count = suffix, set[str](), 0
+
+    def note(self, tags: PhotoTags) -> None:
+        """An image with these tags was written."""
+        lost = {*tags.extras, *self._unwritten(tags)}
+        self._kinds |= lost
+        self._count += bool(lost)
+
+    def _unwritten(self, tags: PhotoTags) -> Iterator[str]:
+        holds = self._suffix in HOLDS_TAGS
+        if tags.exif is not None and not (holds and (self._suffix in _UNBOUND or len(tags.exif) <= _MOST_EXIF)):
+            yield EXIF
+        if tags.icc is not None and not holds:
+            yield PROFILE
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line about them."""
+        if not self._count:
+            return ()
+        images = "1 image" if self._count == 1 else f"{self._count} images"
+        keeps = not {EXIF, PROFILE}.isdisjoint(self._kinds)
+        remedy = "; .jpg, .png and .webp keep EXIF data and colour profiles" * (
+            keeps and self._suffix not in HOLDS_TAGS
+        )
+        return (f"not carried over from {images}: {', '.join(sorted(self._kinds))}{remedy}",)
+
+
+def _tags(exif: bytes | None, icc: bytes | None, extras: Iterable[str]) -> PhotoTags:
+    """Pictures are restored in RGB, whatever the file held, so only profiles of such colours are kept."""
+    rgb = icc if icc and icc[16:20] == b"RGB " else None
+    return PhotoTags(exif, rgb, frozenset(extras) | ({OTHER_PROFILE} if icc and not rgb else set()))
 
 
 def _of_jpeg(data: bytes) -> PhotoTags:
@@ -81,7 +131,7 @@ def _of_jpeg(data: bytes) -> PhotoTags:
             exif = exif or content[len(EXIF_MARK) :]
         if kind == 0xE2 and content.startswith(_ICC):
             parts[content[len(_ICC)]] = content[len(_ICC) + 2 :]
-    return PhotoTags(exif, _rgb(b"".join(parts[number] for number in sorted(parts))))
+    return _tags(exif, b"".join(parts[number] for number in sorted(parts)), extras_of_jpeg(_segments(data)))
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -104,7 +154,7 @@ def _of_png(data: bytes) -> PhotoTags:
         if kind == b"iCCP":
             unpacker = zlib.decompressobj()
             icc = unpacker.decompress(content[content.index(b"\0") + 2 :], 1 << 24)
-    return PhotoTags(exif, _rgb(icc))
+    return _tags(exif, icc, extras_of_png(_png_chunks(data)))
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -118,7 +168,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _of_webp(data: bytes) -> PhotoTags:
     chunks = dict(_webp_chunks(data))
     exif = chunks.get(b"EXIF")
-    return PhotoTags(exif.removeprefix(EXIF_MARK) if exif else None, _rgb(chunks.get(b"ICCP")))
+    return _tags(exif.removeprefix(EXIF_MARK) if exif else None, chunks.get(b"ICCP"), extras_of_webp(chunks))
 
 
 def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -127,11 +177,6 @@ def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         kind, length = struct.unpack_from("<4sI", data, place)
         yield kind, data[place + 8 : place + 8 + length]
         place += 8 + length + length % 2
-
-
-def holds_more(data: bytes) -> bool:
-    """Whether this is a TIFF file with EXIF data, which is not read here."""
-    return data[:4] in (b"II*\0", b"MM\0*") and any(tag == _EXIF_IFD for tag, _, _ in _entries(data, 0))
 
 
 def _profile_of_tiff(data: bytes) -> bytes | None:
@@ -150,7 +195,7 @@ def _into_jpeg(image: bytes, tags: PhotoTags) -> bytes:
     if image[2:4] == b"\xff\xe0":  # JFIF comes first
         place += 2 + int(struct.unpack_from(">H", image, 4)[0])
     added = b""
-    if tags.exif is not None and len(tags.exif) <= _SEGMENT:
+    if tags.exif is not None and len(tags.exif) <= _MOST_EXIF:
         added += _segment(0xE1, EXIF_MARK + tags.exif)
     if tags.icc is not None:
         parts = [tags.icc[at : at + _SEGMENT] for at in range(0, len(tags.icc), _SEGMENT)]

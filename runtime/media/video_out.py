@@ -24,7 +24,7 @@ from .files import PartFile, TrialFile, output_error
 from .kept import Told, about_side_data, read_back
 from .last_packet import LastPacket
 from .muxer import format_name_of, open_muxer
-from .photo_tags import about_tags
+from .photo_tags import TagsLost, about_tags
 from .picture_encoder import EncodedPicture, PictureEncoder, about_captions
 from .pipes import RAW_FORMATS, PipeFile, TrialPipe, is_output_pipe, output_name, pipe_error
 from .quicktime import tag_options
@@ -76,6 +76,7 @@ class VideoSink:
         self._info, self._options = info, options
         self._encoded, self._last = 0, LastPacket(format_name)
         self.lost_captions, self.lost_side_data = 0, set[str]()
+        self._photo_tags_lost = TagsLost()
         self._lost_streams: tuple[str, ...] = ()
         self._lost_tags: tuple[str, ...] = ()
         self._committed = False
@@ -124,8 +125,9 @@ class VideoSink:
 
     @property
     def _about_tags(self) -> tuple[str, ...]:
-        images = (about_tags("videos"),) if self._info.tagged and self._options.metadata else ()
-        return (*images, *self._lost_streams, *self._lost_tags)
+        options = self._options
+        will_lose = (about_tags("videos"),) if options.trial and options.metadata and self._info.tagged else ()
+        return (*will_lose, *self._photo_tags_lost.notes, *self._lost_streams, *self._lost_tags)
 
     @property
     def _about_captions(self) -> tuple[str, ...]:
@@ -173,6 +175,8 @@ class VideoSink:
                 self._encode(item)
 
     def _encode(self, picture: Picture) -> None:
+        if self._options.metadata:
+            self._photo_tags_lost.note(picture.stamp.tags)
         self._encoding.container.mux(self._last.ready(self._encoder.encode(picture)))
 
     def write_encoded(self, picture: EncodedPicture, time_base: Fraction) -> None:

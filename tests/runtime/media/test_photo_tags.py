@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swiftvr_trt.runtime.media import SinkOptions, open_source
+from swiftvr_trt.runtime.media import SinkOptions, open_sink, open_source
 from swiftvr_trt.runtime.media.contents import open_image
 from swiftvr_trt.runtime.media.images_out import encode_image
-from swiftvr_trt.runtime.media.photo_tags import HOLDS_TAGS, PhotoTags, holds_more, read_tags, write_tags
+from swiftvr_trt.runtime.media.photo_tags import HOLDS_TAGS, PhotoTags, TagsLost, read_tags, write_tags
 from swiftvr_trt.runtime.media.side_data import side_data
 
 from .test_side_data import exif
@@ -60,8 +60,31 @@ def test_a_restored_photo_keeps_its_tags_and_is_upright(tmp_path: Path, before: 
 def test_an_output_without_tags_is_named(tmp_path: Path, after: str) -> None:
     _, notes = transcode(make_photo(tmp_path / "photo.jpg"), tmp_path / f"out{after}")
     assert [("EXIF" in note, ".jpg, .png and .webp" in note) for note in notes] == [(True, True)]
+    info, trial = open_source(tmp_path / "photo.jpg").info, SinkOptions(trial=True)
+    with open_sink(tmp_path / f"trial{after}", info, 24, 16, trial) as sink:
+        assert any("EXIF" in note for note in sink.notes)  # that will be
     _, notes = transcode(make_photo(tmp_path / "plain.jpg", PhotoTags()), tmp_path / f"plain{after}")
     assert notes == ()
+
+
+@pytest.mark.parametrize("after", ["/", ".mp4"])
+def test_tags_of_later_images_are_counted_too(tmp_path: Path, after: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0.bmp").write_bytes(encode_image(PICTURE, ".bmp"))
+    for number, icc in enumerate((PROFILE, None), 1):
+        make_photo(tmp_path / "in" / f"{number}.png", PhotoTags(exif(1), icc))
+    _, notes = transcode(tmp_path / "in", tmp_path / f"out{after}")
+    assert notes == (
+        "not carried over from 2 images: EXIF data, the colour profile; .jpg, .png and .webp keep EXIF data and colour "
+        "profiles",
+    )
+
+
+def test_exif_data_that_is_too_long_for_a_format_is_named() -> None:
+    for suffix, said in ((".png", ()), (".jpg", ("not carried over from 1 image: EXIF data",))):
+        lost = TagsLost(suffix)
+        lost.note(PhotoTags(exif(1) + bytes(65_533), PROFILE))
+        assert lost.notes == said
 
 
 def test_tags_can_be_left_out(tmp_path: Path) -> None:
@@ -97,15 +120,15 @@ def tiff(order: str) -> bytes:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_the_profile_of_a_tiff_file_is_found(order: str) -> None:
-    assert read_tags(tiff(order)) == PhotoTags(None, PROFILE)
-    assert holds_more(tiff(order))
-    assert not holds_more(encode_image(PICTURE, ".tif"))
+    assert read_tags(tiff(order)) == PhotoTags(None, PROFILE, frozenset({"EXIF data"}))
 
 
 def test_a_profile_of_other_colours_is_left_out() -> None:
     """The picture is restored in RGB, whatever its file held."""
     cmyk = PROFILE[:16] + b"CMYK" + PROFILE[20:]
-    assert read_tags(write_tags(encode_image(PICTURE, ".jpg"), ".jpg", PhotoTags(None, cmyk))) == PhotoTags()
+    assert read_tags(write_tags(encode_image(PICTURE, ".jpg"), ".jpg", PhotoTags(None, cmyk))) == PhotoTags(
+        extras=frozenset({"a colour profile of grey or CMYK"})
+    )
 
 
 @given(st.sampled_from(sorted(HOLDS_TAGS)), st.integers(0, 2000), st.binary(min_size=1, max_size=8))
