@@ -29,7 +29,7 @@ from .side_data import side_data
 from .source_options import SourceOptions
 from .surfaces import is_on_gpu, on_host
 from .timeline import rescale
-from .tonemap import tone_map_of
+from .tonemap import refuse_hdr, tone_map_of
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
@@ -129,7 +129,7 @@ def _probe(path: Path, options: SourceOptions, hardware: HWAccel | None = None) 
         filters = filters_of(options, colour.display_matrix(first), tone)
         opened = OpenedVideo(decoder, packets, decoded, info, given, filters)
         opened = _in_form(opened, first) if filters is None else _filtered(opened, filters)
-        _refuse_hdr(opened.info)
+        refuse_hdr(str(path), opened.info.colour.transfer, side_data(first), assume_sdr=options.assume_sdr)
         return opened
     except BaseException:
         decoder.close()
@@ -224,16 +224,6 @@ def _in_form(opened: OpenedVideo, first: VideoFrame, *, upright: bool = False) -
     if reading.planes and not form.format.yuv and not colour.is_rgb(first):
         notes += (f"{first.format.name} frames are converted to {form} before they are restored",)
     return replace(opened, info=replace(info, form=form, bits=depth, alpha=alpha, notes=notes))
-
-
-def _refuse_hdr(info: SourceInfo) -> None:
-    """The network knows SDR only: it would take the curves of HDR for a flat picture."""
-    name = colour.HDR_TRANSFERS.get(info.colour.transfer)
-    if name is not None and not info.reading.assume_sdr:
-        raise MediaError(
-            f"{info.path} is HDR ({name}), which the network does not know: convert it with --tonemap, or restore it "
-            "as if it were SDR with --assume-sdr"
-        )
 
 
 def _lost_of_hdr(first: VideoFrame) -> str:

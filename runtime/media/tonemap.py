@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import leaving
-from ...errors import MachineError
+from ...errors import MachineError, MediaError
 from . import colour
 from .side_data import side_data
 
@@ -36,6 +36,8 @@ _NITS = 100.0
 _USUAL_PEAK = 10.0
 """Of video that does not say its brightest luminance, in linear light."""
 _PQ, _HLG = 16, 18
+_DOLBY_VISION = frozenset({"DOVI_METADATA", "DOVI_RPU_BUFFER"})
+"""Kinds of side data with the curves of Dolby Vision."""
 _PRIMARIES = {
     1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
     9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
@@ -76,6 +78,27 @@ class ToneMap:
                 f"scale=out_color_matrix=bt709:out_range=tv:{SCALE_FLAGS}",
                 "format=yuv420p10le",
             )
+
+
+def refuse_hdr(name: str, transfer: int, attached: Mapping[str, bytes], *, assume_sdr: bool) -> None:
+    """Raise `MediaError` for HDR: the network knows SDR only, and would take the curves of HDR for a flat picture.
+
+    transfer: code point of the frames that are to be restored. attached: side data of the first one of the input.
+    """
+    if assume_sdr:
+        return
+    if transfer in colour.HDR_TRANSFERS:
+        raise MediaError(
+            f"{name} is HDR ({colour.HDR_TRANSFERS[transfer]}), which the network does not know: convert it with "
+            "--tonemap, or restore it as if it were SDR with --assume-sdr"
+        )
+    if transfer == colour.UNSPECIFIED and attached.keys() & _DOLBY_VISION:
+        raise MediaError(
+            f"{name} is Dolby Vision without colour tags, as in profile 5, whose colours neither the network nor "
+            "--tonemap knows: convert it before, e.g. ffmpeg -i old.mp4 -vf libplacebo=colorspace=bt709:"
+            "color_primaries=bt709:color_trc=bt709:format=yuv420p10 -c:v ffv1 -c:a copy new.mkv; if its colours are "
+            "right without Dolby Vision, add --assume-sdr"
+        )
 
 
 def tone_map_of(first: VideoFrame) -> ToneMap | None:

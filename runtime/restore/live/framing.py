@@ -21,7 +21,7 @@ from ...media.probe import rate_of
 from ...media.pyav import fraction
 from ...media.side_data import side_data
 from ...media.source_options import SourceOptions
-from ...media.tonemap import tone_map_of
+from ...media.tonemap import refuse_hdr, tone_map_of
 from ...stream.frames import AnyFrame, FrameForm, owned
 from .live_input import CLOCK, LiveInput
 
@@ -210,12 +210,7 @@ def live_info(source: LiveInput, framer: Framer, options: SourceOptions) -> Sour
     if first is None:
         raise InternalError("nothing has come out of the framer, expected a frame")
     tags = colour.colour_of(first)
-    name = colour.HDR_TRANSFERS.get(tags.transfer)
-    if name is not None and not options.assume_sdr:
-        raise MediaError(
-            f"{source.address.name} is HDR ({name}), which the network does not know: convert it with --tonemap, or "
-            "restore it as if it were SDR with --assume-sdr"
-        )
+    refuse_hdr(source.address.name, tags.transfer, side_data(first), assume_sdr=options.assume_sdr)
     matrix = None if framer.upright else colour.display_matrix(first)
     turned = colour.is_turned(matrix)
     width, height = (first.height, first.width) if turned else (first.width, first.height)

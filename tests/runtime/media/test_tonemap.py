@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import av
 import numpy as np
 import pytest
 
-from swiftvr_trt.errors import MachineError
+from swiftvr_trt.errors import MachineError, MediaError
 from swiftvr_trt.runtime.media import Picture, open_source
 from swiftvr_trt.runtime.media.source_options import SourceOptions
 from swiftvr_trt.runtime.media.tonemap import sdr
@@ -127,3 +128,32 @@ def test_sdr_stays_as_it_is(tmp_path: Path) -> None:
     path = hdr_video(tmp_path / "in.mkv", 1)
     with open_source(path, options=SourceOptions(tonemap=True)) as source:
         assert not source.info.reading.is_filtered
+
+
+RPU = bytes.fromhex("190809004061b6504f003ff801ffc00fffd0000008000006800000400000340000030200000300e8afe09e80")
+"""What Dolby Vision attaches to a frame: here straight lines for all three components, in profile 5."""
+
+
+def dolby_video(path: Path, transfer: int) -> Path:
+    """A picture in HEVC with the data of Dolby Vision."""
+    encoder: Any = av.CodecContext.create("libx265", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 64, 48, "yuv420p10le", Fraction(1, 25)
+    encoder.options = {"x265-params": "log-level=none"}
+    frame = av.VideoFrame(64, 48, "yuv420p10le")
+    encoder.color_trc = frame.color_trc = transfer
+    data = b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None)))
+    path.write_bytes(data + b"\0\0\0\1\x7c\1" + RPU)
+    return path
+
+
+def test_dolby_vision_in_colours_of_its_own_is_refused_with_what_helps(tmp_path: Path) -> None:
+    """Profile 5 has no colour tags. Taken for BT.709, it is green and purple."""
+    path = dolby_video(tmp_path / "in.hevc", 2)
+    for options in (SourceOptions(), SourceOptions(tonemap=True), SourceOptions(vf="hflip")):
+        with pytest.raises(MediaError, match=r"Dolby Vision .*profile 5.*nor --tonemap knows: .*libplacebo") as error:
+            open_source(path, options=options)
+        assert "\n" not in str(error.value)
+    open_source(path, options=SourceOptions(assume_sdr=True)).close()
+    open_source(dolby_video(tmp_path / "sdr.hevc", 1)).close()
+    with pytest.raises(MediaError, match=r"is HDR \(PQ\).*--tonemap"):
+        open_source(dolby_video(tmp_path / "pq.hevc", PQ))
