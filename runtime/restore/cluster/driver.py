@@ -19,6 +19,7 @@ from ....errors import MisuseError, OutputError, SwiftVRError, cannot_import, me
 from ....installing import tool_version
 from ....text import printable
 from ...media.playlists import files_of_playlist
+from ..segments.room import is_full_disk
 from ..verdict import MAX_STRIKES, Outcome, Verdict
 from .actor import News, Place, SpanActor, SpanOrder
 from .connection import Connection
@@ -219,7 +220,7 @@ class ClusterDriver:
                     self._nodes[self._name(device)] += frames
                     self._send(PieceStored(portion.file, news.part.piece, self._name(device)))
             except OutputError as error:
-                self._give_up(portion.file, str(error))
+                self._give_up(portion.file, str(error), full=is_full_disk(error))
             except SwiftVRError as error:
                 self._replace(device, str(error), strike=True)
         if news.outcome is not None:
@@ -278,10 +279,10 @@ class ClusterDriver:
         device.portion = device.receiver = None
         device.frames = 0
 
-    def _give_up(self, file: int, reason: str) -> None:
-        """A file has failed: stop what others do for it."""
+    def _give_up(self, file: int, reason: str, *, full: bool = False) -> None:
+        """A file has failed: stop what others do for it. full: because the disk of its output is."""
         self._ledger.drop(file)
-        self._settled(file, reason)
+        self._settled(file, reason, full=full)
         for device in list(self._devices.values()):
             if device.portion is not None and device.portion.file == file:
                 self._release(device)
@@ -296,14 +297,14 @@ class ClusterDriver:
             for file, reason in self._ledger.stuck(usable):
                 self._give_up(file, reason or f"no device of the cluster is left ({self._refused})")
 
-    def _settled(self, file: int, reason: str | None) -> None:
+    def _settled(self, file: int, reason: str | None, *, full: bool = False) -> None:
         order = self._files.pop(file, None)
         if order is None:
             return
         self._goods.pop(str(order.job.source), None)
         self._indexes.pop(file, None)
         self._send(FileFrames(file, self._frames.pop(file)))
-        self._send(FileSettled(file, reason))
+        self._send(FileSettled(file, reason, full))
 
     def _report(self) -> None:
         now = time.monotonic()

@@ -98,10 +98,11 @@ class FileLine:
 
 @dataclass(frozen=True)
 class FileSettled:
-    """Nothing more is done for a file. reason: why pieces are missing; None if none are."""
+    """Nothing more is done for a file. reason: why pieces are missing; None if none are. full: the output's disk is."""
 
     file: int
     reason: str | None = None
+    full: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from ..display import Display
 from ..divided import look_at, restore_by_others
 from ..job import Job, JobWithBundle, Restored
 from ..restorer import OpenOptions
+from ..segments.room import full_elsewhere
 from ..segments.store import Store
 from .address import ClusterOptions
 from .connection import check_reachable
@@ -64,13 +65,17 @@ class ClusterFailure:
 
 @dataclass
 class _Handed:
-    """A file in the hands of the cluster. shown: where its progress goes. waiting: pieces that are still to come."""
+    """A file in the hands of the cluster. shown: where its progress goes. waiting: pieces that are still to come.
+
+    settled, reason, full: as in `FileSettled`.
+    """
 
     shown: Display
     name: str
     waiting: int
     settled: bool = False
     reason: str | None = None
+    full: bool = False
 
 
 def check_cluster(cluster: ClusterOptions) -> None:
@@ -250,7 +255,10 @@ class ClusterRun:
         return (reason or "its pieces are gone") if store.missing(order.last) else None
 
     def _hand_out_once(self, order: FileOrder, store: Store, shown: Display) -> str | None:
-        """Have what is missing restored. Returns why the cluster has given it up, if it has."""
+        """Have what is missing restored. Returns why the cluster has given it up, if it has.
+
+        Raises `OutputError` if the disk of the output is full.
+        """
         number, last = order.file, order.last
         spans = tuple(store.missing(last))
         pieces = 1 if last is None else last + 1 - len(store.marks)
@@ -263,6 +271,8 @@ class ClusterRun:
                 while not file.settled and self._error is None and not self._stopped:
                     self._changed.wait(NOTICE_S)
             store.look_again()
+        if file.full:
+            raise full_elsewhere(str(file.reason))
         return file.reason or (str(self._error) if self._error else None)
 
     def _count_opened(self, number: int) -> None:
@@ -323,7 +333,7 @@ class ClusterRun:
         else:
             with self._changed:
                 if isinstance(sent, FileSettled):
-                    file.settled, file.reason, file.waiting = True, sent.reason, 0
+                    file.settled, file.reason, file.full, file.waiting = True, sent.reason, sent.full, 0
                 else:
                     _log.info("%s: piece %d, restored on %s", file.name, sent.piece, sent.node)
                     file.waiting -= 1

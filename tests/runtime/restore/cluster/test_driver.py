@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cluster_driver import HERE, Device, LostError, SimulatedCluster, SimulatedRun
-from swiftvr_trt.runtime.restore.cluster.actor import Place
+from swiftvr_trt.runtime.restore.cluster.actor import PiecePart, Place
 from swiftvr_trt.runtime.restore.cluster.messages import FileLine, FileSettled
+from swiftvr_trt.runtime.restore.cluster.receiving import Receiver
 from swiftvr_trt.runtime.restore.segments.piece import segments_folder
+from swiftvr_trt.runtime.restore.segments.room import full_elsewhere
 from swiftvr_trt.runtime.restore.verdict import Outcome, Verdict
 
 LENGTHS = (1, 8, 2, 2, 5, 1, 3, 2, 4, 2, 5, 3)
@@ -53,6 +55,17 @@ def test_a_node_with_a_full_disk_leaves_files_to_the_others_and_is_named(tmp_pat
     assert run.cluster.arrived[0] == []
     lines = {sent.text for sent in run.sent if isinstance(sent, FileLine)}
     assert lines == {"full: cannot write /tmp/x: no space is left; its pieces go to others"}
+
+
+def test_a_full_disk_where_the_pieces_arrive_ends_the_file_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take(_receiver: Receiver, _part: PiecePart) -> bool:
+        raise full_elsewhere("cannot write out.mp4")
+
+    monkeypatch.setattr(Receiver, "take", take)
+    run = restore(tmp_path, [Device(1.0, place("good"))])
+    assert FileSettled(0, "cannot write out.mp4", full=True) in run.sent
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
 
-from swiftvr_trt import Bundle, MachineError
+from swiftvr_trt import Bundle, MachineError, OutputError
+from swiftvr_trt.child import Child, Message
 from swiftvr_trt.errors import MissingPackageError
 from swiftvr_trt.runtime.restore.cluster import on_cluster
 from swiftvr_trt.runtime.restore.cluster.address import ClusterOptions
-from swiftvr_trt.runtime.restore.cluster.messages import Connect, Connected
+from swiftvr_trt.runtime.restore.cluster.messages import Connect, Connected, FileSettled
 from swiftvr_trt.runtime.restore.cluster.on_cluster import ClusterFailure, ClusterRun
 from swiftvr_trt.runtime.restore.job import Job, JobWithBundle
 from swiftvr_trt.runtime.restore.segments.piece import segments_folder
@@ -319,3 +320,19 @@ def test_an_address_that_nobody_answers_is_told_at_once() -> None:
         address = f"127.0.0.1:{free.getsockname()[1]}"  # it stays taken, by one who does not listen
         with pytest.raises(MachineError, match=rf"nothing answers at {address} \(.*\): start Ray there"):
             ClusterRun.connect(ClusterOptions(address), ONE_THREAD, gpu=False, display=RecordingDisplay())
+
+
+def test_a_full_disk_here_is_told_from_what_goes_wrong_on_nodes(tmp_path: Path, source: Path, bundle: Bundle) -> None:
+    class Driver:
+        """Cannot write the first piece that arrives."""
+
+        def send(self, _message: Message) -> None:
+            connected._take(
+                FileSettled(0, "cannot write out.mp4: no space left on device; choose another place", full=True)
+            )
+
+    connected = ClusterRun(cast("Child", Driver()), RecordingDisplay())
+    (failure,) = connected.restore([JobWithBundle(job(source, tmp_path / "out.mp4"), str(bundle.path))], named=False)
+    assert isinstance(failure.error, OutputError)
+    assert "the disk is full" in str(failure.error)
+    assert "choose another place" not in str(failure.error)
