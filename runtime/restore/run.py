@@ -243,7 +243,6 @@ def _restore_on_cluster(options: RunOptions, job: Job, display: Display) -> None
     """Restore one video on a cluster; `display` gets its result."""
     check_one(options, job)
     tiling = open_once(job, options.request)
-    check_cluster(_cluster(options))
     order = with_bundle(job, tiling, options.request, display)
     with _connect(options, [order], display) as run:
         for failure in run.restore([order], named=False):
@@ -325,7 +324,6 @@ def _restore_jobs(
         restore = restore_few if len(assigned) < len(devices) else run_fleet
         failures += restore(assigned, devices, display, options.opening())
         return [failure.job for failure in failures]
-    check_cluster(_cluster(options))
     assigned, failures = assign_bundles(jobs, options.request, display)
     failed = [failure.job for failure in failures]
     if assigned:
@@ -362,9 +360,11 @@ def batch_jobs(
 
 
 def _checked_devices(options: RunOptions) -> tuple[str | None, ...]:
-    """The devices of a run, after `check_devices`."""
+    """The devices of a run, after `check_devices`, and after `check_cluster` if they are there."""
     devices = options.device_names()
     check_devices(options.request, devices, options.opening(), elsewhere=options.cluster is not None)
+    if options.cluster is not None:
+        check_cluster(_cluster(options))
     return devices
 
 

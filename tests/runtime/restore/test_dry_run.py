@@ -24,6 +24,7 @@ from swiftvr_trt.runtime.devices import gpu
 from swiftvr_trt.runtime.media import SinkOptions, open_source
 from swiftvr_trt.runtime.media.trim import Trim
 from swiftvr_trt.runtime.restore import dry_run
+from swiftvr_trt.runtime.restore import run as module
 from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
 from swiftvr_trt.runtime.restore.dry_run import FilePlan, plan_files
 from swiftvr_trt.runtime.restore.expected_bundle import BundleToBuild
@@ -140,6 +141,7 @@ REFUSED: dict[str, tuple[Callable[[Bundle], None], dict[str, Any]]] = {
     ),
     "the cache is a file": (nothing, {"request": BundleRequest(checkpoint="demo", cache=Path("in.mp4"))}),
     "there is no GPU": (nothing, {"device": "cuda"}),
+    "nothing answers at the cluster": (nothing, {"cluster": "localhost:1"}),
     "devices share no image": (make_image, {"source": "images/in.png", "output": "out.png", "devices": "cpu,cpu"}),
     "the trace is the input": (nothing, {"trace": Path("in.mp4")}),
     "the preview begins behind the end": (nothing, {"preview": Preview(Fraction(1), Fraction(100))}),
@@ -225,6 +227,7 @@ def test_a_cluster_has_the_gpus_that_this_machine_lacks(
     engines: Bundle, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
     monkeypatch.setattr(gpu, "has_driver", lambda: False)
+    monkeypatch.setattr(module, "check_cluster", lambda _cluster: None)
     run = options(engines, output=output, cluster="ray://far.away:10001")
     (plan,) = plans(run)
     assert (plan.device, plan.memory) == (None, None)
