@@ -8,26 +8,29 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...engines.bundle.geometry import Resolution
 from ...errors import MisuseError
+from ...text import LineCallback
 from ..media import CopiedPacket, Item, Picture, Sink, Source, SourceInfo, SourceView, open_sink, open_source
-from ..media.base import Pixels
+from ..media.alpha import enlarged
 from ..media.colour import converted
 from ..media.index import VideoIndex, index_video
-from ..media.scenes import SceneSource
 from ..media.video_range import IndexMismatchError, VideoRange
-from ..stream.frames import RGB
 from .bundle_request import BundleRequest
-from .display import Display
-from .job import Job, Restored, open_streams, say_input, tiling_of
+from .display import Display, WarnsOnce
+from .hwaccel import on_gpu
+from .interruptible import run_interruptibly
+from .job import Job, Restored, as_one, open_streams, raise_faults, say_input, tiling_of, with_steps
 from .pipeline import restore_media
 from .restorer import Restorer
+from .segments.resumable import Joined
 
 _log = logging.getLogger(__name__)
 
@@ -68,28 +71,46 @@ def restore_preview(
     open_restorer: Callable[[Resolution], AbstractContextManager[Restorer]],
     display: Display,
 ) -> Restored:
-    """Restore a piece of a file. Takes and raises what `restore_job` does."""
-    with open_source(job.source, rate=job.rate, options=job.reading) as whole:
+    """Restore a piece of a file. Takes, tells and raises what `restore_job` does."""
+    warn = WarnsOnce(display)
+    job = _on_host(job, warn)
+    with run_interruptibly(lambda: _open(job)) as whole, _Piece(whole, preview) as source:
         say_input(whole.info, display)
-        for note in whole.notes:
-            display.warn(note)
+        warn(*whole.notes)
         tiling = tiling_of(job, request, whole.info)
-        size = tiling.size
-        with _Piece(whole, preview) as source:
-            originals = _Originals(source, size)
+        size, options = tiling.size, with_steps(job.sink, job.output, whole, warn)
+        originals = _Originals(source, size)
+        with open_sink(job.output, source.info, 2 * size.width, size.height, options) as inner:
+            warn(*inner.notes)
             with (
-                open_sink(job.output, source.info, 2 * size.width, size.height, job.sink) as inner,
                 open_streams(open_restorer, tiling, whole.info, display) as (_, open_stream),
-                open_stream(RGB) as session,
+                open_stream(whole.info.form) as session,
+                as_one(job, originals) as asked,
             ):
                 done = restore_media(
                     session,
-                    SceneSource(originals) if job.scene_cut == "reset" else originals,
+                    asked,
                     _SideBySide(inner, originals),
                     lambda now: display.update("", now.written, now.total, now.remaining),
                 )
-            display.finish("")
-    return Restored(Path(job.output), done.written, done.elapsed, whole.notes)
+            joined = Joined(done.written, 0, done.elapsed, inner.notes, source.damage, asked.shortfall)
+        display.finish("")
+        warn(*source.notes, *joined.damage, *joined.notes)
+    raise_faults(job, joined)
+    return Restored(Path(job.output), done.written, done.elapsed, tuple(warn.lines))
+
+
+def _on_host(job: Job, warn: LineCallback) -> Job:
+    """The job with the GPU that decodes and encodes. Frames come to the host, where they are put side by side."""
+    sink = on_gpu(job.sink, job.hwaccel, job.device, warn)
+    if sink.surfaces:
+        warn("frames go through the host: --preview shows them beside the originals")
+    return replace(job, sink=replace(sink, surfaces=False))
+
+
+def _open(job: Job) -> Source:
+    """Open the input to restore it in RGB, in which originals are enlarged."""
+    return open_source(job.source, rate=job.rate, gpu=job.sink.gpu, options=replace(job.reading, deep=True))
 
 
 def preview_info(info: SourceInfo, preview: Preview) -> SourceInfo:
@@ -109,16 +130,30 @@ def preview_info(info: SourceInfo, preview: Preview) -> SourceInfo:
 class _Piece:
     """The pictures of a piece, from time 0 on, without sound and other streams. Its info has the width of two."""
 
-    shortfall: str | None = None
-    notes: tuple[str, ...] = ()
-    damage: tuple[str, ...] = ()
-
     def __init__(self, whole: Source, preview: Preview) -> None:
         self._begin = preview.begin(whole.info)
         self._end = self._begin + preview.seconds
         self._whole = whole
         self._range: VideoRange | None = None
+        self._in_turn = self._at_end = False
         self.info = preview_info(whole.info, preview)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the input."""
+        return self._whole.notes
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What is damaged in what was read. Valid after the last picture."""
+        return self._whole.damage if self._in_turn or self._range is None else self._range.damage
+
+    @property
+    def shortfall(self) -> str | None:
+        """What is missing of the piece. Valid after the last picture."""
+        if not self._in_turn:
+            return None if self._range is None else self._range.shortfall
+        return self._whole.shortfall if self._at_end or self.info.image_suffix is not None else None
 
     def __iter__(self) -> Iterator[Item]:
         first: int | None = None
@@ -150,7 +185,7 @@ class _Piece:
 
     def _in_order(self) -> Iterator[Picture]:
         """The pictures of the piece, found by reading the whole input up to its end."""
-        start: Fraction | None = None
+        self._in_turn, start = True, cast(Fraction | None, None)
 
         def seconds(picture: Picture) -> Fraction:
             nonlocal start
@@ -159,9 +194,12 @@ class _Piece:
             return now - start
 
         pictures = ((seconds(item), item) for item in self._whole if not isinstance(item, CopiedPacket))
-        for now, picture in takewhile(lambda timed: timed[0] < self._end, pictures):
+        for now, picture in pictures:
+            if now >= self._end:
+                return
             if now >= self._begin:
                 yield picture
+        self._at_end = True
 
     def close(self) -> None:
         if self._range is not None:
@@ -182,7 +220,7 @@ class _Originals(SourceView):
     def __init__(self, source: _Piece, size: Resolution) -> None:
         super().__init__(source)
         self._size = size
-        self._waiting: dict[int, Pixels] = {}
+        self._waiting: dict[int, NDArray[Any]] = {}
         self._lock = threading.Lock()
         self.info = replace(source.info, width=source.info.width // 2)
 
@@ -193,16 +231,16 @@ class _Originals(SourceView):
                     self._waiting[item.stamp.index] = item.pixels
             yield item
 
-    def enlarged(self, index: int) -> Pixels:
+    def enlarged(self, index: int) -> NDArray[Any]:
         """The original of a picture, enlarged with bicubic interpolation; can be asked for once."""
         from av.video.frame import VideoFrame
 
         with self._lock:
             pixels = self._waiting.pop(index)
-        frame = VideoFrame.from_ndarray(pixels, format="rgb24")
+        frame = VideoFrame.from_ndarray(pixels, format="rgb48le" if pixels.dtype == np.uint16 else "rgb24")
         width, height = self._size.width, self._size.height
         larger = converted(frame, width=width, height=height, interpolation="BICUBIC")
-        return np.asarray(larger.to_ndarray(), np.uint8)
+        return np.asarray(larger.to_ndarray(), pixels.dtype)
 
 
 class _SideBySide:
@@ -221,8 +259,14 @@ class _SideBySide:
 
     def write(self, item: Item) -> None:
         if isinstance(item, Picture):
-            before = self._originals.enlarged(item.stamp.index)
-            self._sink.write(item.with_pixels(np.concatenate([before, item.pixels], axis=1)))
+            before, alpha = self._originals.enlarged(item.stamp.index), item.stamp.alpha
+            both = item.with_pixels(np.concatenate([before, item.pixels], axis=1))
+            if alpha is not None:
+                larger = enlarged(
+                    alpha, *item.pixels.shape[:2]
+                )  # each by itself: nothing runs over from one to the other
+                both = replace(both, stamp=replace(item.stamp, alpha=np.concatenate([larger, larger], axis=1)))
+            self._sink.write(both)
 
     def commit(self) -> None:
         self._sink.commit()

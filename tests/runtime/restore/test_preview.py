@@ -5,21 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from swiftvr_trt import Bundle, MisuseError
+from swiftvr_trt import Bundle, MachineError, MediaError, MisuseError
 from swiftvr_trt.runtime.media import SinkOptions, SourceInfo
 from swiftvr_trt.runtime.media.colour import converted
 from swiftvr_trt.runtime.media.index import VideoIndex, index_video
+from swiftvr_trt.runtime.media.source_options import SourceOptions
+from swiftvr_trt.runtime.restore import hwaccel
 from swiftvr_trt.runtime.restore import preview as preview_module
 from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
 from swiftvr_trt.runtime.restore.preview import Preview
 from swiftvr_trt.runtime.restore.run import RunOptions, restore_files
 from tests.clips import video_pts, write_clip
 from tests.conftest import BundleFactory
+from tests.runtime.media.images import folder
 
 from .fleet_lab import RecordingDisplay
 
@@ -39,11 +43,80 @@ def frames(path: Path) -> list[np.ndarray]:
         return [converted(frame, format="rgb24").to_ndarray() for frame in container.decode(video=0)]
 
 
-def restore(bundle: Bundle, source: Path, output: Path, preview: Preview, codec: str | None = None) -> RecordingDisplay:
+def restore(
+    bundle: Bundle, source: Path, output: Path, preview: Preview, codec: str | None = None, **options: Any
+) -> RecordingDisplay:
     display = RecordingDisplay()
     request, sink = BundleRequest(bundle=bundle.path), SinkOptions(codec=codec)
-    restore_files(RunOptions((source,), str(output), request=request, sink=sink, threads=1, preview=preview), display)
+    asked = RunOptions((source,), str(output), request=request, sink=sink, threads=1, preview=preview, **options)
+    restore_files(asked, display)
     return display
+
+
+def ramp(path: Path, pix_fmt: str, codec: str = "ffv1", opaque: int = 255) -> Path:
+    """A video of a ramp with more than 256 steps, which is transparent on the left unless it is opaque."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 56, 34, pix_fmt
+        pixels = np.empty((34, 56, 4), np.uint16)
+        pixels[..., :3] = np.linspace(0, 65535, 34 * 56).reshape(34, 56, 1)
+        pixels[..., 3] = np.maximum(np.linspace(0, 65535, 56), opaque * 257)
+        for _ in range(6):
+            container.mux(stream.encode(converted(av.VideoFrame.from_ndarray(pixels, "rgba64le"), format=pix_fmt)))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_ten_bits_are_shown_as_such(bundle: Bundle, tmp_path: Path) -> None:
+    out = tmp_path / "out.mkv"
+    restore(bundle, ramp(tmp_path / "in.mkv", "yuv420p10le"), out, Preview(Fraction(1)), "ffv1")
+    with av.open(out) as container:
+        frame = next(container.decode(video=0))
+    assert frame.format.name == "yuv420p10le"
+    assert len(np.unique(frame.to_ndarray()[:132, :100])) > 400  # 8 bits have 256
+
+
+def test_transparency_is_kept_beside_both_or_refused(bundle: Bundle, tmp_path: Path) -> None:
+    source, out = ramp(tmp_path / "in.mkv", "yuva420p", opaque=0), tmp_path / "out.mkv"
+    with pytest.raises(MediaError, match=r"is transparent.*--alpha keep"):
+        restore(bundle, source, out, Preview(Fraction(1)), "ffv1")
+    restore(bundle, source, out, Preview(Fraction(1)), "ffv1", reading=SourceOptions(alpha="keep"))
+    with av.open(out) as container:
+        alpha = converted(next(container.decode(video=0)), format="rgba").to_ndarray()[..., 3]
+    assert np.array_equal(alpha[:, :100], alpha[:, 100:])
+    assert (alpha[0, 2] < 30, alpha[0, 97] > 225) == (True, True)
+
+
+def test_what_is_lost_or_not_as_asked_for_is_said(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hwaccel, "has_driver", lambda: False)
+    source = ramp(tmp_path / "in.mkv", "yuv420p10le")
+    said = restore(bundle, source, tmp_path / "out.mp4", Preview(Fraction(1)), "mpeg4", hwaccel="cuda").warnings
+    assert [word for word in ("no NVIDIA driver", "10 bits") if not any(word in line for line in said)] == []
+
+
+def test_damage_in_the_piece_is_said_and_strict_fails(bundle: Bundle, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=9)
+    data = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][4]
+        place = data.index(bytes(packet))
+        data[place + 20 : place + packet.size] = bytes(packet.size - 20)
+    source.write_bytes(data)
+    display = restore(bundle, source, tmp_path / "out.mkv", Preview(Fraction(1)))
+    assert any("damaged" in line or "errors" in line for line in display.warnings)
+    with pytest.raises(MachineError, match=r"the input is damaged.*strict.mkv holds what could be restored"):
+        restore(bundle, source, tmp_path / "strict.mkv", Preview(Fraction(1)), strict=True)
+    assert len(frames(tmp_path / "strict.mkv")) == 9
+
+
+def test_an_image_that_is_missing_in_the_piece_is_said(bundle: Bundle, tmp_path: Path) -> None:
+    source = folder(tmp_path / "in", [f"{number}.png" for number in range(1, 6)], 56, 34)
+    (source / "3.png").write_bytes((source / "3.png").read_bytes()[:33] + b"????")
+    with pytest.raises(MachineError, match=r"1 of 5 images is left out: .*3\.png"):
+        restore(bundle, source, tmp_path / "out.mp4", Preview(Fraction(1)))
+    assert len(frames(tmp_path / "out.mp4")) == 4
 
 
 @pytest.mark.parametrize(("preview", "begin"), [(Preview(Fraction(1)), 38), (Preview(Fraction(1), Fraction(2)), 50)])
