@@ -307,15 +307,17 @@ def open_settled(job: Job, request: BundleRequest) -> Source:
     A pipe, which cannot be opened again, is read as for tiles all the same.
     """
     source = open_job_input(job)
+    if job.tile is None or job.tiling is not None or source.info.read_once:
+        return source
     try:
-        settled = replace(job, tiling=tiling_of(job, request, source.info))
-        if reading_of(settled).planes == reading_of(job).planes or source.info.read_once:
+        tiling = tiling_of(job, request, source.info)
+        if not tiling.is_whole:
             return source
     except BaseException:
         source.close()
         raise
     source.close()
-    return open_job_input(settled)
+    return open_job_input(replace(job, tiling=tiling))
 
 
 def reading_of(job: Job) -> SourceOptions:
