@@ -20,16 +20,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import click
 
 from swiftvr_trt.child import Message, Parent
-from swiftvr_trt.installing import tool_version
 from swiftvr_trt.runtime.media import SinkOptions
-from swiftvr_trt.runtime.restore.cluster.actor import News, PiecePart, Place, SpanOrder
+from swiftvr_trt.runtime.restore.cluster.actor import News, PiecePart, Place, SpanOrder, software
 from swiftvr_trt.runtime.restore.cluster.address import ClusterOptions
 from swiftvr_trt.runtime.restore.cluster.connection import Connection
 from swiftvr_trt.runtime.restore.cluster.driver import ClusterDriver
@@ -45,7 +44,7 @@ FRAMES = 720
 """Of a piece."""
 _LOOK_S = 1.0
 
-HERE = Place("1", "here", tool_version())
+HERE = Place("1", "here", software())
 
 
 class LostError(Exception):
@@ -56,12 +55,13 @@ class LostError(Exception):
 class Device:
     """A simulated device. piece_s: how long a piece takes. place: where it says that it runs.
 
-    ends: how every span ends on it, before its first piece; None if it restores them.
+    ends: how every span ends on it, before its first piece; None if it restores them. header: of its encoder.
     """
 
     piece_s: float
     place: Place
     ends: Outcome | Exception | None = None
+    header: str = ""
 
 
 class SimulatedCluster:
@@ -173,13 +173,14 @@ class SimulatedActor:
         piece = self._left.pop(0)
         self._done, self._next_s = self._done + FRAMES, self._cluster.now + self._device.piece_s
         self._cluster.arrived[self.number].append(self._cluster.now)
-        return News(self._done, part=PiecePart(piece, DATA, mark_of(piece, last=piece == self._total - 1)))
+        mark = replace(mark_of(piece), last=piece == self._total - 1, header=self._device.header)
+        return News(self._done, part=PiecePart(piece, DATA, mark))
 
 
-def mark_of(piece: int, *, last: bool) -> Mark:
+def mark_of(piece: int) -> Mark:
     """The mark of a simulated piece."""
     digest = hashlib.sha256(DATA).hexdigest()
-    return Mark(piece * FRAMES, FRAMES, FRAMES, len(DATA), digest, "1/24", (piece + 1) * FRAMES, last, "libx264")
+    return Mark(piece * FRAMES, FRAMES, FRAMES, len(DATA), digest, "1/24", (piece + 1) * FRAMES, False, "libx264")
 
 
 @dataclass

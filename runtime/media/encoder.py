@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -87,6 +89,13 @@ class Encoding:
         """The form in which pictures need no conversion to be encoded."""
         context = self.stream.codec_context
         return form_of_output(self.pix_fmt, self.colour, context.name, (context.width, context.height))
+
+    @property
+    def header(self) -> str:
+        """Digest of what the container stores once to decode all packets; empty if the packets hold it themselves."""
+        context = self.stream.codec_context
+        needed = _parameters(context.codec.canonical_name, context.extradata or b"")
+        return hashlib.sha256(needed).hexdigest()[:16] if needed else ""
 
     def finish(self, pictures: int) -> list[Packet[Any]]:
         """The packets that the encoder still holds after the last picture. pictures: how many it was given in all."""
@@ -188,6 +197,22 @@ def _clocks(container_format: ContainerFormat, request: EncodingRequest) -> list
         return [*([request.options.clock] if request.options.clock else []), per_frame]
     finer = per_frame / max(1, _MPEG4_FINEST // info.rate.numerator)
     return list(dict.fromkeys([info.time_base, finer, per_frame]))
+
+
+_START_CODE = re.compile(b"\0\0\0?\1")
+_REMARKS: Mapping[str, Callable[[int], bool]] = {
+    "h264": lambda first: first & 31 == 6,
+    "hevc": lambda first: first >> 1 in (39, 40),
+}
+"""Codec -> whether a unit that begins with this byte is a remark. In one, x265 tells its number of threads."""
+
+
+def _parameters(codec: str, extradata: bytes) -> bytes:
+    """What a decoder needs of an encoder's extradata."""
+    if codec not in _REMARKS or not _START_CODE.match(extradata):
+        return extradata
+    units = (unit for unit in _START_CODE.split(extradata) if unit)
+    return b"\0\0\1".join(unit for unit in units if not _REMARKS[codec](unit[0]))
 
 
 def _prepare(container: OutputContainer, request: EncodingRequest, setup: _Setup) -> Encoding:

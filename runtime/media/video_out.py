@@ -149,6 +149,11 @@ class VideoSink:
         return self._encoding.surfaces
 
     @property
+    def header(self) -> str:
+        """Of the encoder, see `Encoding`. Pictures that were encoded with another one cannot be written here."""
+        return self._encoding.header
+
+    @property
     def form(self) -> OutputForm:
         """What this output is."""
         encoding, options = self._encoding, self._options

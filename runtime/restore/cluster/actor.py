@@ -32,13 +32,20 @@ _LOOK_S = 1.0
 """How long `look` waits for something new."""
 
 
+def software() -> str:
+    """What has to be the same on all machines: it decides the pictures, or how they are encoded."""
+    import av
+
+    return f"swiftvr-trt {tool_version()}, PyAV {av.__version__} and FFmpeg {av.ffmpeg_version_info}"
+
+
 @dataclass(frozen=True)
 class Place:
-    """Where an actor runs. node: Ray's identifier; host: the machine's name; version: of this package."""
+    """Where an actor runs. node: Ray's identifier; host: the machine's name; software: see `software`."""
 
     node: str
     host: str
-    version: str
+    software: str
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ class SpanActor:
         """Where this process runs."""
         import ray
 
-        return Place(ray.get_runtime_context().get_node_id(), socket.gethostname(), tool_version())
+        return Place(ray.get_runtime_context().get_node_id(), socket.gethostname(), software())
 
     def begin(self, order: SpanOrder) -> None:
         """Begin to restore a span, in another thread."""

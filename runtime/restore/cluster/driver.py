@@ -16,12 +16,12 @@ from typing import Any
 from .... import leaving
 from ....child import Parent
 from ....errors import MisuseError, OutputError, SwiftVRError, cannot_import, message_of
-from ....installing import tool_version
 from ....text import printable
 from ...media.playlists import files_of_playlist
+from ..segments.piece import Mark
 from ..segments.room import is_full_disk
 from ..verdict import MAX_STRIKES, Outcome, Verdict
-from .actor import News, Place, SpanActor, SpanOrder
+from .actor import News, Place, SpanActor, SpanOrder, software
 from .connection import Connection
 from .ledger import Ledger, Portion
 from .messages import (
@@ -83,6 +83,7 @@ class ClusterDriver:
         self._frames: dict[int, int] = {}
         self._goods: dict[str, Goods] = {}
         self._indexes: dict[int, Any] = {}
+        self._encoders: dict[int, tuple[str, str]] = {}  # of each file: as in its marks
         self._nodes: dict[str, int] = {}
         self._names: dict[str, str] = {}
         self._devices: dict[int, _Device] = {}
@@ -149,12 +150,13 @@ class ClusterDriver:
     def _begin(self, device: _Device, portion: Portion) -> None:
         file, span = self._files[portion.file], portion.span
         receiver = Receiver(Path(file.job.output))
+        self._joins(portion.file, before := receiver.mark_before(span.first))
         order = SpanOrder(
             replace(file.job, span=(span.first, span.stop), device="cuda" if self._connect.gpu else "cpu"),
             self._goods_of(str(file.job.source), file.job.reading.allow_playlist),
             self._goods_of(file.bundle),
             self._connection.options,
-            receiver.mark_before(span.first),
+            before,
             self._indexes.get(portion.file),
         )
         device.portion, device.receiver, device.frames, device.bundle = portion, receiver, 0, file.bundle
@@ -191,11 +193,11 @@ class ClusterDriver:
 
     def _welcome(self, device: _Device, place: Place) -> None:
         device.place = place
-        if place.version != tool_version():
+        if place.software != software():
             self._send(
                 Refused(
-                    f"node {place.host} has swiftvr-trt {place.version}, expected {tool_version()} as here: install "
-                    "the same version on every node"
+                    f"node {place.host} has {place.software}, expected {software()} as here: install the same versions "
+                    "on every node"
                 )
             )
             self._over = True
@@ -213,6 +215,11 @@ class ClusterDriver:
             if line.warning:
                 self._send(FileLine(portion.file, line.text, warning=True))
         if news.part is not None:
+            if not self._joins(portion.file, news.part.mark):
+                self._leave(
+                    device, Outcome(Verdict.UNBEGUN, "its encoder is another one than that of the other pieces")
+                )
+                return
             try:
                 if receiver.take(news.part):
                     frames = news.part.mark.frames if news.part.mark else 0
@@ -242,9 +249,22 @@ class ClusterDriver:
                 self._give_back(device, "the last pieces did not arrive")
         else:
             if policy.leaves:
-                bundle = policy.leaves == "bundle"
-                self._ledger.leave(device.number, portion.file, f"{self._name(device)}: {outcome.text}", bundle=bundle)
-            self._replace(device, outcome.text, strike=policy.strikes, counts=policy.leaves is None)
+                self._leave(device, outcome)
+            else:
+                self._replace(device, outcome.text, strike=policy.strikes)
+
+    def _leave(self, device: _Device, outcome: Outcome) -> None:
+        """A device leaves its file, or all with its bundle, to others."""
+        policy = outcome.verdict.policy
+        assert device.portion is not None
+        reason = f"{self._name(device)}: {outcome.text}"
+        self._ledger.leave(device.number, device.portion.file, reason, bundle=policy.leaves == "bundle")
+        self._replace(device, outcome.text, strike=policy.strikes, counts=False)
+
+    def _joins(self, file: int, mark: Mark | None) -> bool:
+        """Whether a piece was encoded like the first one of its file."""
+        encoder = (mark.encoder, mark.header) if mark else None
+        return encoder is None or self._encoders.setdefault(file, encoder) == encoder
 
     def _replace(self, device: _Device, reason: str, *, strike: bool, counts: bool = True) -> None:
         """Start another actor for a device whose own is lost or has failed; after two failures in a row, none.
@@ -303,6 +323,7 @@ class ClusterDriver:
             return
         self._goods.pop(str(order.job.source), None)
         self._indexes.pop(file, None)
+        self._encoders.pop(file, None)
         self._send(FileFrames(file, self._frames.pop(file)))
         self._send(FileSettled(file, reason, full))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -33,6 +34,7 @@ class Mark:
     sha256          of its file
     time_base       seconds per tick of its packets, e.g. "1/1000"
     encoder         FFmpeg's name of what has encoded it
+    header          of that encoder, see `Encoding`
     clock           the last frame's time stamp in these ticks
     last            the stream ended with this piece
     follows         what `clock` of the piece before must be, as the index says; None if no index was used
@@ -50,6 +52,7 @@ class Mark:
     clock: int
     last: bool
     encoder: str
+    header: str = ""
     follows: int | None = None
     run: str = ""
     damage: tuple[str, ...] = ()
@@ -105,6 +108,15 @@ class PieceFolder:
             self.piece_path(piece).with_suffix(".piece.part").replace(self.piece_path(piece))
             write_whole(self.mark_path(piece), json.dumps(asdict(mark)))
         self.marks[piece] = mark
+
+    def all_marks(self) -> dict[int, Mark]:
+        """The marks, and those of pieces that others have finished meanwhile, unless they are damaged."""
+        found = dict(self.marks)
+        for path in self.folder.glob("*.json") if self._shared else ():
+            if is_mark(path) and int(path.stem) not in found:
+                with suppress(MediaError, OSError):
+                    found[int(path.stem)] = parse_mark(path)
+        return found
 
     def recall(self, piece: int) -> None:
         """Take a piece that another process finished in this folder, if it did. Raises `MediaError` as `parse_mark`."""
@@ -185,6 +197,7 @@ def parse_mark(path: Path) -> Mark:
         last=fields.flag("last"),
         follows=fields.optional_integer("follows", -_MAX, _MAX),
         encoder=fields.text("encoder"),
+        header=fields.text("header"),
         run=fields.text("run"),
         damage=fields.texts("damage", 64),
         shortfall=fields.text("shortfall"),

@@ -136,7 +136,7 @@ def _join(
         reopen(info, task.excerpt) as source,
         VideoSink(output, source.info, task.width, task.height, options, last_shown_s(store)) as sink,
     ):
-        check_encoder(sink.form.codec, store.marks, sink.notes)
+        check_encoder((sink.form.codec, sink.header), store.marks, sink.notes)
         sink.lost_side_data = {words for mark in store.marks.values() for words in mark.lost_side_data}
         sink.lost_captions = sum(mark.lost_captions for mark in store.marks.values())
         try:

@@ -20,13 +20,22 @@ def as_before(options: SinkOptions, marks: Mapping[int, Mark]) -> SinkOptions:
     return replace(options, gpu=None, surfaces=False)
 
 
-def check_encoder(name: str, marks: Mapping[int, Mark], notes: Sequence[str] = ()) -> None:
-    """Raise `MachineError` if pieces were encoded by another encoder. notes: why it is this one."""
+def check_encoder(encoder: tuple[str, str], marks: Mapping[int, Mark], notes: Sequence[str] = ()) -> None:
+    """Raise `MachineError` if pieces were encoded by another encoder.
+
+    encoder: its name and its header. notes: why it is this one.
+    """
+    name, header = encoder
+    reason = "".join(f"{note}; " for note in notes)
     if others := _encoders(marks) - {name}:
-        reason = "".join(f"{note}; " for note in notes)
         raise MachineError(
             f"{reason}pieces encoded by {' and '.join(sorted(others))} do not join those by {name}: {_AGAIN}, or with "
             "--no-resume to restore all anew"
+        )
+    if any(mark.header != header for mark in list(marks.values())):
+        raise MachineError(
+            f"{reason}pieces encoded by another {name} do not join those by this one: go on where they were encoded, "
+            "use devices of one kind, or restore all anew with --no-resume"
         )
 
 

@@ -56,10 +56,11 @@ class NoFrameError(MediaError):
 
 @dataclass
 class _OpenPiece:
-    """A piece that is being written. begin: number of its first frame. follows: as in `Mark`."""
+    """A piece that is being written. begin: number of its first frame. header, follows: as in `Mark`."""
 
     number: int
     begin: int
+    header: str
     follows: int | None
     encoder: PictureEncoder
     writer: PacketWriter
@@ -141,8 +142,10 @@ class PieceSink:
         if self._next != self._span.first and not self._store.may_begin(self._next):
             raise PieceTakenError(f"piece {self._next} was taken over")
         encoding = self._open()
+        header = encoding.header  # as it is before the first picture
         try:
-            check_encoder(encoding.stream.codec_context.name, self._store.marks, encoding.notes)
+            codec = encoding.stream.codec_context.name
+            check_encoder((codec, header), self._store.all_marks(), encoding.notes)
             if isinstance(picture.frame, Surface) and not encoding.surfaces:
                 raise surfaces_refused(encoding.notes)
         except MachineError:
@@ -153,7 +156,9 @@ class PieceSink:
         follows = self._clock.last if self._before.by_index else None
         encoder = PictureEncoder(encoding, self._request.width, self._request.height, self._clock)
         self.notes = encoding.notes
-        self._piece = _OpenPiece(self._next, picture.stamp.index, follows, encoder, self._store.writer(self._next))
+        self._piece = _OpenPiece(
+            self._next, picture.stamp.index, header, follows, encoder, self._store.writer(self._next)
+        )
         self._next += 1
         return self._piece
 
@@ -179,6 +184,7 @@ class PieceSink:
             last=last,
             follows=piece.follows,
             encoder=piece.encoder.codec,
+            header=piece.header,
             run=self._run,
             damage=tuple(map(kept_line, self._pictures.damage)),
             lost_captions=piece.encoder.lost_captions,

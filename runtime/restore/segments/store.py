@@ -35,7 +35,7 @@ from .grid import Span, missing_spans
 from .packets import read_packets
 from .piece import Mark, PieceFolder, is_mark, parse_mark, segments_folder, write_whole
 
-FORMAT = 1
+FORMAT = 2
 
 _JOB, _LOCK = "job.json", "lock"
 _OURS = re.compile(r"\d{5,}\.(claim|(piece|json)(\.part)?)|job\.json(\.part)?|lock")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from swiftvr_trt.errors import MediaError
 from swiftvr_trt.runtime.devices.driver import has_driver
 from swiftvr_trt.runtime.media import Picture, SinkOptions, SourceInfo, Stamp, encoder, open_sink, open_source
 from swiftvr_trt.runtime.media.base import Colour
+from swiftvr_trt.runtime.media.video_out import VideoSink
 
 from .videos import assert_refused, decoded, frames_of, make_video, still, times, transcode
 
@@ -22,6 +24,26 @@ TICK = Fraction(1, 25)
 INFO_OF_PICTURES = SourceInfo(Path("in.mp4"), 192, 128, None, Fraction(25), TICK, Colour(), None, "pictures")
 
 without_driver = pytest.mark.skipif(has_driver(), reason="this machine has a driver")
+
+
+def header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, options: SinkOptions, threads: int) -> str:
+    monkeypatch.setattr(encoder, "cpu_limit", lambda: threads)
+    with open_sink(tmp_path / f"out{suffix}", INFO_OF_PICTURES, 192, 128, options) as sink:
+        assert isinstance(sink, VideoSink)
+        return sink.header
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_the_header_of_an_encoder_follows_from_its_options_and_not_from_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
+    """x265 writes its number of threads there, in a remark that no decoder needs."""
+    options = SinkOptions(codec=codec, preset="ultrafast")
+    found = {header(tmp_path, monkeypatch, ".mp4", options, threads) for threads in (1, 2)}
+    other = header(tmp_path, monkeypatch, ".mp4", replace(options, preset="slow"), 1)
+    assert [len(digest) for digest in (*found, other)] == [16, 16]
+    assert other not in found
+    assert header(tmp_path, monkeypatch, ".ts", options, 1) == ""
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])

@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks.cluster_driver import HERE, Device, LostError, SimulatedCluster, SimulatedRun
 from swiftvr_trt.runtime.restore.cluster.actor import PiecePart, Place
-from swiftvr_trt.runtime.restore.cluster.messages import FileLine, FileSettled
+from swiftvr_trt.runtime.restore.cluster.messages import FileLine, FileSettled, Refused
 from swiftvr_trt.runtime.restore.cluster.receiving import Receiver
-from swiftvr_trt.runtime.restore.segments.piece import segments_folder
+from swiftvr_trt.runtime.restore.segments.piece import parse_mark, segments_folder
 from swiftvr_trt.runtime.restore.segments.room import full_elsewhere
 from swiftvr_trt.runtime.restore.verdict import Outcome, Verdict
 
@@ -20,7 +20,7 @@ LENGTHS = (1, 8, 2, 2, 5, 1, 3, 2, 4, 2, 5, 3)
 
 
 def place(name: str) -> Place:
-    return Place(name, name, HERE.version)
+    return Place(name, name, HERE.software)
 
 
 def restore(folder: Path, devices: Sequence[Device], lengths: Sequence[int] = (4,)) -> SimulatedRun:
@@ -89,3 +89,20 @@ def test_a_device_that_is_lost_leaves_its_pieces_to_the_others(tmp_path: Path) -
     run = restore(tmp_path, [lost, Device(1.0, place("good"))], (3, 9))
     assert settled(run) == {0: None, 1: None}
     assert len(run.cluster.arrived[1]) == 12
+
+
+def test_a_node_with_another_encoder_leaves_the_file_to_those_that_began_it(tmp_path: Path) -> None:
+    devices = [Device(1.0, place("first"), header="a"), Device(1.5, place("other"), header="b")]
+    run = restore(tmp_path, devices, (6,))
+    assert settled(run) == {0: None}
+    reason = "other: its encoder is another one than that of the other pieces; its pieces go to others"
+    assert [sent.text for sent in run.sent if isinstance(sent, FileLine)] == [reason]
+    marks = [parse_mark(path) for path in segments_folder(tmp_path / "0.mp4.out.mp4").glob("*.json")]
+    assert [mark.header for mark in marks] == ["a"] * 6
+
+
+def test_a_node_with_other_software_is_refused(tmp_path: Path) -> None:
+    run = restore(tmp_path, [Device(1.0, Place("1", "old", "swiftvr-trt 0, PyAV 1"))])
+    assert [sent.text for sent in run.sent if isinstance(sent, Refused)] == [
+        f"node old has swiftvr-trt 0, PyAV 1, expected {HERE.software} as here: install the same versions on every node"
+    ]

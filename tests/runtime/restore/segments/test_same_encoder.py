@@ -32,14 +32,19 @@ def test_what_was_begun_in_software_goes_on_so(before: tuple[str, ...], after: S
 
 @pytest.mark.parametrize("name", ["h264_nvenc", "libx264"])
 def test_the_same_encoder_goes_on(name: str) -> None:
-    check_encoder(name, {})
-    check_encoder(name, marks(name, name))
+    check_encoder((name, ""), {})
+    check_encoder((name, ""), marks(name, name))
 
 
 @pytest.mark.parametrize("encoders", [("h264_nvenc",), ("libx264", "h264_nvenc")])
 def test_another_one_does_not_and_says_why(encoders: tuple[str, ...]) -> None:
     with pytest.raises(MachineError, match=r"^in software: no sessions; pieces encoded by h264_nvenc do not .*libx264"):
-        check_encoder("libx264", marks(*encoders), ["in software: no sessions"])
+        check_encoder(("libx264", ""), marks(*encoders), ["in software: no sessions"])
+
+
+def test_one_of_the_same_name_with_another_header_does_not() -> None:
+    with pytest.raises(MachineError, match=r"^pieces encoded by another h264_nvenc do not join .* devices of one kind"):
+        check_encoder(("h264_nvenc", "a"), marks("h264_nvenc"))
 
 
 def test_surfaces_that_are_refused_have_a_reason() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from swiftvr_trt.runtime.media.encoder import Encoding, EncodingRequest, open_en
 from swiftvr_trt.runtime.media.timeline import ClockConverter
 from swiftvr_trt.runtime.restore.segments import sink
 from swiftvr_trt.runtime.restore.segments.grid import Grid, Span
-from swiftvr_trt.runtime.restore.segments.piece import PieceFolder
+from swiftvr_trt.runtime.restore.segments.piece import PieceFolder, write_whole
 from swiftvr_trt.runtime.restore.segments.sink import Before, PieceSink, PieceTakenError
 from swiftvr_trt.runtime.restore.segments.store import Store
 from swiftvr_trt.runtime.stream.frames import Surface
@@ -198,3 +200,15 @@ def test_surfaces_that_the_encoder_takes_no_more_end_the_run_with_the_reason(sto
     ):
         pieces.write(surface)
     assert not store.marks
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_another_device_has_encoded_with_another_header_stops_this_one_early(store: Store, shared: bool) -> None:
+    write(store, Span(0, 1), range(9))
+    other = replace(store.marks[0], header="of another GPU")
+    assert other.header != store.marks[0].header
+    write_whole(store.mark_path(0), json.dumps(asdict(other)))
+    folder = PieceFolder(store.output, shared=shared)
+    with pytest.raises(MachineError, match="another libx264") if shared else nullcontext():
+        write(folder, Span(2, 3), range(17, 25))
+    assert sorted(folder.marks) == ([] if shared else [2])

@@ -195,7 +195,7 @@ def test_a_file_in_the_folders_place_is_refused(output: Path) -> None:
         opened(output)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"format": 2, "decides": {}}', '{"format": 1}', "[]", "\x00"])
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 1, "decides": {}}', '{"format": 2}', "[]", "\x00"])
 def test_a_record_edited_by_hand_is_refused_in_one_line(output: Path, text: str) -> None:
     with_pieces(output)
     (segments_folder(output) / "job.json").write_text(text)
