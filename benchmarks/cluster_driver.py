@@ -2,6 +2,7 @@
 
     python -m benchmarks.cluster_driver                      1 000 devices that restore ten films, without Ray
     python -m benchmarks.cluster_driver --ray                what Ray itself takes for these answers
+    python -m benchmarks.cluster_driver --parts              what it takes to keep the parts of pieces that arrive
 
 The driver is the real one. The devices are not: their time is simulated, each has a piece of film after so many
 seconds, and answers at least once per second before. Their pieces hold almost nothing, and lie in memory if there is
@@ -28,11 +29,12 @@ import click
 
 from swiftvr_trt.child import Message, Parent
 from swiftvr_trt.runtime.media import SinkOptions
-from swiftvr_trt.runtime.restore.cluster.actor import News, PiecePart, Place, SpanOrder, software
+from swiftvr_trt.runtime.restore.cluster.actor import PART_BYTES, News, PiecePart, Place, SpanOrder, software
 from swiftvr_trt.runtime.restore.cluster.address import ClusterOptions
 from swiftvr_trt.runtime.restore.cluster.connection import Connection
 from swiftvr_trt.runtime.restore.cluster.driver import ClusterDriver
 from swiftvr_trt.runtime.restore.cluster.messages import Bye, Connect, FileOrder, FileSettled, Sent, decode_sent
+from swiftvr_trt.runtime.restore.cluster.receiving import Receiver
 from swiftvr_trt.runtime.restore.job import Job
 from swiftvr_trt.runtime.restore.restorer import OpenOptions
 from swiftvr_trt.runtime.restore.segments.grid import Span
@@ -266,15 +268,38 @@ def of_ray(references: int, calls: int) -> Iterator[tuple[str, float]]:
     ray.shutdown()
 
 
+def of_parts(pieces: int) -> Iterator[tuple[str, float]]:
+    """What it takes to keep pieces of 45 MB, part by part, in memory and on the disk of `TMPDIR`."""
+    data = os.urandom(45_000_000)
+    mark = replace(mark_of(0), size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    parts = [data[at : at + PART_BYTES] for at in range(0, len(data), PART_BYTES)]
+    for place in (Path("/dev/shm"), Path(tempfile.gettempdir())):
+        with tempfile.TemporaryDirectory(dir=place) as folder:
+            output = Path(folder) / "out.mp4"
+            segments_folder(output).mkdir()
+            began = time.perf_counter()
+            for piece in range(pieces):
+                receiver = Receiver(output)
+                for part in parts:
+                    receiver.take(PiecePart(piece, part, mark if part is parts[-1] else None))
+            yield f"ms_per_part_{place.name}", 1000 * (time.perf_counter() - began) / pieces / len(parts)
+
+
 @click.command()
 @click.option("--devices", default=1000, show_default=True)
 @click.option("--films", default=10, show_default=True)
 @click.option("--pieces", default=240, show_default=True, help="Of each film.")
 @click.option("--piece-s", default=36.0, show_default=True, help="Simulated seconds for a piece.")
-@click.option("--ray", is_flag=True, help="Measure Ray instead.")
-def main(devices: int, films: int, pieces: int, piece_s: float, *, ray: bool) -> None:
+@click.option("--ray", "only", flag_value="ray", help="Measure Ray instead.")
+@click.option("--parts", "only", flag_value="parts", help="Measure how fast pieces are kept instead.")
+def main(devices: int, films: int, pieces: int, piece_s: float, only: str | None) -> None:
     """Measure, and print the figures."""
-    figures = dict(of_ray(devices, 100)) if ray else simulated(devices, films, pieces, piece_s)
+    if only == "ray":
+        figures: dict[str, Any] = dict(of_ray(devices, 100))
+    elif only == "parts":
+        figures = dict(of_parts(20))
+    else:
+        figures = simulated(devices, films, pieces, piece_s)
     json.dump(figures, sys.stdout, indent=2)
     sys.stdout.write("\n")
 
