@@ -78,7 +78,7 @@ class FilePlan:
     frames          None if unknown
     bundle          the one to be used, or what has to be built first
     memory          None before the bundle is built, and on a cluster
-    device          that restores: `cpu`, `cuda` or `cuda:N`; None in a batch with several, and on a cluster
+    device          that restores: `cpu`, `cuda` or `cuda:N`; None with several, and on a cluster
     tiling          of the restored pictures
     kept_frames     what an interrupted run has restored already; `resume` says whether the run goes on with it
     """
