@@ -22,7 +22,8 @@ class Stopped(Cancelled):
 class StoppableQueue(Generic[T]):
     """Leads from one thread to another. A thread that waits here sleeps until it can go on.
 
-    It is full when it holds `most` items or `MOST_BYTES` bytes of pictures, which may lie in its items' `picture`.
+    It is full when it holds `most` items or `MOST_BYTES` bytes: of pictures, which may lie in its items' `picture`, or
+    what `queued_bytes` of an item says.
     """
 
     def __init__(self, most: int) -> None:
@@ -71,4 +72,4 @@ class StoppableQueue(Generic[T]):
 
 def _size(item: object) -> int:
     picture = getattr(item, "picture", item)
-    return picture.nbytes if isinstance(picture, Picture) else 0
+    return picture.nbytes if isinstance(picture, Picture) else getattr(item, "queued_bytes", 0)

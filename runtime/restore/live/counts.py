@@ -49,7 +49,7 @@ def _bucket(seconds: float) -> int:
 
 @dataclass(frozen=True)
 class LiveCounts:
-    """The state of a live run. All but `waiting` count from its beginning.
+    """The state of a live run. All but `waiting` and `behind_s` count from its beginning.
 
     frames_in       decoded
     frames_out      sent, restored or bypassed
@@ -66,6 +66,7 @@ class LiveCounts:
     reconnects_in, reconnects_out   of the source, and of the receiver
     packets_lost    packets of sound that were damaged, out of order, without a time or a receiver, or too many
     waiting         frames that wait for their turn now
+    behind_s        by how many seconds more than at the beginning data waits now that comes in pieces (HLS, HTTP)
     """
 
     frames_in: int = 0
@@ -86,6 +87,7 @@ class LiveCounts:
     reconnects_out: int = 0
     packets_lost: int = 0
     waiting: int = 0
+    behind_s: float = 0.0
 
     @property
     def working(self) -> int:
@@ -117,10 +119,15 @@ class LiveReport:
             if count := getattr(counts, name):
                 seconds = f" ({counts.gap_s:.1f} s)" if name == "gaps" else ""
                 words.append(f"{count} {one if count == 1 else many}{seconds}")
+        if counts.behind_s >= _SHOWN_S:
+            words.append(f"{counts.behind_s:.1f} s behind the source")
         if self.p50 is not None and self.p95 is not None and self.p99 is not None:
             words.append(f"delay {self.p50:.2f} s (p95 {self.p95:.2f}, p99 {self.p99:.2f})")
         return ", ".join(words)
 
+
+_SHOWN_S = 0.1
+"""Less than this behind the source is not worth a word."""
 
 _WORDS = {
     "bypassed": ("bypassed", "bypassed"),

@@ -19,7 +19,7 @@ from .counts import LiveStatistics
 from .items import POLL_S, Intake, LiveItem, Outbox
 from .latency import LatencyPlan
 from .live_input import CLOCK
-from .options import LiveOptions
+from .options import LiveOptions, patience_with
 from .reading import BURST_QUIET_S, QUIET_S, LiveReader
 from .restoring import LiveRestoring, RestoringPlan
 
@@ -100,7 +100,7 @@ class LiveEngine:
                 CLOCK,
                 options.on_gap == "hold",
                 options.when_late == "bypass",
-                BURST_QUIET_S if self._address.bursts else QUIET_S,
+                patience_with(info.rate, BURST_QUIET_S if self._address.bursts else QUIET_S),
             ),
             self.statistics,
             box.put,

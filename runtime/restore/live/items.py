@@ -21,11 +21,19 @@ POLL_S = THREADS_S / 8
 
 @dataclass(frozen=True)
 class LiveFrame:
-    """A picture. arrived: when its packet came, by `time.monotonic`; None if it is repeated. bypassed: not restored."""
+    """A picture. arrived: when its packet came, by `time.monotonic`; None if it is repeated. bypassed: not restored.
+
+    behind_s: seconds that its data waited before, more than at the beginning.
+    """
 
     picture: Picture
     arrived: float | None
     bypassed: bool = False
+    behind_s: float = 0.0
+
+    def delay_s(self, now: float) -> float | None:
+        """Seconds since it came; None if it is repeated."""
+        return None if self.arrived is None else now - self.arrived + self.behind_s
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ...media.probe import rate_of
 from ...media.promise import is_cover
 from ...media.pyav import fraction, open_input
 from .addresses import LiveInputAddress, no_protocol
-from .options import STALL_S
+from .options import STALL_S, patience_with
 from .packet_thread import PacketThread, SilentSourceError
 from .packets import FrozenSound, is_same_sound
 
@@ -36,6 +36,9 @@ _ROUNDED_S = Fraction(1)
 """By how much the lengths of segments may be wrong in all, or by a hundredth."""
 _OPEN_S = 10.0
 _BURST_STALL_S = 30.0
+_USUAL_RATE = Fraction(25)
+_AHEAD = 4096
+"""Packets to read ahead where data comes in pieces: then it is known when each of them came."""
 _LATER_S = 1.0
 """How much later than FFmpeg this module loses its patience."""
 
@@ -55,19 +58,27 @@ class LiveInput:
 
     sounds: numbers of its streams of sound, by the number of the stream of the first connection that they continue.
     lost: lines about those that continue none, by their numbers. reached: where its video was read to, in seconds on
-    its own clock.
+    its own clock. arrived: when the last packet came that it gave, by `time.monotonic`.
     """
 
     def __init__(
-        self, address: LiveInputAddress, options: tuple[tuple[str, str], ...], sounds: tuple[CopiedStream, ...] | None
+        self,
+        address: LiveInputAddress,
+        options: tuple[tuple[str, str], ...],
+        sounds: tuple[CopiedStream, ...] | None,
+        rate: Fraction = _USUAL_RATE,
     ) -> None:
-        """options: of FFmpeg's protocols and demuxers. sounds: those of the first connection; None if this is it."""
+        """options: of FFmpeg's protocols and demuxers. sounds: those of the first connection; None if this is it.
+
+        rate: of its frames, as far as it is known.
+        """
         self.address = address
+        self.arrived = 0.0
         self._complaints = Complaints()
         self.reached: Fraction | None = None
         self._jumped = False
         self._thread: PacketThread | None = None
-        self.container = _open(address, dict(options))
+        self.container = _open(address, dict(options), patience_with(rate, stall_s_of(address)))
         try:
             self.video = _video_of(self.container, address)
             keep_damaged_frames(self.video.codec_context)
@@ -119,21 +130,23 @@ class LiveInput:
         import av
 
         wanted = [self.container.streams[number] for number in (self.video.index, *self.sounds)]
-        self._thread = thread = PacketThread(self.container, wanted)
-        patience_s = None if self.address.is_played else stall_s_of(self.address) + _LATER_S
+        self._thread = thread = PacketThread(self.container, wanted, _AHEAD if self.address.bursts else 1)
+        stall_s = patience_with(self.rate, stall_s_of(self.address))
+        patience_s = None if self.address.is_played else stall_s + _LATER_S
         while True:
             try:
-                packet = thread.take(patience_s)
+                found = thread.take(patience_s)
             except SilentSourceError:
                 raise SourceEndedError("it goes on with other streams, or not at all") from None
             except av.error.ExitError:
                 raise SourceEndedError("nothing arrives any more") from None
             except (av.FFmpegError, OSError, IndexError) as error:
                 raise SourceEndedError(f"it breaks off: {first_error([], error)}") from None
-            if packet is None and self._is_cut_off:
+            if found is None and self._is_cut_off:
                 raise SourceEndedError("it breaks off before its end")
-            if packet is None:
+            if found is None:
                 raise SourceEndedError("it has ended", at_end=True)
+            packet, self.arrived = found.packet, found.arrived
             if packet.size:
                 number = packet.stream_index
                 if number == self.video.index:
@@ -215,7 +228,7 @@ def stall_s_of(address: LiveInputAddress) -> float:
     return _BURST_STALL_S if address.bursts else STALL_S
 
 
-def _open(address: LiveInputAddress, options: dict[str, str]) -> InputContainer:
+def _open(address: LiveInputAddress, options: dict[str, str], stall_s: float) -> InputContainer:
     import av
 
     usual = {
@@ -226,7 +239,7 @@ def _open(address: LiveInputAddress, options: dict[str, str]) -> InputContainer:
     }
     try:
         with ffmpeg_errors() as said:
-            return open_input(address.url, None, {**usual, **options}, address.demuxer, (_OPEN_S, stall_s_of(address)))
+            return open_input(address.url, None, {**usual, **options}, address.demuxer, (_OPEN_S, stall_s))
     except av.error.ExitError:
         raise MachineError(
             f"no video came from {address.name} within {_OPEN_S:.0f} s: start the source first, or check its address"

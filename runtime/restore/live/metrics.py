@@ -60,6 +60,11 @@ class _Collector:
             unit = name.replace("gap_s", "gap_seconds")
             yield CounterMetricFamily(f"swiftvr_live_{unit}", text, value=getattr(report.counts, name))
         yield GaugeMetricFamily("swiftvr_live_waiting", "Frames that wait for their turn", value=report.counts.waiting)
+        yield GaugeMetricFamily(
+            "swiftvr_live_behind_seconds",
+            "Seconds that data in pieces waits, more than at the beginning",
+            value=report.counts.behind_s,
+        )
         with self._statistics.delays() as delays:
             buckets = [(str(bound), float(delays.at_most(bound))) for bound in _BOUNDS_S]
             buckets.append(("+Inf", float(delays.count)))

@@ -21,6 +21,11 @@ STALL_S = 5.0
 """Seconds without a packet after which a source or a receiver counts as gone."""
 
 
+def patience_with(rate: Fraction, usual_s: float) -> float:
+    """Seconds to wait for frames: as usual, or four frames of a source that sends few."""
+    return max(usual_s, float(4 / rate))
+
+
 @dataclass(frozen=True)
 class LiveOptions:
     """The options of a live run.

@@ -7,8 +7,10 @@ with each of them. So it is only noticed from outside that a source goes on with
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ....errors import Cancelled
@@ -27,18 +29,31 @@ class SilentSourceError(Exception):
     """No packet came in time."""
 
 
-class PacketThread:
-    """Reads packets of some streams, one ahead of whoever takes them."""
+@dataclass(frozen=True)
+class ArrivedPacket:
+    """A packet, and when it came, by `time.monotonic`."""
 
-    def __init__(self, container: InputContainer, streams: Sequence[Any]) -> None:
-        """From now on, nobody else uses the container until `leave`, which closes it."""
+    packet: Packet[Any]
+    arrived: float
+
+    @property
+    def queued_bytes(self) -> int:
+        """For the queue."""
+        return self.packet.size
+
+
+class PacketThread:
+    """Reads packets of some streams, a little ahead of whoever takes them."""
+
+    def __init__(self, container: InputContainer, streams: Sequence[Any], ahead: int = 1) -> None:
+        """From now on, nobody else uses the container until `leave`, which closes it. ahead: packets to read ahead."""
         self._container, self._streams = container, streams
-        self._box: StoppableQueue[Packet[Any] | Exception | None] = StoppableQueue(1)
+        self._box: StoppableQueue[ArrivedPacket | Exception | None] = StoppableQueue(ahead)
         self._lock, self._left, self._over = threading.Lock(), False, False
         self._thread = threading.Thread(target=self._run, name="swiftvr-live-packets", daemon=True)
         self._thread.start()
 
-    def take(self, patience_s: float | None) -> Packet[Any] | None:
+    def take(self, patience_s: float | None) -> ArrivedPacket | None:
         """The next packet; None at the end. Raises what PyAV raised, or `SilentSourceError`.
 
         patience_s: seconds to wait for it; None for no limit.
@@ -80,7 +95,7 @@ class PacketThread:
             while True:
                 with ffmpeg_errors():
                     packet = next(packets, None)
-                self._box.put(packet)
+                self._box.put(None if packet is None else ArrivedPacket(packet, time.monotonic()))
                 if packet is None:
                     return
         finally:

@@ -26,7 +26,8 @@ from .framing import Framed, Framer, live_info
 from .items import POLL_S, Intake, LiveCut, LiveFrame, LiveItem, LiveSound
 from .live_clock import AHEAD_S, BURST_AHEAD_S, Break, LiveClock
 from .live_input import CLOCK, VIDEO, LiveInput, SourceEndedError
-from .options import STALL_S, LiveOptions
+from .options import STALL_S, LiveOptions, patience_with
+from .pacing import Pace
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -81,14 +82,14 @@ class LiveReader:
         self._arrivals: dict[int, float] = {}
         self._index, self._resized = 0, 0
         self._shift, self._step = Fraction(0), Fraction(1, 25)
-        self._last_frame = self._began = 0.0
+        self._last_frame = 0.0
+        self._pace = Pace(0.0)
         self._jumped = False
         self._reached: Fraction | None = None
         self._resumed: Fraction | None = None
         self._keeps = self._played or options.when_late == "wait"
         self._early: list[LiveItem] = []
         self._joined = False
-        self._quiet_s = BURST_QUIET_S if address.bursts else QUIET_S
         self._thread = threading.Thread(target=self._guard, name="swiftvr-live-reading", daemon=True)
 
     def start(self) -> None:
@@ -100,7 +101,7 @@ class LiveReader:
             self._intake = intake
             if self._over:
                 intake.end()
-        self._began = self._now()
+        self._pace = Pace(self._now())
         self._ready.set()
 
     def stop(self) -> None:
@@ -143,7 +144,7 @@ class LiveReader:
             source = self._reconnect(ended)
 
     def _connect(self) -> LiveInput:
-        source = LiveInput(self._address, self._options.in_options, self._sounds)
+        source = LiveInput(self._address, self._options.in_options, self._sounds, 1 / self._step)
         if self._sounds is None and source.has_end:
             self._played = self._keeps = True
         self._sounds = source.copies
@@ -219,7 +220,8 @@ class LiveReader:
     def _read_packets(self, source: LiveInput) -> None:
         """Read until the source ends, for which it raises `SourceEndedError`, or until `stop`."""
         heard = self._heard_at()
-        patience_s = float("inf") if self._played else 2 * STALL_S + self._quiet_s
+        stall_s = patience_with(source.rate, STALL_S)
+        patience_s = float("inf") if self._played else 2 * stall_s + self._quiet_s
         for lane, packet in source.packets():
             if self._stopped.is_set():
                 return
@@ -267,7 +269,7 @@ class LiveReader:
         shift = self._place(VIDEO, packet, now)
         moved(packet, self._shift if shift is None else shift)
         if packet.pts is not None and shift is not None:  # `go` may come between any two lines
-            self._arrivals[packet.pts] = now
+            self._arrivals[packet.pts] = source.arrived if self._address.bursts else now
             if len(self._arrivals) > _MOST_ARRIVALS:
                 self._arrivals.pop(next(iter(self._arrivals)))
         frames, damaged = source.decode(packet)
@@ -306,7 +308,8 @@ class LiveReader:
         stamp = Stamp(self._index, framed.pts, round(1 / self._framer.rate / CLOCK), CLOCK)
         self._index += 1
         self._statistics.add(damaged=int(damaged))
-        self._put(LiveFrame(Picture(framed.pixels, stamp), self._paced(framed)))
+        arrived = self._paced(framed)
+        self._put(LiveFrame(Picture(framed.pixels, stamp), arrived, behind_s=self._pace.behind_s))
 
     def _note_cut(self, framed: Framed) -> None:
         """The network begins anew where the size changes, and with each scene if that is asked for."""
@@ -325,13 +328,13 @@ class LiveReader:
         arrived = self._now() if framed.arrived is None else framed.arrived
         if not self._played and not self._address.bursts:
             return arrived
-        due = self._began + float(framed.pts * CLOCK)
-        if not self._played and due < arrived:  # the network was late, and what follows will be as late
-            self._began += arrived - due
+        shown_s = float(framed.pts * CLOCK)
+        due = self._pace.began + shown_s if self._played else self._pace.due(shown_s, arrived)
+        self._statistics.set(behind_s=self._pace.behind_s)
         with self._waiting():
             while (left := due - self._now()) > 0 and not self._stopped.wait(min(left, POLL_S)):
                 pass
-        return self._now()
+        return self._now() if self._played else due
 
     def _place(self, lane: str, packet: Packet[Any], now: float) -> Fraction | None:
         """The shift of a packet; None if it has no time, or if nobody wants it yet."""
@@ -360,6 +363,11 @@ class LiveReader:
         if self._away_since is not None:
             self._away_since = None
             self._statistics.add(reconnects_in=1)
+
+    @property
+    def _quiet_s(self) -> float:
+        """Seconds without a picture that are a gap."""
+        return patience_with(self._framer.rate, BURST_QUIET_S if self._address.bursts else QUIET_S)
 
     def _note_gap(self) -> None:
         now = self._heard_at()

@@ -148,7 +148,7 @@ class LiveSession:
         self._engine.drain()
 
     def _frame(self, item: LiveFrame) -> RestoredFrame:
-        delay = None if item.arrived is None else time.monotonic() - item.arrived
+        delay = item.delay_s(time.monotonic())
         self._engine.statistics.leave()
         if delay is not None:
             self._engine.statistics.add(frames_out=1)

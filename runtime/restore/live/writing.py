@@ -198,10 +198,11 @@ class LiveWriter:
         self._statistics.leave()
         if self._sending_since is None:
             self._sending_since = self._now()
-        if item.arrived is not None:
+        delay = item.delay_s(self._now())
+        if delay is not None:
             self._underway -= 1
             self._statistics.add(frames_out=1)
-            self._statistics.add_delay(self._now() - item.arrived)
+            self._statistics.add_delay(delay)
 
     def _close(self) -> None:
         outlet, encoding = self._outlet, self._encoding

@@ -53,6 +53,15 @@ def test_a_line_names_what_happened_and_nothing_else() -> None:
     assert statistics.report().counts.working == 4
 
 
+def test_a_line_says_how_far_behind_it_is() -> None:
+    statistics = LiveStatistics()
+    statistics.set(behind_s=0.04)
+    assert statistics.report().line() == "0 frames in, 0 out"
+    statistics.set(behind_s=2.34)
+    assert statistics.report().line() == "0 frames in, 0 out, 2.3 s behind the source"
+    assert statistics.report().as_dict()["behind_s"] == 2.34
+
+
 def test_recent_delays_are_those_since_the_last_look() -> None:
     statistics = LiveStatistics()
     statistics.add_delay(4.0)

@@ -22,7 +22,7 @@ def read(port: int | None, path: str) -> str:
 def test_the_counts_are_served_on_loopback_while_the_run_lasts() -> None:
     statistics = LiveStatistics()
     statistics.add(frames_in=9, frames_out=7, gap_s=1.5)
-    statistics.set(waiting=2)
+    statistics.set(waiting=2, behind_s=1.25)
     for seconds in (0.05, 0.4, 40.0):
         statistics.add_delay(seconds)
     with serve_metrics(0, statistics) as port:
@@ -39,6 +39,7 @@ def test_the_counts_are_served_on_loopback_while_the_run_lasts() -> None:
     assert values["swiftvr_live_frames_in_total"] == "9.0"
     assert values["swiftvr_live_gap_seconds_total"] == "1.5"
     assert values["swiftvr_live_waiting"] == "2.0"
+    assert values["swiftvr_live_behind_seconds"] == "1.25"
     assert values['swiftvr_live_delay_seconds_bucket{le="0.5"}'] == "2.0"
     assert values["swiftvr_live_delay_seconds_count"] == "3.0"
     with serve_metrics(None, statistics) as none:

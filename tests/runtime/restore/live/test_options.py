@@ -9,7 +9,7 @@ import pytest
 
 from swiftvr_trt.errors import MisuseError
 from swiftvr_trt.redaction import redacted
-from swiftvr_trt.runtime.restore.live.options import LiveOptions, parse_pairs, seconds_or_none
+from swiftvr_trt.runtime.restore.live.options import LiveOptions, parse_pairs, patience_with, seconds_or_none
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,8 @@ def test_seconds_to_reconnect() -> None:
     assert [seconds_or_none(given) for given in (None, 0, "1:30", 2.5)] == [None, 0, 90, Fraction(5, 2)]
     with pytest.raises(MisuseError, match="expected seconds or a time"):
         seconds_or_none("soon")
+
+
+@pytest.mark.parametrize(("rate", "patience_s"), [(Fraction(25), 1.0), (Fraction(1), 4.0), (Fraction(1, 10), 40.0)])
+def test_a_source_of_few_frames_is_waited_for(rate: Fraction, patience_s: float) -> None:
+    assert patience_with(rate, 1.0) == patience_s

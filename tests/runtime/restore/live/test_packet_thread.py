@@ -32,7 +32,7 @@ def test_packets_come_in_order_and_then_the_error() -> None:
     container: Any = Container()
     container.released.set()
     thread: Any = PacketThread(container, ["a", "b"])
-    assert [thread.take(PATIENCE_S), thread.take(None)] == ["a", "b"]
+    assert [thread.take(PATIENCE_S).packet, thread.take(None).packet] == ["a", "b"]
     with pytest.raises(OSError, match="it breaks off"):
         thread.take(PATIENCE_S)
     thread.leave()
@@ -48,6 +48,14 @@ def test_a_library_that_does_not_come_back_is_left_behind_and_closed_when_it_doe
     assert not container.closed.is_set()
     container.released.set()
     wait_until(container.closed.is_set)
+
+
+def test_packets_are_read_ahead_up_to_a_number() -> None:
+    container: Any = Container()
+    thread: Any = PacketThread(container, ["a", "b", "c", "d"], ahead=2)
+    assert [thread.take(PATIENCE_S).packet for _ in range(4)] == ["a", "b", "c", "d"]
+    container.released.set()
+    thread.leave()
 
 
 def test_a_thread_whose_packets_nobody_takes_ends() -> None:

@@ -61,6 +61,19 @@ def test_a_packet_that_came_before_anyone_wanted_it_has_no_time_on_the_clock(tmp
     source.close()
 
 
+@pytest.mark.parametrize(("rate", "gaps"), [(Fraction(25), 3), (Fraction(1), 0)])
+def test_a_source_of_one_frame_a_second_is_not_away_between_them(rate: Fraction, gaps: int) -> None:
+    statistics, now = LiveStatistics(), [10.0]
+    reader = LiveReader(
+        LiveInputAddress.parse("tcp://127.0.0.1:9"), LiveOptions(), SourceOptions(), statistics, lambda _line: None
+    )
+    reader._now, reader._framer.rate = lambda: now[0], rate
+    for _ in range(4):
+        now[0] += 1.01
+        reader._note_gap()
+    assert statistics.report().counts.gaps == gaps
+
+
 def test_a_reader_that_is_stopped_before_anyone_wants_its_frames_ends(tmp_path: Path) -> None:
     (tmp_path / "a.ts").write_bytes(transport(15))
     options = LiveOptions(when_late="wait")
