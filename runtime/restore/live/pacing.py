@@ -17,7 +17,7 @@ _LONGEST_STEP_S = 1.0
 """A longer step between two pictures counts as one of this length: it may be a gap."""
 
 
-class Pace:
+class PieceClock:
     """When the pictures of a source are due.
 
     began: when the picture at 0 is due. behind_s: by how many seconds more than at the beginning its data waits.

@@ -27,7 +27,7 @@ from .items import POLL_S, Intake, LiveCut, LiveFrame, LiveItem, LiveSound
 from .live_clock import AHEAD_S, BURST_AHEAD_S, Break, LiveClock
 from .live_input import CLOCK, VIDEO, LiveInput, SourceEndedError
 from .options import STALL_S, LiveOptions, patience_with
-from .pacing import Pace
+from .pacing import PieceClock
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -83,7 +83,7 @@ class LiveReader:
         self._index, self._resized = 0, 0
         self._shift, self._step = Fraction(0), Fraction(1, 25)
         self._last_frame = 0.0
-        self._pace = Pace(0.0)
+        self._pace = PieceClock(0.0)
         self._jumped = False
         self._reached: Fraction | None = None
         self._resumed: Fraction | None = None
@@ -101,7 +101,7 @@ class LiveReader:
             self._intake = intake
             if self._over:
                 intake.end()
-        self._pace = Pace(self._now())
+        self._pace = PieceClock(self._now())
         self._ready.set()
 
     def stop(self) -> None:

@@ -7,14 +7,14 @@ from itertools import pairwise
 
 import pytest
 
-from swiftvr_trt.runtime.restore.live.pacing import Pace
+from swiftvr_trt.runtime.restore.live.pacing import PieceClock
 
 RATE, PIECE_S = 25, 4
 
 
-def played(arrives: Callable[[float], float], seconds: int) -> tuple[Pace, list[float], list[float]]:
+def played(arrives: Callable[[float], float], seconds: int) -> tuple[PieceClock, list[float], list[float]]:
     """A source's pictures. arrives: when one does, by its time. Returns when they were due, and how far behind."""
-    pace = Pace(100.0)
+    pace = PieceClock(100.0)
     dues, behind = list[float](), list[float]()
     for number in range(seconds * RATE):
         shown_s = number / RATE
