@@ -109,9 +109,11 @@ class Feed:
 
 
 class Receiver:
-    """A server that keeps what each connection sends. cut_after: bytes after which the first is cut off."""
+    """A server that keeps what each connection sends. ended: how many of them are over."""
 
     def __init__(self, cut_after: int | None = None) -> None:
+        """cut_after: bytes after which the first connection is cut off."""
+        self.ended = 0
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"tcp://127.0.0.1:{self._server.getsockname()[1]}"
         self.received: list[bytes] = []
@@ -124,13 +126,14 @@ class Receiver:
                 connection, _ = self._server.accept()
             except OSError:
                 return
-            with connection:
+            with connection, suppress(OSError):  # hung up at once
                 self.received.append(b"")
                 while data := connection.recv(65536):
                     self.received[-1] += data
                     if self._cut_after is not None and len(self.received[-1]) > self._cut_after:
                         self._cut_after = None
                         break
+            self.ended += 1
 
     def close(self) -> None:
         self._server.close()

@@ -24,6 +24,7 @@ from swiftvr_trt.runtime.restore.live.counts import LiveReport
 from swiftvr_trt.runtime.restore.live.live_run import LiveRequest, restore_live
 from swiftvr_trt.runtime.restore.live.options import LiveOptions
 from tests.clips import video_pts
+from tests.patience import wait_until
 
 from .lab import Feed, Receiver, shown, transport
 
@@ -70,6 +71,7 @@ def test_from_a_stream_to_a_stream_and_all_frames_are_accounted_for(small_bundle
     assert (counts.frames_in, counts.frames_out, counts.working) == (50, 50, 0)
     assert reports[-1].p50 is not None
     assert reports[-1].p50 > 0
+    wait_until(lambda: receiver.ended == 1)
     (received,) = receiver.received
     times = shown(received)
     assert len(times) == 50

@@ -27,14 +27,20 @@ from .lab import Feed, transport
 
 def test_a_file_is_read_as_fast_as_it_is_played(tmp_path: Path) -> None:
     (tmp_path / "a.ts").write_bytes(transport(15))
-    statistics = LiveStatistics()
+    statistics, now, began = LiveStatistics(), [7.0], 7.0
     reader = LiveReader(
         LiveInputAddress.parse(str(tmp_path / "a.ts")), LiveOptions(), SourceOptions(), statistics, print
     )
+
+    def wait(seconds: float) -> bool:
+        now[0] += seconds
+        return False
+
+    reader._now = lambda: now[0]
+    reader._stopped.wait = wait  # type: ignore[method-assign,assignment]
     reader.start()
     assert reader.opened.wait(PATIENCE_S)
-    intake = Intake(Backlog[LiveItem](8, 256, 60.0, "drop"), statistics)
-    began = time.monotonic()
+    intake = Intake(Backlog[LiveItem](8, 256, 60.0, "drop"), statistics, lambda: now[0])
     reader.go(intake)
     frames = [item for item in taken(intake) if isinstance(item, LiveFrame)]
     assert [round(25 * shown_s(frame)) for frame in frames] == [*range(15)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,13 @@ def ours() -> set[str]:
 
 
 def test_whoever_is_too_slow_sees_it(small_bundle: Bundle) -> None:
-    feed = Feed([transport(500, noise=60, sound=False) * 8], slowly=True)
+    data, seen = transport(100, noise=60, sound=False), threading.Event()
+
+    def recordings() -> Iterator[bytes]:
+        while not seen.is_set():
+            yield data
+
+    feed = Feed([recordings()], slowly=True)
 
     async def take() -> LiveSession:
         async with LiveSession(feed.url, bundle=small_bundle, latency="low", threads=1) as live:
@@ -138,6 +145,7 @@ def test_whoever_is_too_slow_sees_it(small_bundle: Bundle) -> None:
             return live
 
     counts = asyncio.run(take()).report().counts
+    seen.set()
     assert counts.dropped > 0
     assert counts.frames_out == 1
     feed.close()

@@ -53,7 +53,7 @@ def test_a_receiver_that_goes_away_is_connected_to_again() -> None:
     assert counts.frames_out + counts.unsent == number + 1
     assert "is gone" in lines[0]
     assert "is back after" in lines[1]
-    wait_until(lambda: len(receiver.received) == 2)
+    wait_until(lambda: receiver.ended == 2)
     receiver.close()
     again = shown(receiver.received[1])
     assert again == sorted(again)
