@@ -335,12 +335,14 @@ def in_pieces(job: Job, source: Source, sink: Sink) -> bool:
 
 @contextmanager
 def as_one(job: Job, source: Source) -> Iterator[Source]:
-    """The source of a job that is read once: with all packets, and if the job asks for it, with marks on scenes."""
+    """The source of a job that is read once: with all packets, and if the job asks for it, with marks on scenes.
+
+    There are no pieces that keep what was restored, so it ends where it cannot be read on, whatever the job asks for.
+    """
     with ExitStack() as stack:
         if isinstance(source, TrimmedVideo):
             source = stack.enter_context(TrimmedWithCopies(source))
-        if job.keep_going:
-            source = UntilBroken(source)
+        source = UntilBroken(source)
         yield SceneSource(source) if job.scene_cut == "reset" else source
 
 

@@ -14,12 +14,15 @@ import av
 import pytest
 
 from swiftvr_trt import Bundle
-from swiftvr_trt.errors import UnreadableInputError
+from swiftvr_trt.errors import MachineError, UnreadableInputError
 from swiftvr_trt.runtime.media import pyav
+from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
 from swiftvr_trt.runtime.restore.divided import look_at
 from swiftvr_trt.runtime.restore.job import Job
+from swiftvr_trt.runtime.restore.run import RunOptions, restore_files
 from swiftvr_trt.runtime.restore.segments.piece import segments_folder
 from tests.conftest import BundleFactory
+from tests.runtime.restore.fleet_lab import RecordingDisplay
 
 from .lab import content, restore, write_clip
 
@@ -101,6 +104,20 @@ def test_the_run_ends_and_says_how_to_finish(  # many parameters: fixtures
     assert "Input/output error" in done.shortfall
     assert done.kept <= len(content(output)["pictures"]) <= first
     assert not segments_folder(output).exists()
+
+
+@pytest.mark.parametrize(("name", "scene_cut"), [("out", "keep"), ("out.mkv", "reset")])
+def test_a_run_without_pieces_keeps_what_it_restored(
+    tmp_path: Path, tiny: Bundle, source: Path, break_at: BreakAt, name: str, scene_cut: str
+) -> None:
+    output = tmp_path / name
+    break_at(40)
+    request = BundleRequest(bundle=tiny.path)
+    options = RunOptions((source,), str(output), request=request, threads=1, scene_cut=scene_cut)
+    with pytest.raises(MachineError, match=r"Input/output error.*holds what could be restored"):
+        restore_files(options, RecordingDisplay())
+    found = len(content(output)["pictures"]) if output.is_file() else len(list(output.iterdir()))
+    assert 30 < found <= 40
 
 
 def test_the_run_goes_on_once_the_input_can_be_read(
