@@ -148,12 +148,12 @@ _WORDS = {
 
 
 class LiveStatistics:
-    """Counts from any thread."""
+    """Counts from any thread. patience_s: seconds without a picture that leaves after which a run is not well."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         """now: a clock that never jumps."""
         self._lock, self._now = threading.Lock(), now
-        self._last = now()
+        self._last, self.patience_s = now(), 10.0
         self._counts = LiveCounts()
         self._recent, self._all = Delays(), Delays()
 

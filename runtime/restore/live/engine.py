@@ -87,6 +87,7 @@ class LiveEngine:
             plan.unit, plan.capacity, plan.patience_s, options.when_late, FRAMES_PER_LATENT
         )
         self._intake = Intake(backlog, self.statistics)
+        self.statistics.patience_s = max(self.statistics.patience_s, 2 * plan.fill_s)
         session = self._stack.enter_context(restorer.session(form))
         self._session_cancel = session.cancel
         recipe = restorer.manifest.recipe

@@ -1,7 +1,7 @@
 """Metrics for Prometheus, and whether the run is well, over HTTP on loopback.
 
 http://127.0.0.1:PORT/metrics
-http://127.0.0.1:PORT/health        200, or 503 if no frame has left for ten seconds
+http://127.0.0.1:PORT/health        200, or 503 if no frame has left for ten seconds (more if the source sends few)
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 ADDRESS = "127.0.0.1"
-_QUIET_S = 10.0
 _BOUNDS_S = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 
 _COUNTERS = {
@@ -131,10 +130,11 @@ def _server(port: int, statistics: LiveStatistics) -> WSGIServer:
         path = request.get("PATH_INFO")
         if path == "/metrics":
             return metrics(request, start)
-        well, known = statistics.quiet_s() < _QUIET_S, path == "/health"
+        well, known = statistics.quiet_s() < statistics.patience_s, path == "/health"
+        quiet = f"no frame has left for {statistics.patience_s:.0f} s\n".encode()
         status = "404 Not Found" if not known else "200 OK" if well else "503 Service Unavailable"
         start(status, [("Content-Type", "text/plain; charset=utf-8")])
-        return [b"" if not known else b"ok\n" if well else b"no frame has left for ten seconds\n"]
+        return [b"" if not known else b"ok\n" if well else quiet]
 
     try:
         return make_server(ADDRESS, port, answer, _Server, _Quiet)

@@ -60,6 +60,7 @@ def test_every_frame_comes_out_once_with_its_time_and_its_sound(restorer: Restor
             assert abs(each.packet.pts * each.packet.time_base - now) < Fraction(3, 10)
     counts = engine.statistics.report().counts
     assert (counts.frames_in, counts.dropped, counts.jumps, counts.gaps) == (40, 0, 0, 0)
+    assert engine.statistics.patience_s == 10
     assert str(engine.error).startswith(f"{feed.url} is gone: ")
 
 

@@ -60,6 +60,9 @@ def test_a_run_is_well_while_frames_leave_however_seldom_it_is_asked() -> None:
             except HTTPError as error:
                 answers.append(error.code != 503)
     assert answers == [True, False, True, True, False]
+    statistics.patience_s = 54.0  # a source of one frame a second
+    with serve_metrics(0, statistics) as port:
+        assert read(port, "/health") == "ok\n"
 
 
 def test_a_client_that_says_nothing_keeps_nobody_waiting() -> None:
