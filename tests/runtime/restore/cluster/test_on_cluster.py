@@ -39,10 +39,15 @@ FRAMES, CHUNKS = 240, 5
 """Pieces of 20 frames, so that there are twelve."""
 
 
+def _short_folder() -> tempfile.TemporaryDirectory[str]:
+    """The names of Ray's sockets must be short. Its processes may still write there when they are told to end."""
+    return tempfile.TemporaryDirectory(prefix="svt-", dir="/tmp", ignore_cleanup_errors=True)
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Three nodes with a CPU each, on this machine. Their temporary files lie in `TMPDIR`."""
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="svt-", dir="/tmp") as place:
+    with pytest.MonkeyPatch.context() as patch, _short_folder() as place:
         patch.setenv("TMPDIR", place)
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -50,8 +55,8 @@ def cluster() -> Iterator[Any]:
 
         nodes: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         for _ in range(2):
-            nodes.add_node(num_cpus=1)
-        nodes.wait_for_nodes()
+            nodes.add_node(wait=False, num_cpus=1)
+        nodes.wait_for_nodes(4 * PATIENCE_S)
         yield nodes
         nodes.shutdown()
 
@@ -94,6 +99,7 @@ def run(
         return display, connected.restore(orders, named=len(jobs) > 1)
 
 
+@pytest.mark.alone  # all three must get some of it
 def test_three_nodes_make_the_file_of_one_device(
     cluster: Any, tmp_path: Path, source: Path, bundle: Bundle, expected: dict[str, list[object]]
 ) -> None:
@@ -126,8 +132,8 @@ def test_a_node_that_vanishes_in_the_middle_costs_nothing_but_time(
     source, whole, output = (tmp_path / name for name in ("in.mp4", "whole.mp4", "out.mp4"))
     write_clip(source, 4 * FRAMES)  # so many that all four nodes get some
     restore(source, whole, bundle, chunks=CHUNKS)
-    fourth = cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
+    fourth = cluster.add_node(wait=False, num_cpus=1)
+    cluster.wait_for_nodes(4 * PATIENCE_S)
     removed = threading.Event()
 
     def remove(_name: str) -> None:
@@ -143,6 +149,7 @@ def test_a_node_that_vanishes_in_the_middle_costs_nothing_but_time(
     assert content(output) == content(whole)
 
 
+@pytest.mark.alone  # all three must get some of it
 def test_twelve_unequal_files_keep_all_nodes_busy_to_the_end(
     cluster: Any, tmp_path: Path, bundle: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
