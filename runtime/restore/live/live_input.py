@@ -140,7 +140,9 @@ class LiveInput:
                 raise SourceEndedError("it goes on with other streams, or not at all") from None
             except av.error.ExitError:
                 raise SourceEndedError("nothing arrives any more") from None
-            except (av.FFmpegError, OSError, IndexError) as error:
+            except IndexError:
+                found = None  # at the end, where PyAV stumbles over streams that began later
+            except (av.FFmpegError, OSError) as error:
                 raise SourceEndedError(f"it breaks off: {first_error([], error)}") from None
             if found is None and self._is_cut_off:
                 raise SourceEndedError("it breaks off before its end")

@@ -17,12 +17,13 @@ from swiftvr_trt.runtime.restore.live.backlog import Backlog
 from swiftvr_trt.runtime.restore.live.counts import LiveStatistics
 from swiftvr_trt.runtime.restore.live.items import Intake, LiveCut, LiveFrame, LiveItem
 from swiftvr_trt.runtime.restore.live.live_clock import Break
-from swiftvr_trt.runtime.restore.live.live_input import SourceEndedError
+from swiftvr_trt.runtime.restore.live.live_input import LiveInput, SourceEndedError
 from swiftvr_trt.runtime.restore.live.options import LiveOptions
 from swiftvr_trt.runtime.restore.live.reading import LiveReader
 from tests.patience import PATIENCE_S
 
 from .lab import transport
+from .test_live_input import iter_into, renumbered
 from .test_reading import shown_s, taken
 
 
@@ -120,6 +121,25 @@ def test_hls_that_breaks_off_and_ends_meanwhile_is_read_to_its_end() -> None:
     assert reader.error is None
     assert len({frame.picture.stamp.pts for frame in frames}) == len(frames) == 4 * 18
     assert lines[-1] == f"{playlist.url} has come to its end"
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "why"),
+    [((), 4 * 18, "it has ended"), ((("seg_format_options", ""),), 2 * 18, "it breaks off before its end")],
+)
+def test_segments_whose_streams_get_other_numbers_go_on(
+    options: tuple[tuple[str, str], ...], count: int, why: str
+) -> None:
+    playlist = Playlist(0, 4)
+    playlist.release()
+    playlist._segments[2:] = [renumbered(data, 512) for data in playlist._segments[2:]]
+    source = LiveInput(LiveInputAddress.parse(playlist.url), options, None)
+    packets: list[Any] = []
+    with pytest.raises(SourceEndedError, match=why):
+        packets.extend(iter_into(source, packets))
+    assert len(packets) == count
+    source.close()
+    playlist.close()
 
 
 def test_hls_with_an_end_that_breaks_off_is_an_error() -> None:
