@@ -8,10 +8,11 @@ from typing import Any
 import click
 import pytest
 
+from swiftvr_trt.cli import console
 from swiftvr_trt.cli import run as cli
 from swiftvr_trt.cli.habits import HABITS, translate
 
-WITH_VALUE = frozenset({"--bundle", "--crf", "--codec", "--start", "--duration", "--frames"})
+WITH_VALUE = frozenset({"--bundle", "--crf", "--codec", "--start", "--duration", "--frames", "--vf"})
 
 TRANSLATIONS = {
     "-i in.mp4 -c:v libx265 -crf 20 -preset slow -c:a copy out.mp4": (
@@ -23,6 +24,15 @@ TRANSLATIONS = {
     "-i in.mp4 -vf scale=iw*2:-1 out.mp4": "in.mp4 out.mp4 --upscale 2",
     "-i in.mp4 -s 640x480 out.mp4": "in.mp4 out.mp4 --resolution 640x480",
     "-r 24000/1001 -i shots out.mp4": "shots out.mp4 --rate 24000/1001",
+    "-framerate 12 -i one.png out.mp4": "one.png out.mp4 --rate 12",
+    "-i in.mp4 -r 30 out.mp4": "in.mp4 out.mp4 --vf fps=30",
+    "-i in.mp4 -vf yadif,scale=640:480 -r 30 out.mp4": "in.mp4 out.mp4 --vf yadif,scale=640:480,fps=30",
+    "-i in.mp4 -filter:v fps=10 -crf 20 out.mp4": "in.mp4 out.mp4 --crf 20 --vf fps=10",
+    "-r 30 in.mp4 --vf hflip out.mp4": "in.mp4 out.mp4 --vf hflip,fps=30",
+    "-r 30 in.mp4 --vf=hflip out.mp4": "in.mp4 out.mp4 --vf hflip,fps=30",
+    "-v error -i in.mp4 -threads 0 out.mp4": "in.mp4 out.mp4 -q",
+    "-i in.mp4 -loglevel info -hwaccel nvdec out.mp4": "in.mp4 out.mp4 --hwaccel cuda",
+    "in.mp4 out.mp4 --gpu 0,1": "in.mp4 out.mp4 --devices 0,1",
     "--input a.mp4 --output b.mp4 --model SwiftVR --scale 2": "a.mp4 b.mp4 --checkpoint SwiftVR --upscale 2",
     "--input=a.mp4 --output=b.mp4 --scale=2": "a.mp4 b.mp4 --upscale 2",
     "-i a.mp4 -i b.mp4 -o out/ --bundle b1080": "a.mp4 b.mp4 out/ --bundle b1080",
@@ -35,6 +45,7 @@ TRANSLATIONS = {
     "-i a.mp4 -ss 10 -to 15 b.mp4": "a.mp4 b.mp4 --start 10 --duration 5",
     "-ss 10 -i a.mp4 -to 15 b.mp4": "a.mp4 b.mp4 --start 10 --duration 15",
     "-to 15 -i a.mp4 b.mp4": "a.mp4 b.mp4 --duration 15",
+    "-i a.mp4 -to 1.5 b.mp4": "a.mp4 b.mp4 --duration 1.5",
     "-i a.mp4 -an 'b c.mp4'": "a.mp4 'b c.mp4' --no-audio",
 }
 
@@ -46,11 +57,15 @@ ADVICE = {
     "-sseof -10 -i a.mp4 b.mp4": "-sseof: give --duration",
     "-i a.mp4 -f matroska b.mp4": "-f: the name of OUTPUT decides the container, e.g. out.mkv",
     "-i a.mp4 -c copy b.mp4": "-c: restored video cannot be copied",
-    "-i a.mp4 -c:a aac b.mp4": "-c:a: sound is always copied: convert it afterwards",
-    "-i a.mp4 -vf yadif,scale=640:480 b.mp4": "-vf: there are no filters",
+    "-i a.mp4 -c:a aac b.mp4": "-c:a: sound is copied where OUTPUT holds it; --audio-fallback aac says",
+    "-i a.mp4 -r ntsc b.mp4": "-r: give frames per second: --rate 25 for images, --vf fps=25 for a video",
+    "-i a.mp4 -s hd720 b.mp4": "-s: give the size of OUTPUT in pixels, e.g. --resolution 1920x1080",
+    "-hwaccel vaapi -i a.mp4 b.mp4": "-hwaccel: only NVIDIA GPUs decode and encode here",
+    "-i a.mp4 -sn b.mp4": "-sn: every stream is kept",
+    "-i a.mp4 -profile:v high -tune film b.mp4": "-profile:v and -tune: no counterpart here; leave out",
     "-i a.mp4 -b:v 5M b.mp4": "-b:v: quality is constant here, not the bit rate: give --crf N",
     "-i a.mp4 -crf 20 -map 0 b.mp4": "-map: every stream is kept",
-    "-i a.mp4 -movflags +faststart b.mp4": "-movflags: it has no counterpart here",
+    "-i a.mp4 -movflags +faststart b.mp4": "-movflags: no counterpart here; leave out",
 }
 
 OURS = [
@@ -70,6 +85,8 @@ def test_a_foreign_command_is_answered_with_ours(line: str) -> None:
     answer = translate(shlex.split(line), WITH_VALUE)
     assert answer is not None
     assert answer.endswith(f" not known here; type: swiftvr-run {TRANSLATIONS[line]}")
+    named = answer.split(" not known")[0].rsplit(" ", 1)[0].replace(" and ", ", ").split(", ")
+    assert all(name in line for name in named)  # as they were typed
     assert translate(shlex.split(TRANSLATIONS[line]), WITH_VALUE) is None  # what is pasted is ours
 
 
@@ -87,10 +104,14 @@ def _parse(*arguments: str) -> dict[str, Any]:
     return cli.command.make_context("swiftvr-run", list(arguments)).params
 
 
-def test_what_is_pasted_is_understood() -> None:
-    """Every option of every translation exists, and takes the value."""
-    for line in TRANSLATIONS.values():
-        _parse(*shlex.split(line.replace("-v", "")))
+@pytest.mark.parametrize("line", TRANSLATIONS.values())
+def test_what_is_pasted_is_accepted(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option of every translation exists, takes the value, and goes with the others."""
+    taken: list[object] = []
+    monkeypatch.setattr(console, "show_log", lambda *_, **__: None)
+    monkeypatch.setattr("swiftvr_trt.runtime.restore.run.restore_files", lambda options, _: taken.append(options))
+    cli.command.main(shlex.split(line), "swiftvr-run", standalone_mode=False)
+    assert len(taken) == 1
 
 
 def test_no_habit_is_an_option_of_ours() -> None:
@@ -102,3 +123,14 @@ def test_the_command_refuses_them_as_wrong_usage() -> None:
     with pytest.raises(click.UsageError, match=r"type: swiftvr-run a\.mp4 b\.mp4 --crf 20$"):
         _parse("-i", "a.mp4", "-crf", "20", "b.mp4")
     assert _parse("-i", "a.mp4", "b.mp4")["inputs"] == ("a.mp4",)
+
+
+@pytest.mark.parametrize("word", ["-metadata", "-qq-", "-vsync", "-shortest"])
+def test_an_unknown_word_with_one_dash_is_named_whole(word: str) -> None:
+    with pytest.raises(click.NoSuchOption, match=f"{word}"):
+        _parse("a.mp4", word, "x", "b.mp4")
+
+
+@pytest.mark.parametrize("word", ["-qv", "-vv", "-ia.mp4", "-yi"])
+def test_letters_in_a_row_stay_options(word: str) -> None:
+    _parse(word, "a.mp4", "b.mp4")
