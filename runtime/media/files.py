@@ -58,9 +58,15 @@ def _prefix(path: Path) -> str:
 
 
 def check_parent(path: Path) -> None:
-    """Raise `OutputError` if the directory of `path` does not exist."""
-    if not path.absolute().parent.is_dir():
-        raise OutputError(f"cannot write {path}: the directory {path.parent} does not exist; create it first")
+    """Raise `OutputError` if the directory of `path`, or of what it links to, does not exist."""
+    folder = _folder_of(path)
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {path}: the directory {folder} does not exist; create it first")
+
+
+def _folder_of(path: Path) -> Path:
+    """Where the file will lie: as it was typed, or where a link leads."""
+    return Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
 
 
 def is_same_file(one: Path, other: Path) -> bool:
@@ -71,9 +77,11 @@ def is_same_file(one: Path, other: Path) -> bool:
 
 
 def check_overwrite(path: Path, overwrite: bool) -> None:
-    """Raise `MediaError` if `path` is a directory, or exists and must not be overwritten."""
+    """Raise `MediaError` if `path` is a directory or a link to itself, or exists and must not be overwritten."""
     if path.is_dir():
         raise MediaError(f"the output {path} is a directory, expected a file: add a file name")
+    if Path(os.path.realpath(path)).is_symlink():
+        raise MediaError(f"the output {path} is a link that leads to itself: choose another name, or remove it")
     if path.exists() and not overwrite:
         raise MediaError(f"the output {path} already exists: choose another name, or overwrite it with -y")
 
@@ -83,7 +91,7 @@ _REMEDIES = {
     errno.EDQUOT: "free some space or choose another place",
     errno.EFBIG: "this disk holds no larger files: choose another place",
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ENOENT: "somebody removed its folder; try again",
+    errno.ENOENT: "somebody removed its folder, or the file; try again",
     errno.EIO: "check the disk, or choose another place",
 }
 
@@ -97,17 +105,21 @@ def check_writable(path: Path) -> None:
         raise output_error(path, OSError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
-def output_error(path: Path, error: OSError) -> OutputError:
-    """The error for `path`, with the system's reason and what to do about it."""
-    if not path.absolute().parent.is_dir():
-        return OutputError(f"cannot write {path}: the folder {path.parent} has vanished; create it and try again")
+def output_error(path: Path, error: OSError, *, creating: bool = False) -> OutputError:
+    """The error for `path`, with the system's reason and what to do about it. creating: it was not there yet."""
+    folder = _folder_of(path)
+    if not folder.is_dir():
+        return OutputError(f"cannot write {path}: the folder {folder} has vanished; create it and try again")
+    if creating and error.errno == errno.ENOENT:
+        return OutputError(f"cannot write {path}: the folder {folder} takes no new files; choose another place")
     reason = (error.strerror or str(error)).lower()
     remedy = _REMEDIES.get(error.errno or 0, "choose another place")
     return OutputError(f"cannot write {path}: {reason}; {remedy}")
 
 
 def is_taken(path: Path, overwrite: bool) -> bool:
-    """Whether a file cannot get the name `path` because of what has it."""
+    """Whether a file cannot get the name `path` because of what has it. A link to nothing leads to a free name."""
+    path = Path(os.path.realpath(path))
     return path.is_dir() or (os.path.lexists(path) and not overwrite)
 
 
@@ -147,12 +159,12 @@ def _rename_to_new(part: Path, name: Path) -> None:
 
 
 @contextmanager
-def explain_write_errors(path: Path) -> Iterator[None]:
-    """Turns an `OSError` into an `OutputError` that names `path`."""
+def explain_write_errors(path: Path, *, creating: bool = False) -> Iterator[None]:
+    """Turns an `OSError` into an `OutputError` that names `path`. creating: see `output_error`."""
     try:
         yield
     except OSError as error:
-        raise output_error(path, error) from error
+        raise output_error(path, error, creating=creating) from error
 
 
 class PartFile:
@@ -171,7 +183,7 @@ class PartFile:
         self._place = Path(os.path.realpath(target))  # if it is a link, replace what it points to
         sweep_leftovers(self._place, self._place.parent)
         self._path = temporary_path(self._place, self._place.parent)
-        with explain_write_errors(target), leaving.creating(self._path, self._abandon) as self._release:
+        with explain_write_errors(target, creating=True), leaving.creating(self._path, self._abandon) as self._release:
             self._file: BinaryIO = self._path.open("xb", buffering=_BUFFER)
 
     @property
@@ -284,7 +296,7 @@ class PartFolder:
         directory = self._place if self._place.is_dir() else self._place.parent
         sweep_leftovers(self._place, directory)
         self.path = temporary_path(self._place, directory)
-        with explain_write_errors(self.target), leaving.creating(self.path) as self._release:
+        with explain_write_errors(self.target, creating=True), leaving.creating(self.path) as self._release:
             self.path.mkdir()
 
     def _check(self) -> None:

@@ -153,7 +153,7 @@ def output_folder(folder: str) -> Iterator[None]:
 
     try:
         with leaving.starting():
-            place.mkdir(exist_ok=True)
+            Path(os.path.realpath(place)).mkdir(exist_ok=True)  # what a link leads to
             release = leaving.hold(folder, remove_if_new_and_empty, leaving.Turn.FOLDERS)
     except OSError as error:
         raise OutputError(f"{folder}: cannot create the output folder ({error.strerror or error})") from error
@@ -243,6 +243,6 @@ def _check_folder(place: Path, *, slash: bool) -> None:
 def _refuse_inputs_as_outputs(jobs: Sequence[Job]) -> None:
     inputs = {job.source.resolve(): job.source for job in jobs}
     for job in jobs:
-        source = inputs.get(Path(job.output).resolve())
+        source = inputs.get(Path(os.path.realpath(job.output)))
         if source is not None:
             raise MediaError(f"the output {job.output} is the input {source}; choose another folder")

@@ -68,7 +68,7 @@ def find_inputs(sources: Sequence[Path], output: str, *, recursive: bool = False
     for source in sources:
         if not (is_standard_input(source) or source.exists()):
             raise MediaError(f"the input {source} does not exist, expected a video or a folder of videos or images")
-    search = _Search(recursive, Path(output).resolve(), prefers_pictures=_names_a_file(output))
+    search = _Search(recursive, Path(os.path.realpath(output)), prefers_pictures=_names_a_file(output))
     alone = len(sources) == 1
     found: list[Input] = []
     for source in sources:

@@ -25,12 +25,14 @@ def check_pipes(sources: Sequence[Path], output: str, asked: Mapping[str, bool])
 
 
 _ONCE = {
+    "--cluster": "read and written in order by one process",
     "--devices": "read and written in order by one process",
     "--preview": "not read twice",
     "--skip-existing": "neither there nor missing",
     "--resume": "not read twice, so a run cannot be continued",
 }
 _REMEDY = {
+    "--cluster": "leave it out, or restore from file to file",
     "--devices": "name one device with --device, or restore from file to file",
     "--preview": "make it from a file",
     "--skip-existing": "leave it out",

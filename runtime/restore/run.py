@@ -16,6 +16,7 @@ from ... import leaving
 from ...engines.bundle.geometry import Resolution
 from ...errors import MachineError, MisuseError, SwiftVRError
 from ..media import SinkOptions
+from ..media.pipes import is_output_pipe, output_name
 from ..media.source_options import SCENE_CUTS, SourceOptions
 from ..media.trim import Trim
 from ..stream.tiles import parse_tile
@@ -184,6 +185,8 @@ class RunOptions:
                 "--devices was given with --scene-cut reset, which restores a video in order: name one device with "
                 "--device"
             )
+        if is_batch and is_output_pipe(self.output):
+            raise MisuseError(f"OUTPUT is {output_name(self.output)}, expected a folder with a file for each of INPUT")
         if is_batch and self.trace is not None:
             raise MisuseError("--trace is for one INPUT; restore that file by itself")
         if is_batch and self.preview is not None:

@@ -142,6 +142,24 @@ def test_an_output_that_is_a_link_stays_one(clip: Path, tmp_path: Path) -> None:
     assert names(tmp_path / "disk") == ["real.mp4"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
+def test_a_link_that_leads_nowhere_is_refused_first(clip: Path, tmp_path: Path) -> None:
+    lost, loop = tmp_path / "lost.mp4", tmp_path / "loop.mp4"
+    lost.symlink_to(tmp_path / "no" / "real.mp4")
+    loop.symlink_to(loop)
+    with pytest.raises(OutputError, match=r"the directory \S+no does not exist"):
+        transcode(clip, lost)
+    with pytest.raises(MediaError, match="a link that leads to itself"):
+        transcode(clip, loop)
+
+
+def test_a_folder_that_takes_no_files_is_said_so(tmp_path: Path) -> None:
+    """As /proc."""
+    error = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    assert "takes no new files; choose another place" in str(output_error(tmp_path / "x.mp4", error, creating=True))
+    assert "somebody removed" in str(output_error(tmp_path / "x.mp4", error))
+
+
 def test_a_missing_directory_is_an_output_error(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="does not exist") as error:
         transcode(clip, tmp_path / "no" / "out.mp4")

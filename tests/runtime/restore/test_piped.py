@@ -9,7 +9,7 @@ import pytest
 from swiftvr_trt.errors import MisuseError
 from swiftvr_trt.runtime.restore.piped import check_pipes
 
-OPTIONS = ("--devices", "--preview", "--skip-existing", "--resume")
+OPTIONS = ("--devices", "--cluster", "--preview", "--skip-existing", "--resume")
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -84,6 +84,13 @@ def test_options_that_exclude_each_other_are_refused_at_once(
         RunOptions((Path("a.mp4"),) * sources, "out", **changes)
 
 
+@pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+def test_a_folder_of_videos_does_not_go_into_a_pipe(tmp_path: Path, output: str) -> None:
+    (tmp_path / "a.mp4").write_text("")
+    with pytest.raises(MisuseError, match="OUTPUT is standard output, expected a folder with a file for each"):
+        restore_files(RunOptions((tmp_path,), output), Notes())
+
+
 def test_one_video_is_not_divided_if_scenes_reset_the_network() -> None:
     RunOptions((Path("a.mp4"),), "folder/", devices="cpu,cpu", scene_cut="reset")
     with pytest.raises(

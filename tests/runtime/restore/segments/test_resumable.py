@@ -37,6 +37,15 @@ class Lab:
     expected: dict[str, list[Any]]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
+def test_the_output_is_what_a_link_to_nothing_leads_to(tmp_path: Path, mini_bundle: BundleFactory) -> None:
+    output = tmp_path / "out.mkv"
+    output.symlink_to(tmp_path / "real.mkv")
+    assert restore(write_clip(tmp_path / "in.mp4", 8), output, mini_bundle(clip_len=4)).taken is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mkv", "real.mkv"]
+    assert output.is_symlink()
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
 def test_a_run_that_goes_on_makes_the_same_file(tmp_path: Path, mini_bundle: BundleFactory, suffix: str) -> None:
     bundle, source = mini_bundle(clip_len=4), write_clip(tmp_path / "in.mp4", 100)
