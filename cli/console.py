@@ -22,7 +22,7 @@ from .. import leaving
 from ..errors import SwiftVRError, is_shortage, message_of
 from ..redaction import keep_secrets_of
 from ..text import LineCallback, format_duration, printable, with_elapsed_time
-from .json_lines import JsonDisplay, emit_end, end_interrupted
+from .json_lines import JsonDisplay, emit_end, end_interrupted, why_lost
 
 if TYPE_CHECKING:
     from ..runtime.restore.display import Display, Result
@@ -47,6 +47,9 @@ def run(command: click.Command, name: str) -> NoReturn:
         say_error(error)
     if getattr(command, "prints_events", False) and "--json" in sys.argv:
         emit_end(code, error)
+        if lost := why_lost():
+            say_error(f"events are missing, standard output could not be written: {lost}; the exit code was {code}")
+            code = code or 1
     sys.exit(code)
 
 

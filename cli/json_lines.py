@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -20,19 +22,35 @@ VERSION = 1
 
 _writing = threading.Lock()
 _over = False
+_lost: str | None = None
 
 
 def emit(event: str, **fields: Any) -> None:
-    """Print one event. Ignores errors: a program that no longer listens stops no work."""
+    """Print one event. An error stops no work: see `why_lost`."""
     if not _over:
         _write({"event": event, **fields})
 
 
 def _write(*events: dict[str, Any]) -> None:
     lines = "".join(json.dumps({"version": VERSION, **_redacted(event)}) + "\n" for event in events)
-    with _writing, suppress(OSError, ValueError, AttributeError):  # a closed stream raises ValueError, or is None
-        sys.stdout.write(lines)
-        sys.stdout.flush()
+    with _writing, suppress(ValueError, AttributeError):  # a closed stream raises ValueError, or is None
+        try:
+            sys.stdout.write(lines)
+            sys.stdout.flush()
+        except OSError as error:
+            _remember(error)
+
+
+def _remember(error: OSError) -> None:
+    """Unless a program no longer listens, which on Windows is an invalid argument."""
+    global _lost
+    if not isinstance(error, BrokenPipeError) and not (os.name == "nt" and error.errno == errno.EINVAL):
+        _lost = _lost or (error.strerror or str(error)).lower()
+
+
+def why_lost() -> str | None:
+    """Why an event could not be written though somebody may want it, as on a full disk; None if that never happened."""
+    return _lost
 
 
 def _redacted(value: Any) -> Any:

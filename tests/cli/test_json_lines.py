@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import sys
 from typing import Any
 
+import click
 import pytest
 
 from swiftvr_trt.cli import console, json_lines
@@ -83,3 +85,38 @@ def test_a_program_that_no_longer_listens_stops_nothing(
         stream.close()
     monkeypatch.setattr(sys, "stdout", stream)
     json_lines.emit("note", text="x")
+    assert json_lines.why_lost() is None
+
+
+class _Failing(io.StringIO):
+    """A stream whose disk is full, or whose reader is gone."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def flush(self) -> None:
+        raise OSError(self._number, "No space left on device")
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 1), (errno.EPIPE, 0)])
+def test_events_that_cannot_be_written_are_said_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, code: int
+) -> None:
+    @click.command(context_settings={"ignore_unknown_options": True})
+    @click.option("--json", is_flag=True)
+    def command(**_: object) -> None:
+        json_lines.emit("note", text="x")
+
+    command.prints_events = True  # type: ignore[attr-defined]
+    monkeypatch.setattr(json_lines, "_lost", None)
+    monkeypatch.setattr(sys, "argv", ["swiftvr-run", "--json"])
+    monkeypatch.setattr(sys, "stdout", _Failing(number))
+    with pytest.raises(SystemExit) as ended:
+        console.run(command, "swiftvr-run")
+    assert ended.value.code == code
+    said = capsys.readouterr().err
+    assert said == ("" if code == 0 else f"error: {_LOST}\n")
+
+
+_LOST = "events are missing, standard output could not be written: no space left on device; the exit code was 0"
