@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from .file_clock import Gaps
+from .holes import Hole, hole_line
 
 VIDEO = "the video"
 """What messages call it."""
@@ -81,9 +82,17 @@ class Reading:
         return self.refused + max(0, min(self.troubled - self.early - self.refused, silent))
 
 
-def shortfall(promise: Promise, reading: Reading, video: int) -> str | None:
-    """What the file promised but did not contain, in one line. None if it is complete. video: number of its stream."""
-    return "; ".join(_missing(promise, reading, video)) or None
+def shortfall(promise: Promise, reading: Reading, video: int, holes: tuple[Hole, ...] = ()) -> str | None:
+    """What the file promised but did not contain, in one line. None if it is complete.
+
+    video: number of its stream. holes: in the video.
+    """
+    return joined(*_missing(promise, reading, video), hole_line(holes))
+
+
+def joined(*lines: str | None) -> str | None:
+    """What is missing, in one line. None if nothing is."""
+    return "; ".join(line for line in lines if line) or None
 
 
 def _missing(promise: Promise, reading: Reading, video: int) -> Iterator[str]:

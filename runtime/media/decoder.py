@@ -14,8 +14,9 @@ from .base import CopiedStream, Template
 from .contents import open_container
 from .damage import VIDEO, Reading, damage, shortfall
 from .ffmpeg_log import Complaints, ffmpeg_errors
-from .file_clock import FileClock
+from .file_clock import FileClock, Gaps
 from .frame_memory import FrameBound
+from .holes import Hole
 from .pipes import PipeReader, input_name, is_input_pipe
 from .promise import CONTAINER_CLOCK, is_cover, promise_of
 from .pyav import fraction, refuse_end_without_memory, refuse_without_memory, starts_anywhere
@@ -78,6 +79,8 @@ class VideoDecoder:
         kinds = {stream.index: stream.type for stream in self.container.streams}
         self._clock = FileClock(kinds, self.stream.index, jumps=starts_anywhere(self.container))
         self._names = {index: f"{kind} stream {index}" for index, kind in kinds.items()} | {self.stream.index: VIDEO}
+        if self._complaints.count:
+            self._clock.holes.trouble_at_open(self.start)
         self._number, self._closed = self.stream.index, False
         self._last, self._decodes = cast(int | None, None), True
         self._reached, self._is_troubled = 0, False
@@ -119,12 +122,28 @@ class VideoDecoder:
     def damage(self) -> tuple[str, ...]:
         """What is damaged in the file, as far as it has been read."""
         gaps = {self._names[index]: each.since(self.start) for index, each in self._clock.gaps.items()}
+        if holes := self._holes_since(self.start):
+            gaps.setdefault(VIDEO, Gaps(len(holes), Fraction(sum(hole.length for hole in holes)), holes[0].begin))
         return damage(self.reading, self._complaints.count, self._complaints.first, gaps)
 
     @property
     def shortfall(self) -> str | None:
         """What the file promised but did not contain. None if it is complete."""
+        return shortfall(self.promise, self.reading, self._number, self._holes_since(self.start))
+
+    @property
+    def broken_promise(self) -> str | None:
+        """The same without the holes in the video."""
         return shortfall(self.promise, self.reading, self._number)
+
+    @property
+    def holes(self) -> tuple[Hole, ...]:
+        """Where frames are missing in the middle of the video, in seconds after `begin`."""
+        return self._holes_since(self.begin)
+
+    def _holes_since(self, moment: Fraction) -> tuple[Hole, ...]:
+        known = self.promise.packets is not None  # an index says which packets there are
+        return () if known else tuple(hole.since(moment) for hole in self._clock.holes.holes)
 
     @property
     def shown(self) -> int | None:
@@ -204,6 +223,7 @@ class VideoDecoder:
         packets = self.container.demux(wanted)
         while True:
             try:
+                before = self._complaints.count
                 with self._complaints.listening():
                     packet = next(packets, None)
             except IndexError:  # at the end, PyAV fails over streams that appeared on the way, as in a damaged file
@@ -222,6 +242,8 @@ class VideoDecoder:
                 break
             if packet is None:
                 break
+            if self._complaints.count > before or (packet.is_corrupt and packet.stream_index == self._number):
+                self._clock.holes.trouble()
             if packet.size:  # PyAV marks the end of a stream with an empty packet
                 yield from self._clock.place(packet, packet.stream_index)
         yield from self._clock.rest()
@@ -279,6 +301,8 @@ class VideoDecoder:
             refused = True
         if packet is not None:
             self._is_troubled = refused or self._complaints.count > before
+        if self._is_troubled or any(frame.is_corrupt for frame in frames):
+            self._clock.holes.trouble()
         if packet is not None and self._is_troubled:
             reading = self.reading
             reading.troubled += 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from .holes import HoleFinder
 from .pyav import fraction
 from .timeline import RESET_SECONDS
 
@@ -92,6 +93,7 @@ class FileClock:
     """Shifts the packets of a file such that each stream goes on where it stopped. Packets come back in `place`.
 
     jumped      how often the clock of the file jumped so far
+    holes       finds where frames are missing
     """
 
     def __init__(self, kinds: Mapping[int, str], video: int, *, jumps: bool) -> None:
@@ -99,6 +101,7 @@ class FileClock:
         self._tracks = {index: _Track(index == video, kind not in ("video", "audio")) for index, kind in kinds.items()}
         self._video = self._tracks[video]
         self._jumps = jumps
+        self.holes = HoleFinder()
         self._shifts = [Fraction(0)]
         self._reached = self._entered = Fraction(0)
         self._waiting: list[tuple[int, Packet[Any]]] = []
@@ -200,6 +203,8 @@ class FileClock:
         assert decoded is not None
         if same:
             track.note_gap(decoded)
+        if track.decides:
+            self._look_for_holes(placed, track.last if same else None, decoded)
         if track.last is not None and decoded > track.last:
             track.step = decoded - track.last
         length = _seconds(packet.duration, packet) or track.step
@@ -207,6 +212,14 @@ class FileClock:
         track.end = max(track.end, track.due, (_seconds(packet.pts, packet) or Fraction(0)) + length)
         self._reached = max(self._reached, track.due)
         return placed
+
+    def _look_for_holes(self, packet: Packet[Any], last: Fraction | None, decoded: Fraction) -> None:
+        """last: when the packet before it was decoded; None if it was of another recording."""
+        shown = _seconds(packet.pts, packet)
+        if packet.is_keyframe and shown is not None:
+            self.holes.note_key(shown - decoded)
+        if last is not None:
+            self.holes.step(last, decoded, joint=self._jumps and packet.is_keyframe)
 
     def _released(self, stream: int | None = None, *, stray: bool = False) -> list[Packet[Any]]:
         """The packets that wait, of one stream or of all, in the recording that fits by now.

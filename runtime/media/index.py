@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import UnreadableInputError
 from .base import SourceInfo
+from .damage import joined
 from .decoder import VideoDecoder
+from .holes import Hole, hole_line
 from .timeline import Timeline
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class VideoIndex:
     keys        numbers of the frames where decoding can begin, increasing
     time_base   seconds per tick
     shortfall   what the file promised but does not contain, as far as packets tell, in one line; None if it is complete
+    holes       when frames are missing in between, and for how long, in ticks on the clock of the stamps
     before      times of key frames before the first frame, increasing; of a part of a video (`trim.Excerpt`)
     """
 
@@ -58,9 +61,16 @@ class VideoIndex:
     time_base: Fraction
     shortfall: str | None = None
     before: tuple[int, ...] = ()
+    holes: tuple[tuple[int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.times)
+
+    @property
+    def lacks(self) -> str | None:
+        """All that is missing, in one line; None if it is complete."""
+        holes = (Hole(begin * self.time_base, length * self.time_base) for begin, length in self.holes)
+        return joined(self.shortfall, hole_line(tuple(holes)))
 
     def entries(self, frame: int) -> Iterator[int]:
         """Frames at which decoding can begin to reach `frame`, the nearest first."""
@@ -92,7 +102,12 @@ def index_video(info: SourceInfo) -> VideoIndex | str:
             return f"it cannot be read to its end ({error})"
         if decoder.jumped:
             return "its clock jumps"
-        return index if isinstance(index, str) else replace(index, shortfall=decoder.shortfall)
+        if isinstance(index, str):
+            return index
+        holes = tuple(
+            (round(each.begin / info.time_base), round(each.length / info.time_base)) for each in decoder.holes
+        )
+        return replace(index, shortfall=decoder.broken_promise, holes=holes)
 
 
 def build_index(

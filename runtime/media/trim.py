@@ -11,6 +11,7 @@ from typing import Any
 
 from ...errors import MisuseError
 from .base import SourceInfo
+from .holes import Hole
 from .index import VideoIndex
 from .timeline import rescale
 
@@ -134,7 +135,19 @@ class Excerpt:
             keys=tuple(key - first for key in index.keys if first <= key < stop),
             before=(*index.before, *(index.times[key] for key in index.keys if key < first)),
             shortfall=index.shortfall if self.wants_more else None,
+            holes=tuple((self.moved(begin), length) for begin, length in index.holes if self._has(begin, length)),
         )
+
+    def holes_of(self, holes: Iterable[Hole]) -> tuple[Hole, ...]:
+        """Those in the excerpt, on its clock. holes: of the file, on the clock of its stamps."""
+        return tuple(each.since(self.zero_s or Fraction(0)) for each in holes if each.overlaps(*self._span_s))
+
+    def _has(self, begin: int, length: int) -> bool:
+        return Hole(begin * self.time_base, length * self.time_base).overlaps(*self._span_s)
+
+    @property
+    def _span_s(self) -> tuple[Fraction, Fraction | None]:
+        return self.begin * self.time_base, self.until
 
     def of_info(self, info: SourceInfo) -> SourceInfo:
         """What is known of the excerpt before it is read."""

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import MisuseError
 from .base import CopiedPacket, Item, Picture, SourceInfo, SourceView
+from .damage import joined
 from .file_clock import moved
+from .holes import hole_line
 from .index import VideoIndex, index_video
 from .pipes import is_input_pipe
 from .probe import OpenedVideo, open_video
@@ -75,10 +77,12 @@ class TrimmedVideo:
 
     @property
     def shortfall(self) -> str | None:
-        """What the file lacks at its end; None if the excerpt does not miss it. Valid after the last picture."""
-        if not (self._ended and self.excerpt.wants_more):
-            return None
-        return self._whole.shortfall if self._in_order or self._range is None else self._range.shortfall
+        """What the excerpt lacks. Valid after the last picture."""
+        if not self._in_order and self._range is not None:
+            return self._range.shortfall if self._ended else None
+        more = self._ended and self.excerpt.wants_more
+        holes = hole_line(self.excerpt.holes_of(self._whole.holes))
+        return joined(self._whole.broken_promise if more else None, holes)
 
     def __iter__(self) -> Iterator[Item]:
         return self._iterator

@@ -17,6 +17,7 @@ from .decoder import DECODING_ORDER
 from .file_clock import moved
 from .filters import FrameFilter
 from .fitting import Fitter
+from .holes import Hole
 from .kept import lost_side_data
 from .planes import FrameReader
 from .probe import OpenedVideo
@@ -77,6 +78,16 @@ class VideoSource:
     def shortfall(self) -> str | None:
         """What the file promised but did not contain. Valid after the last picture."""
         return self._decoder.shortfall
+
+    @property
+    def broken_promise(self) -> str | None:
+        """The same without `holes`."""
+        return self._decoder.broken_promise
+
+    @property
+    def holes(self) -> tuple[Hole, ...]:
+        """Where frames are missing in the middle, on the clock of the pictures. Valid after the last picture."""
+        return self._decoder.holes
 
     def __iter__(self) -> Iterator[Item]:
         return self._iterator

@@ -54,8 +54,8 @@ class VideoRange:
 
     @property
     def shortfall(self) -> str | None:
-        """What the file lacks at its end; None if the range ends before."""
-        return self._index.shortfall if self._numbers.stop == len(self._index) else None
+        """What the file lacks, at its end or before; None if the range ends before that."""
+        return self._index.lacks if self._numbers.stop == len(self._index) else None
 
     @property
     def damage(self) -> tuple[str, ...]:

@@ -180,7 +180,8 @@ class _Piece:
 
     def _by_index(self, index: VideoIndex) -> Iterator[Picture]:
         begin = min(index.frame_at(self._begin), len(index) - 1)
-        self._range = VideoRange(self._whole.info, index, begin, max(index.frame_at(self._end), begin + 1))
+        part = replace(index, holes=())  # they may lie before; those in the piece are damage
+        self._range = VideoRange(self._whole.info, part, begin, max(index.frame_at(self._end), begin + 1))
         yield from self._range
 
     def _in_order(self) -> Iterator[Picture]:

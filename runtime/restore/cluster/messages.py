@@ -161,6 +161,6 @@ def _value(name: str, value: Any) -> Any:
 
 
 def _index(plain: Message) -> VideoIndex:
-    stamps = tuple((pts, duration) for pts, duration in plain["stamps"])
+    pairs = {name: tuple((first, second) for first, second in plain[name]) for name in ("stamps", "holes")}
     lists = {name: tuple(plain[name]) for name in ("times", "keys", "before")}
-    return VideoIndex(**{**plain, **lists, "stamps": stamps, "time_base": Fraction(plain["time_base"])})
+    return VideoIndex(**{**plain, **lists, **pairs, "time_base": Fraction(plain["time_base"])})

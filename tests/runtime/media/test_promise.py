@@ -99,6 +99,7 @@ def test_video_that_is_missing_in_the_middle_of_a_recording_is_measured(tmp_path
         frames = sum(isinstance(item, Picture) for item in source)
     assert frames < 50
     assert any(line.startswith("0.40 s of the video are missing in the input, at 0.8") for line in source.damage)
+    assert (source.shortfall or "").startswith("frames are missing in the input: 0.40 s, at ")
 
 
 def test_an_intact_recording_has_no_gaps(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from swiftvr_trt.runtime.restore.job import Job
 from swiftvr_trt.runtime.restore.restorer import OpenOptions
 from swiftvr_trt.runtime.restore.segments.grid import Span
 
-INDEX = VideoIndex((0, 40), ((0, 40), (40, 40)), (0,), Fraction(1, 1000), None, (-40,))
+INDEX = VideoIndex((0, 40), ((0, 40), (40, 40)), (0,), Fraction(1, 1000), None, (-40,), ((40, 80),))
 
 
 @pytest.mark.parametrize(
