@@ -87,10 +87,10 @@ def shortfall(promise: Promise, reading: Reading, video: int, holes: tuple[Hole,
 
     video: number of its stream. holes: in the video.
     """
-    return joined(*_missing(promise, reading, video), hole_line(holes))
+    return in_one_line(*_missing(promise, reading, video), hole_line(holes))
 
 
-def joined(*lines: str | None) -> str | None:
+def in_one_line(*lines: str | None) -> str | None:
     """What is missing, in one line. None if nothing is."""
     return "; ".join(line for line in lines if line) or None
 

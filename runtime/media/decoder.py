@@ -123,7 +123,9 @@ class VideoDecoder:
         """What is damaged in the file, as far as it has been read."""
         gaps = {self._names[index]: each.since(self.start) for index, each in self._clock.gaps.items()}
         if holes := self._holes_since(self.start):
-            gaps.setdefault(VIDEO, Gaps(len(holes), Fraction(sum(hole.length for hole in holes)), holes[0].begin))
+            total = Fraction(sum(hole.length for hole in holes))
+            if VIDEO not in gaps or gaps[VIDEO].total <= total:
+                gaps[VIDEO] = Gaps(len(holes), total, holes[0].begin)
         return damage(self.reading, self._complaints.count, self._complaints.first, gaps)
 
     @property

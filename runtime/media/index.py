@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import UnreadableInputError
 from .base import SourceInfo
-from .damage import joined
+from .damage import in_one_line
 from .decoder import VideoDecoder
 from .holes import Hole, hole_line
 from .timeline import Timeline
@@ -70,7 +70,7 @@ class VideoIndex:
     def lacks(self) -> str | None:
         """All that is missing, in one line; None if it is complete."""
         holes = (Hole(begin * self.time_base, length * self.time_base) for begin, length in self.holes)
-        return joined(self.shortfall, hole_line(tuple(holes)))
+        return in_one_line(self.shortfall, hole_line(tuple(holes)))
 
     def entries(self, frame: int) -> Iterator[int]:
         """Frames at which decoding can begin to reach `frame`, the nearest first."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import MisuseError
 from .base import CopiedPacket, Item, Picture, SourceInfo, SourceView
-from .damage import joined
+from .damage import in_one_line
 from .file_clock import moved
 from .holes import hole_line
 from .index import VideoIndex, index_video
@@ -82,7 +82,7 @@ class TrimmedVideo:
             return self._range.shortfall if self._ended else None
         more = self._ended and self.excerpt.wants_more
         holes = hole_line(self.excerpt.holes_of(self._whole.holes))
-        return joined(self._whole.broken_promise if more else None, holes)
+        return in_one_line(self._whole.broken_promise if more else None, holes)
 
     def __iter__(self) -> Iterator[Item]:
         return self._iterator
