@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ...errors import MediaError
+from ...errors import MachineError, MediaError
 from ..stream.frames import RGB, RGB16
 from . import colour
 from .alpha import DROPPED, alpha_of, has_alpha, is_opaque, keeps_alpha
@@ -87,13 +87,13 @@ class ImageSource:
         rate, options = DEFAULT_RATE if rate is None else rate, options or SourceOptions()
         self._files = _trimmed(_images(path), path, rate, trim or Trim())
         self._reformatter = VideoReformatter()
-        self._deep = self._transparent = self._fitted = False
+        self._deep, self._transparent, self._fitted = False, False, 0
         self._about_alpha = DROPPED if options.alpha == "drop" or not options.restores else _APPEARS
         self._damage: dict[str, None] = {}
         self._missing: list[tuple[Path, str]] = []
         decoded = self._decode(self._files[0])
-        self._fitted = True
         first = decoded.frame
+        self._fitted = first.width * first.height
         self._form = RGB16 if options.restores and bits_of(first) > 8 else RGB
         alpha = options.restores and keeps_alpha(self._files[0], options.alpha, first)
         width, height = colour.upright_size(first)
@@ -146,7 +146,7 @@ class ImageSource:
         for number, file in enumerate(self._files):
             try:
                 picture = self._picture(file, count, number)
-            except MediaError as error:
+            except (MediaError, MachineError) as error:  # only a larger one takes too much memory
                 _log.info("%s is left out: %s", file, error)
                 self._missing.append((file, str(error)))
             else:
@@ -176,12 +176,21 @@ class ImageSource:
         for file in self._files[1:]:
             head = read_head(file)
             if head is None or (head.width, head.height) != expected:
-                frame = self._decode(file).frame
-                head = Head(*colour.upright_size(frame), has_alpha(frame))
+                head = self._decoded_head(file, head)
             if (head.width, head.height) != expected:
                 raise self._of_another_size(file, (head.width, head.height), expected)
             transparent |= head.alpha
         return transparent
+
+    def _decoded_head(self, file: Path, head: Head | None) -> Head:
+        """What an image turns out to be; what its head says if it is too large to be decoded. Raises `MediaError`."""
+        try:
+            frame = self._decode(file).frame
+        except MachineError:
+            if head is None:
+                raise
+            return head
+        return Head(*colour.upright_size(frame), has_alpha(frame))
 
     def _of_another_size(self, file: Path, size: tuple[int, int], expected: tuple[int, int]) -> MediaError:
         (width, height), (first_width, first_height) = size, expected
@@ -205,7 +214,7 @@ class ImageSource:
             self._damage[f"{name} is damaged and was restored as it is: FFmpeg says {image.said!r}"] = None
 
     def _decode(self, file: Path) -> _Image:
-        """One image as FFmpeg decodes it. Raises `MediaError` if that cannot be."""
+        """One image as FFmpeg decodes it. Raises `MediaError` if that cannot be, `MachineError` if it is too large."""
         import av
 
         try:
@@ -217,7 +226,8 @@ class ImageSource:
             with ffmpeg_errors() as said, open_image(data) as container:
                 context = container.streams.video[0].codec_context
                 context.thread_count = 1
-                bound = FrameBound(file, context, again=self._fitted)
+                fitted = context.width * context.height <= self._fitted
+                bound = FrameBound(file, context, again=fitted)
                 frame = next(container.decode(video=0))
                 bound.check(frame)
         except MediaError:

@@ -135,6 +135,19 @@ def test_the_memory_that_was_enough_for_the_first_image_is_not_asked_for_again(
         assert source.shortfall is None
 
 
+def test_a_later_image_that_takes_too_much_memory_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder(tmp_path / "in", ["1.png", "2.png"])
+    with open_source(path) as source:
+        (path / "2.png").write_bytes(encode_image(image(1, 2400, 1600), ".png"))
+        monkeypatch.setattr(frame_memory, "available_memory", lambda: 1_000_000)
+        assert len(list(source)) == 1
+        assert "decoding 2400x1600 frames takes about" in (source.shortfall or "")
+    with pytest.raises(MediaError, match=r"2\.png is 2400x1600, expected 24x16 like 1\.png"):
+        open_source(path)
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="contains no images"):
         open_source(tmp_path)
