@@ -67,19 +67,25 @@ def obtain_clip(protocol: Protocol, folder: Path, given: Path | None = None) -> 
 
 def describe_clip(path: Path, most: int) -> Clip:
     """What a clip is. most: its frames that are used."""
+    count, (height, width), rate = look_at_frames(path, most)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Clip(path.stem, digest, width, height, count, rate)
+
+
+def look_at_frames(path: Path, most: int) -> tuple[int, tuple[int, int], float]:
+    """How many frames there are, up to `most`, their height and width, and how many there are per second."""
     count, shape = 0, (0, 0)
     with open_source(path) as source:
         rate = float(source.info.rate or 0)
         for item in source:
             if isinstance(item, Picture):
-                count, shape = count + 1, item.pixels.shape[:2]
+                count, shape = count + 1, (item.pixels.shape[0], item.pixels.shape[1])
                 if count == most:
                     break
     if not count:
         raise MediaError(f"{path}: there are no frames in it, expected a video; name another file")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Clip(path.stem, digest, shape[1], shape[0], count, rate)
+    return count, shape, rate
 
 
 def count_frames(path: Path) -> int:

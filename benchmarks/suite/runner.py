@@ -22,7 +22,7 @@ from ...installing import tool_version
 from ...runtime.restore.bundle_request import BundleRequest, suit_devices, suited
 from ...runtime.restore.restorer import choose_device
 from ...runtime.restore.selection import find_or_build_bundle
-from .clips import clip_file, describe_clip, obtain_clip
+from .clips import clip_file, look_at_frames, obtain_clip
 from .commands import measure_command, measure_our_program
 from .facts import busy_share, describe_host
 from .faithful import MOST_FRAMES, check_clean
@@ -171,10 +171,10 @@ def _check_inputs(folder: Path, protocol: Protocol, options: BenchOptions) -> No
     """Raise if a file that was named for a protocol is no video, or not what the protocol takes."""
     count = min(protocol.frames, MOST_FRAMES)
     if options.clip is not None or protocol.clip == SAMPLE:
-        count = describe_clip(clip_file(protocol, folder, options.clip), count).frames
+        count, _, _ = look_at_frames(clip_file(protocol, folder, options.clip), count)
     if options.clean is not None:
-        clean = describe_clip(options.clean, count)
-        check_clean(options.clean, (clean.frames, f"{clean.width}x{clean.height}"), (count, protocol.size))
+        clean, (height, width), _ = look_at_frames(options.clean, count)
+        check_clean(options.clean, (clean, f"{width}x{height}"), (count, protocol.size))
 
 
 def _runs_on(case: Case, subject: Subject) -> Subject:

@@ -337,12 +337,13 @@ def in_pieces(job: Job, source: Source, sink: Sink) -> bool:
 def as_one(job: Job, source: Source) -> Iterator[Source]:
     """The source of a job that is read once: with all packets, and if the job asks for it, with marks on scenes.
 
-    There are no pieces that keep what was restored, so it ends where it cannot be read on, whatever the job asks for.
+    There are no pieces that keep what was restored, so it ends where it cannot be read on, whatever the job asks for,
+    unless there is nothing to keep yet.
     """
     with ExitStack() as stack:
         if isinstance(source, TrimmedVideo):
             source = stack.enter_context(TrimmedWithCopies(source))
-        source = UntilBroken(source)
+        source = UntilBroken(source, if_empty=False)
         yield SceneSource(source) if job.scene_cut == "reset" else source
 
 

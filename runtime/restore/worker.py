@@ -12,7 +12,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from ...child import Parent
-from ...errors import DeviceError, MachineError, Moment, UnreadableInputError, is_shortage, message_of
+from ...errors import DeviceError, MachineError, Moment, is_shortage, message_of
 from ..devices.notes import NOTES
 from ..media.codecs import NoEncoderError
 from ..media.index import VideoIndex
@@ -25,7 +25,7 @@ from .restorer import OpenOptions, Restorer
 from .segments.room import is_full_disk
 from .verdict import Outcome, Verdict
 
-_OF_THE_MACHINE = (MachineError, NoEncoderError, OSError, UnreadableInputError)
+_OF_THE_MACHINE = (MachineError, NoEncoderError, OSError)
 _VERDICTS = {Moment.BEGIN: Verdict.UNBEGUN, Moment.MIDDLE: Verdict.BROKEN}
 
 

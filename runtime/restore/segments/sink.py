@@ -163,7 +163,7 @@ class PieceSink:
         return self._piece
 
     def _open(self) -> Encoding:
-        options = as_before(self._request.options, self._store.marks)
+        options = as_before(self._request.options, self._store.all_marks())
         return open_encoder(self._nowhere, replace(self._request, options=options))
 
     def _finish(self, *, last: bool) -> None:
@@ -171,6 +171,8 @@ class PieceSink:
         assert piece is not None
         assert piece.encoder.clock.last is not None
         self._keep(piece, piece.encoder.finish())
+        # Again: of two devices that begin together, the first to finish decides.
+        check_encoder((piece.encoder.codec, piece.header), self._store.all_marks(), self.notes)
         piece.release()
         self._piece = None
         mark = Mark(

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ....errors import UnreadableInputError
-from ...media import Item, Source, SourceView
+from ...media import Item, Picture, Source, SourceView
 
 
 class UntilBroken(SourceView):
     """The items of a source. An `UnreadableInputError` ends them, and becomes the shortfall."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, if_empty: bool = True) -> None:
+        """if_empty: also before the first picture. Otherwise it is raised there: there is nothing to keep."""
         super().__init__(source)
+        self._if_empty = if_empty
         self.broken: str | None = None
 
     @property
@@ -21,7 +23,12 @@ class UntilBroken(SourceView):
         return self.broken or self.source.shortfall
 
     def __iter__(self) -> Iterator[Item]:
+        ends = self._if_empty
         try:
-            yield from self.source
+            for item in self.source:
+                ends = ends or isinstance(item, Picture)
+                yield item
         except UnreadableInputError as error:
+            if not ends:
+                raise
             self.broken = str(error)

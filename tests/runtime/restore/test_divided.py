@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from swiftvr_trt import Bundle, MachineError, OutputError, Restorer, SwiftVRError
-from swiftvr_trt.runtime.restore import divided
+from swiftvr_trt.runtime.restore import divided, hwaccel
 from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
 from swiftvr_trt.runtime.restore.display import Display
 from swiftvr_trt.runtime.restore.divided import (
@@ -172,6 +172,7 @@ def test_what_is_said_about_every_span_is_shown_once(
         return []
 
     monkeypatch.setattr(divided, "run_fleet", in_turn)
+    monkeypatch.setattr(hwaccel, "has_driver", lambda: False)
     job = Job(source, str(tmp_path / "out.mp4"), sink=SINK, piece_s=CHUNKS * 4 / 25, hwaccel="cuda")
     display = RecordingDisplay()
     restored = restore_divided(JobWithBundle(job, str(bundle.path)), ["cpu"] * 3, display, ONE_THREAD)

@@ -17,7 +17,6 @@ from swiftvr_trt.errors import (
     MediaError,
     OutputError,
     StageError,
-    UnreadableInputError,
     message_of,
 )
 from swiftvr_trt.runtime.devices.kernel_cache import SUFFIX
@@ -117,7 +116,6 @@ def test_an_error_becomes_the_verdict_of_its_kind(  # many parameters: fixtures 
         MemoryError(),
         OSError("too many open files"),
         NoEncoderError("this FFmpeg has no encoder 'libx265'"),
-        UnreadableInputError("in.mp4 cannot be read on"),
     ],
     ids=lambda error: type(error).__name__,
 )

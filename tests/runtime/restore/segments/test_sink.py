@@ -212,3 +212,40 @@ def test_what_another_device_has_encoded_with_another_header_stops_this_one_earl
     with pytest.raises(MachineError, match="another libx264") if shared else nullcontext():
         write(folder, Span(2, 3), range(17, 25))
     assert sorted(folder.marks) == ([] if shared else [2])
+
+
+def test_of_two_devices_that_begin_together_the_first_to_finish_decides(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces of two encoders in one folder would stop every later run, too."""
+
+    folder = PieceFolder(store.output, shared=True)
+    with sink_of(folder, Span(1, 2)) as slow:
+        with monkeypatch.context() as patch:
+            patch.setattr(Encoding, "header", "of another GPU")
+            slow.write(picture(9))
+        write(store, Span(0, 1), range(9))
+        with pytest.raises(MachineError, match="another libx264"):
+            slow.commit()
+    assert sorted(folder.all_marks()) == [0]
+    assert not list(store.folder.glob("*.part"))
+
+
+def test_pieces_of_others_in_software_are_gone_on_with_in_software(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(store, Span(0, 1), range(9))
+    asked = list[int | None]()
+
+    def noting(new_container: Any, request: EncodingRequest) -> Encoding:
+        asked.append(request.options.gpu)
+        return open_encoder(new_container, replace(request, options=replace(request.options, gpu=None)))
+
+    monkeypatch.setattr(sink, "open_encoder", noting)
+    request = EncodingRequest(INFO, 32, 24, SinkOptions(preset="ultrafast", gpu=0))
+    before = Before(lambda base: ClockConverter(base, None), by_index=True)
+    folder = PieceFolder(store.output, shared=True)
+    with PieceSink(folder, GRID, Span(2, 3), request, before, Damaged()) as pieces:
+        pieces.write(picture(17))
+        pieces.commit()
+    assert asked == [None]

@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from swiftvr_trt import Bundle
 from swiftvr_trt.errors import MachineError, UnreadableInputError
 from swiftvr_trt.runtime.media import pyav
+from swiftvr_trt.runtime.media.trim import Trim
 from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
 from swiftvr_trt.runtime.restore.divided import look_at
 from swiftvr_trt.runtime.restore.job import Job
@@ -118,6 +120,18 @@ def test_a_run_without_pieces_keeps_what_it_restored(
         restore_files(options, RecordingDisplay())
     found = len(content(output)["pictures"]) if output.is_file() else len(list(output.iterdir()))
     assert 30 < found <= 40
+
+
+def test_a_run_without_pieces_that_restored_nothing_says_why(
+    tmp_path: Path, tiny: Bundle, source: Path, break_at: BreakAt
+) -> None:
+    break_at(20)
+    trim = Trim(start=Fraction(1))
+    request = BundleRequest(bundle=tiny.path)
+    options = RunOptions((source,), str(tmp_path / "out"), request=request, threads=1, trim=trim)
+    with pytest.raises(UnreadableInputError, match="Input/output error"):
+        restore_files(options, RecordingDisplay())
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_run_goes_on_once_the_input_can_be_read(
