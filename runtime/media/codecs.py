@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from av.codec import Codec
     from av.container import OutputContainer
 
-_POPULAR = (
+POPULAR = (
     "libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "h264_nvenc", "hevc_nvenc", "av1_nvenc"
 )  # fmt: skip
 """Encoders that messages suggest, in this order, leaving out those that this FFmpeg lacks."""
@@ -119,7 +119,7 @@ def suggested_encoders(supported: set[str] | None) -> str:
     from av.codec.codec import Codec, UnknownCodecError
 
     found = []
-    for name in _POPULAR:
+    for name in POPULAR:
         try:
             codec = Codec(name, "w")
         except UnknownCodecError:

@@ -22,9 +22,9 @@ from .codecs import (
     choose_encoder,
     encoder_settings,
     pixel_formats,
-    suggested_encoders,
 )
 from .colour import FULL, LIMITED, output_colour
+from .container_trial import check_holds, not_held
 from .even_steps import holds_any_time
 from .ffmpeg_log import ffmpeg_errors, first_error
 from .muxer import GLOBAL_HEADER, format_name_of, is_passed_on, plain
@@ -66,6 +66,12 @@ class EncodingRequest:
     width: int
     height: int
     options: SinkOptions
+
+    @property
+    def aspect(self) -> Fraction | None:
+        """Of a pixel, its width by its height; None if nobody knows."""
+        info = self.info
+        return scaled_aspect(info.sample_aspect, (info.width, info.height), (self.width, self.height))
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,8 @@ def open_encoder(new_container: Callable[[], OutputContainer], request: Encoding
     """
     options = request.options
     codec = choose_encoder(plain(new_container()), options.codec)
+    if not is_passed_on(new_container()):
+        check_holds(new_container(), codec)
     notes: tuple[str, ...] = ()
     gpu_codec = nvenc(codec.name) if options.gpu is not None else None
     on_host = replace(request, options=replace(options, surfaces=False))
@@ -232,10 +240,7 @@ def _prepare(container: OutputContainer, request: EncodingRequest, setup: _Setup
     except (ValueError, av.FFmpegError) as error:
         if "does not support" not in str(error):
             raise MediaError(f"the encoder {codec} cannot be set up for {setup.pix_fmt}: {error}") from error
-        raise MediaError(
-            f"a {format_name_of(container)} file does not hold {codec} video: use one of "
-            f"{suggested_encoders(container.supported_codecs)}, or another suffix, e.g. .mkv"
-        ) from error
+        raise not_held(container, codec) from error
     size = request.width, request.height
     colour = output_colour(info.colour, size, "yuvj" if codec in FULL_RANGE_ONLY else setup.pix_fmt)
     context = stream.codec_context
@@ -244,9 +249,8 @@ def _prepare(container: OutputContainer, request: EncodingRequest, setup: _Setup
     context.thread_count = 1 if context.codec.name == "libvpx" else cpu_limit() or 0
     context.colorspace, context.color_range = colour.matrix, FULL if colour.full else LIMITED
     context.color_primaries, context.color_trc = colour.primaries, colour.transfer
-    aspect = scaled_aspect(info.sample_aspect, (info.width, info.height), (request.width, request.height))
-    if aspect is not None:
-        context.sample_aspect_ratio = aspect
+    if request.aspect is not None:
+        context.sample_aspect_ratio = request.aspect
     _set_codec_quirks(context, setup, format_name_of(container))
     if is_passed_on(container):
         context.flags |= GLOBAL_HEADER  # as PyAV does for a container that it knows to want it

@@ -176,14 +176,14 @@ def read_back(path: Path, told: Told, format_name: str) -> tuple[tuple[str, ...]
     lost += [f"{told.chapters} chapters"] * (chapters < told.chapters)
     lost += ["the colour tags of the video"] * any(look.tags != told.look.tags for look in looks)
     return tuple(streams), (
-        *(line for look in looks for line in _misshapen(told.look, look)),
+        *(line for each in looks for line in misshapen(told.look.aspect, each.aspect, each.codec, format_name)),
         *_listed(format_name, lost),
     )
 
 
-def _misshapen(told: Look, found: Look) -> Iterator[str]:
-    """A line about pixels of another shape: not every codec and container can store every one."""
-    stretch = found.aspect / told.aspect
+def misshapen(told: Fraction, found: Fraction, codec: str, format_name: str) -> Iterator[str]:
+    """A line about pixels of another shape: FFmpeg's Python interface does not write every one into every container."""
+    stretch = found / told
     if abs(stretch - 1) > _VISIBLE:
         wider = (
             f"{100 * float(stretch - 1):.1f} % too wide"
@@ -191,8 +191,8 @@ def _misshapen(told: Look, found: Look) -> Iterator[str]:
             else f"{100 * float(1 / stretch - 1):.1f} % too high"
         )
         yield (
-            f"players show the picture {wider}: this file cannot say in {found.codec} that its pixels are "
-            f"{told.aspect.numerator}:{told.aspect.denominator}; use .mkv or .mp4 with libx264"
+            f"players show the picture {wider}: this program cannot write into {format_name} with {codec} that pixels "
+            f"are {told.numerator}:{told.denominator}; use .mp4 or .mov, or libx264 in .mkv"
         )
 
 

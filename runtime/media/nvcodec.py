@@ -29,6 +29,11 @@ def nvenc(encoder: str) -> Codec | None:
         return None
 
 
+def in_software(encoder: str) -> str:
+    """The encoder for the same format that needs no GPU. Others stay as they are."""
+    return next((name for name, on_gpu in _NVENC.items() if on_gpu == encoder), encoder)
+
+
 def nvdec(gpu: int, *, surfaces: bool = False) -> HWAccel:
     """The setting for `av.open` to decode on a GPU. FFmpeg decodes formats that NVDEC does not know in software.
 

@@ -17,16 +17,18 @@ from ..budget import CLOSING_S
 from ..stream.frames import FrameForm
 from .base import CopiedPacket, Item, OutputForm, Picture, SinkOptions, SourceInfo
 from .codecs import quality_of
+from .container_trial import MUXING, try_out
 from .copies import Carriage, StreamCopier, plan_carriage
-from .encoder import EncodingRequest, open_encoder
+from .encoder import Encoding, EncodingRequest, open_encoder
 from .ffmpeg_log import mute
 from .files import PartFile, TrialFile, output_error
-from .kept import Told, about_side_data, read_back
+from .kept import Told, about_side_data, misshapen, read_back
 from .last_packet import LastPacket
 from .muxer import format_name_of, open_muxer
 from .photo_tags import TagsLost, about_tags
 from .picture_encoder import EncodedPicture, PictureEncoder, about_captions
 from .pipes import RAW_FORMATS, PipeFile, TrialPipe, is_output_pipe, output_name, pipe_error
+from .pixel_shape import shaped
 from .quicktime import tag_options
 from .readback import check_output
 from .repeats import repeat_options
@@ -39,13 +41,6 @@ _READABLE = ("mp4", "mov", "ipod", "3gp", "3g2", "psp", "f4v", "avi", "matroska"
 
 
 _File = PartFile | PipeFile | TrialFile | TrialPipe
-
-
-_MUXING = {
-    "yuv4mpegpipe": {"strict": "-1"},  # more than 8 bits are not official
-    "avi": {"avoid_negative_ts": "disabled"},  # else all but the first picture move with sound that begins before 0
-}
-"""Options of muxers."""
 
 
 class VideoSink:
@@ -87,12 +82,13 @@ class VideoSink:
             passed_on = any(carriage.passed_on for carriage in plan)
             has_cover = any(each.source.kind == "cover" and not each.is_lost for each in plan)
             tags = tag_options(format_name, info.metadata if options.metadata else {}, has_cover=has_cover)
+            request = EncodingRequest(info, width, height, options)
+            target = shaped(self._file, format_name, request.aspect)
             encoding = open_encoder(
-                lambda: _container(
-                    self._file, format_name, {**muxing, **tags}, live=self._is_pipe, passed_on=passed_on
-                ),
-                EncodingRequest(info, width, height, options),
+                lambda: _container(target, format_name, {**muxing, **tags}, live=self._is_pipe, passed_on=passed_on),
+                request,
             )
+            self._about_shape = about_shape(encoding, request.aspect) if self._is_pipe else ()
             self._encoding, self._encoder = encoding, PictureEncoder(encoding, width, height)
             self._copies = self._set_up_header(info, options, plan)
             self._told = Told.of(encoding.container, len(info.chapters) if options.metadata else 0)
@@ -116,7 +112,14 @@ class VideoSink:
         """What the user should know about this output. Complete after `commit()`."""
         lost = self.lost_side_data | self._encoder.lost_side_data
         attached = about_side_data(lost, self._told, format_name_of(self._encoding.container))
-        return (*self._encoding.notes, *self._copies.notes, *self._about_captions, *attached, *self._about_tags)
+        return (
+            *self._encoding.notes,
+            *self._about_shape,
+            *self._copies.notes,
+            *self._about_captions,
+            *attached,
+            *self._about_tags,
+        )
 
     @property
     def lost(self) -> tuple[str, ...]:
@@ -294,13 +297,22 @@ def _open_file(path: Path, options: SinkOptions) -> _File:
 
 
 def _container(
-    file: _File, format_name: str, muxing: Mapping[str, str], *, live: bool, passed_on: bool
+    file: Any, format_name: str, muxing: Mapping[str, str], *, live: bool, passed_on: bool
 ) -> OutputContainer:
     """muxing: options of the muxer. live: hand on every packet at once. passed_on: see `open_muxer`."""
-    options = {**_MUXING.get(format_name, {}), **muxing}
+    options = {**MUXING.get(format_name, {}), **muxing}
     if live:
         options["flush_packets"] = "1"
     return open_muxer(file, format_name, options, passed_on=passed_on)
+
+
+def about_shape(encoding: Encoding, aspect: Fraction | None) -> tuple[str, ...]:
+    """A line if readers will not find the shape of pixels. A pipe cannot be read back, so a trial shows it."""
+    codec, name = encoding.stream.codec_context.codec, format_name_of(encoding.container)
+    trial = try_out(name, codec.name, aspect)
+    if aspect is None or not trial.held:
+        return ()
+    return tuple(misshapen(aspect, trial.aspect or Fraction(1), codec.canonical_name, name))
 
 
 def _gif_delay(seconds: Fraction) -> int:

@@ -62,11 +62,21 @@ def test_what_a_decoder_attaches_to_every_frame_is_no_loss(tmp_path: Path) -> No
     [
         (".mp4", "libx264", None, False),
         (".mkv", "libx265", None, False),
-        (".mkv", "ffv1", "12.5 % too high: this file cannot say in ffv1 that its pixels are 9:8", False),
-        (".webm", "libvpx-vp9", "12.5 % too high: this file cannot say in vp9 that its pixels are 9:8", False),
-        (".webm", "libvpx", "12.5 % too high: this file cannot say in vp8 that its pixels are 9:8", None),
+        (
+            ".mkv",
+            "ffv1",
+            "this program cannot write into matroska with ffv1 that pixels are 9:8",
+            False,
+        ),
+        (
+            ".webm",
+            "libvpx-vp9",
+            "this program cannot write into webm with vp9 that pixels are 9:8",
+            False,
+        ),
+        (".webm", "libvpx", "this program cannot write into webm with vp8 that pixels are 9:8", None),
         (".avi", "mpeg4", None, True),
-        (".mpg", "mpeg2video", "this file cannot say in mpeg2video that its pixels are 9:8", False),
+        (".mpg", "mpeg2video", "this program cannot write into mpeg with mpeg2video that pixels are 9:8", False),
     ],
 )
 def test_a_picture_of_another_look_is_named(

@@ -9,6 +9,7 @@ import threading
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -208,6 +209,32 @@ def test_uneven_times_and_sound_go_through_nut(tmp_path: Path, fifo: Path) -> No
 def test_y4m_stays_y4m(tmp_path: Path, fifo: Path) -> None:
     clip = make_video(tmp_path / "in.y4m", EVEN, "rawvideo")
     assert piped_through(clip, fifo, tmp_path / "out").read_bytes().startswith(b"YUV4MPEG2 W64 H48 F25:1")
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "kept"),
+    [(None, None, True), ("y4m", None, True), ("nut", "ffv1", True), ("mkv", "libx264", True), ("mkv", "ffv1", False)],
+)
+def test_the_shape_of_pixels_goes_through_a_pipe_or_a_line_says_so(
+    tmp_path: Path, fifo: Path, name: str | None, encoder: str | None, *, kept: bool
+) -> None:
+    def stretch(_: Any, stream: Any) -> None:
+        stream.codec_context.sample_aspect_ratio = Fraction(32, 27)
+
+    clip = make_video(tmp_path / "in.mp4", EVEN, prepare=stretch)
+    thread = received(fifo, tmp_path / "out")
+    with (
+        open_source(clip) as source,
+        open_sink(fifo, source.info, 64, 48, SinkOptions(out_format=name, codec=encoder)) as sink,
+    ):
+        notes = sink.notes
+        for item in source:
+            sink.write(item)
+        sink.commit()
+    thread.join(PATIENCE_S)
+    with av.open(tmp_path / "out") as container:
+        assert (container.streams.video[0].sample_aspect_ratio == Fraction(32, 27)) is kept
+    assert any("into matroska with ffv1 that pixels are 32:27" in note for note in notes) is not kept
 
 
 def test_a_reader_that_leaves_ends_the_writer(tmp_path: Path, fifo: Path) -> None:
