@@ -46,6 +46,18 @@ def format_bytes(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
+def counted(count: int, thing: str, several: str = "") -> str:
+    """`1 frame`, `2 frames`. several: the plural, if it is no `s` more."""
+    return f"{count} {thing if count == 1 else several or thing + 's'}"
+
+
+def with_article(words: str) -> str:
+    """`an avi file`, `a wav file`, `an mp4 file`: as the first word is spoken, which may be by its letters."""
+    first = words.split(maxsplit=1)[0].lower()
+    spelled = first.startswith("mp") or not set(first) & set("aeiouy") or any(map(str.isdigit, first))
+    return f"{'an' if first[0] in ('aefhilmnorsx' if spelled else 'aeio') else 'a'} {words}"
+
+
 def printable(text: str) -> str:
     """One line that is safe to print: control characters and other invisible ones appear as escapes, e.g. `\\x1b`.
 

@@ -1,16 +1,18 @@
 """Reads the text of a filter graph, as FFmpeg's `-vf` takes it, and refuses filters that open other files. Pure.
 
 FFmpeg parses such a text itself, but PyAV does not offer that, and the names have to be known before anything is
-opened. The syntax is FFmpeg's: `[label]name=arguments[label]`, joined by commas and semicolons;
-quotes and backslashes protect characters.
+opened; only about a name that is refused, FFmpeg is asked whether it has it. The syntax is FFmpeg's:
+`[label]name=arguments[label]`, joined by commas and semicolons; quotes and backslashes protect characters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from ...errors import MisuseError
+from ...text import counted
 
 _NAMES = """
 amplify atadenoise avgblur bilateral blend bm3d boxblur bwdif cas chromanr chromashift colorbalance colorchannelmixer
@@ -27,6 +29,16 @@ vaguedenoiser varblur vflip vibrance vignette vstack w3fdif weave xbr xfade xmed
 """
 SAFE = frozenset(_NAMES.split())
 """Filters of pictures that open no file, load no code, keep a bounded number of frames, and end with their input."""
+
+_ENDLESS = frozenset(("loop", "random", "realtime", "reverse", "thumbnail", "tpad"))
+"""Filters of pictures that keep more frames than any memory holds, or do not end with their input."""
+
+_SOUND_NAMES = """
+afftdn alimiter amerge amix anlmdn aresample asetrate asplit atempo bass compand dynaudnorm equalizer highpass loudnorm
+lowpass pan silenceremove stereotools treble volume
+"""
+_OF_SOUND = frozenset(_SOUND_NAMES.split())
+"""Those that people know best; others are called like one of pictures, with an `a` before it."""
 
 _SPACE = " \n\t\r"
 
@@ -48,11 +60,39 @@ def parse_graph(text: str) -> tuple[FilterStep, ...]:
     steps = tuple(_steps(reader))
     for step in steps:
         if step.name not in SAFE:
-            raise MisuseError(
-                f"--vf has the filter {step.name!r}, which may read other files or is none of pictures: apply it "
-                "before, e.g. ffmpeg -i old.mkv -vf ... -f nut -c:v ffv1 -c:a copy - | swiftvr-run - new.mkv"
-            )
+            raise _refused(step.name)
     return steps
+
+
+def check_built_in(steps: Iterable[FilterStep]) -> None:
+    """Raise `MisuseError` if this FFmpeg was built without one of the filters."""
+    for step in steps:
+        if not _is_built_in(step.name):
+            raise _refused(step.name)
+
+
+def _is_built_in(name: str) -> bool:
+    from av.filter import filters_available
+
+    return name in filters_available
+
+
+def _refused(name: str) -> MisuseError:
+    if not _is_built_in(name):
+        likely = ", ".join(other for other in get_close_matches(name, SAFE, 3) if _is_built_in(other))
+        why = "which this FFmpeg does not have" + (f" (it has {likely})" if likely else "")
+    elif name in _OF_SOUND or (name.startswith("a") and name[1:] in SAFE | _ENDLESS):
+        return MisuseError(
+            f"--vf has the filter {name!r}, which is for sound: apply it to OUTPUT, with ffmpeg -c:v copy -af ..."
+        )
+    elif name in _ENDLESS:
+        why = "which keeps the whole video in memory, or does not end with it"
+    else:
+        why = "which may read other files, or is none of pictures"
+    return MisuseError(
+        f"--vf has the filter {name!r}, {why}: apply it before, e.g. ffmpeg -i old.mkv -vf ... -f nut -c:v ffv1 "
+        "-c:a copy - | swiftvr-run - new.mkv"
+    )
 
 
 def _steps(reader: _Reader) -> Iterator[FilterStep]:
@@ -128,7 +168,7 @@ class _Reader:
         shown = self._text[self._place : self._place + 20] or "its end"
         return MisuseError(
             f"--vf is {self._text!r}, which is no filter graph at {shown!r}: expected filters as in ffmpeg's -vf, e.g. "
-            "hqdn3d,crop=iw-16:ih"
+            "nlmeans,crop=iw-16:ih"
         )
 
 
@@ -178,7 +218,7 @@ def links(steps: Iterable[FilterStep], pads: Iterable[tuple[int, int]]) -> list[
     exits += [*loose, *sources.values()]
     if len(entries) != 1 or len(exits) != 1:
         raise MisuseError(
-            f"--vf has {len(entries)} open inputs and {len(exits)} open outputs, expected one of each: one video goes "
-            "through it"
+            f"--vf has {counted(len(entries), 'open input')} and {counted(len(exits), 'open output')}, expected one of "
+            "each: one video goes through it"
         )
     return [Link(None, entries[0]), *found, Link(exits[0], None)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import MachineError, MediaError, MisuseError
 from .colour import DisplayMatrix, is_full, is_turned, matrix_name
 from .ffmpeg_log import ffmpeg_errors, first_error
-from .filter_graph import links, parse_graph
+from .filter_graph import check_built_in, links, parse_graph
 from .source_options import SourceOptions
 from .tonemap import SCALE_FLAGS, ToneMap
 
@@ -143,6 +143,7 @@ class FrameFilter:
     def _append_graph(self, end: FilterContext, text: str) -> FilterContext:
         """Add a graph behind `end`. Returns what its only output comes out of."""
         steps = parse_graph(text)
+        check_built_in(steps)
         added: list[Any] = [self._graph.add(step.name, step.arguments or None) for step in steps]
         *inner, last = links(steps, [(len(each.inputs), len(each.outputs)) for each in added])
         for link in inner:

@@ -20,6 +20,7 @@ from .contents import is_animated, open_image
 from .ffmpeg_log import ffmpeg_errors
 from .frame_memory import FrameBound
 from .image_heads import Head, read_head
+from .number_gaps import gap_note
 from .photo_tags import PhotoTags, read_tags
 from .planes import bits_of
 from .source_options import SourceOptions
@@ -123,7 +124,8 @@ class ImageSource:
         """What the user should know about these images. Complete after the last one."""
         deep = ("images of more than 8 bits per channel are processed in 8 bits",) if self._deep else ()
         transparent = (self._about_alpha,) if self._transparent else ()
-        return deep + transparent + self.damage
+        gaps = gap_note(self._files)
+        return deep + transparent + ((gaps,) if gaps else ()) + self.damage
 
     @property
     def damage(self) -> tuple[str, ...]:

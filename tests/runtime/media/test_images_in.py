@@ -176,3 +176,8 @@ def test_photographs_come_out_upright(tmp_path: Path, orientation: int, turns: i
     upright = np.rot90(stored, turns)
     assert picture.pixels.shape == upright.shape
     assert np.abs(picture.pixels.astype(int) - upright).mean() < 4
+
+
+def test_missing_numbers_are_noted(tmp_path: Path) -> None:
+    with open_source(folder(tmp_path / "in", [f"f{number}.png" for number in (1, 2, 4)])) as source:
+        assert source.notes == ("number 3 is missing between f1.png and f4.png; the other images follow one another",)
