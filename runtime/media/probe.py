@@ -23,7 +23,7 @@ from .nvcodec import nvdec
 from .pipes import is_input_pipe
 from .planes import bits_of, form_of_frame
 from .playlists import files_of_playlist
-from .promise import is_cover
+from .promise import CONTAINER_CLOCK, is_cover
 from .pyav import fraction, readable
 from .side_data import side_data
 from .source_options import SourceOptions
@@ -248,7 +248,7 @@ def _describe(
         path=decoder.path,
         width=width,
         height=height,
-        frames=decoder.shown or stream.frames or _frames_by_time(container, rate),
+        frames=decoder.shown or stream.frames or _frames_by_time(decoder, rate),
         rate=rate,
         time_base=fraction(stream.time_base) or 1 / rate,
         colour=tags,
@@ -257,6 +257,7 @@ def _describe(
         notes=_notes(first, tags, container, stream, interlacing, to_sdr=to_sdr),
         metadata=_without(container.metadata, _FILE_TAGS),
         stream_metadata={**stereo_mode(first), **_without(stream.metadata, _STREAM_TAGS)},
+        disposition=int(stream.disposition),
         chapters=tuple(_chapters(container.chapters(), decoder.begin)),
         copies=copies,
         left_out=_left_out(container, stream),
@@ -285,10 +286,13 @@ def _measured_rate(stream: VideoStream, claims: Iterable[Fraction]) -> Fraction 
     return next((rate for rate in claims if tick is not None and rate * tick < 1), None)
 
 
-def _frames_by_time(container: InputContainer, rate: Fraction) -> int | None:
-    import av
-
-    return round(container.duration * rate / av.time_base) if container.duration else None
+def _frames_by_time(decoder: VideoDecoder, rate: Fraction) -> int | None:
+    """From the length of the video, or else of the file, in which subtitles or sound may last longer."""
+    stream, length = decoder.stream, Fraction(decoder.container.duration or 0, CONTAINER_CLOCK)
+    tick, end = fraction(stream.time_base), decoder.promise.stream_end
+    if end is not None and tick is not None:
+        length = end - max(Fraction(0), (stream.start_time or 0) * tick - decoder.start)
+    return round(length * rate) if length > 0 else None
 
 
 def _chapters(chapters: Iterable[Chapter], begin: Fraction) -> Iterator[Mapping[str, Any]]:

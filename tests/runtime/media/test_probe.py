@@ -18,7 +18,7 @@ from swiftvr_trt.runtime.media.probe import open_video
 from swiftvr_trt.runtime.media.source_options import SourceOptions
 from swiftvr_trt.runtime.stream.frames import RGB16
 
-from .videos import CLOCK, EVEN, add_cover, cover_picture, decoded, frames_of, make_video, mux_cover
+from .videos import CLOCK, EVEN, add_cover, add_tone, cover_picture, decoded, frames_of, make_video, mux_cover, mux_tone
 
 without_driver = pytest.mark.skipif(has_driver(), reason="this machine has a driver")
 
@@ -29,6 +29,15 @@ def test_a_source_is_described_before_it_is_read(tmp_path: Path) -> None:
     assert (info.width, info.height, info.frames, info.rate, info.time_base) == (64, 48, 30, Fraction(25), CLOCK)
     assert info.description == "h264 yuv420p 64x48, 25 fps, untagged limited"
     assert info.notes == ()
+
+
+def test_the_number_of_frames_follows_the_video_not_what_lasts_longer(tmp_path: Path) -> None:
+    def prepare(container: Any, _: Any) -> None:
+        add_tone(container)
+
+    make_video(tmp_path / "in.mkv", EVEN, prepare=prepare, extra=lambda container: mux_tone(container, 5))
+    with open_source(tmp_path / "in.mkv") as source:
+        assert source.info.frames == len(EVEN)
 
 
 def test_the_pixel_shape_of_a_turned_video_is_turned(tmp_path: Path) -> None:
