@@ -47,12 +47,18 @@ class Carriage:
 
 @dataclass
 class _Track:
-    """A stream in the output. last: decoding time of its last packet. refused: packets that were dropped."""
+    """A stream in the output.
+
+    last        decoding time of its last packet
+    refused     packets that were dropped
+    hidden      the packet that came last, if the edit list of the input hides it
+    """
 
     stream: Any
     source: CopiedStream
     last: int | None = None
     refused: int = 0
+    hidden: Any = None
     converter: Converter | None = None
 
 
@@ -141,7 +147,23 @@ class StreamCopier:
             for packet in track.converter.convert(copied.packet):
                 self._mux(track, packet)
         elif not copied.early or self._format in _WITH_EDIT_LISTS:
-            self._mux(track, copied.packet)
+            for packet in self._shown(track, copied.packet):
+                self._mux(track, packet)
+
+    def _shown(self, track: _Track, packet: Any) -> Iterator[Any]:
+        """The packets to write now. Sound that an edit list hides would be heard where there are no edit lists.
+
+        The last packet before the first that is heard is kept: decoders need it.
+        """
+        if track.source.kind != "audio" or self._format in _WITH_EDIT_LISTS:
+            yield packet
+        elif packet.is_discard:
+            track.hidden = packet
+        else:
+            if track.hidden is not None and track.last is None:
+                yield track.hidden
+            track.hidden = None
+            yield packet
 
     def finish(self) -> None:
         """Write what converters still hold."""

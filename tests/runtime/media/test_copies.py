@@ -18,6 +18,7 @@ from swiftvr_trt.runtime.media.base import Template
 from swiftvr_trt.runtime.media.copies import _make_decoding_time_advance, _Track
 
 from .videos import (
+    EVEN,
     UNEVEN,
     add_cover,
     add_tone,
@@ -42,6 +43,30 @@ def test_sound_is_copied_byte_for_byte(tmp_path: Path, suffix: str, late: int) -
     assert times(tmp_path / f"out{suffix}") == times(before)
     with av.open(str(tmp_path / f"out{suffix}")) as container:
         assert container.streams.audio[0].language in ("deu", "ger")
+
+
+def cut_without_encoding(before: Path, after: Path, seconds: Fraction) -> None:
+    """A copy whose edit list hides its beginning, as `ffmpeg -ss 0.6 -c copy` writes it."""
+    with av.open(str(before)) as source, av.open(str(after), "w") as cut:
+        streams = [cut.add_stream_from_template(stream) for stream in source.streams]
+        for packet in source.demux():
+            if packet.size and packet.pts is not None and packet.dts is not None:
+                ticks = round(seconds / packet.time_base)
+                packet.pts, packet.dts = packet.pts - ticks, packet.dts - ticks
+                packet.stream = streams[packet.stream_index]
+                cut.mux(packet)
+
+
+@pytest.mark.parametrize(("suffix", "hidden"), [(".mkv", 1), (".nut", 1), (".mp4", 29)])
+def test_sound_that_an_edit_list_hides_stays_hidden(tmp_path: Path, suffix: str, hidden: int) -> None:
+    make_video(tmp_path / "in.mp4", EVEN, prepare=lambda container, _: add_tone(container), extra=mux_tone)
+    cut_without_encoding(tmp_path / "in.mp4", tmp_path / "cut.mp4", Fraction(3, 5))
+    transcode(tmp_path / "cut.mp4", tmp_path / f"out{suffix}")
+    assert len(times(tmp_path / f"out{suffix}")) == 15
+    sound, heard = packets(tmp_path / f"out{suffix}", "audio"), packets(tmp_path / "cut.mp4", "audio")
+    assert [data for data, _ in sound] == [data for data, _ in heard[29 - hidden :]]
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert Fraction(container.duration or 0, 1_000_000) < Fraction(7, 10)
 
 
 def test_sound_can_be_left_out(tmp_path: Path) -> None:
