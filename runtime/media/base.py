@@ -179,6 +179,7 @@ class SourceInfo:
     image_suffix      of the first image file, e.g. ".png"; None for a video
     metadata          tags of the file to keep
     stream_metadata   tags of its video stream to keep
+    disposition       marks of its video stream to keep, as FFmpeg's bits
     form              of the pictures' pixels
     bits              of a colour in the input
     alpha             pictures come with their transparency
@@ -206,6 +207,7 @@ class SourceInfo:
     image_suffix: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     stream_metadata: Mapping[str, str] = field(default_factory=dict)
+    disposition: int = 0
     form: FrameForm = RGB
     bits: int = 8
     alpha: bool = False

@@ -101,6 +101,7 @@ class VideoSink:
     def _set_up_header(self, info: SourceInfo, options: SinkOptions, plan: list[Carriage]) -> StreamCopier:
         """Set everything that goes into the header. Returns what copies the other streams."""
         container = self._encoding.container
+        cast(Any, self._encoding.stream).disposition = info.disposition
         if options.metadata:
             container.metadata.update(info.metadata)
             self._encoding.stream.metadata.update(info.stream_metadata)

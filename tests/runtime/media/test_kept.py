@@ -127,12 +127,16 @@ def test_chapters_are_kept_or_named(tmp_path: Path, after: str, kept: bool) -> N
 
 @pytest.mark.parametrize(("after", "kept"), [(".mkv", True), (".avi", False)])
 def test_marks_of_tracks_are_kept_or_named(tmp_path: Path, after: str, kept: bool) -> None:
-    def prepare(container: Any, _: Any) -> None:
+    def prepare(container: Any, video: Any) -> None:
+        video.disposition = Disposition.default | Disposition.original
         add_tone(container, "ac3").disposition = Disposition.hearing_impaired
 
     make_video(tmp_path / "in.mkv", EVEN, prepare=prepare, extra=mux_tone)
     _, notes = transcode(tmp_path / "in.mkv", tmp_path / f"out{after}")
-    assert any("'hearing_impaired' of the audio" in note for note in notes) != kept
+    for mark in ("'original' of the video", "'hearing_impaired' of the audio"):
+        assert any(mark in note for note in notes) != kept
+    with av.open(str(tmp_path / f"out{after}")) as container:
+        assert bool(container.streams.video[0].disposition & Disposition.original) == kept
 
 
 def test_nothing_is_said_of_an_output_that_keeps_everything(tmp_path: Path) -> None:
