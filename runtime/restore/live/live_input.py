@@ -78,7 +78,8 @@ class LiveInput:
         self.reached: Fraction | None = None
         self._jumped = False
         self._thread: PacketThread | None = None
-        self.container = _open(address, dict(options), patience_with(rate, stall_s_of(address)))
+        self._stall_s = patience_with(rate, stall_s_of(address))
+        self.container = _open(address, dict(options), self._stall_s)
         try:
             self.video = _video_of(self.container, address)
             keep_damaged_frames(self.video.codec_context)
@@ -214,6 +215,14 @@ class LiveInput:
     def rate(self) -> Fraction:
         """Frames per second."""
         return rate_of(self.video)
+
+    @property
+    def holds_source(self) -> bool:
+        """Whether, though closed, it keeps its connection: what still comes is of streams that PyAV passes over.
+
+        If nothing came, FFmpeg would have lost its patience.
+        """
+        return self._thread is not None and self._thread.is_behind(self._stall_s + _LATER_S)
 
     def close(self) -> None:
         """Release the connection."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ....errors import Cancelled
-from ...media.ffmpeg_log import ffmpeg_errors
 from ..picture_queue import StoppableQueue
 
 if TYPE_CHECKING:
@@ -49,7 +48,8 @@ class PacketThread:
         """From now on, nobody else uses the container until `leave`, which closes it. ahead: packets to read ahead."""
         self._container, self._streams = container, streams
         self._box: StoppableQueue[ArrivedPacket | Exception | None] = StoppableQueue(ahead)
-        self._lock, self._left, self._over = threading.Lock(), False, False
+        self._lock, self._over = threading.Lock(), False
+        self._left: float | None = None
         self._thread = threading.Thread(target=self._run, name="swiftvr-live-packets", daemon=True)
         self._thread.start()
 
@@ -66,12 +66,17 @@ class PacketThread:
             raise found
         return found
 
+    def is_behind(self, patience_s: float) -> bool:
+        """Whether FFmpeg has not come back for this many seconds since `leave`."""
+        with self._lock:
+            return self._left is not None and not self._over and time.monotonic() - self._left > patience_s
+
     def leave(self) -> None:
         """Close the container: soon, or when FFmpeg comes back."""
         self._box.stop()
         self._thread.join(_SOON_S)
         with self._lock:
-            self._left = True
+            self._left = time.monotonic()
             if self._over:
                 self._container.close()
 
@@ -85,7 +90,7 @@ class PacketThread:
                 self._box.put(error)
         with self._lock:
             self._over = True
-            if self._left:
+            if self._left is not None:
                 self._container.close()
 
     def _read(self) -> None:
@@ -93,8 +98,7 @@ class PacketThread:
         packet: Packet[Any] | None = None
         try:
             while True:
-                with ffmpeg_errors():
-                    packet = next(packets, None)
+                packet = next(packets, None)  # without FFmpeg's log, which would stay on in a thread left behind
                 self._box.put(None if packet is None else ArrivedPacket(packet, time.monotonic()))
                 if packet is None:
                     return

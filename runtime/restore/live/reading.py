@@ -74,6 +74,7 @@ class LiveReader:
         self.opened = threading.Event()
         self.info: SourceInfo | None = None
         self.error: SwiftVRError | None = None
+        self._before: LiveInput | None = None
         self._intake: Intake | None = None
         self._clock = LiveClock(BURST_AHEAD_S if address.bursts or address.is_played else AHEAD_S)
         self._sounds: tuple[CopiedStream, ...] | None = None
@@ -140,7 +141,7 @@ class LiveReader:
                 if ended.at_end:
                     return
                 raise MediaError(f"{self._address.name} cannot be read to its end: {ended}")
-            self._reached = source.reached or self._reached
+            self._reached, self._before = source.reached or self._reached, source
             source = self._reconnect(ended)
 
     def _connect(self) -> LiveInput:
@@ -155,7 +156,8 @@ class LiveReader:
     def _reconnect(self, ended: SourceEndedError) -> LiveInput | None:
         """The source again. None if it is no longer wanted, or has come to its end.
 
-        Raises `MachineError` if it has been away too long, `MediaError` if its rest cannot be read.
+        Raises `MachineError` if it has been away too long or only another process can open it, `MediaError` if its rest
+        cannot be read.
 
         It is away until a picture comes: a source that is opened and gives none is tried less and less often, too.
         """
@@ -176,6 +178,7 @@ class LiveReader:
                 source = self._connect()
             except (SwiftVRError, OSError) as error:
                 reason = str(error)
+                self._check_released()
                 continue
             if source.has_end and not self._go_on(source, ended):
                 source.close()
@@ -183,6 +186,13 @@ class LiveReader:
             self._clock.renew()
             self._arrivals.clear()
             return source
+
+    def _check_released(self) -> None:
+        """Raise `MachineError` if the connection before is in the way of the next one, and will be."""
+        if self._before is not None and self._before.holds_source:
+            raise MachineError(
+                f"{self._address.name} goes on with other streams, which only a new process can read: start again"
+            )
 
     def _go_on(self, source: LiveInput, ended: SourceEndedError) -> bool:
         """Go on with the rest of a playlist that grew before, and has got its last segment. False if there is none.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.logging
 import pytest
 
 from swiftvr_trt.errors import MachineError
@@ -21,10 +22,12 @@ from swiftvr_trt.runtime.restore.live.live_input import (
     remedy_for,
 )
 from swiftvr_trt.runtime.restore.live.options import STALL_S
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, wait_until
 
 from .lab import Feed, transport
 from .test_packets import recorded
+
+_MORE_THAN_SOCKETS_HOLD = 16 << 20
 
 
 def iter_into(source: LiveInput, packets: list[Any]) -> list[Any]:
@@ -77,20 +80,29 @@ def test_streams_that_get_other_numbers_go_on(tmp_path: Path) -> None:
 
 def test_a_source_that_goes_on_with_other_streams_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyAV passes over the packets of streams that it did not know when it opened a source, and never comes back."""
-    others, heard = renumbered(transport(24, first_s=1), 512), threading.Event()
+    others, heard, sent = renumbered(transport(24, first_s=1), 512), threading.Event(), [0]
 
     def recordings() -> Iterator[bytes]:
         yield transport(24)
         while not heard.is_set():
+            sent[0] += len(others)
             yield others
 
     feed = Feed([recordings()], wait=lambda: heard.wait(PATIENCE_S))
     monkeypatch.setattr("swiftvr_trt.runtime.restore.live.live_input._LATER_S", 0.3 - STALL_S)
     source = LiveInput(LiveInputAddress.parse(feed.url), (("merge_pmt_versions", "0"),), None)
+    packets: list[Any] = []
     with pytest.raises(SourceEndedError, match="other streams, or not at all"):
-        iter_into(source, [])
-    heard.set()
+        iter_into(source, packets)
+    assert sum(lane == VIDEO for lane, _ in packets) >= 20  # what it knew came; its end waits for what follows
+    before = sent[0]
+    wait_until(lambda: sent[0] > before + _MORE_THAN_SOCKETS_HOLD)  # so FFmpeg reads on
+    assert not source.holds_source
     source.close()
+    wait_until(lambda: source.holds_source)
+    assert av.logging.get_level() is None  # nobody listens to the thread that is left behind
+    heard.set()
+    wait_until(lambda: not source.holds_source)
     feed.close()
 
 

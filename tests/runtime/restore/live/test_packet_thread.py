@@ -44,10 +44,14 @@ def test_a_library_that_does_not_come_back_is_left_behind_and_closed_when_it_doe
     thread = PacketThread(container, [])
     with pytest.raises(SilentSourceError):
         thread.take(0.01)
+    assert not thread.is_behind(-1)
     thread.leave()
     assert not container.closed.is_set()
+    assert thread.is_behind(0)
+    assert not thread.is_behind(PATIENCE_S)
     container.released.set()
     wait_until(container.closed.is_set)
+    assert not thread.is_behind(0)
 
 
 def test_packets_are_read_ahead_up_to_a_number() -> None:

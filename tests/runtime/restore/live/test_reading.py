@@ -198,6 +198,7 @@ class Mute:
     """A source that can be opened, but ends before it has sent anything."""
 
     rate, has_end, reached = Fraction(25), False, None
+    holds_source = False
 
     def packets(self) -> Any:
         raise SourceEndedError("it has ended", at_end=True)
@@ -228,6 +229,30 @@ def test_a_source_that_can_be_opened_but_sends_no_picture_is_still_away() -> Non
     assert len(lines) == 1
     assert 4 <= len(waits) <= 10
     assert waits[3] > 1
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_source_whose_connection_cannot_be_ended_is_not_tried_for_ever(held: bool) -> None:
+    options, before = LiveOptions(reconnect=Fraction(30)), Mute()
+    reader = LiveReader(LiveInputAddress.parse("udp://:5000"), options, SourceOptions(), LiveStatistics(), print)
+    tries, now = list[float](), [0.0]
+
+    def wait(seconds: float) -> bool:
+        now[0] += seconds
+        return False
+
+    def connect() -> Any:
+        tries.append(now[0])
+        before.holds_source = held and now[0] > 6
+        raise MachineError("another program has this port")
+
+    mute: Any = before
+    reader._before, reader._now = mute, lambda: now[0]
+    reader._connect, reader._stopped.wait = connect, wait  # type: ignore[method-assign,assignment]
+    said = "udp://:5000 goes on with other streams, which only a new process can read: start again"
+    with pytest.raises(MachineError, match=said if held else "did not come back in time"):
+        reader._reconnect(SourceEndedError("why"))
+    assert (tries[-1] > 20) == (not held)
 
 
 def test_scenes_begin_anew_if_that_is_asked_for(tmp_path: Path) -> None:
