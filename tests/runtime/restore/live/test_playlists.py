@@ -35,6 +35,7 @@ class Playlist:
         step = Fraction(18, 25)
         self._segments = [transport(18, first_s=number * step, sound=False) for number in range(after)]
         self._before, self._released, self._broken = before, False, False
+        self._refused = after
         served = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -42,8 +43,11 @@ class Playlist:
                 if served._broken:
                     self.close_connection = True
                     return
-                name = self.path.rpartition("/")[2]
-                data = served._list() if name == "live.m3u8" else served._segments[int(name.partition(".")[0])]
+                name = self.path.rpartition("/")[2].partition(".")[0]
+                if name != "live" and int(name) >= served._refused:
+                    self.send_error(404)
+                    return
+                data = served._list() if name == "live" else served._segments[int(name)]
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
@@ -67,6 +71,10 @@ class Playlist:
     def set_broken(self, broken: bool) -> None:
         """Whether connections are closed without an answer."""
         self._broken = broken
+
+    def refuse_from(self, number: int) -> None:
+        """Give no segments from this one on."""
+        self._refused = number
 
     def close(self) -> None:
         self._server.shutdown()
@@ -145,13 +153,13 @@ def test_segments_whose_streams_get_other_numbers_go_on(
 def test_hls_with_an_end_that_breaks_off_is_an_error() -> None:
     playlist, statistics = Playlist(0, 6), LiveStatistics()
     playlist.release()
+    playlist.refuse_from(4)
     reader = LiveReader(LiveInputAddress.parse(playlist.url), LiveOptions(), SourceOptions(), statistics, print)
     intake = Intake(Backlog[LiveItem](8, 256, 60.0, "wait"), statistics)
     reader.start()
     assert reader.opened.wait(PATIENCE_S)
-    playlist.set_broken(True)
     reader.go(intake)
-    assert 0 < sum(isinstance(item, LiveFrame) for item in taken(intake)) < 6 * 18
+    assert sum(isinstance(item, LiveFrame) for item in taken(intake)) == 4 * 18
     playlist.close()
     assert str(reader.error) == f"{playlist.url} cannot be read to its end: it breaks off before its end"
 
