@@ -107,6 +107,8 @@ def extras_of_png(chunks: Iterator[tuple[bytes, bytes]]) -> Iterator[str]:
 
 def _is_usual(content: bytes) -> bool:
     """Whether a chunk says that pixels are square, and nothing else but what every file says."""
+    if len(content) < 9:
+        return True  # it says nothing
     across, down, unit = struct.unpack_from(">IIB", content)
     return 0 in (across, down) or (across == down and (unit == 0 or round(across * 0.0254) == _USUAL_DPI))
 

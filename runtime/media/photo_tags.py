@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from .photo_extras import (
@@ -90,12 +91,15 @@ class TagsLost:
 
     def __init__(self, suffix: str = "") -> None:
         self._suffix, self._kinds, self._count = suffix, set[str](), 0
+        self._others_keep = False
 
     def note(self, tags: PhotoTags) -> None:
         """An image with these tags was written."""
-        lost = {*tags.extras, *self._unwritten(tags)}
+        unwritten = {*self._unwritten(tags)}
+        lost = tags.extras | unwritten
         self._kinds |= lost
         self._count += bool(lost)
+        self._others_keep |= bool(unwritten) and self._suffix not in HOLDS_TAGS
 
     def _unwritten(self, tags: PhotoTags) -> Iterator[str]:
         holds = self._suffix in HOLDS_TAGS
@@ -110,17 +114,23 @@ class TagsLost:
         if not self._count:
             return ()
         images = "1 image" if self._count == 1 else f"{self._count} images"
-        keeps = not {EXIF, PROFILE}.isdisjoint(self._kinds)
-        remedy = "; .jpg, .png and .webp keep EXIF data and colour profiles" * (
-            keeps and self._suffix not in HOLDS_TAGS
-        )
+        remedy = "; .jpg, .png and .webp keep EXIF data and colour profiles" * self._others_keep
         return (f"not carried over from {images}: {', '.join(sorted(self._kinds))}{remedy}",)
 
 
 def _tags(exif: bytes | None, icc: bytes | None, extras: Iterable[str]) -> PhotoTags:
     """Pictures are restored in RGB, whatever the file held, so only profiles of such colours are kept."""
     rgb = icc if icc and icc[16:20] == b"RGB " else None
-    return PhotoTags(exif, rgb, frozenset(extras) | ({OTHER_PROFILE} if icc and not rgb else set()))
+    return PhotoTags(exif, rgb, _found(extras) | ({OTHER_PROFILE} if icc and not rgb else set()))
+
+
+def _found(extras: Iterable[str]) -> frozenset[str]:
+    """Those before the first that cannot be read: the tags are there all the same."""
+    found = set[str]()
+    with suppress(struct.error, IndexError, ValueError):
+        for each in extras:
+            found.add(each)
+    return frozenset(found)
 
 
 def _of_jpeg(data: bytes) -> PhotoTags:

@@ -87,6 +87,7 @@ def test_entries_of_a_tiff(tag: int) -> None:
         (png(b"tEXt", b"Raw profile type iptc\0"), "IPTC data"),
         (png(b"tEXt", b"Software\0Some"), CARRIED),
         (png(b"pHYs", struct.pack(">IIB", 2835, 2835, 1)), CARRIED),
+        (png(b"pHYs", b"??"), CARRIED),
         (png(b"gAMA", struct.pack(">I", 45455)), CARRIED),
         (webp(b"????", b""), "data of other programs"),
         (tiff(40000, 4, b"", 0), "data of other programs"),

@@ -87,6 +87,24 @@ def test_exif_data_that_is_too_long_for_a_format_is_named() -> None:
         assert lost.notes == said
 
 
+def test_only_what_others_keep_is_a_reason_to_choose_them() -> None:
+    for tags, helps in (
+        (PhotoTags(extras=frozenset({"EXIF data"})), False),  # of a TIFF file, which no output gets
+        (PhotoTags(None, PROFILE, frozenset({"EXIF data"})), True),
+    ):
+        lost = TagsLost(".tif")
+        lost.note(tags)
+        assert ["; .jpg, .png and .webp keep" in note for note in lost.notes] == [helps]
+
+
+def test_tags_are_read_though_something_beside_them_is_damaged() -> None:
+    directory = struct.pack("<HHHII", 1, 34675, 7, len(PROFILE), 8)  # the last thing in the file: no other is named
+    assert read_tags(b"II*\0" + struct.pack("<I", 8 + len(PROFILE)) + PROFILE + directory) == PhotoTags(None, PROFILE)
+    png = write_tags(encode_image(PICTURE, ".png"), ".png", TAGS)
+    short = struct.pack(">I4s2sI", 2, b"pHYs", b"??", 0)
+    assert read_tags(png[:33] + short + png[33:]) == TAGS
+
+
 def test_tags_can_be_left_out(tmp_path: Path) -> None:
     _, notes = transcode(make_photo(tmp_path / "p.jpg"), tmp_path / "out.jpg", options=SinkOptions(metadata=False))
     assert (read_tags((tmp_path / "out.jpg").read_bytes()), notes) == (PhotoTags(), ())
