@@ -34,6 +34,17 @@ _TRANSPORT_CODECS = frozenset({
 })  # fmt: skip
 """What has a name in an MPEG transport stream. FFmpeg writes everything else, too, but nobody can read it."""
 
+_UNPLAYABLE: Mapping[str, frozenset[str]] = {
+    "avi": frozenset(
+        {"flac", "vorbis", "dts", "eac3"}
+    ),  # FFmpeg does not know how long their packets are, and fills up
+    # each sample with an empty chunk: one to four megabytes per second, in which players find no FLAC
+    "flv": frozenset(
+        {"eac3", "opus", "flac", "ac3"}
+    ),  # only "enhanced" FLV, which few players know, has names for them
+}
+"""What the muxers of these formats write, but in files that players do not know, or that are far too large."""
+
 _NEEDS_VIDEO = frozenset({"mxf", "mxf_d10", "mxf_opatom", "gxf"})
 """Formats that refuse a header without video."""
 
@@ -80,7 +91,9 @@ def holds_pictures_only(format_name: str, codec: str) -> bool:
 
 
 def can_name(format_name: str, codec: str) -> bool:
-    """False if the muxer writes streams of this codec, but says nowhere what they are."""
+    """False if the muxer writes streams of this codec, but such that players do not know what they are."""
+    if codec in _UNPLAYABLE.get(format_name, ()):
+        return False
     if format_name == "mpegts":
         return codec in _TRANSPORT_CODECS
     return not holds_pictures_only(format_name, codec)

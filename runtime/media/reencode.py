@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,6 +37,9 @@ _AUTO: Mapping[str, tuple[str, ...]] = {
 
 _AUTO_ELSE = ("aac", "libopus", "libmp3lame", "ac3", "mp2", "wmav2", "pcm_s16le")
 
+_STEREO = frozenset({"libmp3lame", "mp2", "wmav2"})
+"""Encoders of two channels at most."""
+
 _LOSSLESS_IN: Mapping[str, tuple[str, ...]] = {
     "matroska": ("flac",),
     "nut": ("flac",),
@@ -47,6 +50,12 @@ _LOSSLESS_IN: Mapping[str, tuple[str, ...]] = {
     "ogv": ("flac",),
 }
 """Encoders that lose nothing, tried first for sound that has lost nothing either."""
+
+_WITH_PCM = frozenset({"avi", "mxf"})
+"""Containers in which uncompressed sound is the one that loses nothing."""
+
+_PCM = {"u8": "pcm_u8", "s16": "pcm_s16le", "s32": "pcm_s24le", "flt": "pcm_f32le", "dbl": "pcm_f64le"}
+"""The encoder of uncompressed sound for what a decoder gives. Lossless codecs of 24 bits are decoded to 32."""
 
 _LOSSLESS = ("pcm_", "flac", "alac", "tta", "wavpack", "truehd", "mlp", "s302m", "ape", "shorten", "wmalossless")
 
@@ -265,9 +274,21 @@ def sound_encoder(format_name: str, source: CopiedStream, wanted: str) -> str | 
                 f"{', '.join(AUDIO_FALLBACKS[:3])}"
             )
         return name if encodes(format_name, context, name) else None
-    lossless = _LOSSLESS_IN.get(format_name, ()) if source.codec.startswith(_LOSSLESS) else ()
-    names = (*lossless, *_AUTO.get(format_name, _AUTO_ELSE))
+    usual: Iterable[str] = _AUTO.get(format_name, _AUTO_ELSE)
+    if context.layout.nb_channels > 2:  # rather all loudspeakers than two of them
+        usual = sorted(usual, key=_STEREO.__contains__)
+    names = (*_lossless_encoders(format_name, source), *usual)
     return next((name for name in names if encodes(format_name, context, name)), None)
+
+
+def _lossless_encoders(format_name: str, source: CopiedStream) -> tuple[str, ...]:
+    """Encoders that lose nothing of the sound, if it has lost nothing yet."""
+    if not source.codec.startswith(_LOSSLESS):
+        return ()
+    if format_name not in _WITH_PCM:
+        return _LOSSLESS_IN.get(format_name, ())
+    name = source.template.stream.codec_context.format.packed.name
+    return (_PCM[name], "pcm_s16le") if name in _PCM else ("pcm_s16le",)
 
 
 def unmixable(source: CopiedStream) -> str:

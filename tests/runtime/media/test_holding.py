@@ -25,8 +25,11 @@ SOUND = [
     (".avi", "adpcm_ms", {".avi": COPIED, ".mkv": COPIED, ".mp4": "aac", ".mov": "aac", ".mpg": "mp2"}),
     (".avi", "adpcm_ima_wav", {".avi": COPIED, ".mkv": COPIED, ".mp4": "aac"}),
     (".wmv", "wmav2", {".wmv": COPIED, ".mkv": COPIED, ".mp4": "aac", ".webm": "opus", ".avi": COPIED}),
-    (".mov", "alac", {".mp4": COPIED, ".mkv": COPIED, ".avi": "mp3", ".wmv": "wmav2", ".mxf": "pcm_s16le"}),
+    (".mov", "alac", {".mp4": COPIED, ".mkv": COPIED, ".avi": "pcm_s24le", ".wmv": "wmav2", ".mxf": "pcm_s24le"}),
     (".mkv", "flac", {".mp4": COPIED, ".mkv": COPIED, ".mov": "alac", ".3gp": "aac", ".ogv": COPIED}),
+    (".mkv", "flac", {".avi": "pcm_s16le", ".flv": "aac"}),
+    (".mkv", "eac3", {".flv": "aac", ".avi": "mp3", ".mp4": COPIED}),
+    (".mkv", "ac3", {".flv": "aac"}),
 ]
 
 CASES = [
@@ -109,5 +112,26 @@ def test_a_stream_that_a_transport_stream_cannot_name_is_refused(tmp_path: Path)
         (flac,) = source.info.copies
         assert refusal("mpegts", flac) == "mpegts files do not hold flac"
         assert refusal("matroska", flac) is None
+        assert refusal("flv", flac) == "flv files do not hold flac"
         (carriage,) = plan_carriage("mpegts", source.info, [flac])
         assert (carriage.encoder, carriage.is_lost) == ("aac", False)
+
+
+def test_a_file_is_not_filled_with_empty_chunks(tmp_path: Path) -> None:
+    """FFmpeg's muxer of AVI writes one per sample for sound whose packets have no known length."""
+    transcode(make_sound(tmp_path / "in.mkv", "eac3"), tmp_path / "out.avi")
+    assert (tmp_path / "out.avi").stat().st_size < 100_000
+
+
+@pytest.mark.parametrize("codec", ["eac3", "libopus"])
+def test_sound_for_which_only_few_players_know_a_name_is_refused(tmp_path: Path, codec: str) -> None:
+    with open_source(make_sound(tmp_path / "in.mkv", codec)) as source:
+        (sound,) = source.info.copies
+        assert refusal("flv", sound) == f"flv files do not hold {sound.codec}"
+
+
+@pytest.mark.parametrize("after", [".avi", ".mpg", ".flv"])
+def test_surround_sound_keeps_its_channels_where_it_can(tmp_path: Path, after: str) -> None:
+    transcode(make_sound(tmp_path / "in.mkv", "eac3", "5.1"), tmp_path / f"out{after}")
+    with av.open(str(tmp_path / f"out{after}")) as container:
+        assert container.streams.audio[0].layout.nb_channels == 6
