@@ -24,9 +24,14 @@ _UNITS = {"s": Fraction(1), "ms": Fraction(1, 1000), "us": Fraction(1, 1_000_000
 
 
 def parse_seconds(text: str) -> Fraction:
-    """`90`, `90s`, `500ms`, `40us`, `1:30` or `0:01:30.5` as seconds, as in FFmpeg. Raises `ValueError`."""
+    """`90`, `90s`, `500ms`, `40us`, `1:30` or `0:01:30.5` as seconds, as in FFmpeg. Raises `ValueError`.
+
+    What follows a colon is below 60.
+    """
     match = _TIME.fullmatch(text.strip())
     if match is None or (match["whole"] and match["unit"] in ("ms", "us")):
+        raise ValueError(text)
+    if match["whole"] and any(float(part) >= 60 for part in (*match["whole"].split(":")[1:-1], match["last"])):
         raise ValueError(text)
     total = Fraction(0)
     for part in (*match["whole"].split(":")[:-1], match["last"]):

@@ -21,7 +21,8 @@ import click
 from .. import leaving
 from ..errors import SwiftVRError, is_shortage, message_of
 from ..redaction import keep_secrets_of
-from ..text import LineCallback, format_duration, printable, with_elapsed_time
+from ..runtime.media.pipes import output_name
+from ..text import LineCallback, counted, format_duration, printable, with_elapsed_time
 from .json_lines import JsonDisplay, emit_end, end_interrupted, why_lost
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class LineDisplay:
             if now - shown.last < _LINE_EVERY_S or done <= shown.done:
                 return
             shown.last, shown.done = now, done
-            frames = f" ({done} of {total} frames)" if total else ""
+            frames = f" ({done} of {counted(total, 'frame')})" if total else ""
             say(_about(name, progress_words(done, total, remaining) + frames))
 
     def show_nodes(self, frames: Mapping[str, int]) -> None:
@@ -326,7 +327,7 @@ def progress_words(done: int, total: int | None, remaining: float | None) -> str
     if not done:
         return "starting"
     if not total:
-        return f"{done} frames"
+        return counted(done, "frame")
     percent = f"{min(100 * done // total, 100)} %"
     return percent if remaining is None else f"{percent}, {format_duration(remaining)} to go"
 
@@ -334,7 +335,7 @@ def progress_words(done: int, total: int | None, remaining: float | None) -> str
 def node_words(frames: Mapping[str, int]) -> str:
     """What each node has restored, for people; the busiest first: `gpu-1 1200 frames, gpu-2 900 and 6 more`."""
     order = sorted(frames.items(), key=lambda node: (-node[1], node[0]))
-    named = ", ".join(f"{name} {done} frames" for name, done in order[:_NODES_NAMED])
+    named = ", ".join(f"{name} {counted(done, 'frame')}" for name, done in order[:_NODES_NAMED])
     return named + (f" and {len(order) - _NODES_NAMED} more" if len(order) > _NODES_NAMED else "")
 
 
@@ -351,4 +352,6 @@ def _result_line(result: Result, name: str) -> str | None:
 
 def _loss_lines(result: Result, name: str) -> list[str]:
     """The last line about a file whose output lacks streams of its input; none for any other."""
-    return [_about(name, f"{result.output} is not complete: {'; '.join(result.lost)}")] if result.lost else []
+    if not result.lost:
+        return []
+    return [_about(name, f"{output_name(result.output)} is not complete: {'; '.join(result.lost)}")]

@@ -9,7 +9,7 @@ import click
 
 from ..engines.bundle.card_names import find_card
 from ..engines.bundle.files import Bundle
-from ..text import format_bytes, format_duration, printable
+from ..text import counted, format_bytes, format_duration, printable
 from .json_lines import emit
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def print_plans(options: RunOptions, display: Display, *, quiet: bool, as_json: 
                 click.echo(printable(line))
     if not (quiet or as_json):
         if count > 1:
-            click.echo(f"{count} files, {_range(least, most)} of disk in all (rough)")
+            click.echo(f"{counted(count, 'file')}, {_range(least, most)} of disk in all (rough)")
         click.echo("dry run: nothing was written")
 
 
@@ -86,10 +86,11 @@ def plan_lines(plan: FilePlan, seconds: dict[str, float]) -> Iterator[str]:
         yield f"  memory:    {_memory(plan.memory, '' if plan.device else ' for each device')}"
     if plan.disk.copies:
         yield f"  disk:      {_disk(plan.disk)}"
+    kept = counted(plan.kept_frames, "frame is kept", "frames are kept")
     if plan.kept_frames and plan.resume:
-        yield f"  unfinished run: {plan.kept_frames} frames are kept, and the run goes on from there"
+        yield f"  unfinished run: {kept}, and the run goes on from there"
     elif plan.kept_frames:
-        yield f"  unfinished run: {plan.kept_frames} frames are kept, and would be restored again (--no-resume)"
+        yield f"  unfinished run: {kept}, and would be restored again (--no-resume)"
 
 
 def _bundle_lines(bundle: Bundle | BundleToBuild) -> Iterator[str]:

@@ -50,7 +50,7 @@ def restore_and_report(options: RunOptions, report: Path, display: Display) -> N
         restore_files(options, witness)
     except SwiftVRError:
         if witness.has_begun:
-            display.warn(f"no report was written: {options.output} is not complete")
+            display.warn(f"no report was written: {output_name(options.output)} is not complete")
         raise
     witness.write_report(options, report)
 

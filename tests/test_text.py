@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 
 from swiftvr_trt.text import (
+    counted,
     first_line,
     format_bytes,
     format_duration,
@@ -14,6 +15,7 @@ from swiftvr_trt.text import (
     parse_seconds,
     parse_version,
     printable,
+    with_article,
 )
 
 
@@ -83,6 +85,7 @@ def test_what_a_terminal_would_obey_is_shown_as_an_escape(text: str, shown: str)
         ("40000us", Fraction(1, 25)),
         ("1:30s", 90),
         ("1.5ms", Fraction(3, 2000)),
+        ("90:59.5", Fraction(10919, 2)),
     ],
 )
 def test_times_are_read_as_people_write_them(text: str, seconds: Fraction | int) -> None:
@@ -91,8 +94,41 @@ def test_times_are_read_as_people_write_them(text: str, seconds: Fraction | int)
 
 @pytest.mark.parametrize(
     "text",
-    ["", "s", "ten", "-1", "1:", ":1", "1:2:3:4", "1e3", "1.5:00", "1/2", "nan", "1:30ms", "9" * 5000, "5 ms", "ms"],
+    [
+        "",
+        "s",
+        "ten",
+        "-1",
+        "1:",
+        ":1",
+        "1:2:3:4",
+        "1e3",
+        "1.5:00",
+        "1/2",
+        "nan",
+        "1:30ms",
+        "9" * 5000,
+        "5 ms",
+        "ms",
+        "1:75",
+        "1:60:00",
+        "0:0:60.0",
+    ],
 )
 def test_other_times_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         parse_seconds(text)
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(number, "frame") for number in (0, 1, 2)] == ["0 frames", "1 frame", "2 frames"]
+    assert [counted(number, "frame is", "frames are") for number in (1, 2)] == ["1 frame is", "2 frames are"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["an avi file", "an mp4 file", "an mkv file", "an mpegts file", "an h264 video", "an asf file", "an ogg file",
+     "a webm file", "a matroska file", "a mov file", "a wav file", "a vp9 video", "a gif", "a 3gp file", "a nut file"],
+)  # fmt: skip
+def test_articles_are_spoken(words: str) -> None:
+    assert with_article(words.split(" ", 1)[1]) == words

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import MediaError, MisuseError
-from ...text import format_duration
+from ...text import counted, format_duration
 from ..stream.frames import RGB, AnyFrame, FrameForm, Planes, StreamFrame, Surface, data_of, form_of_array, frame_of
 from .photo_tags import PhotoTags
 from .source_options import SourceOptions
@@ -228,7 +228,7 @@ class SourceInfo:
         words = [f"{self.width}x{self.height}", f"{float(self.rate):.4g} frames/s"]
         if self.frames:
             seconds = float(self.frames / self.rate)
-            words.append(f"{format_duration(seconds)} long" if seconds >= 1 else f"{self.frames} frames")
+            words.append(f"{format_duration(seconds)} long" if seconds >= 1 else counted(self.frames, "frame"))
         if self.treatment:
             words.append(self.treatment)
         return ", ".join(words)

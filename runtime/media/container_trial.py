@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MediaError
+from ...text import with_article
 from .base import SinkOptions
 from .codecs import FULL_RANGE_ONLY, POPULAR, choose_encoder, encoder_settings, pixel_formats, suggested_encoders
 from .colour import FULL, LIMITED, converted
@@ -65,7 +66,7 @@ def not_held(container: OutputContainer, encoder: str) -> MediaError:
     name = container.format.name
     held = {each for each in POPULAR if try_out(name, each).held} or container.supported_codecs
     return MediaError(
-        f"a {name} file does not hold {encoder} video: use one of {suggested_encoders(held)}, or another "
+        f"{with_article(name)} file does not hold {encoder} video: use one of {suggested_encoders(held)}, or another "
         "container, e.g. .mkv"
     )
 

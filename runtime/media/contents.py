@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ...errors import MediaError
+from ...text import first_line
 from .ffmpeg_log import ffmpeg_errors
 from .pipes import PipeReader, input_name
 from .playlists import kind_of_playlist, read_playlist
@@ -147,16 +148,20 @@ def _why_refused(path: Path, error: Exception) -> str:
             f"{path} is an animated WebP, which FFmpeg cannot decode: convert it to an animated PNG first, e.g. "
             f'magick "{path.name}" "apng:{path.stem}.png"'
         )
-    reason = getattr(error, "strerror", None) or error
-    return f"{path} cannot be read as a video ({reason}): check that it is a video and that it is complete"
+    return f"{path} cannot be read as a video ({_reason(error)}): check that it is a video and that it is complete"
+
+
+def _reason(error: Exception) -> str:
+    """What FFmpeg logged last, which is more exact, or else its error."""
+    _, _, said = getattr(error, "log", None) or (0, "", "")
+    return first_line(said if said.strip() else getattr(error, "strerror", None) or error)
 
 
 def _why_pipe_refused(path: Path, error: Exception, pipe: PipeReader) -> str:
     name = input_name(path)
     if not pipe.count:
         return f"{name} is empty (0 bytes), expected a video: see what the program before it says"
-    reason = getattr(error, "strerror", None) or error
     return (
-        f"{name} cannot be read as a video ({reason}): send one in a format that needs no seeking, e.g. "
+        f"{name} cannot be read as a video ({_reason(error)}): send one in a format that needs no seeking, e.g. "
         "ffmpeg -i old.mp4 -f nut -c copy -; raw video needs --in-format"
     )

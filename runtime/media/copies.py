@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MediaError
+from ...text import counted
 from .base import CopiedPacket, CopiedStream, SourceInfo
 from .holding import WITH_ATTACHMENTS, add_copy, is_taken_if_passed_on, refusal
 from .muxer import PASSED_ON, format_name_of
@@ -203,9 +204,9 @@ class StreamCopier:
     def _dropped(self) -> Iterator[str]:
         for track in self._tracks.values():
             if track.refused:
-                yield f"{track.refused} packets of {track.source} do not fit and are left out"
+                yield f"{counted(track.refused, 'packet')} of {track.source} did not fit: left out"
             if track.converter is not None and track.converter.failed:
-                yield f"{track.converter.failed} packets of {track.source} cannot be converted and are left out"
+                yield f"{counted(track.converter.failed, 'packet')} of {track.source} could not be converted: left out"
 
 
 def _convert(packet: Any, clock: Fraction | None) -> None:

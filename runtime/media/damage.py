@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from ...text import counted
 from .file_clock import Gaps
 from .holes import Hole, hole_line
 
@@ -101,7 +102,7 @@ def _missing(promise: Promise, reading: Reading, video: int) -> Iterator[str]:
     last = max(reading.ends.values(), default=None)
     if absent or reading.lost:
         promised = frames + absent + reading.lost
-        yield f"the input promises {promised} frames, but only {frames} could be read"
+        yield f"the input promises {counted(promised, 'frame')}, but only {frames} could be read"
     elif _is_early(promise.stream_end, reached, reading.longest):
         yield _too_short("the input", promise.stream_end, reached)
     elif _is_early(promise.file_end, last, reading.longest):
@@ -110,7 +111,7 @@ def _missing(promise: Promise, reading: Reading, video: int) -> Iterator[str]:
         if _is_early(end, reading.ends.get(stream, Fraction(0)), _SOUND_PADDING):
             yield _too_short(f"audio stream {stream}", end, reading.ends.get(stream))
     if reading.ended is not None:
-        yield f"the file is damaged and ends early, after {frames} frames: {reading.ended}"
+        yield f"the file is damaged and ends early, after {counted(frames, 'frame')}: {reading.ended}"
 
 
 def _is_early(promised: Fraction | None, reached: Fraction | None, slack: Fraction) -> bool:
@@ -134,18 +135,20 @@ def damage(
     lines = []
     if reading.early:
         lines.append(
-            f"the input begins with {reading.early} video packets that cannot be decoded, and they were left out"
+            f"the input begins with {counted(reading.early, 'video packet')} that could not be decoded: left out"
         )
     if reading.lost:
-        lines.append(f"{reading.lost} damaged video packets were skipped")
+        lines.append(counted(reading.lost, "damaged video packet was skipped", "damaged video packets were skipped"))
     if shown := max(reading.concealed, reading.troubled - reading.early - reading.lost):
         lines.append(
-            "1 frame is damaged in the input and was restored as it is"
-            if shown == 1
-            else f"{shown} frames are damaged in the input and were restored as they are"
+            counted(
+                shown,
+                "frame is damaged in the input and was restored as it is",
+                "frames are damaged in the input and were restored as they are",
+            )
         )
     if reading.broken:
-        lines.append(f"the container marks {reading.broken} packets of the input as damaged")
+        lines.append(f"the container marks {counted(reading.broken, 'packet')} of the input as damaged")
     if complaints:
         lines.append(f"errors that FFmpeg reported while reading the input: {complaints}, the first: {first}")
     missing = dict(gaps or {})

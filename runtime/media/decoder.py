@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ...errors import MediaError, UnreadableInputError
 from ...machine import cpu_limit
+from ...text import counted
 from .base import CopiedStream, Template
 from .contents import open_container
 from .damage import VIDEO, Reading, damage, shortfall
@@ -236,7 +237,7 @@ class VideoDecoder:
                 break
             except OSError as error:
                 raise UnreadableInputError(
-                    f"reading {self.path} failed after {self.reading.frames} frames: {error.strerror}; "
+                    f"reading {self.path} failed after {counted(self.reading.frames, 'frame')}: {error.strerror}; "
                     "check the disk or the network"
                 ) from error
             except av.FFmpegError as error:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ...errors import MachineError, MediaError
+from ...text import counted
 from ..stream.frames import RGB, RGB16
 from . import colour
 from .alpha import DROPPED, alpha_of, has_alpha, is_opaque, keeps_alpha
@@ -205,7 +206,7 @@ class ImageSource:
     def _kind(self) -> str:
         """How many images of what format these are, by the first one."""
         count, kind = len(self._files), self._files[0].suffix.lower().lstrip(".")
-        return f"{count} {kind} {'image' if count == 1 else 'images'}"
+        return f"{counted(count, f'{kind} image')}"
 
     def _note(self, image: _Image, *, alpha: bool) -> None:
         """Remember what of an image is lost. alpha: its transparency is kept."""

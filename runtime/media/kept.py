@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MediaError
+from ...text import counted
 from .contents import open_container
 from .pyav import fraction, readable
 from .side_data import side_data
@@ -57,6 +58,15 @@ SIDE_DATA: Mapping[str, str] = {
 }
 """What becomes of side data, by FFmpeg's names: carried, or words for what is lost. What is not here is lost, too."""
 
+HDR_METADATA = {
+    "CONTENT_LIGHT_LEVEL": "content light levels",
+    "MASTERING_DISPLAY_METADATA": "mastering display colours",
+    "DYNAMIC_HDR_PLUS": "HDR10+ curves",
+    "DOVI_METADATA": "Dolby Vision data",
+    "DOVI_RPU_BUFFER": "Dolby Vision data",
+}
+"""What the note on an HDR input calls side data that describes the picture before it was restored."""
+
 _ENCODER_MARKS = (bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"), bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e"))
 """How x264 and x265 begin the unregistered data that names their settings."""
 
@@ -81,12 +91,13 @@ _NAMED = 4
 """Tags that a line names; it only counts the others."""
 
 
-def lost_side_data(attached: Mapping[str, bytes]) -> frozenset[str]:
-    """What of a frame's side data the output lacks, in words."""
+def lost_side_data(attached: Mapping[str, bytes], notes: Iterable[str] = ()) -> frozenset[str]:
+    """What of a frame's side data the output lacks, in words. notes: on the input; they may say it of HDR's."""
     return frozenset(
         words
         for kind, data in attached.items()
         if (words := SIDE_DATA.get(kind, f"side data of the kind {kind}")) and not _is_empty(kind, data)
+        if not (kind in HDR_METADATA and any(HDR_METADATA[kind] in note for note in notes))
     )
 
 
@@ -167,13 +178,13 @@ def read_back(path: Path, told: Told, format_name: str) -> tuple[tuple[str, ...]
         wanted = [each for each in told.streams if each[0] == kind]
         there = found.get(kind, [])
         if len(there) < len(wanted):
-            count = f"{len(wanted)} {kind} streams" if len(wanted) > 1 else f"the {kind} stream"
+            count = counted(len(wanted), f"{kind} stream") if len(wanted) > 1 else f"the {kind} stream"
             streams.append(f"{format_name} files cannot tell what {count} hold: {len(there)} can be played")
         for number, (one, other) in enumerate(zip(wanted, there, strict=False)):
             name = kind if len(wanted) == 1 else f"{kind} {number + 1}"
             lost += [f"the {tag} of the {name}" for tag in _absent(one[1], other[0], _DESCRIBES_THE_FILE)]
             lost += [f"the mark {mark!r} of the {name}" for mark in _unmarked(one[2], other[1])]
-    lost += [f"{told.chapters} chapters"] * (chapters < told.chapters)
+    lost += [counted(told.chapters, "chapter")] * (chapters < told.chapters)
     lost += ["the colour tags of the video"] * any(look.tags != told.look.tags for look in looks)
     return tuple(streams), (
         *(line for each in looks for line in misshapen(told.look.aspect, each.aspect, each.codec, format_name)),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from ...text import counted
 from .photo_extras import (
     EXIF,
     OTHER_PROFILE,
@@ -113,7 +114,7 @@ class TagsLost:
         """A line about them."""
         if not self._count:
             return ()
-        images = "1 image" if self._count == 1 else f"{self._count} images"
+        images = counted(self._count, "image")
         remedy = "; .jpg, .png and .webp keep EXIF data and colour profiles" * self._others_keep
         return (f"not carried over from {images}: {', '.join(sorted(self._kinds))}{remedy}",)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from ...text import counted
 from .base import Picture
 from .captions import holds_captions, with_captions
 from .encoder import Encoding
@@ -114,4 +115,4 @@ def about_captions(count: int, codec: str) -> tuple[str, ...]:
     """The line about frames whose captions are lost; none if there are none."""
     if not count:
         return ()
-    return (f"the closed captions of {count} frames are lost: {codec} video holds none, but libx264 does",)
+    return (f"the closed captions of {counted(count, 'frame')} are lost: {codec} video holds none, but libx264 does",)

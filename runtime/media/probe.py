@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MachineError, MediaError
+from ...text import counted, with_article
 from ..stream.frames import RGB, RGB16
 from . import colour
 from .alpha import DROPPED, has_alpha, is_opaque, keeps_alpha
@@ -18,7 +19,7 @@ from .decoder import VideoDecoder
 from .ffmpeg_log import ffmpeg_errors, first_error
 from .filters import FilterChain, FilterInput, filters_of, measure
 from .interlacing import decide
-from .kept import stereo_mode
+from .kept import HDR_METADATA, stereo_mode
 from .nvcodec import nvdec
 from .pipes import is_input_pipe
 from .planes import bits_of, form_of_frame
@@ -41,14 +42,6 @@ if TYPE_CHECKING:
 
 _FILE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
 """Metadata of a container that describes the old file and would be wrong in the new one."""
-
-_HDR_METADATA = {
-    "MASTERING_DISPLAY_METADATA": "mastering display colours",
-    "CONTENT_LIGHT_LEVEL": "content light levels",
-    "DYNAMIC_HDR_PLUS": "HDR10+ curves",
-    "DOVI_METADATA": "Dolby Vision data",
-}
-"""Kinds of side data, and what people call them. They describe the picture before it was restored."""
 
 _STREAM_TAGS = frozenset({
     "encoder", "rotate", "vendor_id", "bps", "duration", "number_of_frames", "number_of_bytes", "alpha_mode",
@@ -154,7 +147,7 @@ def _read_first(decoder: VideoDecoder) -> tuple[tuple[Packet[Any], ...], VideoFr
     damaged = decoder.reading.troubled
     found = f"none of its {damaged} video packets" if damaged else "no frame"
     raise MediaError(
-        f"{decoder.path} holds a {decoder.codec} video stream of which {found} could be decoded, "
+        f"{decoder.path} holds {with_article(decoder.codec)} video stream of which {found} could be decoded, "
         "expected at least one: check that the file is complete"
     )
 
@@ -228,8 +221,8 @@ def _in_form(opened: OpenedVideo, first: VideoFrame, *, upright: bool = False) -
 
 def _lost_of_hdr(first: VideoFrame) -> str:
     """The metadata of HDR that is lost, to append to a line; empty if the video has none."""
-    found = sorted(side_data(first).keys() & _HDR_METADATA)
-    return f"; its {' and '.join(map(_HDR_METADATA.__getitem__, found))} are left out" if found else ""
+    found = sorted({HDR_METADATA[kind] for kind in side_data(first) if kind in HDR_METADATA})
+    return f"; its {' and '.join(found)} are left out" if found else ""
 
 
 def _describe(
@@ -333,7 +326,7 @@ def _left_out(container: InputContainer, main: VideoStream) -> tuple[str, ...]:
     """The streams that no output gets, in a line."""
     others = [s for s in container.streams.video if s.index != main.index and not is_cover(s)]
     unknown = [s for s in container.streams if s.type not in ("video", "audio", "subtitle", "data", "attachment")]
-    found = [f"{len(others)} further video stream{'s' * (len(others) > 1)}"] if others else []
-    found += [f"{len(unknown)} stream{'s' * (len(unknown) > 1)} of an unknown type"] if unknown else []
+    found = [counted(len(others), "further video stream")] if others else []
+    found += [counted(len(unknown), "stream of an unknown type", "streams of an unknown type")] if unknown else []
     count = len(others) + len(unknown)
     return (f"{' and '.join(found)} {'are' if count > 1 else 'is'} left out",) if found else ()

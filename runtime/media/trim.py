@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import MisuseError
+from ...text import counted
 from .base import SourceInfo
 from .holes import Hole
 from .index import VideoIndex
@@ -111,7 +112,9 @@ class Excerpt:
 
     def __str__(self) -> str:
         moved = "" if self.zero is None else f", {self.zero} becomes 0"
-        return f"{self.frames} frames, {self.begin} to {'the end' if self.stop is None else self.stop}{moved}"
+        return (
+            f"{counted(self.frames, 'frame')}, {self.begin} to {'the end' if self.stop is None else self.stop}{moved}"
+        )
 
     @property
     def zero_s(self) -> Fraction | None:

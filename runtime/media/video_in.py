@@ -10,6 +10,7 @@ from itertools import chain
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ...text import counted
 from . import colour
 from .alpha import lost_alpha
 from .base import CopiedPacket, Item, Picture, Stamp
@@ -161,7 +162,7 @@ class VideoSource:
         attached = side_data(frame)
         matrix = None if self._chain is not None and self._chain.upright else colour.matrix_of(attached)
         captions, reading = attached.get("A53_CC"), self.info.reading
-        lost = lost_side_data(attached) | lost_alpha(frame, reading.alpha, kept=self.info.alpha)
+        lost = lost_side_data(attached, self.info.notes) | lost_alpha(frame, reading.alpha, kept=self.info.alpha)
         alpha = self._reader.alpha(frame, matrix) if self.info.alpha else None
         stamp = Stamp(index, pts, duration, self.info.time_base, captions=captions, lost=lost, alpha=alpha)
         if is_on_gpu(frame) and matrix is None:
@@ -191,10 +192,11 @@ class VideoSource:
                 f"{first.numerator}:{first.denominator} wide, as between 4:3 and 16:9: the output keeps the first shape"
             )
         if self._decoder.jumped:
-            times = f"{self._decoder.jumped} time{'s' * (self._decoder.jumped != 1)}"
+            times = counted(self._decoder.jumped, "time")
             yield f"the clock of the input jumps {times}, as in joined recordings: the output plays on without a gap"
         if self._timeline.repaired:
-            yield f"{self._timeline.repaired} time stamps did not advance and were moved"
+            moved = "time stamp did not advance and was moved", "time stamps did not advance and were moved"
+            yield counted(self._timeline.repaired, *moved)
 
     def close(self) -> None:
         """Release the file. If another thread is still reading, the file stays open until that thread is done."""

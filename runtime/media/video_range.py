@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ...errors import MediaError
+from ...text import counted
 from . import colour
 from .alpha import lost_alpha
 from .base import Picture, SourceInfo, Stamp
@@ -85,7 +86,7 @@ class VideoRange:
         picture = self._reader.read(frame, matrix)
         pts, duration = self._index.stamps[number]
         captions, reading = attached.get("A53_CC"), self.info.reading
-        lost = lost_side_data(attached) | lost_alpha(frame, reading.alpha, kept=self.info.alpha)
+        lost = lost_side_data(attached, self.info.notes) | lost_alpha(frame, reading.alpha, kept=self.info.alpha)
         alpha = self._reader.alpha(frame, matrix) if self.info.alpha else None
         stamp = Stamp(number, pts, duration, self._index.time_base, captions=captions, lost=lost, alpha=alpha)
         return Picture(picture, stamp)
@@ -111,7 +112,7 @@ class VideoRange:
 def _frames_from(info: SourceInfo, index: VideoIndex, begin: int) -> tuple[VideoDecoder, Iterator[VideoFrame]]:
     """A decoder, and its frames from number `begin` on."""
     if not 0 <= begin < len(index):
-        raise MediaError(f"{info.path} has {len(index)} frames, expected one with the number {begin}")
+        raise MediaError(f"{info.path} has {counted(len(index), 'frame')}, expected one with the number {begin}")
     for entry in (*islice(index.entry_times(begin), _ATTEMPTS), None):
         decoder = VideoDecoder(info.path, options=info.reading)
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from ...errors import MediaError, MisuseError
+from ...text import counted
 from ..media.images_in import is_image, natural_key
 from ..media.pipes import input_name, is_standard_input
 
@@ -93,7 +94,12 @@ class _Search:
     def result(self, found: Sequence[Input], *, is_batch: bool) -> Inputs:
         """What was found, with what was left out."""
         names = self._others
-        notes = (f"{_count(names, 'file')} left out, neither video nor picture: {_listed(names)}",) if names else ()
+        kinds = {"neither video nor picture": False, "hidden": True}
+        notes = tuple(
+            f"{counted(len(others), 'file')} left out, {why}: {_listed(others)}"
+            for why, hidden in kinds.items()
+            if (others := [name for name in names if name.startswith(".") is hidden])
+        )
         return Inputs(tuple(found), is_batch, notes, tuple(self._warnings))
 
     def inputs(self, path: Path, place: PurePath) -> list[Input]:
@@ -133,7 +139,7 @@ class _Search:
     def _leave_out(self, folder: Path, paths: Sequence[Path], kind: str, remedy: str) -> None:
         if paths:
             names = _listed([path.name for path in paths])
-            self._warnings.append(f"{_count(paths, kind)} in {folder} left out ({names}): {remedy}")
+            self._warnings.append(f"{counted(len(paths), kind)} in {folder} left out ({names}): {remedy}")
 
 
 @dataclass(frozen=True)
@@ -182,10 +188,6 @@ def _names_a_file(output: str) -> bool:
 
 def _name(path: Path) -> str:
     return Path(input_name(path)).name or path.resolve().name
-
-
-def _count(things: Sequence[object], kind: str) -> str:
-    return f"{len(things)} {kind}{'s' * (len(things) != 1)}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from ... import leaving
 from ...engines.bundle.geometry import Resolution
 from ...errors import MachineError, MisuseError, SwiftVRError
+from ...text import counted
 from ..media import SinkOptions
 from ..media.pipes import is_output_pipe, output_name
 from ..media.source_options import SCENE_CUTS, SourceOptions
@@ -338,7 +339,7 @@ def _restore_jobs(
 def some_failed(failed: Sequence[Job], total: int, verb: str, others: str) -> MachineError:
     """The error at the end of a batch. others: what became of the other files."""
     names = ", ".join(str(job.source) for job in failed)
-    return MachineError(f"{len(failed)} of {total} files {verb}{others}: {names}")
+    return MachineError(f"{len(failed)} of {counted(total, 'file')} {verb}{others}: {names}")
 
 
 def batch_jobs(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from .... import leaving
 from ....engines.bundle.manifest import Manifest
 from ....errors import NameTakenError, SwiftVRError, UnreadableInputError
-from ....text import LineCallback
+from ....text import LineCallback, counted
 from ...media import SourceInfo
 from ...media.files import free_name, is_taken
 from ...media.trimmed import TrimmedVideo, reopen
@@ -76,7 +76,7 @@ def open_store(task: PiecesTask, grid: Grid, info: SourceInfo, say: LineCallback
     """
     with Store.open(task.output, identity_of(task, grid), resume=task.resume, say=say) as store:
         if store.frames:
-            say(f"going on after an interruption: {store.frames} frames are kept from before")
+            say(f"going on after an interruption: {counted(store.frames, 'frame is', 'frames are')} kept from before")
         if info.frames is not None:
             least = least_bytes(task.sink.codec, task.width, task.height, info.frames - store.frames)
             refuse_without_room(store, least)
@@ -102,7 +102,8 @@ def _advising(store: Store, say: LineCallback) -> Iterator[None]:
             store.look_again()  # others may have finished pieces
         if not store.marks or not store.folder.is_dir():
             return ""
-        return f"{store.frames} frames are kept in {store.folder}; the same command{store.without} goes on from there"
+        kept = counted(store.frames, "frame is", "frames are")
+        return f"{kept} kept in {store.folder}; the same command{store.without} goes on from there"
 
     with leaving.advising(advice):
         try:
@@ -111,7 +112,9 @@ def _advising(store: Store, say: LineCallback) -> Iterator[None]:
             if full := full_disk(error, store, store.frames):
                 raise full from error
             if isinstance(error, UnreadableInputError):
-                kept = f"{store.frames} frames are kept in {store.folder}: " if store.marks else ""
+                kept = (
+                    f"{counted(store.frames, 'frame is', 'frames are')} kept in {store.folder}: " if store.marks else ""
+                )
                 raise UnreadableInputError(
                     f"{error}; {kept}run the same command again{store.without} once it can be read, or with "
                     "--keep-going to finish the output with what there is"

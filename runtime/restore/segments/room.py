@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ....errors import OutputError
-from ....text import format_bytes
+from ....text import counted, format_bytes
 from ...media.files import explain_write_errors
 from .store import Store, free_bytes
 
@@ -74,8 +74,9 @@ def full_disk(error: BaseException, store: Store, kept: int) -> OutputError | No
     full = f"cannot write {store.output}: the disk is full, {format_bytes(_free(store))} are free"
     if not kept:
         return OutputError(f"{full}: free some space and run the same command again")
+    frames = counted(kept, "frame is kept", "frames are kept")
     return OutputError(
-        f"{full}; {kept} frames are kept in {store.folder}: free some space and run the same command again"
+        f"{full}; {frames} in {store.folder}: free some space and run the same command again"
         f"{store.without}, which goes on from there"
     )
 

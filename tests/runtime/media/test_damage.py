@@ -62,7 +62,7 @@ def test_every_kind_of_damage_is_a_line() -> None:
     assert damage(Reading(packets=5, frames=5), 0, None) == ()
     reading = Reading(packets=20, frames=14, early=2, refused=1, troubled=5, concealed=3, broken=4)
     assert damage(reading, 9, "error while decoding MB 3 1") == (
-        "the input begins with 2 video packets that cannot be decoded, and they were left out",
+        "the input begins with 2 video packets that could not be decoded: left out",
         "3 damaged video packets were skipped",
         "3 frames are damaged in the input and were restored as they are",
         "the container marks 4 packets of the input as damaged",

@@ -122,7 +122,7 @@ def test_chapters_are_kept_or_named(tmp_path: Path, after: str, kept: bool) -> N
     chapter: Any = {"id": 1, "start": 0, "end": 500, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}}
     make_video(tmp_path / "in.mkv", EVEN, prepare=lambda container, _: container.set_chapters([chapter]))
     _, notes = transcode(tmp_path / "in.mkv", tmp_path / f"out{after}")
-    assert any("1 chapters" in note for note in notes) != kept
+    assert any("1 chapter" in note for note in notes) != kept
 
 
 @pytest.mark.parametrize(("after", "kept"), [(".mkv", True), (".avi", False)])

@@ -74,8 +74,10 @@ class TestFolders:
 
     def test_what_is_no_media_is_counted_and_named(self) -> None:
         make("tapes/a.mp4", *(f"tapes/{name}" for name in ("Thumbs.db", "a.srt", "notes.txt", ".DS_Store", "._a.mp4")))
-        (note,) = find("tapes").notes
-        assert note == "5 files left out, neither video nor picture: ._a.mp4, .DS_Store, a.srt and 2 more"
+        assert find("tapes").notes == (
+            "3 files left out, neither video nor picture: a.srt, notes.txt, Thumbs.db",
+            "2 files left out, hidden: ._a.mp4, .DS_Store",
+        )
 
     def test_folders_in_a_folder_are_left_out_with_a_word_about_recursive(self) -> None:
         make("tapes/a.mp4", "tapes/more/deep/b.mp4", "tapes/empty/", "tapes/.hidden/c.mp4")
