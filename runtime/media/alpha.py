@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 DROPPED = "transparency is dropped"
 """A line for people."""
-APPEARS = "transparency, which begins after the first frame (--alpha keep enlarges it)"
+_APPEARS = "transparency, which begins after the first frame"
+_APPEARS_UNASKED = f"{_APPEARS} (--alpha keep enlarges it)"
 """What is lost of a frame, for people."""
 
 Alpha = NDArray[Any]
@@ -57,7 +58,8 @@ def _least_alpha(frame: VideoFrame) -> float:
     components = frame.format.components
     alpha = next((each for each in components if each.is_alpha), None)
     is_alone = alpha is not None and [each.plane for each in components].count(alpha.plane) == 1
-    if alpha is None or not is_alone or alpha.bits > 16 or frame.planes[alpha.plane].line_size < 0:
+    is_float = "f16" in frame.format.name or (alpha is not None and alpha.bits > 16)
+    if alpha is None or not is_alone or is_float or frame.planes[alpha.plane].line_size < 0:
         return float(alpha_of(frame, None, VideoReformatter(), deep=False).min() / 255)
     code = np.dtype(np.uint8 if alpha.bits <= 8 else ">u2" if frame.format.is_big_endian else "<u2")
     plane = frame.planes[alpha.plane]
@@ -73,7 +75,9 @@ def lost_alpha(frame: VideoFrame, wanted: str | None, *, kept: bool) -> frozense
 
     wanted: as `SourceOptions.alpha`. kept: pictures come with their transparency.
     """
-    return frozenset() if kept or wanted == "drop" or is_opaque(frame) else frozenset((APPEARS,))
+    if kept or wanted == "drop" or is_opaque(frame):
+        return frozenset()
+    return frozenset((_APPEARS if wanted == "keep" else _APPEARS_UNASKED,))
 
 
 def keeps_alpha(path: Path, wanted: str | None, first: VideoFrame, *, hidden: bool = False) -> bool:
@@ -82,7 +86,8 @@ def keeps_alpha(path: Path, wanted: str | None, first: VideoFrame, *, hidden: bo
     wanted: as `SourceOptions.alpha`. first: the first frame. hidden: the file has transparency that the decoder leaves
     out. Raises `MediaError` if there is some, and nobody said what becomes of it.
     """
-    if not hidden and not has_alpha(first):
+    later = wanted == "keep" and first.format.name == "pal8"  # each frame has a palette of its own
+    if not hidden and not later and not has_alpha(first):
         return False
     if not hidden and wanted != "keep" and is_opaque(first):
         return False  # with "keep", later frames count: titles fade in

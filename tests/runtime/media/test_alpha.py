@@ -16,8 +16,9 @@ from av.video.reformatter import VideoReformatter
 
 from swiftvr_trt.errors import MediaError, MisuseError
 from swiftvr_trt.runtime.media import Picture, SinkOptions, open_sink, open_source
-from swiftvr_trt.runtime.media.alpha import alpha_of, enlarged, is_opaque, keeps_alpha, with_alpha
+from swiftvr_trt.runtime.media.alpha import alpha_of, enlarged, is_opaque, keeps_alpha, lost_alpha, with_alpha
 from swiftvr_trt.runtime.media.colour import converted
+from swiftvr_trt.runtime.media.contents import open_image
 from swiftvr_trt.runtime.media.images_out import encode_image
 from swiftvr_trt.runtime.media.source_options import SourceOptions
 
@@ -216,6 +217,30 @@ def test_opaque_is_what_shows_nothing_through(pix_fmt: str) -> None:
     assert is_opaque(frame(255, pix_fmt))
     assert not is_opaque(frame(0, pix_fmt))
     assert not is_opaque(frame(200, pix_fmt))
+
+
+def palette_frame(alpha: int) -> av.VideoFrame:
+    container = open_image(palette_image(alpha))
+    with container:
+        return next(container.decode(video=0))
+
+
+def test_a_palette_that_becomes_transparent_is_kept_and_nobody_is_told_to_do_what_they_did() -> None:
+    path, opaque, clear = Path("in.gif"), palette_frame(255), palette_frame(0)
+    assert opaque.format.name == "pal8"
+    assert keeps_alpha(path, "keep", opaque)
+    assert not any(keeps_alpha(path, wanted, opaque) for wanted in (None, "drop"))
+    assert ["--alpha keep" in line for line in lost_alpha(clear, None, kept=False)] == [True]
+    assert ["--alpha keep" in line for line in lost_alpha(clear, "keep", kept=False)] == [False]
+
+
+@pytest.mark.parametrize(("alpha", "opaque"), [(1.0, True), (0.5, False), (0.0, False)])
+def test_half_floats_are_not_read_as_whole_numbers(alpha: float, opaque: bool) -> None:
+    """swscale reads them, but does not write them."""
+    picture = av.VideoFrame(24, 16, "gbrapf16le")
+    for plane, value in zip(picture.planes, (0.5, 0.5, 0.5, alpha), strict=True):
+        plane.update(np.full(plane.buffer_size // 2, value, "<f2").tobytes())
+    assert is_opaque(picture) == opaque
 
 
 def test_an_output_that_holds_no_transparency_is_refused(tmp_path: Path) -> None:
