@@ -74,7 +74,7 @@ def test_other_files_tell_nothing(tmp_path: Path) -> None:
 
 
 @given(st.sampled_from(SUFFIXES), st.integers(0, 2000), st.binary(min_size=1, max_size=8))
-def test_damaged_heads_tell_another_size_or_none(
+def test_damaged_heads_do_no_harm(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, place: int, damage: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / f"damaged{suffix}"
