@@ -217,6 +217,11 @@ class LiveInput:
         return rate_of(self.video)
 
     @property
+    def is_impatient(self) -> bool:
+        """Whether FFmpeg waits for too short a time, as it turned out that few frames come."""
+        return not self.address.is_played and patience_with(self.rate, stall_s_of(self.address)) > self._stall_s
+
+    @property
     def holds_source(self) -> bool:
         """Whether, though closed, it keeps its connection: what still comes is of streams that PyAV passes over.
 
@@ -232,6 +237,21 @@ class LiveInput:
             self.container.close()
         else:
             self._thread.leave()
+
+
+def open_source_of_any_rate(
+    address: LiveInputAddress,
+    options: tuple[tuple[str, str], ...],
+    sounds: tuple[CopiedStream, ...] | None,
+    rate: Fraction = _USUAL_RATE,
+) -> LiveInput:
+    """A `LiveInput`. One that sends few frames is opened again: only then FFmpeg can be told to wait for them."""
+    source = LiveInput(address, options, sounds, rate)
+    if not source.is_impatient:
+        return source
+    rate = source.rate
+    source.close()
+    return LiveInput(address, options, sounds, rate)
 
 
 def stall_s_of(address: LiveInputAddress) -> float:

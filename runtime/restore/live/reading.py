@@ -25,7 +25,7 @@ from .counts import LiveStatistics
 from .framing import Framed, Framer, live_info
 from .items import POLL_S, Intake, LiveCut, LiveFrame, LiveItem, LiveSound
 from .live_clock import AHEAD_S, BURST_AHEAD_S, Break, LiveClock
-from .live_input import CLOCK, VIDEO, LiveInput, SourceEndedError
+from .live_input import CLOCK, VIDEO, LiveInput, SourceEndedError, open_source_of_any_rate
 from .options import STALL_S, LiveOptions, patience_with
 from .pacing import PieceClock
 
@@ -145,7 +145,7 @@ class LiveReader:
             source = self._reconnect(ended)
 
     def _connect(self) -> LiveInput:
-        source = LiveInput(self._address, self._options.in_options, self._sounds, 1 / self._step)
+        source = open_source_of_any_rate(self._address, self._options.in_options, self._sounds, 1 / self._step)
         if self._sounds is None and source.has_end:
             self._played = self._keeps = True
         self._sounds = source.copies

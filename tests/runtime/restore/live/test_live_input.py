@@ -6,6 +6,7 @@ import io
 import socket
 import threading
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from swiftvr_trt.runtime.restore.live.live_input import (
     VIDEO,
     LiveInput,
     SourceEndedError,
+    open_source_of_any_rate,
     remedy_for,
 )
 from swiftvr_trt.runtime.restore.live.options import STALL_S
@@ -103,6 +105,23 @@ def test_a_source_that_goes_on_with_other_streams_has_ended(monkeypatch: pytest.
     assert av.logging.get_level() is None  # nobody listens to the thread that is left behind
     heard.set()
     wait_until(lambda: not source.holds_source)
+    feed.close()
+
+
+def test_a_source_that_sends_few_frames_is_waited_for() -> None:
+    memory = io.BytesIO()
+    with av.open(memory, "w", format="mpegts") as container:
+        video: Any = container.add_stream("libx264", rate=Fraction(1, 10), options={"tune": "zerolatency"})
+        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
+        for _ in range(4):
+            container.mux(video.encode(av.VideoFrame(48, 32, "yuv420p")))
+        container.mux(video.encode(None))
+    feed = Feed([memory.getvalue(), memory.getvalue()])
+    source = open_source_of_any_rate(LiveInputAddress.parse(feed.url), (), None)
+    assert source.rate == Fraction(1, 10)
+    assert not source.is_impatient
+    assert source._stall_s == 40
+    source.close()
     feed.close()
 
 
