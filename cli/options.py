@@ -98,6 +98,20 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class QualityNumber(click.ParamType):
+    """A number, such as 18 or 18.5. A whole one stays one: an interrupted run goes on with what it was told."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Called by click."""
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number, expected e.g. 18 or 18.5", param, ctx)
+        return int(number) if number.is_integer() else number
+
+
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
 verbose_option = click.option("-v", "verbose", count=True, help="Also show the log; -vv shows all of it.")
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails.")

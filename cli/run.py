@@ -15,6 +15,7 @@ from .habits import refuse_foreign_options
 from .live import LIVE_SECTION, live_options, refuse_without_live, run_live
 from .options import (
     CONTEXT,
+    QualityNumber,
     SectionedCommand,
     cache_option,
     checkpoint_option,
@@ -134,7 +135,7 @@ class RunCommand(SectionedCommand):
 @click.option(
     "--crf",
     metavar="N",
-    type=int,
+    type=QualityNumber(),
     help="Quality: lower is better and makes larger files.  [default: 18 for libx264, 20 for libx265]",
 )
 @click.option(

@@ -341,7 +341,7 @@ class SinkOptions:
     """
 
     codec: str | None = None
-    crf: int | None = None
+    crf: float | None = None
     preset: str | None = None
     pix_fmt: str | None = None
     extra: tuple[tuple[str, str], ...] = ()
@@ -384,7 +384,7 @@ class OutputForm:
     container: str
     codec: str
     pix_fmt: str
-    crf: int | None = None
+    crf: float | None = None
     copied: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     converted: tuple[tuple[str, str], ...] = ()

@@ -51,24 +51,25 @@ BEST_QUANTISER = 2 * 118
 
 @dataclass(frozen=True)
 class Quality:
-    """An encoder's option for constant quality: its name, our default, and the largest (worst) value."""
+    """An encoder's option for constant quality: its name, our default, the largest (worst) value, and fractions."""
 
     option: str
     default: int
     worst: int
+    fractions: bool = False
 
 
 _QUALITY = {
-    "libx264": Quality("crf", 18, 51),
-    "libx264rgb": Quality("crf", 18, 51),
-    "libx265": Quality("crf", 20, 51),
+    "libx264": Quality("crf", 18, 51, fractions=True),
+    "libx264rgb": Quality("crf", 18, 51, fractions=True),
+    "libx265": Quality("crf", 20, 51, fractions=True),
     "libsvtav1": Quality("crf", 24, 63),
     "libaom-av1": Quality("crf", 24, 63),
     "libvpx": Quality("crf", 10, 63),
     "libvpx-vp9": Quality("crf", 24, 63),
-    "h264_nvenc": Quality("cq", 19, 51),
-    "hevc_nvenc": Quality("cq", 21, 51),
-    "av1_nvenc": Quality("cq", 26, 63),
+    "h264_nvenc": Quality("cq", 19, 51, fractions=True),
+    "hevc_nvenc": Quality("cq", 21, 51, fractions=True),
+    "av1_nvenc": Quality("cq", 26, 63, fractions=True),
 }
 
 _X265_QUIET = "log-level=error"
@@ -196,19 +197,23 @@ def encoder_settings(codec: str, options: SinkOptions) -> dict[str, str]:
     return settings
 
 
-def quality_of(codec: str, crf: int | None) -> int | None:
+def quality_of(codec: str, crf: float | None) -> float | None:
     """The constant quality that an encoder is given on its own scale; None if it has none. crf: as asked for."""
     quality = _QUALITY.get(codec)
     return None if quality is None else quality.default if crf is None else crf
 
 
-def _quality_setting(codec: str, crf: int | None) -> dict[str, str]:
+def _quality_setting(codec: str, crf: float | None) -> dict[str, str]:
     quality = _QUALITY.get(codec)
     if quality is None:
         if crf is not None:
             raise MediaError(f"the encoder {codec} has no constant quality, but crf {crf} was given: leave it out")
         return {}
     value = quality.default if crf is None else crf
+    if value % 1 and not quality.fractions:
+        raise MediaError(
+            f"crf is {value}, expected a whole number for {codec}: choose {int(value)} or {int(value) + 1}"
+        )
     if value > quality.worst:
         raise MediaError(f"crf is {value}, expected 0 to {quality.worst} for {codec}: the default is {quality.default}")
-    return {quality.option: str(value)}
+    return {quality.option: f"{value:g}"}

@@ -37,7 +37,7 @@ class RestoreOptions(TypedDict, total=False):
     cache: str | Path | None
     # SinkOptions
     codec: str | None
-    crf: int | None
+    crf: float | None
     preset: str | None
     audio_fallback: str
     pix_fmt: str | None

@@ -73,6 +73,7 @@ def test_the_output_is_as_deep_as_the_input_where_the_encoder_can(codec: str, us
     [
         ("libx264", SinkOptions(), {"crf": "18", "x264-params": "log=1"}),
         ("libx264", SinkOptions(crf=30, preset="fast"), {"crf": "30", "preset": "fast", "x264-params": "log=1"}),
+        ("libx264", SinkOptions(crf=18.5), {"crf": "18.5", "x264-params": "log=1"}),
         ("libx265", SinkOptions(), {"crf": "20", "x265-params": "log-level=error"}),
         ("hevc_nvenc", SinkOptions(crf=25, gpu=1), {"cq": "25", "gpu": "1"}),
         ("ffv1", SinkOptions(), {}),
@@ -125,6 +126,7 @@ def test_a_preset_that_would_be_reported_on_stderr_is_refused(codec: str) -> Non
         ("out.webm", SinkOptions(codec="libx264"), "webm file does not hold libx264 video: use one of .*libvpx-vp9"),
         ("out.mp4", SinkOptions(crf=60), "crf is 60, expected 0 to 51"),
         ("out.mkv", SinkOptions(codec="ffv1", crf=18), "no constant quality"),
+        ("out.mkv", SinkOptions(codec="libsvtav1", crf=18.5), "a whole number for libsvtav1: choose 18 or 19"),
         ("out.mp4", SinkOptions(preset="sluggish"), "'sluggish', expected for libx264 one of ultrafast, .*, placebo"),
         ("out.wav", SinkOptions(), "wav files hold no video"),
         ("out.mp3", SinkOptions(), "mp3 files hold no video"),
