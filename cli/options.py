@@ -98,17 +98,12 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-class QualityNumber(click.ParamType):
+class QualityNumber(click.types.FloatParamType):
     """A number, such as 18 or 18.5. A whole one stays one: an interrupted run goes on with what it was told."""
-
-    name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Called by click."""
-        try:
-            number = float(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a number, expected e.g. 18 or 18.5", param, ctx)
+        number = float(super().convert(value, param, ctx))
         return int(number) if number.is_integer() else number
 
 

@@ -360,6 +360,10 @@ def _main_video(container: InputContainer, path: Path) -> VideoStream:
     return stream
 
 
+_ADDRESSES = "dvd_nav_packet"
+"""A stream of DVDs that says where in the old file something lies. Nobody misses it."""
+
+
 def _streams_to_copy(container: InputContainer, main: VideoStream) -> tuple[CopiedStream, ...]:
     """All streams but the videos and the titles of chapters. Tells FFmpeg to skip the packets of other videos."""
     from av.stream import Discard
@@ -369,6 +373,8 @@ def _streams_to_copy(container: InputContainer, main: VideoStream) -> tuple[Copi
         cover = stream.type == "video" and is_cover(stream)
         if stream.type == "data" and stream.discard == Discard.all:
             continue  # QuickTime's track of titles: FFmpeg has read the chapters, and muxers write a new one
+        if _codec_name(stream) == _ADDRESSES:
+            continue
         if stream.type in ("audio", "subtitle", "data", "attachment") or cover:
             copies.append(
                 CopiedStream(stream.index, "cover" if cover else stream.type, _codec_name(stream), Template(stream))

@@ -274,7 +274,11 @@ def container_format(path: Path) -> str:
         ) from None
     if guessed.no_file:
         raise MediaError(f"{path.suffix} outputs are many files, expected one file such as .mp4: rename the output")
-    return guessed.name
+    return _MEANT.get(path.suffix.lower(), guessed.name)
+
+
+_MEANT = {".vob": "vob"}
+"""Suffixes that FFmpeg takes for something else first: `svcd`."""
 
 
 def pipe_format(wanted: str | None, info: SourceInfo) -> str:

@@ -154,3 +154,11 @@ def test_the_documented_encoders_are_the_default_ones(suffix: str, encoder: str)
 
 def test_the_table_of_encoders_is_found() -> None:
     assert len(documented_encoders()) > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("x.vob", "vob"), ("x.VOB", "vob"), ("x.mpg", "mpeg"), ("x.mkv", "matroska")]
+)
+def test_a_suffix_means_its_own_format(name: str, expected: str) -> None:
+    """FFmpeg takes .vob for `svcd` first."""
+    assert container_format(Path(name)) == expected

@@ -320,3 +320,16 @@ def test_a_packet_that_asks_for_an_absurd_size_is_damage_unless_memory_is_short(
         assert reader.reading.troubled == 1
     reader.stream = whole
     reader.close()
+
+
+def test_the_addresses_of_a_dvd_are_nothing_to_copy(tmp_path: Path) -> None:
+    """The stream that says where in the old file something lies."""
+    with av.open(str(tmp_path / "in.vob"), "w", format="dvd") as container:
+        video: Any = container.add_stream("mpeg2video", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for packet in [*video.encode(av.VideoFrame(64, 48, "yuv420p")), *video.encode(None)]:
+            container.mux(packet)
+    with av.open(str(tmp_path / "in.vob")) as made:
+        assert [stream.type for stream in made.streams] == ["data", "video"]
+    with open_source(tmp_path / "in.vob") as source:
+        assert source.info.copies == ()
