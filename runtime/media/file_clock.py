@@ -215,11 +215,8 @@ class FileClock:
 
     def _look_for_holes(self, packet: Packet[Any], last: Fraction | None, decoded: Fraction) -> None:
         """last: when the packet before it was decoded; None if it was of another recording."""
-        shown = _seconds(packet.pts, packet)
         if last is not None:
             self.holes.step(last, decoded, joint=self._jumps and packet.is_keyframe)
-        if packet.is_keyframe and shown is not None:  # after the step: one behind a hole may be far from its picture
-            self.holes.note_key(shown - decoded)
 
     def _released(self, stream: int | None = None, *, stray: bool = False) -> list[Packet[Any]]:
         """The packets that wait, of one stream or of all, in the recording that fits by now.

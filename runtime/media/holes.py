@@ -25,7 +25,7 @@ _PROBED_S = 8
 
 @dataclass(frozen=True)
 class Hole:
-    """Frames are missing here. begin, length: in seconds."""
+    """Frames are missing here. begin, length: in seconds, as frames are decoded."""
 
     begin: Fraction
     length: Fraction
@@ -45,7 +45,6 @@ class HoleFinder:
     def __init__(self) -> None:
         self._count = 0
         self._shortest = self._longest = Fraction(0)
-        self._delay: Fraction | None = None
         self._troubled: int | None = None
         self._probe_ends: Fraction | None = None
         self._recent: deque[tuple[int, Hole]] = deque()
@@ -69,10 +68,6 @@ class HoleFinder:
         self._holes += [hole for _, hole in self._recent]
         self._recent.clear()
 
-    def note_key(self, delay: Fraction) -> None:
-        """A key frame is shown so many seconds after it is decoded. The shortest such time is that of all frames."""
-        self._delay = delay if self._delay is None else min(self._delay, delay)
-
     def step(self, last: Fraction, moment: Fraction, *, joint: bool = False) -> None:
         """A packet is decoded at this moment, in seconds, and the one before at `last`.
 
@@ -86,7 +81,7 @@ class HoleFinder:
             self._longest = max(self._longest, length)
             return
         self._forget()
-        hole = Hole(last + self._longest + (self._delay or 0), length - self._longest)
+        hole = Hole(last + self._longest, length - self._longest)
         if joint:
             return
         if self._is_explained(hole):
