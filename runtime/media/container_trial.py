@@ -23,6 +23,7 @@ from .ffmpeg_log import mute
 from .muxer import open_muxer
 from .nvcodec import in_software
 from .pixel_shape import shaped
+from .pyav import fraction
 
 if TYPE_CHECKING:
     from av.codec import Codec
@@ -137,7 +138,7 @@ def _read(file: io.BytesIO) -> TriedOut:
     try:
         with av.open(file, "r") as container:
             stream = container.streams.video[0]
-            aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+            aspect = fraction(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio)
             return TriedOut(any(packet.size for packet in container.demux(stream)), aspect or None)
     except (
         av.FFmpegError,

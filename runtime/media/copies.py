@@ -26,6 +26,8 @@ _COVER_TYPES = {
 }
 _WITH_EDIT_LISTS = frozenset({"mp4", "mov", "ipod", "3gp", "3g2", "psp", "f4v"})
 """Containers that tell players to skip what a packet holds before time 0."""
+_WITH_CODEC_DELAY = frozenset({"matroska", "webm"})
+"""Containers that say how much decoded sound players skip. FFmpeg 9 writes what an edit list hides there."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class _Track:
     last        decoding time of its last packet
     refused     packets that were dropped
     hidden      the packet that came last, if the edit list of the input hides it
+    skips       whether players are told to skip what an edit list hides
     """
 
     stream: Any
@@ -60,6 +63,7 @@ class _Track:
     last: int | None = None
     refused: int = 0
     hidden: Any = None
+    skips: bool = False
     converter: Converter | None = None
 
 
@@ -125,7 +129,8 @@ class StreamCopier:
         elif why is None:
             stream = add_copy(self._container, source)
             if source.kind != "attachment":
-                self._tracks[source.index] = _Track(stream, source)
+                skips = self._format in _WITH_CODEC_DELAY and _padding(stream) > 0
+                self._tracks[source.index] = _Track(stream, source, skips=skips)
         if why is None:
             self.copied.append(source)
         else:
@@ -156,7 +161,7 @@ class StreamCopier:
 
         The last packet before the first that is heard is kept: decoders need it.
         """
-        if track.source.kind != "audio" or self._format in _WITH_EDIT_LISTS:
+        if track.source.kind != "audio" or self._format in _WITH_EDIT_LISTS or track.skips:
             yield packet
         elif packet.is_discard:
             track.hidden = packet
@@ -235,3 +240,8 @@ def _make_decoding_time_advance(packet: Any, track: _Track) -> None:
 def _is_written_by_muxer(source: CopiedStream) -> bool:
     """True for QuickTime's time code tracks: muxers write new ones from the metadata."""
     return source.kind == "data" and "timecode" in source.template.stream.metadata
+
+
+def _padding(stream: Any) -> int:
+    """How many samples players skip at the beginning of a copy; 0 for other streams, and before PyAV 19."""
+    return int(getattr(stream.codec_context, "initial_padding", 0))

@@ -57,7 +57,11 @@ def cut_without_encoding(before: Path, after: Path, seconds: Fraction) -> None:
                 cut.mux(packet)
 
 
-@pytest.mark.parametrize(("suffix", "hidden"), [(".mkv", 1), (".nut", 1), (".mp4", 29)])
+SKIPPED = int(av.__version__.split(".")[0]) >= 19
+"""FFmpeg 9 tells players of Matroska what to skip."""
+
+
+@pytest.mark.parametrize(("suffix", "hidden"), [(".mkv", 29 if SKIPPED else 1), (".nut", 1), (".mp4", 29)])
 def test_sound_that_an_edit_list_hides_stays_hidden(tmp_path: Path, suffix: str, hidden: int) -> None:
     make_video(tmp_path / "in.mp4", EVEN, prepare=lambda container, _: add_tone(container), extra=mux_tone)
     cut_without_encoding(tmp_path / "in.mp4", tmp_path / "cut.mp4", Fraction(3, 5))
@@ -66,7 +70,10 @@ def test_sound_that_an_edit_list_hides_stays_hidden(tmp_path: Path, suffix: str,
     sound, heard = packets(tmp_path / f"out{suffix}", "audio"), packets(tmp_path / "cut.mp4", "audio")
     assert [data for data, _ in sound] == [data for data, _ in heard[29 - hidden :]]
     with av.open(str(tmp_path / f"out{suffix}")) as container:
-        assert Fraction(container.duration or 0, 1_000_000) < Fraction(7, 10)
+        audible = list(container.decode(audio=0))
+    assert 0.6 < sum(frame.samples for frame in audible) / 48_000 < 0.7
+    assert audible[0].time is not None
+    assert abs(audible[0].time - float(times(tmp_path / f"out{suffix}")[0])) < 0.05
 
 
 def test_sound_can_be_left_out(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from swiftvr_trt.runtime.media import pixel_shape
 from swiftvr_trt.runtime.media.muxer import open_muxer
+from swiftvr_trt.runtime.media.pyav import fraction
 
 
 def write(path: Path | io.BytesIO, format_name: str, aspect: Fraction | None, codec: str = "rawvideo") -> None:
@@ -66,7 +67,7 @@ def test_nut_gets_the_nearest_shape_that_its_header_has_room_for(aspect: Fractio
     write(file, "nut", aspect)
     file.seek(0)
     with av.open(file) as container:
-        found = container.streams.video[0].sample_aspect_ratio
+        found = fraction(container.streams.video[0].sample_aspect_ratio)
     assert found is not None
     assert max(found.as_integer_ratio()) < 128
     within = min(max(aspect, Fraction(1, 127)), Fraction(127))
