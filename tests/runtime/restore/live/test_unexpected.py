@@ -26,7 +26,7 @@ NO_MORE_THREADS = "not enough memory or processes for another thread"
 
 def read_by(work: Callable[..., object], patch: pytest.MonkeyPatch) -> SwiftVRError | None:
     """The error of a reader that does this when it opens its source."""
-    patch.setattr("swiftvr_trt.runtime.restore.live.reading.LiveInput", work)
+    patch.setattr("swiftvr_trt.runtime.restore.live.reading.open_source_of_any_rate", work)
     source = LiveInputAddress.parse(__file__)
     reader = LiveReader(source, LiveOptions(), SourceOptions(), LiveStatistics(), print)
     reader.start()
