@@ -7,7 +7,8 @@ FFmpeg said in the calling thread.
 While the log is on, a thread that logs waits for the interpreter's lock, even for lines that nobody will see. PyAV
 holds this lock while it frees an encoder, which waits for its threads: if one of them logs, the process hangs. So the
 log is on only while FFmpeg reads, decodes or opens something, `encoder_settings` silences the threads of x264, and
-`mute` ends all listening before an encoder is freed in the middle of its work.
+`mute` turns the log off before an encoder is freed in the middle of its work. It waits for threads that listen, and
+threads that want to listen wait for it: damage in an input is heard, whatever is freed meanwhile.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -29,57 +31,95 @@ _NOWHERE = logging.NullHandler()
 _UNDERWAY_S = 0.02
 """How long threads that are about to hand over a line get to do so."""
 
-_lock = threading.Lock()
-_listeners = 0
+_STUCK_S = 0.5
+"""A reader that has been listening for so long waits for its input: it is not waited for."""
+
+_FREEING_S = 30.0
+"""Freeing an encoder takes less, unless it hangs."""
+
+_state = threading.Condition()
+"""Guards what follows, and tells when it changes."""
+
+_listening_in: Counter[int] = Counter()
+_muting_in: Counter[int] = Counter()
+"""How many blocks each thread is in. A thread is counted as muting while it waits for those who listen."""
+
 _muted = 0
+"""How many blocks are muted by now."""
 
 
 @contextmanager
 def mute() -> Iterator[None]:
-    """Nobody hears FFmpeg within the block. Enter it before freeing an encoder whose threads may be at work."""
+    """Nobody hears FFmpeg within the block. Enter it before freeing an encoder whose threads may be at work.
+
+    Waits while other threads listen, and they wait before they listen again.
+    """
     global _muted
-    with _lock:
-        _muted += 1
-        _switch()
-    time.sleep(_UNDERWAY_S)
-    try:
-        yield
-    finally:
-        with _lock:
-            _muted -= 1
+    me = threading.get_ident()
+    with _in_block(_muting_in, me):
+        with _state:
+            _state.wait_for(lambda: not _others(_listening_in, me), timeout=_STUCK_S)
+            _muted += 1
             _switch()
+        try:
+            time.sleep(_UNDERWAY_S)
+            yield
+        finally:
+            with _state:
+                _muted -= 1
+                _switch()
 
 
 @contextmanager
 def _listening() -> Iterator[list[tuple[int, str, str]]]:
-    """The lines that FFmpeg logs in this thread within the block, unless `mute` is in force: level, source, text."""
-    global _listeners
+    """The lines that FFmpeg logs in this thread within the block, unless it mutes them itself: level, source, text."""
     from av import logging as log
 
     lines: list[tuple[int, str, str]] = []
-    with _lock:
-        _listeners += 1
-        _switch()
     try:
-        with log.Capture(local=True) as lines:
+        with _in_block(_listening_in, threading.get_ident(), after=_muting_in), log.Capture(local=True) as lines:
             yield lines
     finally:
-        with _lock:
-            _listeners -= 1
-            _switch()
         for level, source, text in lines:  # now that the log is off for this thread
             _log.debug("%s: %s (level %d)", source, text.strip(), level)
+
+
+@contextmanager
+def _in_block(blocks: Counter[int], me: int, after: Counter[int] | None = None) -> Iterator[None]:
+    """Count this thread in `blocks`, once the other threads have left theirs in `after`.
+
+    A thread that is in a block already does not wait: others may wait for it.
+    """
+    with _state:
+        if after is not None and not (_listening_in[me] or _muting_in[me]):
+            _state.wait_for(lambda: not _others(after, me), timeout=_FREEING_S)
+        blocks[me] += 1
+        _switch()
+    try:
+        yield
+    finally:
+        with _state:
+            blocks[me] -= 1
+            if not blocks[me]:
+                del blocks[me]
+            _switch()
+            _state.notify_all()
+
+
+def _others(blocks: Counter[int], thread: int) -> bool:
+    """Whether another thread than this one is in such a block."""
+    return bool(blocks.keys() - {thread})
 
 
 _before: tuple[int | None, bool] | None = None
 
 
 def _switch() -> None:
-    """Turn the log on or off. Call it with `_lock`."""
+    """Turn the log on or off. Call it with `_state`."""
     global _before
     from av import logging as log
 
-    wanted = _listeners > 0 and not _muted
+    wanted = bool(_listening_in) and not _muted
     if wanted and _before is None:
         _before = log.get_level(), log.get_skip_repeated()
         logging.getLogger("libav").addHandler(_NOWHERE)

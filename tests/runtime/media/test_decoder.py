@@ -23,6 +23,7 @@ from .videos import (
     add_cover,
     add_tone,
     frames_of,
+    make_checked,
     make_noise,
     make_video,
     mux_cover,
@@ -197,14 +198,7 @@ def test_damage_at_the_end_costs_the_damaged_frames_only(tmp_path: Path, suffix:
 
 
 def test_damaged_slices_of_ffv1_are_counted(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "in.avi", EVEN, "ffv1", slicecrc="1", level="3")
-    with av.open(str(path)) as container:
-        at = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
-    data = bytearray(path.read_bytes())
-    for position, size in at[5:9]:
-        assert position is not None
-        data[position + size // 2] ^= 1
-    path.write_bytes(data)
+    path = make_checked(tmp_path / "in.avi", EVEN, damaged=range(5, 9))
     with open_source(path) as source:
         assert len(list(source)) == len(EVEN)
         assert source.damage[0] == "4 frames are damaged in the input and were restored as they are"

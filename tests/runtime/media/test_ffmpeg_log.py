@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import av
 import pytest
@@ -51,6 +52,48 @@ def test_nobody_hears_what_is_muted() -> None:
         av.logging.log(av.logging.ERROR, "test", "heard\n")
     assert (complaints.count, complaints.first) == (1, "heard")
     assert av.logging.get_level() == before
+
+
+def test_whoever_listens_hears_everything_while_others_mute() -> None:
+    complaints, done = Complaints(), threading.Event()
+
+    def free_encoders() -> None:
+        while not done.is_set():
+            with mute():
+                assert av.logging.get_level() != av.logging.ERROR
+            time.sleep(0.01)
+
+    other = threading.Thread(target=free_encoders)
+    other.start()
+    try:
+        for _ in range(20):
+            with complaints.listening(), ffmpeg_errors():  # one within another does not wait for those who wait for it
+                pass
+            with complaints.listening():
+                time.sleep(0.001)
+                av.logging.log(av.logging.ERROR, "test", "damage\n")
+    finally:
+        done.set()
+        other.join()
+    assert complaints.count == 20
+
+
+def test_whoever_waits_for_input_is_not_waited_for_long() -> None:
+    waits, goes_on = threading.Event(), threading.Event()
+
+    def wait_for_input() -> None:
+        with ffmpeg_errors():
+            waits.set()
+            goes_on.wait(30)
+
+    reader = threading.Thread(target=wait_for_input)
+    reader.start()
+    waits.wait(30)
+    with mute(), ffmpeg_errors() as said:  # what mutes hears nothing
+        av.logging.log(av.logging.ERROR, "test", "muted\n")
+    goes_on.set()
+    reader.join()
+    assert said == []
 
 
 def test_what_other_threads_log_is_not_counted_and_not_printed(capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,21 @@ def make_noise(path: Path, count: int = 30, size: tuple[int, int] = (64, 48), **
             frame = converted(av.VideoFrame.from_ndarray(noise(index, *size), "rgb24"), format="yuv420p")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return path
+
+
+def make_checked(path: Path, pts: list[int], damaged: Iterable[int]) -> Path:
+    """A video of stills with a checksum for every slice, and a wrong bit in the middle of some of its packets.
+
+    Whatever machine wrote it, the decoder finds each of them, conceals it and marks the frame.
+    """
+    make_video(path, pts, "ffv1", slicecrc="1", level="3")
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        for packet in map(packets.__getitem__, damaged):
+            data[data.index(bytes(packet)) + packet.size // 2] ^= 1
+    path.write_bytes(data)
     return path
 
 

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import pytest
 
 from swiftvr_trt import Bundle, MachineError, MediaError, OutputError, Restorer
@@ -20,7 +19,7 @@ from swiftvr_trt.runtime.restore.job import Job, Restored, restore_job
 from swiftvr_trt.runtime.restore.segments.resumable import Joined
 from tests.clips import video_pts, write_clip
 from tests.runtime.media.images import folder
-from tests.runtime.media.videos import EVEN, add_tone, make_video, mux_tone
+from tests.runtime.media.videos import EVEN, add_tone, make_checked, make_video, mux_tone
 
 from .fleet_lab import RecordingDisplay
 
@@ -156,13 +155,7 @@ def test_a_name_that_is_taken_meanwhile_is_an_error_that_says_where_the_result_i
 @pytest.mark.parametrize("strict", [False, True])
 def test_damage_is_a_warning_and_with_strict_a_failure(bundle: Bundle, tmp_path: Path, strict: bool) -> None:
     clip, out, display = tmp_path / "in.avi", tmp_path / "out.mkv", RecordingDisplay()
-    make_video(clip, EVEN[:9], "ffv1", slicecrc="1", level="3")
-    with av.open(str(clip)) as container:
-        packet = [packet for packet in container.demux(video=0) if packet.size][5]
-    data = bytearray(clip.read_bytes())
-    assert packet.pos is not None
-    data[packet.pos + packet.size // 2] ^= 1
-    clip.write_bytes(data)
+    make_checked(clip, EVEN[:9], damaged=[5])
     job = Job(clip, str(out), strict=strict)
     if strict:
         with pytest.raises(MachineError, match=r"^the input is damaged; .*out\.mkv holds what could be restored$"):

@@ -24,6 +24,7 @@ from swiftvr_trt.runtime.restore.run import RunOptions, restore_files
 from tests.clips import video_pts, write_clip
 from tests.conftest import BundleFactory
 from tests.runtime.media.images import folder
+from tests.runtime.media.videos import EVEN, make_checked
 
 from .fleet_lab import RecordingDisplay
 
@@ -97,15 +98,9 @@ def test_what_is_lost_or_not_as_asked_for_is_said(
 
 
 def test_damage_in_the_piece_is_said_and_strict_fails(bundle: Bundle, tmp_path: Path) -> None:
-    source = write_clip(tmp_path / "in.mkv", frames=9)
-    data = bytearray(source.read_bytes())
-    with av.open(str(source)) as container:
-        packet = [packet for packet in container.demux(video=0) if packet.size][4]
-        place = data.index(bytes(packet))
-        data[place + 20 : place + packet.size] = bytes(packet.size - 20)
-    source.write_bytes(data)
+    source = make_checked(tmp_path / "in.mkv", EVEN[:9], damaged=[4])
     display = restore(bundle, source, tmp_path / "out.mkv", Preview(Fraction(1)))
-    assert any("damaged" in line or "errors" in line for line in display.warnings)
+    assert display.warnings[0] == "1 frame is damaged in the input and was restored as it is"
     with pytest.raises(MachineError, match=r"the input is damaged.*strict.mkv holds what could be restored"):
         restore(bundle, source, tmp_path / "strict.mkv", Preview(Fraction(1)), strict=True)
     assert len(frames(tmp_path / "strict.mkv")) == 9
