@@ -49,7 +49,7 @@ def run(command: click.Command, name: str) -> NoReturn:
     if getattr(command, "prints_events", False) and "--json" in sys.argv:
         emit_end(code, error)
         if lost := why_lost():
-            say_error(f"events are missing, standard output could not be written: {lost}; the exit code was {code}")
+            say_error(f"events may be missing, standard output could not be written: {lost}; the exit code was {code}")
             code = code or 1
     sys.exit(code)
 

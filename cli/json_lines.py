@@ -42,14 +42,22 @@ def _write(*events: dict[str, Any]) -> None:
 
 
 def _remember(error: OSError) -> None:
-    """Unless a program no longer listens, which on Windows is an invalid argument."""
+    """Unless a program no longer listens, which on Windows is an invalid argument. Then nothing more is written.
+
+    What is left in the buffer of the stream would fail again at the end, and count as a lost result.
+    """
     global _lost
-    if not isinstance(error, BrokenPipeError) and not (os.name == "nt" and error.errno == errno.EINVAL):
+    if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
+        sys.stdout = None
+    else:
         _lost = _lost or (error.strerror or str(error)).lower()
 
 
 def why_lost() -> str | None:
-    """Why an event could not be written though somebody may want it, as on a full disk; None if that never happened."""
+    """Why an event could not be written though somebody may want it, as on a full disk; None if that never happened.
+
+    It may still have been written with a later one: what a failed flush keeps depends on the size of buffers.
+    """
     return _lost
 
 
