@@ -143,7 +143,7 @@ def output_folders(folder: str, jobs: Iterable[Job]) -> Iterator[None]:
 @contextmanager
 def output_folder(folder: str) -> Iterator[None]:
     """Create the folder unless it exists. On leaving, remove it again if it was created here and is empty."""
-    place = Path(folder)
+    place = Path(os.path.realpath(folder))  # what a link leads to
     new = not place.exists()
 
     def remove_if_new_and_empty() -> None:
@@ -153,7 +153,7 @@ def output_folder(folder: str) -> Iterator[None]:
 
     try:
         with leaving.starting():
-            Path(os.path.realpath(place)).mkdir(exist_ok=True)  # what a link leads to
+            place.mkdir(exist_ok=True)
             release = leaving.hold(folder, remove_if_new_and_empty, leaving.Turn.FOLDERS)
     except OSError as error:
         raise OutputError(f"{folder}: cannot create the output folder ({error.strerror or error})") from error

@@ -124,6 +124,13 @@ def test_an_output_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:
     assert names(tmp_path) == ["filled"]
 
 
+def test_what_a_link_leads_to_is_created_and_removed_again(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    with output_folders(str(tmp_path / "link"), [Job(Path("x"), str(tmp_path / "link" / "a" / "1.mp4"))]):
+        assert (tmp_path / "folder" / "a").is_dir()
+    assert names(tmp_path) == ["link"]
+
+
 def test_inputs_that_cannot_be_opened_are_known_before_a_bundle_is_built(tmp_path: Path) -> None:
     (tmp_path / "rubbish.mp4").write_bytes(b"no video " * 500)
     jobs = plan_jobs(named(tmp_path / "rubbish.mp4"), str(tmp_path), suffix=".mkv")
