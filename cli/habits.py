@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import click
 
+from ..errors import SwiftVRError
 from ..runtime.restore.hwaccel import MODES
 from ..text import parse_seconds
 
@@ -113,6 +114,8 @@ _NO_RATE = "give frames per second: --rate 25 for images, --vf fps=25 for a vide
 _RATE = "-r"
 """Stands for `--rate`, or a filter, until all inputs are read: only a folder of images has no rate of its own."""
 _FASTEST = 1000
+_FILTERS = ("-vf", "-filter:v")
+_NO_FILTER = "only a video is filtered: make one of the images first, with ffmpeg"
 _BITRATE = _advice("quality is constant here, not the bit rate: give --crf N")
 
 HABITS: Mapping[str, Habit] = {
@@ -126,7 +129,7 @@ HABITS: Mapping[str, Habit] = {
     "-pix_fmt": _named("--pix-fmt"),
     **dict.fromkeys(("-r", "-framerate", "--fps"), Habit(_frame_rate)),
     **dict.fromkeys(("-s", "--size", "--output-size"), Habit(_size)),
-    **dict.fromkeys(("-vf", "-filter:v"), Habit(_video_filter)),
+    **dict.fromkeys(_FILTERS, Habit(_video_filter)),
     **dict.fromkeys(("-b", "-b:v"), _BITRATE),
     "-an": _flag("--no-audio"),
     **dict.fromkeys(("-hide_banner", "-nostdin", "-stats"), _flag()),
@@ -140,7 +143,6 @@ HABITS: Mapping[str, Habit] = {
     "-f": Habit(_container),
     "-map": _advice(_MAP_ADVICE),
     **dict.fromkeys(("-sn", "-dn"), _advice(_MAP_ADVICE, takes_value=False)),
-    "-vn": _advice("only video is restored: copy sound with ffmpeg", takes_value=False),
     **dict.fromkeys(
         ("-movflags", "-tune", "-profile", "-profile:v", "-level", "-g", "-bf", "-x264-params", "-x265-params"),
         _advice("no counterpart here; leave out"),
@@ -160,13 +162,14 @@ _OUTPUTS = ("-o", "--output", "--out")
 
 @dataclass
 class _Line:
-    """A command line in our words, as far as it has been read."""
+    """A command line in our words, as far as it has been read. input_rates: those before the first input."""
 
     inputs: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
     filters: list[str] = field(default_factory=list)
+    input_rates: list[str] = field(default_factory=list)
     rates: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
     advice: dict[str, list[str]] = field(default_factory=dict)
@@ -186,31 +189,58 @@ class _Line:
         if name == "--vf" and (value or len(words) == 2):
             self.filters.append(value or words[1])
         elif name == _RATE:
-            self.rates += words[1:]
+            (self.rates if self.inputs or self.paths else self.input_rates).extend(words[1:])
         else:
             self.options += words
 
     @property
     def words(self) -> list[str]:
-        """The line. A rate is that of images, or a filter behind the others, as FFmpeg applies that of an output."""
-        rates, filters = self.rates[-1:], list(self.filters)
-        if rates and not self._has_images:
+        """The line. A rate is that of images, or a filter behind the others, as FFmpeg applies that of an output.
+
+        Images keep the rate before them: FFmpeg would show each several times to reach that of the output.
+        """
+        rates, filters = (self.input_rates + self.rates)[-1:], list(self.filters)
+        if rates and self._has_images:
+            rates = (self.input_rates or self.rates)[-1:]
+        elif rates:
             filters, rates = [*filters, f"fps={rates[0]}"], []
         added = ["--vf", ",".join(filters)] * bool(filters) + ["--rate", *rates] * bool(rates)
-        return [*self.inputs, *self.paths, *self.outputs, *self.options, *added]
+        if any(path.startswith("-") and path != "-" for path in self._paths):
+            return [*self.options, *added, "--", *self._paths]
+        return [*self._paths, *self.options, *added]
+
+    def check_filters(self) -> None:
+        """Add advice if images would be filtered."""
+        if self.filters and self._has_images:
+            names = [name for name in dict.fromkeys(self.foreign) if name in _FILTERS]
+            self.advice.setdefault(_NO_FILTER, []).extend(names or ["--vf"])
 
     @property
-    def _has_images(self) -> bool:
-        """True if an input is a folder of images, or will be: a name without a suffix."""
-        from ..runtime.media.images_in import is_image
+    def _paths(self) -> list[str]:
+        return [*self.inputs, *self.paths, *self.outputs]
 
-        paths = self.inputs + (self.paths if self.outputs else self.paths[:-1])
-        for path in map(Path, paths):
-            held = [path]
-            with suppress(OSError):
-                held = list(path.iterdir())
-            if any(map(is_image, held)) or not (path.suffix or path.exists()):
-                return True
+    @cached_property
+    def _has_images(self) -> bool:
+        """True if an input is read as images. A live run reads none."""
+        *sources, output = self._paths or [""]
+        recursive = "--recursive" in self.options
+        return "--live" not in self.options and any(_has_images(source, output, recursive) for source in sources)
+
+
+def _has_images(source: str, output: str, recursive: bool) -> bool:
+    """Whether a run reads images there, or would: a name without a suffix is that of a folder that will be."""
+    from ..runtime.media.images_in import is_image
+    from ..runtime.media.opening import is_read_as_images
+    from ..runtime.media.pipes import is_input_pipe
+    from ..runtime.restore.inputs import find_inputs
+    from ..runtime.restore.live.addresses import is_live_address
+
+    path = Path(source)
+    try:
+        if not path.exists() and not is_input_pipe(path):
+            return (not path.suffix or is_image(path)) and not is_live_address(source)
+        return any(is_read_as_images(each.path) for each in find_inputs([path], output, recursive=recursive).found)
+    except (OSError, SwiftVRError):  # the run will say it
         return False
 
 
@@ -222,6 +252,7 @@ def translate(arguments: Sequence[str], with_value: frozenset[str]) -> str | Non
     line = _read(arguments, with_value)
     if not line.foreign:
         return None
+    line.check_filters()
     names = _listed(list(dict.fromkeys(line.foreign)))
     advice = "; ".join(f"{_listed(names)}: {sentence}" for sentence, names in line.advice.items())
     if advice:
@@ -245,7 +276,7 @@ def _read(arguments: Sequence[str], with_value: frozenset[str]) -> _Line:
             if HABITS[name].takes_value and not equals:
                 value = rest.pop(0) if rest else ""
             line.read_foreign(name, value)
-        elif word == "-v" and rest and rest[0] in (*_QUIET, "info", *_LOUD):
+        elif word == "-v" and rest and rest[0] in (*_QUIET, "info", *_LOUD) and not os.path.lexists(rest[0]):
             level = rest.pop(0)
             line.read_foreign("-loglevel", level, typed=f"-v {level}")
         elif name in (*_INPUTS, *_OUTPUTS):

@@ -42,12 +42,18 @@ def open_source(
         raise MediaError(f"the input {path} is a device, expected a video, a folder of images or a pipe")
     if rate is not None and rate <= 0:
         raise MisuseError(f"the rate is {rate}, expected frames per second above 0, e.g. 25")
-    if path.is_dir() or (not is_pipe and options.raw is None and is_image(path) and not holds_video(path)):
+    if is_read_as_images(path, options):
         _refuse_for_images(path, options)
         return ImageSource(path, rate, trim, options)
     if rate is not None:
         raise MisuseError(f"a rate was given for {path}, but a video has its own: leave out the rate")
     return open_trimmed(path, trim or Trim(), gpu, options, surfaces=surfaces)
+
+
+def is_read_as_images(path: Path, options: SourceOptions | None = None) -> bool:
+    """True for a folder, and for a file with the name of an image unless it is a pipe, raw video, or moves."""
+    is_raw = options is not None and options.raw is not None
+    return path.is_dir() or (is_image(path) and not (is_raw or is_input_pipe(path) or holds_video(path)))
 
 
 def _refuse_for_images(path: Path, options: SourceOptions) -> None:
