@@ -210,10 +210,10 @@ def _quality_setting(codec: str, crf: float | None) -> dict[str, str]:
             raise MediaError(f"the encoder {codec} has no constant quality, but crf {crf} was given: leave it out")
         return {}
     value = quality.default if crf is None else crf
+    if value > quality.worst:
+        raise MediaError(f"crf is {value}, expected 0 to {quality.worst} for {codec}: the default is {quality.default}")
     if value % 1 and not quality.fractions:
         raise MediaError(
             f"crf is {value}, expected a whole number for {codec}: choose {int(value)} or {int(value) + 1}"
         )
-    if value > quality.worst:
-        raise MediaError(f"crf is {value}, expected 0 to {quality.worst} for {codec}: the default is {quality.default}")
     return {quality.option: f"{value:g}"}

@@ -55,8 +55,12 @@ def check_holds(container: OutputContainer, codec: Codec) -> None:
 
     Where they would not find the container's usual video either, a trial says nothing.
     """
-    name, usual = container.format.name, choose_encoder(container, None).name
-    if usual == codec.name or try_out(name, codec.name).held is not False:
+    name = container.format.name
+    if try_out(name, codec.name).held is not False:
+        return
+    try:
+        usual = choose_encoder(container, None).name
+    except MediaError:  # this FFmpeg lacks it
         return
     if try_out(name, usual).held:
         raise not_held(container, codec.name)
@@ -73,31 +77,35 @@ def not_held(container: OutputContainer, encoder: str) -> MediaError:
 
 
 @lru_cache(maxsize=256)
-def try_out(format_name: str, encoder: str, aspect: Fraction | None = None) -> TriedOut:
+def try_out(
+    format_name: str, encoder: str, aspect: Fraction | None = None, size: tuple[int, int] = (_SIDE, _SIDE)
+) -> TriedOut:
     """Write a few pictures of an encoder's format with this shape of pixels, and read them back.
 
     Takes tens of milliseconds. For an encoder of the GPU, one in software stands in.
     """
     file = io.BytesIO()
     with mute():
-        written = _write(file, format_name, in_software(encoder), aspect)
+        written = _write(file, format_name, in_software(encoder), aspect, size)
         return _read(file) if written else TriedOut(written)
 
 
-def _write(file: io.BytesIO, format_name: str, encoder: str, aspect: Fraction | None) -> bool | None:
+def _write(
+    file: io.BytesIO, format_name: str, encoder: str, aspect: Fraction | None, size: tuple[int, int]
+) -> bool | None:
     """Whether the muxer takes the video; None if the encoder does not take the pictures."""
     import av
 
     os.environ.setdefault("SVT_LOG", "1")
     try:
-        pix_fmt = pixel_formats(av.codec.Codec(encoder, "w"), _SIDE, _SIDE, None)[0]
+        pix_fmt = pixel_formats(av.codec.Codec(encoder, "w"), *size, None)[0]
         settings = encoder_settings(encoder, SinkOptions())
     except ValueError:  # UnknownCodecError is one
         return None
     try:
         with open_muxer(shaped(file, format_name, aspect), format_name, MUXING.get(format_name)) as container:
             stream: Any = container.add_stream(encoder, rate=_RATE, options=settings)
-            stream.width, stream.height, stream.pix_fmt = _SIDE, _SIDE, pix_fmt
+            (stream.width, stream.height), stream.pix_fmt = size, pix_fmt
             context = stream.codec_context
             context.thread_count = 1
             context.color_range = FULL if encoder in FULL_RANGE_ONLY else LIMITED
@@ -122,7 +130,7 @@ def _encode(stream: Any) -> list[Any] | None:
         stream.codec_context.open()
         packets = []
         for number in range(_PICTURES):
-            grey = av.VideoFrame(_SIDE, _SIDE, "gray")
+            grey = av.VideoFrame(stream.width, stream.height, "gray")
             grey.planes[0].update(noise.randbytes(grey.planes[0].buffer_size))
             picture = converted(grey, format=stream.pix_fmt)
             picture.pts, picture.time_base = number, Fraction(1, _RATE)

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ...errors import MediaError
-from ...text import first_line
-from .ffmpeg_log import ffmpeg_errors
+from .ffmpeg_log import ffmpeg_errors, first_error
 from .pipes import PipeReader, input_name
 from .playlists import kind_of_playlist, read_playlist
 from .pyav import open_input, refuse_without_memory
@@ -46,39 +45,59 @@ _JOINERS = {"hls": "ffmpeg -allowed_extensions ALL -i", "concat": "ffmpeg -f con
 _RAW = {"format_whitelist": "rawvideo"}
 """Named by the user; contents never lead to it."""
 
+_NOT_ALLOWED = "Format not on whitelist"
+"""How FFmpeg's words begin for a format that is none of `_VIDEOS`, such as text."""
+
 _HEAD = 4096
 """Bytes at the beginning of a file that show what it is."""
 
 
 def open_container(
-    path: Path, hardware: HWAccel | None = None, options: SourceOptions | None = None, pipe: PipeReader | None = None
+    path: Path,
+    hardware: HWAccel | None = None,
+    options: SourceOptions | None = None,
+    pipe: PipeReader | None = None,
+    heard: list[str] | None = None,
 ) -> InputContainer:
     """Open a video. Raises `MediaError` if it is none, or is one that would open files without being allowed to.
 
-    pipe: where `path` leads, if it is a pipe; waits for its first bytes.
+    pipe: where `path` leads, if it is a pipe; waits for its first bytes. heard: gets the errors that FFmpeg logs.
     """
     import av
 
-    options = options or SourceOptions()
-    raw = options.raw
-    allowed = {"format_whitelist": _VIDEOS, "protocol_whitelist": "file"}
     if pipe is None:
         _check_file(path)
+    said: list[str] = []
     try:
-        if raw is not None:
-            return open_input(pipe or f"file:{path}", None, {**allowed, **_RAW, **raw.demuxer_options}, "rawvideo")
-        if pipe is not None:
-            return open_input(pipe, hardware, allowed)
-        if options.allow_playlist and (playlist := read_playlist(path)):
-            allowed["format_whitelist"] += f",{playlist.demuxer}"
-            return open_input(f"file:{path}", None, {**allowed, **playlist.demuxer_options}, playlist.demuxer)
-        # Without "file:", FFmpeg takes a name with a colon for a URL. It takes one with a % for a pattern.
-        if "%" in path.name:
-            return open_input(_Nameless(path.open("rb")), hardware, allowed)
-        return open_input(f"file:{path}", hardware, allowed)
+        with ffmpeg_errors() as said:
+            return _open(path, hardware, options or SourceOptions(), pipe)
     except (av.FFmpegError, MemoryError) as error:
         refuse_without_memory(error, path)
-        raise MediaError(_why_refused(path, error) if pipe is None else _why_pipe_refused(path, error, pipe)) from error
+        reason = first_error(said[-1:], error)
+        if reason.startswith(_NOT_ALLOWED):  # and a list of a hundred that are
+            reason = "FFmpeg finds none in it"
+        raise MediaError(
+            _why_refused(path, reason) if pipe is None else _why_pipe_refused(path, reason, pipe)
+        ) from error
+    finally:
+        if heard is not None:
+            heard += said
+
+
+def _open(path: Path, hardware: HWAccel | None, options: SourceOptions, pipe: PipeReader | None) -> InputContainer:
+    raw = options.raw
+    allowed = {"format_whitelist": _VIDEOS, "protocol_whitelist": "file"}
+    if raw is not None:
+        return open_input(pipe or f"file:{path}", None, {**allowed, **_RAW, **raw.demuxer_options}, "rawvideo")
+    if pipe is not None:
+        return open_input(pipe, hardware, allowed)
+    if options.allow_playlist and (playlist := read_playlist(path)):
+        allowed["format_whitelist"] += f",{playlist.demuxer}"
+        return open_input(f"file:{path}", None, {**allowed, **playlist.demuxer_options}, playlist.demuxer)
+    # Without "file:", FFmpeg takes a name with a colon for a URL. It takes one with a % for a pattern.
+    if "%" in path.name:
+        return open_input(_Nameless(path.open("rb")), hardware, allowed)
+    return open_input(f"file:{path}", hardware, allowed)
 
 
 def _check_file(path: Path) -> None:
@@ -131,7 +150,7 @@ class _Nameless:
         self._close()
 
 
-def _why_refused(path: Path, error: Exception) -> str:
+def _why_refused(path: Path, reason: str) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -148,20 +167,14 @@ def _why_refused(path: Path, error: Exception) -> str:
             f"{path} is an animated WebP, which FFmpeg cannot decode: convert it to an animated PNG first, e.g. "
             f'magick "{path.name}" "apng:{path.stem}.png"'
         )
-    return f"{path} cannot be read as a video ({_reason(error)}): check that it is a video and that it is complete"
+    return f"{path} cannot be read as a video ({reason}): check that it is a video and that it is complete"
 
 
-def _reason(error: Exception) -> str:
-    """What FFmpeg logged last, which is more exact, or else its error."""
-    _, _, said = getattr(error, "log", None) or (0, "", "")
-    return first_line(said if said.strip() else getattr(error, "strerror", None) or error)
-
-
-def _why_pipe_refused(path: Path, error: Exception, pipe: PipeReader) -> str:
+def _why_pipe_refused(path: Path, reason: str, pipe: PipeReader) -> str:
     name = input_name(path)
     if not pipe.count:
         return f"{name} is empty (0 bytes), expected a video: see what the program before it says"
     return (
-        f"{name} cannot be read as a video ({_reason(error)}): send one in a format that needs no seeking, e.g. "
+        f"{name} cannot be read as a video ({reason}): send one in a format that needs no seeking, e.g. "
         "ffmpeg -i old.mp4 -f nut -c copy -; raw video needs --in-format"
     )

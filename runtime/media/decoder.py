@@ -14,7 +14,7 @@ from ...text import counted
 from .base import CopiedStream, Template
 from .contents import open_container
 from .damage import VIDEO, Reading, damage, shortfall
-from .ffmpeg_log import Complaints, ffmpeg_errors
+from .ffmpeg_log import Complaints
 from .file_clock import FileClock, Gaps
 from .frame_memory import FrameBound
 from .holes import Hole
@@ -62,8 +62,8 @@ class VideoDecoder:
         """
         self.path, options = Path(input_name(path)), options or SourceOptions()
         self._pipe = PipeReader(path) if is_input_pipe(path) else None
-        with ffmpeg_errors() as said:
-            self.container = open_container(path, hardware, options, self._pipe)
+        said: list[str] = []
+        self.container = open_container(path, hardware, options, self._pipe, said)
         self._complaints = Complaints(said)
         try:
             self.stream = _main_video(self.container, path)

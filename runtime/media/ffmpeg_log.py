@@ -31,8 +31,8 @@ _NOWHERE = logging.NullHandler()
 _UNDERWAY_S = 0.02
 """How long threads that are about to hand over a line get to do so."""
 
-_STUCK_S = 0.5
-"""A reader that has been listening for so long waits for its input: it is not waited for."""
+_STUCK_S = 2.0
+"""Decoding a picture takes less. Whoever has been listening for so long waits for its input: it is not waited for."""
 
 _FREEING_S = 30.0
 """Freeing an encoder takes less, unless it hangs."""
@@ -55,18 +55,18 @@ def mute() -> Iterator[None]:
     Waits while other threads listen, and they wait before they listen again.
     """
     global _muted
-    me = threading.get_ident()
+    me, counted = threading.get_ident(), 0
     with _in_block(_muting_in, me):
-        with _state:
-            _state.wait_for(lambda: not _others(_listening_in, me), timeout=_STUCK_S)
-            _muted += 1
-            _switch()
         try:
+            with _state:
+                _state.wait_for(lambda: not _others(_listening_in, me), timeout=_STUCK_S)
+                _muted, counted = _muted + 1, 1
+                _switch()
             time.sleep(_UNDERWAY_S)
             yield
         finally:
             with _state:
-                _muted -= 1
+                _muted -= counted
                 _switch()
 
 
@@ -90,16 +90,17 @@ def _in_block(blocks: Counter[int], me: int, after: Counter[int] | None = None) 
 
     A thread that is in a block already does not wait: others may wait for it.
     """
-    with _state:
-        if after is not None and not (_listening_in[me] or _muting_in[me]):
-            _state.wait_for(lambda: not _others(after, me), timeout=_FREEING_S)
-        blocks[me] += 1
-        _switch()
+    counted = 0
     try:
-        yield
-    finally:
         with _state:
-            blocks[me] -= 1
+            if after is not None and not (_listening_in[me] or _muting_in[me]):
+                _state.wait_for(lambda: not _others(after, me), timeout=_FREEING_S)
+            blocks[me], counted = blocks[me] + 1, 1
+            _switch()
+        yield
+    finally:  # also of an interrupt in between
+        with _state:
+            blocks[me] -= counted
             if not blocks[me]:
                 del blocks[me]
             _switch()

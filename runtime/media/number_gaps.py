@@ -21,8 +21,10 @@ def gap_note(files: Sequence[Path]) -> str | None:
     if not steps:
         return None
     step, _ = steps.most_common(1)[0]
+    if step <= 0:  # 1.png and 01.png have one number
+        return None
     gaps = [(one, other) for one, other in pairwise(numbers) if other - one > step and (other - one) % step == 0]
-    if step <= 0 or not gaps or len(gaps) * _FEWEST_PER_GAP > len(files):
+    if not gaps or len(gaps) * _FEWEST_PER_GAP > len(files):
         return None
     missing = sum((other - one) // step - 1 for one, other in gaps)
     named = [_gap(one + step, other - step) for one, other in gaps[:_NAMED]]

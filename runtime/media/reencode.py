@@ -288,7 +288,8 @@ def _lossless_encoders(format_name: str, source: CopiedStream) -> tuple[str, ...
     if format_name not in _WITH_PCM:
         return _LOSSLESS_IN.get(format_name, ())
     name = source.template.stream.codec_context.format.packed.name
-    return (_PCM[name], "pcm_s16le") if name in _PCM else ("pcm_s16le",)
+    deepest = ("pcm_s32le",) if source.codec.startswith("pcm_s32") else ()
+    return (*deepest, *((_PCM[name],) if name in _PCM else ()), "pcm_s16le")
 
 
 def unmixable(source: CopiedStream) -> str:

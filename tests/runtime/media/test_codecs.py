@@ -124,6 +124,7 @@ def test_a_preset_that_would_be_reported_on_stderr_is_refused(codec: str) -> Non
         ("out.mp4", SinkOptions(codec="nope"), "this FFmpeg has no encoder 'nope': use one of libx264"),
         ("out.mp4", SinkOptions(codec="aac"), "encoder of audio"),
         ("out.webm", SinkOptions(codec="libx264"), "webm file does not hold libx264 video: use one of .*libvpx-vp9"),
+        ("out.mp4", SinkOptions(codec="libsvtav1", crf=70.5), "crf is 70.5, expected 0 to 63"),
         ("out.mp4", SinkOptions(crf=60), "crf is 60, expected 0 to 51"),
         ("out.mkv", SinkOptions(codec="ffv1", crf=18), "no constant quality"),
         ("out.mkv", SinkOptions(codec="libsvtav1", crf=18.5), "a whole number for libsvtav1: choose 18 or 19"),

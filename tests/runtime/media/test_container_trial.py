@@ -53,6 +53,7 @@ def test_what_readers_would_not_find_is_refused(format_name: str, encoder: str, 
 @pytest.mark.parametrize(
     ("format_name", "encoder"),
     [
+        ("ogg", "libvpx"),  # whose usual encoder PyAV's FFmpeg lacks
         ("rawvideo", "libvpx"),  # of which no reader finds the usual video either
         ("mxf", "dnxhd"),  # which takes no such pictures
         ("mpegts", "hevc_nvenc"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import av
 import pytest
 
 from swiftvr_trt.errors import MediaError
@@ -39,6 +40,14 @@ def test_text_is_no_video(tmp_path: Path, name: str) -> None:
     with pytest.raises(MediaError, match=r"cannot be read as a video|no video stream") as error:
         open_source(tmp_path / name)
     assert one_line(error)
+    assert "whitelist" not in str(error.value)
+
+
+def test_the_reason_is_of_this_file(tmp_path: Path) -> None:
+    (tmp_path / "b.ts").write_bytes(bytes(5000))
+    av.logging.log(av.logging.ERROR, "h264", "said of another file\n")
+    with pytest.raises(MediaError, match=r"b\.ts cannot be read as a video \(Invalid data found"):
+        open_source(tmp_path / "b.ts")
 
 
 @pytest.mark.parametrize("name", ["img%03d.gif", "img%03d.mp4", "img%03d.jpg", "50%.mkv"])

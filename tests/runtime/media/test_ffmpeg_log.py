@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import av
 import pytest
 
+from swiftvr_trt.runtime.media import ffmpeg_log
 from swiftvr_trt.runtime.media.ffmpeg_log import Complaints, ffmpeg_errors, first_error, mute
 
 
@@ -78,22 +81,36 @@ def test_whoever_listens_hears_everything_while_others_mute() -> None:
     assert complaints.count == 20
 
 
-def test_whoever_waits_for_input_is_not_waited_for_long() -> None:
-    waits, goes_on = threading.Event(), threading.Event()
+def test_whoever_waits_for_input_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ffmpeg_log, "_STUCK_S", 0.1)
+    waits, goes_on, heard = threading.Event(), threading.Event(), list[bool]()
 
     def wait_for_input() -> None:
         with ffmpeg_errors():
             waits.set()
-            goes_on.wait(30)
+            heard.append(goes_on.wait(30))
 
     reader = threading.Thread(target=wait_for_input)
     reader.start()
     waits.wait(30)
     with mute(), ffmpeg_errors() as said:  # what mutes hears nothing
         av.logging.log(av.logging.ERROR, "test", "muted\n")
-    goes_on.set()
+        goes_on.set()
     reader.join()
-    assert said == []
+    assert (heard, said) == ([True], [])
+
+
+@pytest.mark.parametrize("block", [mute, ffmpeg_errors])
+def test_an_interrupt_while_waiting_leaves_nobody_counted(
+    monkeypatch: pytest.MonkeyPatch, block: Callable[[], AbstractContextManager[object]]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ffmpeg_log, "_switch", interrupt)
+    with pytest.raises(KeyboardInterrupt), block():
+        raise AssertionError("entered")
+    assert (ffmpeg_log._listening_in, ffmpeg_log._muting_in, ffmpeg_log._muted) == ({}, {}, 0)
 
 
 def test_what_other_threads_log_is_not_counted_and_not_printed(capfd: pytest.CaptureFixture[str]) -> None:

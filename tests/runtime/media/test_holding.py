@@ -26,6 +26,7 @@ SOUND = [
     (".avi", "adpcm_ima_wav", {".avi": COPIED, ".mkv": COPIED, ".mp4": "aac"}),
     (".wmv", "wmav2", {".wmv": COPIED, ".mkv": COPIED, ".mp4": "aac", ".webm": "opus", ".avi": COPIED}),
     (".mov", "alac", {".mp4": COPIED, ".mkv": COPIED, ".avi": "pcm_s24le", ".wmv": "wmav2", ".mxf": "pcm_s24le"}),
+    (".mov", "pcm_s32be", {".avi": "pcm_s32le", ".mxf": "pcm_s24le", ".mkv": COPIED}),
     (".mkv", "flac", {".mp4": COPIED, ".mkv": COPIED, ".mov": "alac", ".3gp": "aac", ".ogv": COPIED}),
     (".mkv", "flac", {".avi": "pcm_s16le", ".flv": "aac"}),
     (".mkv", "eac3", {".flv": "aac", ".avi": "mp3", ".mp4": COPIED}),

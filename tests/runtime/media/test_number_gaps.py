@@ -32,6 +32,6 @@ def test_whole_sequences_and_photographs_are_none(numbers: tuple[int, ...]) -> N
     assert note(*numbers) is None
 
 
-@pytest.mark.parametrize("names", ["a1 a2 b4 b5 b6", "a b c", "1_1 1_2 2_4 2_5", "a1 a2b a4 a5"])
+@pytest.mark.parametrize("names", ["01 1 2", "1 01 2 02", "a1 a2 b4 b5 b6", "a b c", "1_1 1_2 2_4 2_5", "a1 a2b a4 a5"])
 def test_other_names_are_no_sequence(names: str) -> None:
     assert gap_note([Path(f"{name}.png") for name in names.split()]) is None
