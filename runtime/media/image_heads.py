@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,15 +16,18 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of the segments that hold the size."""
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_ORIENTATION, _TIFF_EXTRA_SAMPLES = 256, 257, 274, 338
 _MOST_EXIF = 1 << 20
+_UNSPECIFIED, _TRANSFER_AT = 2, 1
+"""The code point of a transfer function that nobody knows, and where a chunk cICP has its own."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """width, height: of the upright picture, in pixels. alpha: it may be transparent."""
+    """width, height: of the upright picture, in pixels. alpha: it may be transparent. transfer: a code point."""
 
     width: int
     height: int
     alpha: bool = False
+    transfer: int = _UNSPECIFIED
 
 
 def read_head(path: Path) -> Head | None:
@@ -43,16 +46,18 @@ def _turned(width: int, height: int, orientation: int, *, alpha: bool = False) -
 
 def _of_png(file: BinaryIO, head: bytes) -> Head:
     width, height = struct.unpack_from(">II", head, 16)
-    orientation, place, alpha = 1, 33, bool(head[25] & 4)
+    orientation, place, alpha, transfer = 1, 33, bool(head[25] & 4), _UNSPECIFIED
     while kind := _at(file, place, 8):
         length, name = struct.unpack(">I4s", kind)
         if name == b"eXIf":
             orientation = orientation_of(file.read(min(length, _MOST_EXIF)))
+        if name == b"cICP" and length >= _TRANSFER_AT + 1:
+            transfer = file.read(_TRANSFER_AT + 1)[_TRANSFER_AT]
         if name == b"IDAT":
             break
         alpha |= name == b"tRNS"
         place += 12 + length
-    return _turned(width, height, orientation, alpha=alpha)
+    return replace(_turned(width, height, orientation, alpha=alpha), transfer=transfer)
 
 
 def _of_jpeg(file: BinaryIO, _head: bytes) -> Head | None:

@@ -25,6 +25,7 @@ from .number_gaps import gap_note
 from .photo_tags import PhotoTags, read_tags
 from .planes import bits_of
 from .source_options import SourceOptions
+from .tonemap import refuse_hdr_image
 from .trim import Clock, Trim, find_excerpt
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class ImageSource:
         options: if pictures are to be restored, they have 16 bits if the first image has more than 8, and `alpha`
         counts.
 
-        Raises `MediaError` if the first image cannot be read or another one has another size, `MisuseError` if there is
-        none in that part. Those that turn out later to be of no use are left out, and are a `shortfall`.
+        Raises `MediaError` if the first image cannot be read, another one has another size, or one is HDR without
+        `assume_sdr`, `MisuseError` if that part has none. Those of no use that show later are left out (`shortfall`).
         """
         from av.video.reformatter import VideoReformatter
 
@@ -90,9 +91,9 @@ class ImageSource:
         self._files = _trimmed(_images(path), path, rate, trim or Trim())
         self._reformatter = VideoReformatter()
         self._deep, self._transparent, self._fitted = False, False, 0
+        self._assume_sdr, self._hdr = options.assume_sdr, set[str]()
         self._about_alpha = DROPPED if options.alpha == "drop" or not options.restores else _APPEARS
-        self._damage: dict[str, None] = {}
-        self._missing: list[tuple[Path, str]] = []
+        self._damage, self._missing = dict[str, None](), list[tuple[Path, str]]()
         decoded = self._decode(self._files[0])
         first = decoded.frame
         self._fitted = first.width * first.height
@@ -126,7 +127,8 @@ class ImageSource:
         deep = ("images of more than 8 bits per channel are processed in 8 bits",) if self._deep else ()
         transparent = (self._about_alpha,) if self._transparent else ()
         gaps = gap_note(self._files)
-        return deep + transparent + ((gaps,) if gaps else ()) + self.damage
+        hdr = tuple(f"HDR input ({name}) is restored as if it were SDR" for name in sorted(self._hdr))
+        return hdr + deep + transparent + ((gaps,) if gaps else ()) + self.damage
 
     @property
     def damage(self) -> tuple[str, ...]:
@@ -171,13 +173,15 @@ class ImageSource:
         return Picture(pixels, Stamp(index, moment, 1, info.time_base, file.stem, tags=decoded.tags, alpha=alpha))
 
     def _checked(self, expected: tuple[int, int]) -> bool:
-        """Raise `MediaError`, before hours of work, if an image has another size than the first one.
+        """Raise `MediaError`, before hours of work, if an image is HDR or has another size than the first one.
 
         Returns whether one of the others may be transparent.
         """
         transparent = False
         for file in self._files[1:]:
             head = read_head(file)
+            if head is not None:
+                refuse_hdr_image(str(file), head.transfer, assume_sdr=self._assume_sdr)
             if head is None or (head.width, head.height) != expected:
                 head = self._decoded_head(file, head)
             if (head.width, head.height) != expected:
@@ -210,6 +214,7 @@ class ImageSource:
 
     def _note(self, image: _Image, *, alpha: bool) -> None:
         """Remember what of an image is lost. alpha: its transparency is kept."""
+        self._hdr |= {name for code, name in colour.HDR_TRANSFERS.items() if code == image.frame.color_trc}
         self._deep |= bits_of(image.frame) > 8 and self._form is RGB
         self._transparent |= not alpha and not is_opaque(image.frame)
         if image.said:
@@ -217,7 +222,10 @@ class ImageSource:
             self._damage[f"{name} is damaged and was restored as it is: FFmpeg says {image.said!r}"] = None
 
     def _decode(self, file: Path) -> _Image:
-        """One image as FFmpeg decodes it. Raises `MediaError` if that cannot be, `MachineError` if it is too large."""
+        """One image as FFmpeg decodes it.
+
+        Raises `MediaError` if that cannot be, or if it is HDR, `MachineError` if it is too large.
+        """
         import av
 
         try:
@@ -233,6 +241,7 @@ class ImageSource:
                 bound = FrameBound(file, context, again=fitted)
                 frame = next(container.decode(video=0))
                 bound.check(frame)
+            refuse_hdr_image(str(file), int(frame.color_trc), assume_sdr=self._assume_sdr)
         except MediaError:
             raise
         except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:

@@ -61,6 +61,12 @@ def _refuse_for_images(path: Path, options: SourceOptions) -> None:
         raise MisuseError(f"--in-format was given for {path}, expected a file or a pipe of raw video")
     if options.vf is not None:
         raise MisuseError(f"--vf was given for {path}, expected a video: make one of the images first")
+    if options.tonemap:
+        raise MisuseError(f"--tonemap was given for {path}, expected a video: make one of the images first")
+    if options.deinterlace not in ("auto", "no"):
+        raise MisuseError(
+            f"--deinterlace {options.deinterlace} was given for {path}, expected a video: make one of the images first"
+        )
 
 
 def open_sink(

@@ -85,13 +85,9 @@ def refuse_hdr(name: str, transfer: int, attached: Mapping[str, bytes], *, assum
 
     transfer: code point of the frames that are to be restored. attached: side data of the first one of the input.
     """
+    _refuse_transfer(name, transfer, "convert it with --tonemap", assume_sdr=assume_sdr)
     if assume_sdr:
         return
-    if transfer in colour.HDR_TRANSFERS:
-        raise MediaError(
-            f"{name} is HDR ({colour.HDR_TRANSFERS[transfer]}), which the network does not know: convert it with "
-            "--tonemap, or restore it as if it were SDR with --assume-sdr"
-        )
     if transfer == colour.UNSPECIFIED and attached.keys() & _DOLBY_VISION:
         raise MediaError(
             f"{name} is Dolby Vision without colour tags, as in profile 5, whose colours neither the network nor "
@@ -99,6 +95,36 @@ def refuse_hdr(name: str, transfer: int, attached: Mapping[str, bytes], *, assum
             "color_primaries=bt709:color_trc=bt709:format=yuv420p10 -c:v ffv1 -c:a copy new.mkv; if its colours are "
             "right without Dolby Vision, add --assume-sdr"
         )
+
+
+def refuse_hdr_image(name: str, transfer: int, *, assume_sdr: bool) -> None:
+    """The same for an image, which --tonemap does not take."""
+    _refuse_transfer(name, transfer, "make a video of it and convert that with --tonemap", assume_sdr=assume_sdr)
+
+
+def _refuse_transfer(name: str, transfer: int, remedy: str, *, assume_sdr: bool) -> None:
+    if transfer in colour.HDR_TRANSFERS and not assume_sdr:
+        raise MediaError(
+            f"{name} is HDR ({colour.HDR_TRANSFERS[transfer]}), which the network does not know: {remedy}, or restore "
+            "it as if it were SDR with --assume-sdr"
+        )
+
+
+def dynamics(transfer: int) -> str:
+    """Whether a transfer function, by its code point, is one of HDR, in words: HDR (PQ), HDR (HLG) or SDR."""
+    name = colour.HDR_TRANSFERS.get(transfer)
+    return "SDR" if name is None else f"HDR ({name})"
+
+
+def lost_dynamics(frame: VideoFrame, first: int) -> frozenset[str]:
+    """What `Stamp.lost` says of a frame in other dynamics than the first: an output has one transfer function.
+
+    first: the code point of the first frame, as it was decoded.
+    """
+    name = dynamics(int(frame.color_trc))
+    if name == dynamics(first):
+        return frozenset()
+    return frozenset((f"{name} that begins after the first frame (cut the input there to restore each by itself)",))
 
 
 def tone_map_of(first: VideoFrame) -> ToneMap | None:

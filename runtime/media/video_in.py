@@ -25,6 +25,7 @@ from .probe import OpenedVideo
 from .side_data import side_data
 from .surfaces import Residence, is_on_gpu, kind_of, on_host, surface_of
 from .timeline import Timeline
+from .tonemap import lost_dynamics
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -55,6 +56,7 @@ class VideoSource:
         self._count = self._decoded = 0
         self._lead: int | None = None
         self._late_notes: tuple[str, ...] = ()
+        self._transfer, self._lost_dynamics = int(opened.first.color_trc), frozenset[str]()
         self._ahead: deque[VideoFrame | Packet[Any]] = deque((*opened.packets, opened.first, *opened.ahead))
         self._iterator = self._items()
 
@@ -132,6 +134,7 @@ class VideoSource:
         """The frames to restore that are complete with a decoded one: itself, or what the filters give."""
         pts, duration = self._timeline.place(self._moment(frame), frame.duration)
         aspect = self._decoder.pixel_aspect
+        self._lost_dynamics |= lost_dynamics(frame, self._transfer)
         if not self._keeps or kind_of(frame) != self._kind:
             frame = on_host(frame)
         frame = self._fitter.fit(frame, self._decoded, aspect)
@@ -163,6 +166,7 @@ class VideoSource:
         matrix = None if self._chain is not None and self._chain.upright else colour.matrix_of(attached)
         captions, reading = attached.get("A53_CC"), self.info.reading
         lost = lost_side_data(attached, self.info.notes) | lost_alpha(frame, reading.alpha, kept=self.info.alpha)
+        lost |= self._lost_dynamics
         alpha = self._reader.alpha(frame, matrix) if self.info.alpha else None
         stamp = Stamp(index, pts, duration, self.info.time_base, captions=captions, lost=lost, alpha=alpha)
         if is_on_gpu(frame) and matrix is None:

@@ -23,6 +23,7 @@ from .index import VideoIndex
 from .kept import lost_side_data
 from .planes import FrameReader
 from .side_data import side_data
+from .tonemap import lost_dynamics
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -76,7 +77,7 @@ class VideoRange:
             yield self._picture(frame, number)
 
     def _picture(self, frame: VideoFrame, number: int) -> Picture:
-        attached = side_data(frame)
+        attached, dynamics = side_data(frame), lost_dynamics(frame, self.info.colour.transfer)
         matrix = colour.matrix_of(attached)
         if self._fitter is None:
             self._fitter = self._fitter_of(turned=colour.is_turned(matrix))
@@ -87,6 +88,7 @@ class VideoRange:
         pts, duration = self._index.stamps[number]
         captions, reading = attached.get("A53_CC"), self.info.reading
         lost = lost_side_data(attached, self.info.notes) | lost_alpha(frame, reading.alpha, kept=self.info.alpha)
+        lost |= dynamics
         alpha = self._reader.alpha(frame, matrix) if self.info.alpha else None
         stamp = Stamp(number, pts, duration, self._index.time_base, captions=captions, lost=lost, alpha=alpha)
         return Picture(picture, stamp)

@@ -21,7 +21,7 @@ from ...media.probe import rate_of
 from ...media.pyav import fraction
 from ...media.side_data import side_data
 from ...media.source_options import SourceOptions
-from ...media.tonemap import refuse_hdr, tone_map_of
+from ...media.tonemap import dynamics, refuse_hdr, tone_map_of
 from ...stream.frames import AnyFrame, FrameForm, owned
 from .live_input import CLOCK, LiveInput
 
@@ -81,6 +81,7 @@ class Framer:
         self._last = 0
         self._fitter: Fitter | None = None
         self._reader: FrameReader | None = None
+        self._dynamics: str | None = None
         self._form, self._codec, self._shape = FrameForm(), "", Fraction(1)
         self.first: VideoFrame | None = None
         self.aspect: Fraction | None = None
@@ -141,6 +142,7 @@ class Framer:
         self._codec, self._planned_fields = str(video.name), self._seen_fields
         self.rate, self.aspect, self._measuring = given.rate, given.aspect, None
         tone = tone_map_of(frame) if options.tonemap else None
+        self._say_dynamics(dynamics(colour.BT709 if tone else int(frame.color_trc)))
         self._chain = filters_of(options, colour.matrix_of(side_data(frame)), tone)
         if self._chain is None:
             return
@@ -153,6 +155,12 @@ class Framer:
             self._chain = None
         else:
             self._measuring = Measuring(self._chain, given) if options.vf is not None else None
+
+    def _say_dynamics(self, name: str) -> None:
+        """Say that frames are in other dynamics from here on than those before."""
+        if self._dynamics not in (name, None):
+            self._say(f"{name} from here on, not {self._dynamics}: the output keeps its colour tags")
+        self._dynamics = name
 
     def _deinterlace(self, frame: VideoFrame, video: VideoStream) -> str:
         """How frames like this one are deinterlaced."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 
 from swiftvr_trt.runtime.media import Picture, SinkOptions, open_sink, open_source
@@ -25,6 +26,15 @@ def folder(path: Path, names: list[str], width: int = 24, height: int = 16) -> P
     for index, name in enumerate(names):
         (path / name).write_bytes(encode_image(image(index * 20, width, height), Path(name).suffix.lower()))
     return path
+
+
+def hdr_png(transfer: int) -> bytes:
+    """A PNG file of 24x16 with 16 bits and these tags: BT.2020, and a transfer function by its code point."""
+    context = av.CodecContext.create("png", "w")
+    context.width, context.height, context.pix_fmt, context.framerate = 24, 16, "rgb48be", Fraction(1)
+    frame = av.VideoFrame.from_ndarray(np.full((16, 24, 3), 0x8080, np.uint16), "rgb48be")
+    frame.color_primaries, frame.color_trc = 9, transfer
+    return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
 
 
 def pictures(path: Path, rate: Fraction | None = None) -> list[Picture]:

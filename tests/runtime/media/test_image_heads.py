@@ -16,8 +16,14 @@ from swiftvr_trt.runtime.media.image_heads import Head, read_head
 from swiftvr_trt.runtime.media.images_out import encode_image
 from swiftvr_trt.runtime.media.photo_tags import HOLDS_TAGS, PhotoTags, write_tags
 
-from .images import SUFFIXES, image
+from .images import SUFFIXES, hdr_png, image
 from .test_side_data import exif
+
+
+@pytest.mark.parametrize("transfer", [1, 16, 18])
+def test_the_transfer_function_is_told(tmp_path: Path, transfer: int) -> None:
+    (tmp_path / "a.png").write_bytes(hdr_png(transfer))
+    assert read_head(tmp_path / "a.png") == Head(24, 16, transfer=transfer)
 
 
 def turned_tiff(orientation: int) -> bytes:

@@ -16,7 +16,7 @@ from swiftvr_trt.runtime.media.images_out import encode_image
 from swiftvr_trt.runtime.media.source_options import SourceOptions
 from swiftvr_trt.runtime.stream.frames import RGB16
 
-from .images import SUFFIXES, folder, image, pictures
+from .images import SUFFIXES, folder, hdr_png, image, pictures
 from .videos import times
 
 
@@ -146,6 +146,42 @@ def test_a_later_image_that_takes_too_much_memory_is_not_decoded(
         assert "decoding 2400x1600 frames takes about" in (source.shortfall or "")
     with pytest.raises(MediaError, match=r"2\.png is 2400x1600, expected 24x16 like 1\.png"):
         open_source(path)
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+@pytest.mark.parametrize("number", [1, 2])
+def test_hdr_is_refused_with_a_remedy_for_images_before_anything_is_restored(
+    tmp_path: Path, transfer: int, name: str, number: int
+) -> None:
+    path = folder(tmp_path / "in", ["1.png", "2.png"])
+    (path / f"{number}.png").write_bytes(hdr_png(transfer))
+    with pytest.raises(MediaError, match=rf"{number}\.png is HDR \({name}\).*make a video of it.*--assume-sdr"):
+        open_source(path)
+    with open_source(path, options=SourceOptions(assume_sdr=True, deep=True)) as source:
+        assert len([item for item in source if isinstance(item, Picture)]) == 2
+        assert source.shortfall is None
+        assert [note for note in source.notes if "HDR" in note] == [f"HDR input ({name}) is restored as if it were SDR"]
+
+
+def test_an_image_that_turns_out_to_be_hdr_is_left_out(tmp_path: Path) -> None:
+    path = folder(tmp_path / "in", ["1.png", "2.png", "3.png"])
+    with open_source(path) as source:
+        (path / "2.png").write_bytes(hdr_png(16))
+        assert [item.stamp.name for item in source if isinstance(item, Picture)] == ["1", "3"]
+        assert f"1 of 3 images is left out: {path / '2.png'} is HDR (PQ)" in (source.shortfall or "")
+
+
+def test_the_colour_tags_that_an_image_loses_are_named(tmp_path: Path) -> None:
+    (tmp_path / "in.png").write_bytes(hdr_png(16))
+    options = SourceOptions(assume_sdr=True, deep=True)
+    with (
+        open_source(tmp_path / "in.png", options=options) as source,
+        open_sink(tmp_path / "out.png", source.info, 24, 16) as sink,
+    ):
+        for item in source:
+            sink.write(item)
+        sink.commit()
+        assert "not carried over from 1 image: colour tags" in sink.notes
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

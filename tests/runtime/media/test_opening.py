@@ -62,6 +62,22 @@ def test_images_are_no_raw_video(tmp_path: Path) -> None:
         open_source(folder(tmp_path / "in", ["1.png"]), options=SourceOptions("yuv420p:64x48:25"))
 
 
+@pytest.mark.parametrize(
+    ("option", "options"),
+    [
+        ("--vf", SourceOptions(vf="hflip")),
+        ("--tonemap", SourceOptions(tonemap=True)),
+        ("--deinterlace bwdif", SourceOptions(deinterlace="bwdif")),
+    ],
+)
+def test_what_only_videos_go_through_is_refused_for_images(tmp_path: Path, option: str, options: SourceOptions) -> None:
+    path = folder(tmp_path / "in", ["1.png"])
+    with pytest.raises(MisuseError, match=f"{option} was given for .*, expected a video"):
+        open_source(path, options=options)
+    for harmless in ("auto", "no"):
+        open_source(path, options=SourceOptions(deinterlace=harmless)).close()
+
+
 @pytest.mark.parametrize("rate", [Fraction(0), Fraction(-25)])
 def test_a_rate_must_be_above_zero(tmp_path: Path, rate: Fraction) -> None:
     with pytest.raises(MisuseError, match="above 0"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,13 @@ import pytest
 
 from swiftvr_trt.errors import MachineError, MediaError
 from swiftvr_trt.runtime.media import Picture, open_source
+from swiftvr_trt.runtime.media.index import VideoIndex, index_video
 from swiftvr_trt.runtime.media.source_options import SourceOptions
 from swiftvr_trt.runtime.media.tonemap import sdr
+from swiftvr_trt.runtime.media.video_range import VideoRange
 from swiftvr_trt.runtime.stream.frames import YuvColour
+
+from .videos import STEP, make_video
 
 PQ, HLG = 16, 18
 _LEVELS = ([0.5] * 3, [0.1] * 3, [0.6, 0.1, 0.1], [0.1, 0.6, 0.1], [0.1, 0.1, 0.6], [0.6, 0.6, 0.1], [0.75] * 3)
@@ -157,3 +162,51 @@ def test_dolby_vision_in_colours_of_its_own_is_refused_with_what_helps(tmp_path:
     open_source(dolby_video(tmp_path / "sdr.hevc", 1)).close()
     with pytest.raises(MediaError, match=r"is HDR \(PQ\).*--tonemap"):
         open_source(dolby_video(tmp_path / "pq.hevc", PQ))
+
+
+def joined(folder: Path, *transfers: int) -> Path:
+    """A recording of three frames with each of these transfer functions, one after another."""
+    parts = []
+    for number, transfer in enumerate(transfers):
+
+        def tagged(_: Any, stream: Any, transfer: int = transfer) -> None:
+            stream.codec_context.color_trc = transfer
+
+        times = [(3 * number + index) * STEP for index in range(3)]
+        parts.append(make_video(folder / f"{number}.ts", times, prepare=tagged, preset="ultrafast").read_bytes())
+    (folder / "in.ts").write_bytes(b"".join(parts))
+    return folder / "in.ts"
+
+
+@pytest.mark.parametrize(
+    ("transfers", "options", "said"),
+    [
+        ((1, 1), SourceOptions(), []),
+        ((1, HLG), SourceOptions(), ["HDR (HLG)"]),
+        ((1, HLG), SourceOptions(tonemap=True), ["HDR (HLG)"]),
+        ((1, HLG), SourceOptions(vf="hflip"), ["HDR (HLG)"]),
+        ((HLG, 1), SourceOptions(tonemap=True), ["SDR"]),
+        ((PQ, HLG, 1), SourceOptions(assume_sdr=True), ["HDR (HLG)", "SDR"]),
+    ],
+)
+def test_other_dynamics_that_begin_after_the_first_frame_are_said(
+    tmp_path: Path, transfers: tuple[int, ...], options: SourceOptions, said: list[str]
+) -> None:
+    with open_source(joined(tmp_path, *transfers), options=options) as source:
+        lost = [item.stamp.lost for item in source if isinstance(item, Picture)]
+    assert len(lost) == 3 * len(transfers)
+    assert not any(lost[:3])
+    words = sorted(text.partition(" that begins after the first frame")[0] for text in frozenset().union(*lost))
+    assert words == said
+
+
+def test_a_part_says_so_as_well(tmp_path: Path) -> None:
+    with open_source(make_video(tmp_path / "in.mkv", [0, STEP, 2 * STEP])) as source:
+        info, index = source.info, index_video(source.info)
+    assert isinstance(index, VideoIndex)
+    for transfer, said in ((13, ""), (PQ, "SDR that begins after the first frame")):
+        changed = replace(info, colour=replace(info.colour, transfer=transfer))
+        with VideoRange(changed, index, 1, 3) as part:
+            assert all(
+                said in " ".join(picture.stamp.lost) and bool(said) == bool(picture.stamp.lost) for picture in part
+            )

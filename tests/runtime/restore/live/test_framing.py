@@ -119,6 +119,22 @@ def test_fields_are_deinterlaced_from_the_first_frame_on_that_has_them() -> None
     assert lines == ["interlaced from here on, deinterlaced with bwdif"]
 
 
+@pytest.mark.parametrize(
+    ("tonemap", "lines"),
+    [
+        (False, ["HDR (HLG) from here on, not SDR: the output keeps its colour tags"]),
+        (True, []),
+    ],
+)
+def test_hdr_that_begins_later_is_said_unless_it_is_converted(tonemap: bool, lines: list[str]) -> None:
+    frames, stream = decoded(count=4)
+    for frame in frames[2:]:
+        frame.color_trc = 18
+    said: list[str] = []
+    assert len(framed(Framer(SourceOptions(tonemap=tonemap), said.append), frames, stream)) == 4
+    assert said == lines
+
+
 def test_a_frame_without_a_time_follows_the_one_before() -> None:
     frames, stream = decoded(count=3)
     frames[1].pts = None
