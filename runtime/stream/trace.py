@@ -11,8 +11,9 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from ... import leaving
@@ -24,13 +25,14 @@ LANES = ("upload", "compute", "decode", "download", "host")
 class Trace:
     """Writes spans to a file, from any thread. Times are seconds of `time.perf_counter`.
 
-    Raises `OutputError` if the file cannot be written.
+    Raises `OutputError` if the file cannot be written, which `close` then removes. An error in a block that it records
+    goes before its own.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._path = path
+        self._path, self._failed = Path(path), False
         with self._writing():
-            self._file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
+            self._file = self._path.open("w", encoding="utf-8")
         self._release = leaving.hold(str(path), self.close)
         self._lock = threading.Lock()
         self._began = time.perf_counter()
@@ -50,23 +52,39 @@ class Trace:
         begin = time.perf_counter()
         try:
             yield
-        finally:
-            self.span(lane, name, begin, time.perf_counter(), **details)
+        except BaseException:
+            with suppress(OutputError):
+                self.span(lane, name, begin, time.perf_counter(), **details)
+            raise
+        self.span(lane, name, begin, time.perf_counter(), **details)
 
     def close(self) -> None:
         """End the file. A second call does nothing; later spans are dropped."""
         with self._lock:
-            if not self._file.closed:
-                with self._writing():
-                    self._file.write("\n]\n")
-                    self._file.close()
-        self._release()
+            try:
+                if not self._file.closed:
+                    self._finish()
+            finally:
+                self._release()
 
     def __enter__(self) -> Trace:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with nullcontext() if error is None else suppress(OutputError):
+            self.close()
+
+    def _finish(self) -> None:
+        """Write the end; or remove a file in which something is missing, unless it is a device or a pipe."""
+        try:
+            with self._writing(), self._file:
+                self._file.write("\n]\n")
+        finally:
+            if self._failed and self._path.is_file():
+                with suppress(OSError):
+                    self._path.resolve().unlink()
 
     def _write(self, event: dict[str, Any]) -> None:
         with self._lock:
@@ -80,6 +98,7 @@ class Trace:
         try:
             yield
         except OSError as error:
+            self._failed = True
             raise OutputError(
                 f"{self._path}: the trace cannot be written ({error.strerror or error}); "
                 "choose another file, or leave --trace out"

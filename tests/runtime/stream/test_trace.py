@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -64,6 +67,57 @@ def test_threads_do_not_mix_their_events(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="the trace cannot be written"):
         Trace(tmp_path / "nowhere" / "trace.json")
+
+
+class FullDisk(io.FileIO):
+    """A file of which only the first bytes find room."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > 20_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+def on_full_disk(path: Path) -> Trace:
+    """A trace whose end does not fit on the disk."""
+    trace = Trace(path)
+    trace._file.close()
+    trace._file = io.TextIOWrapper(io.BufferedWriter(FullDisk(path, "w")))
+    return trace
+
+
+def fill(trace: Trace) -> None:
+    """Write what fits, and hold what does not."""
+    for size in (9_000, 9_000, 5_000):
+        trace.span("host", "x" * size, 0, 1)
+
+
+def test_a_trace_that_could_not_be_finished_is_removed_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    with pytest.raises(OutputError, match="the trace cannot be written"), on_full_disk(path) as trace:
+        fill(trace)
+    assert not path.exists()
+
+
+def test_the_error_of_a_run_goes_before_that_of_its_trace(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+
+    def run() -> None:
+        with on_full_disk(path) as trace:
+            fill(trace)
+            with trace.timed("compute", "x" * 20_000):
+                raise ValueError("real")
+
+    with pytest.raises(ValueError, match="real"):
+        run()
+    assert not path.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_a_device_is_not_removed() -> None:
+    with pytest.raises(OutputError, match="No space left"), Trace("/dev/full"):
+        pass
+    assert Path("/dev/full").exists()
 
 
 def test_on_the_cpu_a_chunk_is_its_stages_and_only_the_first_of_a_kind_prepares_anything(
