@@ -67,10 +67,14 @@ class VideoIndex:
         return len(self.times)
 
     @property
+    def holes_s(self) -> tuple[Hole, ...]:
+        """`holes` in seconds."""
+        return tuple(Hole(begin * self.time_base, length * self.time_base) for begin, length in self.holes)
+
+    @property
     def lacks(self) -> str | None:
         """All that is missing, in one line; None if it is complete."""
-        holes = (Hole(begin * self.time_base, length * self.time_base) for begin, length in self.holes)
-        return in_one_line(self.shortfall, hole_line(tuple(holes)))
+        return in_one_line(self.shortfall, hole_line(self.holes_s))
 
     def entries(self, frame: int) -> Iterator[int]:
         """Frames at which decoding can begin to reach `frame`, the nearest first."""

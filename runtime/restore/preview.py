@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,10 @@ from ...text import LineCallback
 from ..media import CopiedPacket, Item, Picture, Sink, Source, SourceInfo, SourceView, open_sink, open_source
 from ..media.alpha import enlarged
 from ..media.colour import converted
+from ..media.damage import in_one_line
+from ..media.holes import Hole, hole_line
 from ..media.index import VideoIndex, index_video
+from ..media.video_in import VideoSource
 from ..media.video_range import IndexMismatchError, VideoRange
 from .bundle_request import BundleRequest
 from .display import Display, WarnsOnce
@@ -135,6 +138,8 @@ class _Piece:
         self._end = self._begin + preview.seconds
         self._whole = whole
         self._range: VideoRange | None = None
+        self._start = Fraction(0)  # of the whole
+        self._holes: tuple[Hole, ...] = ()
         self._in_turn = self._at_end = False
         self.info = preview_info(whole.info, preview)
 
@@ -151,9 +156,13 @@ class _Piece:
     @property
     def shortfall(self) -> str | None:
         """What is missing of the piece. Valid after the last picture."""
-        if not self._in_turn:
-            return None if self._range is None else self._range.shortfall
-        return self._whole.shortfall if self._at_end or self.info.image_suffix is not None else None
+        whole, lacks, holes = self._whole, self._range.shortfall if self._range else None, self._holes
+        if not isinstance(whole, VideoSource):  # images
+            return whole.shortfall
+        if self._in_turn:
+            lacks, holes = whole.broken_promise if self._at_end else None, whole.holes
+        begin, end = self._start + self._begin, self._start + self._end
+        return in_one_line(lacks, hole_line(tuple(each for each in holes if each.overlaps(begin, end))))
 
     def __iter__(self) -> Iterator[Item]:
         first: int | None = None
@@ -180,25 +189,21 @@ class _Piece:
 
     def _by_index(self, index: VideoIndex) -> Iterator[Picture]:
         begin = min(index.frame_at(self._begin), len(index) - 1)
-        part = replace(index, holes=())  # they may lie before; those in the piece are damage
+        self._start, self._holes = index.stamps[0][0] * index.time_base, index.holes_s
+        part = replace(index, holes=())  # they may lie outside
         self._range = VideoRange(self._whole.info, part, begin, max(index.frame_at(self._end), begin + 1))
         yield from self._range
 
     def _in_order(self) -> Iterator[Picture]:
         """The pictures of the piece, found by reading the whole input up to its end."""
-        self._in_turn, start = True, cast(Fraction | None, None)
-
-        def seconds(picture: Picture) -> Fraction:
-            nonlocal start
-            now = picture.stamp.pts * picture.stamp.time_base
-            start = now if start is None else start
-            return now - start
-
-        pictures = ((seconds(item), item) for item in self._whole if not isinstance(item, CopiedPacket))
-        for now, picture in pictures:
-            if now >= self._end:
+        self._in_turn = True
+        pictures = (item for item in self._whole if not isinstance(item, CopiedPacket))
+        for number, picture in enumerate(pictures):
+            moment = picture.stamp.pts * picture.stamp.time_base
+            self._start = self._start if number else moment
+            if moment - self._start >= self._end:
                 return
-            if now >= self._begin:
+            if moment - self._start >= self._begin:
                 yield picture
         self._at_end = True
 

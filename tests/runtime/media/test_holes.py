@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import pytest
 
 from swiftvr_trt.runtime.media import Picture, open_source
@@ -14,8 +13,7 @@ from swiftvr_trt.runtime.media.index import VideoIndex, index_video
 from swiftvr_trt.runtime.media.trim import Trim
 from swiftvr_trt.runtime.media.trimmed import open_trimmed
 
-from .videos import STEP as TICKS
-from .videos import make_video
+from .videos import make_holed
 
 STEP = Fraction(1, 25)
 
@@ -81,21 +79,7 @@ def test_holes_in_words() -> None:
 
 @pytest.fixture(scope="module", params=[".mkv", ".nut"])
 def damaged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """75 frames at 25 per second; a part of the data is zeros."""
-    folder = tmp_path_factory.mktemp("holes")
-    whole = make_video(folder / "whole.nut", list(range(0, 75 * TICKS, TICKS)), g="5", bf="0")
-    path = folder / f"in{request.param}"
-    with av.open(str(whole)) as source, av.open(str(path), "w", options={"cluster_time_limit": "200"}) as copy:
-        stream = copy.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux():
-            if packet.size:
-                packet.stream = stream
-                copy.mux(packet)
-    data = bytearray(path.read_bytes())
-    begin = len(data) * 4 // 10
-    data[begin : begin + len(data) // 5] = bytes(len(data) // 5)
-    path.write_bytes(data)
-    return path
+    return make_holed(tmp_path_factory.mktemp("holes") / f"in{request.param}")
 
 
 def test_frames_that_are_missing_in_the_middle_are_a_shortfall(damaged: Path) -> None:

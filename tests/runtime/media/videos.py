@@ -112,6 +112,17 @@ def make_checked(path: Path, pts: list[int], damaged: Iterable[int]) -> Path:
     return path
 
 
+def make_holed(path: Path) -> Path:
+    """A video of 75 frames at 25 a second; a part of the data in its middle is zeros."""
+    whole = make_video(path.with_name("whole.nut"), list(range(0, 75 * STEP, STEP)), g="5", bf="0")
+    remux(whole, path, cluster_time_limit="200")
+    data = bytearray(path.read_bytes())
+    begin = len(data) * 4 // 10
+    data[begin : begin + len(data) // 5] = bytes(len(data) // 5)
+    path.write_bytes(data)
+    return path
+
+
 def remux(before: Path, after: Path, **options: str) -> Path:
     """The same packets in another file. options: of the muxer."""
     with av.open(str(before)) as source, av.open(str(after), "w", container_options=options) as target:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from swiftvr_trt import Bundle, MachineError, MediaError, MisuseError
-from swiftvr_trt.runtime.media import SinkOptions, SourceInfo
+from swiftvr_trt.runtime.media import SinkOptions, SourceInfo, open_source
 from swiftvr_trt.runtime.media.colour import converted
 from swiftvr_trt.runtime.media.index import VideoIndex, index_video
 from swiftvr_trt.runtime.media.source_options import SourceOptions
@@ -24,7 +24,7 @@ from swiftvr_trt.runtime.restore.run import RunOptions, restore_files
 from tests.clips import video_pts, write_clip
 from tests.conftest import BundleFactory
 from tests.runtime.media.images import folder
-from tests.runtime.media.videos import EVEN, make_checked
+from tests.runtime.media.videos import EVEN, make_checked, make_holed
 
 from .fleet_lab import RecordingDisplay
 
@@ -104,6 +104,37 @@ def test_damage_in_the_piece_is_said_and_strict_fails(bundle: Bundle, tmp_path: 
     with pytest.raises(MachineError, match=r"the input is damaged.*strict.mkv holds what could be restored"):
         restore(bundle, source, tmp_path / "strict.mkv", Preview(Fraction(1)), strict=True)
     assert len(frames(tmp_path / "strict.mkv")) == 9
+
+
+@pytest.fixture(scope="module")
+def holed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_holed(tmp_path_factory.mktemp("holed") / "in.mkv")
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+@pytest.mark.parametrize(
+    ("piece", "lacks"),
+    [
+        (lambda begin, _end: (begin / 2, begin), False),
+        (lambda begin, end: (begin / 2, (begin + end) / 2), True),
+        (lambda begin, end: ((begin + end) / 2, end + 1), True),
+        (lambda _begin, end: (end, 3), False),
+    ],
+    ids=["before", "to its middle", "from its middle", "to the end of the video"],
+)
+def test_a_piece_lacks_only_frames_that_it_should_hold(
+    holed: Path, monkeypatch: pytest.MonkeyPatch, in_order: bool, piece: Any, lacks: bool
+) -> None:
+    with open_source(holed) as whole:
+        index = index_video(whole.info)
+        assert isinstance(index, VideoIndex)
+        (hole,) = index.holes_s
+        begin, end = map(Fraction, piece(hole.begin, hole.begin + hole.length))
+        monkeypatch.setattr(preview_module, "index_video", lambda _: "its clock jumps" if in_order else index)
+        with preview_module._Piece(whole, Preview(end - begin, begin)) as shown:
+            assert list(shown)
+        line = f"frames are missing in the input: {float(hole.length):.2f} s, at {float(hole.begin):.2f} s"
+        assert shown.shortfall == (line if lacks else None)
 
 
 def test_an_image_that_is_missing_in_the_piece_is_said(bundle: Bundle, tmp_path: Path) -> None:
