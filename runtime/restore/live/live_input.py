@@ -53,6 +53,10 @@ class SourceEndedError(Exception):
         self.at_end = at_end
 
 
+class PlaceTakenError(MachineError):
+    """A source cannot be opened because somebody else has its port or its device."""
+
+
 class LiveInput:
     """An open source. Raises `MediaError` or `MachineError` if there is no video, with a reason in one line.
 
@@ -280,11 +284,16 @@ def _open(address: LiveInputAddress, options: dict[str, str], stall_s: float) ->
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = first_error(said, error)
         remedy = remedy_for(reason, _AT_DEVICES if address.protocols == "file" else _AT_SERVERS)
-        raise MachineError(f"cannot open {address.name}: {reason}; {remedy}") from None
+        kind = PlaceTakenError if any(word in reason for word in _TAKEN) else MachineError
+        raise kind(f"cannot open {address.name}: {reason}; {remedy}") from None
 
 
+_TAKEN = ("in use", "resource busy", "number -10048")
+"""What FFmpeg says of a place that somebody else has: a port, a device, and a port on Windows."""
+_PORT_TAKEN = "another program has this port: end it, or choose another port"
 _REMEDIES = {
-    "in use": "another program has this port: end it, or choose another port",
+    "in use": _PORT_TAKEN,
+    "number -10048": _PORT_TAKEN,
     "resolve": "check the name of the host",
     "401": "check the user and the password",
     "403": "check the user and the password",

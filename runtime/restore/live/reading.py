@@ -25,7 +25,7 @@ from .counts import LiveStatistics
 from .framing import Framed, Framer, live_info
 from .items import POLL_S, Intake, LiveCut, LiveFrame, LiveItem, LiveSound
 from .live_clock import AHEAD_S, BURST_AHEAD_S, Break, LiveClock
-from .live_input import CLOCK, VIDEO, LiveInput, SourceEndedError, open_source_of_any_rate
+from .live_input import CLOCK, VIDEO, LiveInput, PlaceTakenError, SourceEndedError, open_source_of_any_rate
 from .options import STALL_S, LiveOptions, patience_with
 from .pacing import PieceClock
 
@@ -178,7 +178,8 @@ class LiveReader:
                 source = self._connect()
             except (SwiftVRError, OSError) as error:
                 reason = str(error)
-                self._check_released()
+                if isinstance(error, PlaceTakenError):
+                    self._check_released()
                 continue
             if source.has_end and not self._go_on(source, ended):
                 source.close()
@@ -188,7 +189,7 @@ class LiveReader:
             return source
 
     def _check_released(self) -> None:
-        """Raise `MachineError` if the connection before is in the way of the next one, and will be."""
+        """Raise `MachineError` if it is the connection before that has the place of the next one, and keeps it."""
         if self._before is not None and self._before.holds_source:
             raise MachineError(
                 f"{self._address.name} goes on with other streams, which only a new process can read: start again"

@@ -15,15 +15,18 @@ import av.logging
 import pytest
 
 from swiftvr_trt.errors import MachineError
+from swiftvr_trt.runtime.restore.live import live_input
 from swiftvr_trt.runtime.restore.live.addresses import LiveInputAddress
 from swiftvr_trt.runtime.restore.live.live_input import (
     VIDEO,
     LiveInput,
+    PlaceTakenError,
     SourceEndedError,
     open_source_of_any_rate,
     remedy_for,
 )
 from swiftvr_trt.runtime.restore.live.options import STALL_S
+from swiftvr_trt.runtime.restore.live.packet_thread import PacketThread
 from tests.patience import PATIENCE_S, wait_until
 
 from .lab import Feed, transport
@@ -90,20 +93,27 @@ def test_a_source_that_goes_on_with_other_streams_has_ended(monkeypatch: pytest.
             sent[0] += len(others)
             yield others
 
+    packets, take = list[Any](), PacketThread.take
+
+    def take_impatiently(thread: PacketThread, _patience_s: float | None) -> Any:
+        """What it knew came: its end waits for what follows."""
+        return take(thread, 0.3 if sum(lane == VIDEO for lane, _ in packets) >= 20 else PATIENCE_S)
+
+    monkeypatch.setattr(PacketThread, "take", take_impatiently)
+    monkeypatch.setattr(live_input, "_LATER_S", 0.3 - STALL_S)
     feed = Feed([recordings()], wait=lambda: heard.wait(PATIENCE_S))
-    monkeypatch.setattr("swiftvr_trt.runtime.restore.live.live_input._LATER_S", 0.3 - STALL_S)
-    source = LiveInput(LiveInputAddress.parse(feed.url), (("merge_pmt_versions", "0"),), None)
-    packets: list[Any] = []
-    with pytest.raises(SourceEndedError, match="other streams, or not at all"):
-        iter_into(source, packets)
-    assert sum(lane == VIDEO for lane, _ in packets) >= 20  # what it knew came; its end waits for what follows
-    before = sent[0]
-    wait_until(lambda: sent[0] > before + _MORE_THAN_SOCKETS_HOLD)  # so FFmpeg reads on
-    assert not source.holds_source
-    source.close()
-    wait_until(lambda: source.holds_source)
-    assert av.logging.get_level() is None  # nobody listens to the thread that is left behind
-    heard.set()
+    try:
+        source = LiveInput(LiveInputAddress.parse(feed.url), (("merge_pmt_versions", "0"),), None)
+        with pytest.raises(SourceEndedError, match="other streams, or not at all"):
+            iter_into(source, packets)
+        before = sent[0]
+        wait_until(lambda: sent[0] > before + _MORE_THAN_SOCKETS_HOLD)  # so FFmpeg reads on
+        assert not source.holds_source
+        source.close()
+        wait_until(lambda: source.holds_source)
+        assert av.logging.get_level() is None  # nobody listens to the thread that is left behind
+    finally:
+        heard.set()
     wait_until(lambda: not source.holds_source)
     feed.close()
 
@@ -123,6 +133,20 @@ def test_a_source_that_sends_few_frames_is_waited_for() -> None:
     assert source._stall_s == 40
     source.close()
     feed.close()
+
+
+def test_a_port_that_somebody_else_has_is_told_from_other_failures() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = LiveInputAddress.parse(f"udp://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(PlaceTakenError, match="another program has this port"):
+            LiveInput(address, (), None)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        address = LiveInputAddress.parse(f"tcp://127.0.0.1:{deaf.getsockname()[1]}")
+        with pytest.raises(MachineError, match="check that it is running") as caught:
+            LiveInput(address, (), None)
+    assert not isinstance(caught.value, PlaceTakenError)
 
 
 def test_sound_that_does_not_continue_is_told(tmp_path: Path) -> None:
@@ -163,6 +187,7 @@ def written(path: Path, sound: bytes) -> Path:
     ("reason", "remedy"),
     [
         ("bind failed: Address already in use", "another program has this port: end it, or choose another port"),
+        ("bind failed: Error number -10048 occurred", "another program has this port: end it, or choose another port"),
         ("Failed to resolve hostname x: Name or service not known", "check the name of the host"),
         ("Server returned 401 Unauthorized", "check the user and the password"),
         (

@@ -11,13 +11,13 @@ import av
 import numpy as np
 import pytest
 
-from swiftvr_trt.errors import Cancelled, MachineError
+from swiftvr_trt.errors import Cancelled, MachineError, MediaError, SwiftVRError
 from swiftvr_trt.runtime.media.source_options import SourceOptions
 from swiftvr_trt.runtime.restore.live.addresses import LiveInputAddress
 from swiftvr_trt.runtime.restore.live.backlog import Backlog
 from swiftvr_trt.runtime.restore.live.counts import LiveStatistics
 from swiftvr_trt.runtime.restore.live.items import Intake, LiveCut, LiveFrame, LiveItem
-from swiftvr_trt.runtime.restore.live.live_input import VIDEO, LiveInput, SourceEndedError
+from swiftvr_trt.runtime.restore.live.live_input import VIDEO, LiveInput, PlaceTakenError, SourceEndedError
 from swiftvr_trt.runtime.restore.live.options import LiveOptions
 from swiftvr_trt.runtime.restore.live.reading import LiveReader
 from tests.patience import PATIENCE_S, wait_until
@@ -231,8 +231,19 @@ def test_a_source_that_can_be_opened_but_sends_no_picture_is_still_away() -> Non
     assert waits[3] > 1
 
 
-@pytest.mark.parametrize("held", [True, False])
-def test_a_source_whose_connection_cannot_be_ended_is_not_tried_for_ever(held: bool) -> None:
+@pytest.mark.parametrize(
+    ("error", "held", "ends"),
+    [
+        (PlaceTakenError("another program has this port"), True, True),
+        (PlaceTakenError("another program has this port"), False, False),
+        (MediaError("it has no video that this FFmpeg decodes"), True, False),
+        (MachineError("nobody is there"), True, False),
+    ],
+)
+def test_a_source_whose_connection_cannot_be_ended_is_not_tried_for_ever(
+    error: SwiftVRError, held: bool, ends: bool
+) -> None:
+    """Where the connection before is in nobody's way, the next one may yet come."""
     options, before = LiveOptions(reconnect=Fraction(30)), Mute()
     reader = LiveReader(LiveInputAddress.parse("udp://:5000"), options, SourceOptions(), LiveStatistics(), print)
     tries, now = list[float](), [0.0]
@@ -244,15 +255,15 @@ def test_a_source_whose_connection_cannot_be_ended_is_not_tried_for_ever(held: b
     def connect() -> Any:
         tries.append(now[0])
         before.holds_source = held and now[0] > 6
-        raise MachineError("another program has this port")
+        raise error
 
     mute: Any = before
     reader._before, reader._now = mute, lambda: now[0]
     reader._connect, reader._stopped.wait = connect, wait  # type: ignore[method-assign,assignment]
     said = "udp://:5000 goes on with other streams, which only a new process can read: start again"
-    with pytest.raises(MachineError, match=said if held else "did not come back in time"):
+    with pytest.raises(MachineError, match=said if ends else "did not come back in time"):
         reader._reconnect(SourceEndedError("why"))
-    assert (tries[-1] > 20) == (not held)
+    assert (tries[-1] > 20) == (not ends)
 
 
 def test_scenes_begin_anew_if_that_is_asked_for(tmp_path: Path) -> None:
