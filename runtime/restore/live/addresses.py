@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from ....errors import MediaError, MisuseError
 from ....redaction import keep_secrets_of, redacted
@@ -127,6 +128,16 @@ class LiveInputAddress:
         demuxer = _TS if scheme.demuxers == _TS else None
         return cls(
             text, redacted(text), scheme.protocols, scheme.demuxers, scheme.options, scheme.bursts, False, demuxer
+        )
+
+    def listens(self, options: Iterable[tuple[str, str]] = ()) -> bool:
+        """Whether it waits for a sender to connect. options: of FFmpeg's protocols and demuxers, beside those in it."""
+        in_url = parse_qsl(self.url.partition("?")[2], keep_blank_values=True)
+        return any(
+            (key in ("listen", "rtmp_listen") and value != "0")
+            or (key, value) == ("mode", "listener")
+            or (key == "rtsp_flags" and "listen" in value)
+            for key, value in (*in_url, *options)
         )
 
     def check_options(self, label: str, names: Iterable[str]) -> None:

@@ -222,8 +222,8 @@ class LiveInput:
 
     @property
     def is_impatient(self) -> bool:
-        """Whether FFmpeg waits for too short a time, as it turned out that few frames come."""
-        return not self.address.is_played and patience_with(self.rate, stall_s_of(self.address)) > self._stall_s
+        """Whether FFmpeg gives up before the next frame, or before the one after a lost one, as so few come."""
+        return not self.address.is_played and 2 / self.rate > self._stall_s
 
     @property
     def holds_source(self) -> bool:
@@ -249,9 +249,12 @@ def open_source_of_any_rate(
     sounds: tuple[CopiedStream, ...] | None,
     rate: Fraction = _USUAL_RATE,
 ) -> LiveInput:
-    """A `LiveInput`. One that sends few frames is opened again: only then FFmpeg can be told to wait for them."""
+    """A `LiveInput`. If frames come too seldom, it is opened again: only then FFmpeg can be told to wait for them.
+
+    Not one that senders connect to: they may not do so twice. FFmpeg waits longer only in the connection after.
+    """
     source = LiveInput(address, options, sounds, rate)
-    if not source.is_impatient:
+    if not source.is_impatient or address.listens(options):
         return source
     rate = source.rate
     source.close()

@@ -37,6 +37,27 @@ def test_inputs(url: str, demuxer: str | None, bursts: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "option", "listens"),
+    [
+        ("tcp://:5000?listen=1", None, True),
+        ("tcp://:5000?listen", None, True),
+        ("tcp://:5000?tcp_nodelay=1&listen=2", None, True),
+        ("tcp://host:5000?listen=0", None, False),
+        ("tcp://host:5000", None, False),
+        ("tcp://:5000", ("listen", "1"), True),
+        ("srt://:9000?mode=listener", None, True),
+        ("srt://host:9000?mode=caller", None, False),
+        ("rtmp://:1935/live", ("rtmp_listen", "1"), True),
+        ("rtsp://:8554/live", ("rtsp_flags", "prefer_tcp+listen"), True),
+        ("rtsp://host/live", ("rtsp_flags", "prefer_tcp"), False),
+        ("udp://:5000", None, False),
+    ],
+)
+def test_whom_senders_connect_to(url: str, option: tuple[str, str] | None, listens: bool) -> None:
+    assert LiveInputAddress.parse(url).listens([option] if option else ()) == listens
+
+
+@pytest.mark.parametrize(
     ("text", "muxer", "is_network"),
     [
         ("rtmp://host/app/key", "flv", True),

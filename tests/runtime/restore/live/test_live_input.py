@@ -25,7 +25,7 @@ from swiftvr_trt.runtime.restore.live.live_input import (
     open_source_of_any_rate,
     remedy_for,
 )
-from swiftvr_trt.runtime.restore.live.options import STALL_S
+from swiftvr_trt.runtime.restore.live.options import STALL_S, patience_with
 from swiftvr_trt.runtime.restore.live.packet_thread import PacketThread
 from tests.patience import PATIENCE_S, wait_until
 
@@ -133,6 +133,32 @@ def test_a_source_that_sends_few_frames_is_waited_for() -> None:
     assert source._stall_s == 40
     source.close()
     feed.close()
+
+
+@pytest.mark.parametrize(
+    ("frames_per_s", "query", "rates"),
+    [("25", "", [25]), ("1/2", "", [25]), ("1/10", "", [25, Fraction(1, 10)]), ("1/10", "?listen=1", [25])],
+)
+def test_only_a_source_with_too_few_frames_that_can_connect_again_is_opened_twice(
+    monkeypatch: pytest.MonkeyPatch, frames_per_s: str, query: str, rates: list[Fraction]
+) -> None:
+    """A sender ends when it is cut off, as ffmpeg does."""
+    told = list[Fraction]()
+
+    class Opened(LiveInput):
+        def __init__(self, address: LiveInputAddress, _options: object, _sounds: object, rate: Fraction) -> None:
+            self.address, self._stall_s = address, patience_with(rate, STALL_S)
+            told.append(rate)
+
+        @property
+        def rate(self) -> Fraction:
+            return Fraction(frames_per_s)
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(live_input, "LiveInput", Opened)
+    open_source_of_any_rate(LiveInputAddress.parse(f"tcp://:5000{query}"), (), None)
+    assert told == rates
 
 
 def test_a_port_that_somebody_else_has_is_told_from_other_failures() -> None:
