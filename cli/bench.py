@@ -90,7 +90,11 @@ def _names(known: tuple[str, ...], what: str) -> Any:
 @path_option("--bundle", "bundles", multiple=True, help="A bundle to measure. May be repeated.")
 @checkpoint_option("What to build bundles from, and the weights of --against torch:")
 @click.option(
-    "--suite", "suites", metavar="S,S", callback=_names(SUITES, "suite"), help=f"Some of {', '.join(SUITES)}."
+    "--suite",
+    "suites",
+    metavar="S,S",
+    callback=_names(SUITES, "suite"),
+    help=f"Some of {', '.join(SUITES)}.  [default: all]",
 )
 @click.option(
     "--protocol",
@@ -98,7 +102,7 @@ def _names(known: tuple[str, ...], what: str) -> Any:
     metavar="P,P",
     callback=_names(tuple(PROTOCOLS), "protocol"),
     help=f"Some of {', '.join(PROTOCOLS)} (docs/benchmarking.md). A bundle has its own size: with "
-    "--bundle, name one protocol, for its numbers of frames.",
+    "--bundle, name one protocol, for its numbers of frames.  [default: paper-1080p]",
 )
 @precision_option
 @target_option
@@ -112,7 +116,7 @@ def _names(known: tuple[str, ...], what: str) -> Any:
     help="Measure each case N times, but for builds.  [default: 1]",
 )
 @path_option("--clip", metavar="FILE", help="A video to use instead of the protocol's.")
-@path_option("--clean", metavar="FILE", help="The same frames undamaged, in the size of the output, for PSNR and SSIM.")
+@path_option("--clean", metavar="FILE", help="The same frames undamaged, in the size of the output, to compare with.")
 @click.option(
     "--limit",
     metavar="SECONDS",

@@ -51,7 +51,7 @@ _OPTIONS = (
         type=click.Choice(WHEN_LATE),
         default="drop",
         show_default=True,
-        help="What becomes of frames that cannot be restored in time: drop (whole clips, evenly), bypass (enlarged "
+        help="What becomes of frames that cannot be restored in time: drop (whole groups, evenly), bypass (enlarged "
         "plainly), or wait (nothing is lost, but the delay grows).",
     ),
     click.option(

@@ -54,8 +54,8 @@ Exit codes: 0 done, 1 the machine could not do it or INPUT is incomplete, 2 the 
 130 interrupted."""
 
 _SECTIONS = {
-    "Bundle and size": ("bundle", "checkpoint", "upscale", "resolution"),
-    "Finding or building the bundle (without --bundle)": ("precision", "target", "clip_len", "cache", "tile"),
+    "Bundle and size": ("bundle", "checkpoint", "upscale", "resolution", "tile"),
+    "Finding or building the bundle (without --bundle)": ("precision", "target", "clip_len", "cache"),
     "Device": ("device", "hwaccel", "threads", "graphs", "overlap", "ort_graphs", "trace"),
     "A part of INPUT": ("start", "duration", "frames"),
     "Before restoring": ("deinterlace", "vf", "alpha", "tonemap", "assume_sdr", "scene_cut"),
@@ -193,8 +193,9 @@ class RunCommand(SectionedCommand):
     type=click.Choice(MODES),
     default="none",
     show_default=True,
-    help="none, auto (decode and encode on the NVIDIA GPU if any), cuda (auto; warn if none) or surfaces (cuda, and "
-    "frames stay there; no GPU has run it yet). libx264 becomes h264_nvenc, libx265 hevc_nvenc, libsvtav1 av1_nvenc.",
+    help="none, auto (decode and encode on the NVIDIA GPU if any), cuda (auto, with a warning if there is none) or "
+    "surfaces (cuda, and frames stay there; no GPU has run it yet). libx264 becomes h264_nvenc, libx265 hevc_nvenc, "
+    "libsvtav1 av1_nvenc.",
 )
 @click.option(
     "--devices",
@@ -284,8 +285,8 @@ def command(  # many parameters: those that are of no concern to the library
 ) -> None:
     """Restore INPUT, a video file or a folder of videos or images, into OUTPUT.
 
-    Name the bundle to run with --bundle. Without it, a bundle of the right size that was built before is used; with
-    --checkpoint, a missing one is built first.
+    Name the bundle, a model built for one output size, with --bundle. Without it, a bundle of the right size that was
+    built before is used; with --checkpoint, a missing one is built first.
 
     The name of OUTPUT decides what is written: a video (out.mp4, out.mkv), one image (out.png), or a folder of images
     without sound (no suffix, or a slash at the end). - stands for standard input and standard output.
