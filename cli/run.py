@@ -285,8 +285,8 @@ def command(  # many parameters: those that are of no concern to the library
 ) -> None:
     """Restore INPUT, a video file or a folder of videos or images, into OUTPUT.
 
-    Name the bundle, a model built for one output size, with --bundle. Without it, a bundle of the right size that was
-    built before is used; with --checkpoint, a missing one is built first.
+    A bundle is a model built for one output size. Name it with --bundle. Without it, one of the right size that was
+    built before is used; a missing one is built first if --checkpoint is given.
 
     The name of OUTPUT decides what is written: a video (out.mp4, out.mkv), one image (out.png), or a folder of images
     without sound (no suffix, or a slash at the end). - stands for standard input and standard output.
