@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ...errors import MediaError, MisuseError
 from ...text import counted, format_duration
 from ..stream.frames import RGB, AnyFrame, FrameForm, Planes, StreamFrame, Surface, data_of, form_of_array, frame_of
+from .file_state import FileState
 from .photo_tags import PhotoTags
 from .source_options import SourceOptions
 
@@ -177,11 +178,8 @@ class SourceInfo:
     notes             one-line warnings for people
     files             of a folder of images, or those that a playlist names; otherwise empty
     image_suffix      of the first image file, e.g. ".png"; None for a video
-    metadata          tags of the file to keep
-    stream_metadata   tags of its video stream to keep
-    disposition       marks of its video stream to keep, as FFmpeg's bits
-    form              of the pictures' pixels
-    bits              of a colour in the input
+    metadata, stream_metadata, disposition   to keep: tags of the file; tags and marks (FFmpeg's) of its video stream
+    form, bits        of the pictures' pixels, and of a colour in the input
     alpha             pictures come with their transparency
     chapters          as PyAV has them
     copies            the streams that can be copied
@@ -191,6 +189,7 @@ class SourceInfo:
     reading           how it is read
     read_once         a pipe: it cannot be opened again
     treatment         what is done to frames before they are restored, in a few words; empty for nothing
+    state             of the file before it was opened; None for anything but a file
     """
 
     path: Path
@@ -219,6 +218,7 @@ class SourceInfo:
     reading: SourceOptions = field(default_factory=SourceOptions)
     read_once: bool = False
     treatment: str = ""
+    state: FileState | None = None
 
     @property
     def summary(self) -> str:

@@ -17,6 +17,7 @@ from .alpha import DROPPED, has_alpha, is_opaque, keeps_alpha
 from .base import DEFAULT_RATE, Colour, CopiedStream, SourceInfo
 from .decoder import VideoDecoder
 from .ffmpeg_log import ffmpeg_errors, first_error
+from .file_state import state_of
 from .filters import FilterChain, FilterInput, filters_of, measure
 from .interlacing import decide
 from .kept import HDR_METADATA, stereo_mode
@@ -106,6 +107,7 @@ def open_video(
 
 
 def _probe(path: Path, options: SourceOptions, hardware: HWAccel | None = None) -> OpenedVideo:
+    state = state_of(path)
     decoder = VideoDecoder(path, hardware, options)
     try:
         packets, decoded = _read_first(decoder)
@@ -118,6 +120,7 @@ def _probe(path: Path, options: SourceOptions, hardware: HWAccel | None = None) 
         info = _describe(decoder, first, copies, decided.line, to_sdr=options.tonemap)
         files = files_of_playlist(path, options.allow_playlist)
         info = replace(info, files=files, reading=options, read_once=read_once, treatment=decided.line)
+        info = replace(info, state=state)
         given = FilterInput(info.time_base, rate, fraction(decoder.stream.sample_aspect_ratio) or None)
         filters = filters_of(options, colour.display_matrix(first), tone)
         opened = OpenedVideo(decoder, packets, decoded, info, given, filters)

@@ -45,6 +45,7 @@ from .pace import Pace
 from .pipeline import Progress
 from .restorer import OpenOptions, Restorer
 from .segments.grid import Grid, Span
+from .segments.input_watch import InputWatch
 from .segments.piece import PieceFolder
 from .segments.reading import SpanReader, Work, index_of_part, restore_span
 from .segments.resumable import finish, open_store
@@ -165,6 +166,7 @@ def restore_by_others(  # many parameters: a job, what is known about it, and wh
     with open_store(task, grid, info, lambda line: display.say(line, name)) as store:
         kept = store.frames
         reason = hand_out(store, last, _Sum(display, warn, name, kept, info.frames))
+        store.check_input()  # that may be why
         if reason is not None:
             raise MachineError(f"{job.name} is not complete: {reason}")
         joined = finish(task, store, info, Work(store.frames - kept, time.monotonic() - began), kept)
@@ -187,7 +189,7 @@ def _rounds(
 
     Raises `OutputError` once the disk is full: the others would only find it full, too.
     """
-    reason = "its pieces are gone"
+    reason, job = "its pieces are gone", replace(order.job, known=store.known)
     for _ in range(_ROUNDS):
         sharing: Sharing | None = None
         if not (spans := store.missing(last)):
@@ -197,27 +199,33 @@ def _rounds(
         if last is not None and not store.misled:
             spans, sharing = divide(spans, last, len(devices)), Sharing(store.claims, last)
         jobs = [
-            replace(order.job, span=(span.first, span.stop), shared=True, title=f"pieces from {span.first}")
-            for span in spans
+            replace(job, span=(span.first, span.stop), shared=True, title=f"pieces from {span.first}") for span in spans
         ]
         failures = run_fleet([JobWithBundle(job, order.bundle) for job in jobs], devices, display, options, sharing)
         for failure in failures:
             _log.info("%s: %s: %s", order.job.name, failure.job.name, failure.reason)
         reason = failures[0].reason if failures else reason  # later ones may only lack a device
         store.look_again()
+        store.check_input()
         if (full := next((failure for failure in failures if failure.full), None)) and store.missing(last):
             raise full_elsewhere(full.reason)
     return reason if store.missing(last) else None
 
 
 def restore_part(job: Job, video: VideoToDivide, restorer: Restorer, display: Display) -> Restored:
-    """Restore the span of a job, in the process of one device."""
+    """Restore the span of a job, in the process of one device.
+
+    Raises `InputChangedError` if the input is not the one that the parent knows.
+    """
     assert job.span is not None
     task = _task(job, restorer.manifest, video, display.warn)
     grid = Grid.for_rate(restorer.manifest, video.info.rate, job.piece_s)
     reader = SpanReader(task, grid, video.info, display.warn, index=video.index)
 
     folder = PieceFolder(task.output, shared=job.shared)
+    if job.known is not None:
+        folder.watch = InputWatch(task, job.known)
+        folder.check_input()
     folder.recall(job.span[0] - 1)  # its last time stamp decides the next one
     earlier = folder.frames
 

@@ -38,7 +38,7 @@ from .segments.grid import PIECE_S
 from .segments.reading import index_of_part
 from .segments.resumable import Joined, restore_in_pieces
 from .segments.store import tidy
-from .segments.task import PiecesTask
+from .segments.task import KnownInput, PiecesTask
 from .segments.until_broken import UntilBroken
 from .tiled import streams_of, tiled_bytes
 
@@ -55,7 +55,8 @@ class Job:
     restore. reading: how the input is read. scene_cut: one of `SCENE_CUTS`. tile: see `plan_tiles`. tiling: what came
     of it, also for whole pictures; None until somebody has looked at the input, see `tiling_of`. piece_s: length of a
     piece in seconds. span: restore these pieces only, as `segments.grid.Span`, for a parent that joins them
-    (`divided`). shared: end where somebody else has claimed a piece (`segments.claims`).
+    (`divided`). shared: end where somebody else has claimed a piece (`segments.claims`). known: the input as the parent
+    has found it.
     """
 
     source: Path
@@ -76,6 +77,7 @@ class Job:
     piece_s: float = PIECE_S
     span: tuple[int, int | None] | None = None
     shared: bool = False
+    known: KnownInput | None = None
 
     @property
     def name(self) -> str:
@@ -109,6 +111,7 @@ class Job:
             "reading": SourceOptions(**plain["reading"]),
             "tiling": None if plain["tiling"] is None else Tiling.from_dict(plain["tiling"]),
             "span": None if plain["span"] is None else tuple(plain["span"]),
+            "known": None if plain["known"] is None else KnownInput.from_dict(plain["known"]),
         }
         return cls(**{**plain, **values})
 

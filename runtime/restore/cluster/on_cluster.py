@@ -236,7 +236,8 @@ class ClusterRun:
         def hand_out(store: Store, last: int | None, shown: Display) -> str | None:
             nonlocal joining
             index = None if isinstance(video.index, str) else video.index
-            reason = self._hand_out(FileOrder(number, job, order.bundle, (), last, index), store, shown)
+            known = replace(job, known=store.known)
+            reason = self._hand_out(FileOrder(number, known, order.bundle, (), last, index), store, shown)
             self._joining.acquire()
             joining = True
             return reason

@@ -14,7 +14,9 @@ from ....outside import Door, read_json
 from ....text import printable
 from ...media.files import explain_write_errors
 from .claims import Claims
+from .input_watch import InputWatch
 from .packets import PacketWriter
+from .task import KnownInput
 
 # tested with: test_store.py, which damages pieces and marks in every way
 
@@ -74,13 +76,15 @@ def segments_folder(output: Path) -> Path:
 class PieceFolder:
     """The folder of an output's pieces, for a process that adds to it on behalf of the one that holds the `Store`.
 
-    shared: with other processes, so that a piece must be claimed. marks: of the finished pieces, by number.
+    shared: with other processes, so that a piece must be claimed. marks: of the finished pieces, by number. watch: of
+    the input; None if somebody else has it in view.
     """
 
     def __init__(self, output: Path, *, shared: bool = False) -> None:
         self.output, self.folder = output, segments_folder(output)
         self.claims = Claims(self.folder)
         self.marks: dict[int, Mark] = {}
+        self.watch: InputWatch | None = None
         self._shared = shared
 
     @property
@@ -93,6 +97,16 @@ class PieceFolder:
         """Number of the stream's last piece; None until it is finished."""
         return min((number for number, mark in self.marks.items() if mark.last), default=None)
 
+    @property
+    def known(self) -> KnownInput | None:
+        """What the pieces are made of."""
+        return self.watch.known if self.watch else None
+
+    def check_input(self) -> None:
+        """Raise `InputChangedError` if the input is not the one any more that the other pieces are made of."""
+        if self.watch is not None:
+            self.watch.check()
+
     def may_begin(self, piece: int) -> bool:
         """Claim a piece if others might. False if somebody else restores it."""
         with explain_write_errors(self.output):
@@ -103,7 +117,8 @@ class PieceFolder:
         return PacketWriter(self.piece_path(piece).with_suffix(".piece.part"), self.output)
 
     def finish(self, piece: int, mark: Mark) -> None:
-        """Keep a piece whose file is written: give it its name, then write its mark."""
+        """Keep a piece whose file is written: give it its name, then write its mark. Raises as `check_input`."""
+        self.check_input()
         with explain_write_errors(self.output):
             self.piece_path(piece).with_suffix(".piece.part").replace(self.piece_path(piece))
             write_whole(self.mark_path(piece), json.dumps(asdict(mark)))
@@ -124,7 +139,11 @@ class PieceFolder:
             self.marks[piece] = parse_mark(self.mark_path(piece))
 
     def end(self, piece: int, shortfall: str) -> None:
-        """Make a finished piece the last one: the input ends there, or cannot be read any further."""
+        """Make a finished piece the last one: the input ends there, or cannot be read any further.
+
+        Raises as `check_input`.
+        """
+        self.check_input()
         mark = replace(self.marks[piece], last=True, shortfall=kept_line(shortfall))
         with explain_write_errors(self.output):
             write_whole(self.mark_path(piece), json.dumps(asdict(mark)))

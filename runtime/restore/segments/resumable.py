@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from .... import leaving
 from ....engines.bundle.manifest import Manifest
-from ....errors import NameTakenError, SwiftVRError, UnreadableInputError
+from ....errors import MediaError, NameTakenError, SwiftVRError, UnreadableInputError
 from ....text import LineCallback, counted
 from ...media import SourceInfo
 from ...media.files import free_name, is_taken
@@ -21,12 +21,13 @@ from ...media.video_in import VideoSource
 from ...media.video_out import VideoSink
 from ..pipeline import Progress, StreamOpener
 from .grid import Grid, Span
+from .input_watch import InputChangedError, InputWatch, check_since_opening
 from .join import join_pieces, last_shown_s
 from .reading import SpanReader, Work, restore_span
 from .room import check_room_to_join, full_disk, least_bytes, refuse_without_room
 from .same_encoder import as_before, check_encoder
 from .store import Store
-from .task import PiecesTask, identity_of
+from .task import KnownInput, PiecesTask, identity_of
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,13 @@ def restore_in_pieces(
 def open_store(task: PiecesTask, grid: Grid, info: SourceInfo, say: LineCallback) -> Iterator[Store]:
     """The pieces of the output. `say` is told what is kept from before and, if the block fails, for the next run.
 
-    Raises `OutputError` if the disk certainly cannot hold the output.
+    Raises `OutputError` if the disk certainly cannot hold the output, and `InputChangedError` if the input is another
+    one than when it was opened.
     """
-    with Store.open(task.output, identity_of(task, grid), resume=task.resume, say=say) as store:
+    known = KnownInput.of(task)
+    check_since_opening(info, known)
+    with Store.open(task.output, identity_of(task, grid, known), resume=task.resume, say=say) as store:
+        store.watch = InputWatch(task, known)
         if store.frames:
             say(f"going on after an interruption: {counted(store.frames, 'frame is', 'frames are')} kept from before")
         if info.frames is not None:
@@ -111,17 +116,36 @@ def _advising(store: Store, say: LineCallback) -> Iterator[None]:
         except BaseException as error:
             if full := full_disk(error, store, store.frames):
                 raise full from error
-            if isinstance(error, UnreadableInputError):
-                kept = (
-                    f"{counted(store.frames, 'frame is', 'frames are')} kept in {store.folder}: " if store.marks else ""
-                )
-                raise UnreadableInputError(
-                    f"{error}; {kept}run the same command again{store.without} once it can be read, or with "
-                    "--keep-going to finish the output with what there is"
-                ) from error
+            cause = _cause(error, store)
+            if isinstance(cause, UnreadableInputError | InputChangedError):
+                raise type(cause)(f"{cause}; {_kept_in(store)}{_remedy(cause, store)}") from error
             if kept := advice():
                 say(kept)
             raise
+
+
+def _cause(error: BaseException, store: Store) -> BaseException:
+    """The error; or that the input was changed, of which it may be a consequence."""
+    if isinstance(error, MediaError):
+        try:
+            store.check_input()
+        except InputChangedError as changed:
+            return changed
+    return error
+
+
+def _kept_in(store: Store) -> str:
+    return f"{counted(store.frames, 'frame is', 'frames are')} kept in {store.folder}: " if store.marks else ""
+
+
+def _remedy(error: UnreadableInputError | InputChangedError, store: Store) -> str:
+    """What to do about an input, as the end of a message."""
+    again = f"run the same command again{store.without}"
+    if isinstance(error, UnreadableInputError):
+        return f"{again} once it can be read, or with --keep-going to finish the output with what there is"
+    if store.marks:
+        return f"put the earlier file back and {again}, or start over with --no-resume once it stays as it is"
+    return f"{again} once it stays as it is"
 
 
 def _join(
@@ -131,12 +155,13 @@ def _join(
 
     Returns what its sink notes and what that lacks, and where it is.
     """
+    store.check_input()
     check_room_to_join(store)
     output = free_name(task.output) if is_taken(task.output, task.sink.overwrite) else task.output
     # Its encoder describes the pieces, and gets no picture.
     options = replace(as_before(task.sink, store.marks), surfaces=False)
     with (
-        reopen(info, task.excerpt) as source,
+        _reopened(task, store, info) as source,
         VideoSink(output, source.info, task.width, task.height, options, last_shown_s(store)) as sink,
     ):
         check_encoder((sink.form.codec, sink.header), store.marks, sink.notes)
@@ -148,3 +173,14 @@ def _join(
             output = error.kept_as
         taken = None if output == task.output else NameTakenError(task.output, output)
         return (sink.notes, sink.lost), taken
+
+
+def _reopened(task: PiecesTask, store: Store, info: SourceInfo) -> VideoSource | TrimmedVideo:
+    """The input, to copy from it. What is open cannot be replaced any more."""
+    source = reopen(info, task.excerpt)
+    try:
+        store.check_input()
+    except BaseException:
+        source.close()
+        raise
+    return source

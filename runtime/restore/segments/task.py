@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ....installing import tool_version
 from ....text import printable
 from ...media import SinkOptions
+from ...media.file_state import FileState, state_of
 from ...media.playlists import files_of_playlist
 from ...media.source_options import SourceOptions
 from ...media.trim import Excerpt
@@ -44,11 +46,30 @@ class PiecesTask:
     tile: str | None = None
 
 
-def identity_of(task: PiecesTask, grid: Grid) -> dict[str, str]:
+@dataclass(frozen=True)
+class KnownInput:
+    """What the pieces are made of. digest: of the input. states: of its files, when that was computed or before."""
+
+    digest: str
+    states: tuple[FileState | None, ...] = ()
+
+    @classmethod
+    def of(cls, task: PiecesTask) -> KnownInput:
+        """The input as it is now. Reads up to 64 MB of it."""
+        states = states_of_input(task)
+        return cls(digest_of_input(task), states)
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> KnownInput:
+        """The inverse of `dataclasses.asdict`, also through JSON."""
+        return cls(plain["digest"], tuple(None if state is None else (state[0], state[1]) for state in plain["states"]))
+
+
+def identity_of(task: PiecesTask, grid: Grid, known: KnownInput | None = None) -> dict[str, str]:
     """Everything that decides the pieces, by names for people. A resume with anything else must not mix with them.
 
-    How other streams are copied is not among it: that is decided when the pieces are joined. Names and values are short
-    printable texts.
+    known: the input, if it has been looked at. How other streams are copied is not among it: that is decided when the
+    pieces are joined. Names and values are short printable texts.
     """
     import av
 
@@ -57,7 +78,7 @@ def identity_of(task: PiecesTask, grid: Grid) -> dict[str, str]:
     options = (sink.codec, sink.crf, sink.preset, sink.pix_fmt, sink.gpu is not None, sorted(sink.extra))
     names = ("codec", "quality (crf)", "preset", "pixel format", "encoder on the GPU", "encoder options")
     decides = {
-        "the input": _digest_of_all(task)[:16],
+        "the input": digest_of_input(task) if known is None else known.digest,
         "the bundle": f"{recipe.describe()} ({manifest[:16]})",
         "the part of the input": "all" if task.excerpt is None else str(task.excerpt),
         "the way to read the input": str(task.reading),
@@ -71,11 +92,19 @@ def identity_of(task: PiecesTask, grid: Grid) -> dict[str, str]:
     return {name: _short(value) for name, value in decides.items()}
 
 
-def _digest_of_all(task: PiecesTask) -> str:
-    """A digest of the input, and of the files that it names if it is a playlist."""
-    digests = map(input_digest, (task.source, *files_of_playlist(task.source, task.reading.allow_playlist)))
-    first, *others = digests
-    return hashlib.sha256("".join((first, *others)).encode()).hexdigest() if others else first
+def digest_of_input(task: PiecesTask) -> str:
+    """A short digest of the input, and of the files that it names if it is a playlist."""
+    first, *others = map(input_digest, _files_of(task))
+    return (hashlib.sha256("".join((first, *others)).encode()).hexdigest() if others else first)[:16]
+
+
+def states_of_input(task: PiecesTask) -> tuple[FileState | None, ...]:
+    """The states of the same files."""
+    return tuple(map(state_of, _files_of(task)))
+
+
+def _files_of(task: PiecesTask) -> tuple[Path, ...]:
+    return (task.source, *files_of_playlist(task.source, task.reading.allow_playlist))
 
 
 def _short(value: object) -> str:

@@ -26,7 +26,9 @@ from swiftvr_trt.runtime.restore.fleet import run_fleet
 from swiftvr_trt.runtime.restore.job import Failure, Job, JobWithBundle, restore_job
 from swiftvr_trt.runtime.restore.segments.claims import Claims
 from swiftvr_trt.runtime.restore.segments.grid import Span
+from swiftvr_trt.runtime.restore.segments.input_watch import InputChangedError
 from swiftvr_trt.runtime.restore.segments.piece import segments_folder
+from swiftvr_trt.runtime.restore.segments.task import KnownInput
 from tests.conftest import BundleFactory
 from tests.runtime.media.images import folder
 
@@ -263,6 +265,31 @@ PacketWriter.__init__ = begin_one
     assert content(output) == expected
 
 
+def test_a_part_is_not_taken_from_another_input(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody replaces it once the first device is done. The run ends, and is told once."""
+    source, output, rounds = write_clip(tmp_path / "in.mp4", 60), tmp_path / "out.mp4", list[int]()
+
+    def in_turn(orders: Sequence[JobWithBundle], *_: object) -> list[Failure]:
+        rounds.append(len(orders))
+        failures = []
+        with Restorer.open(bundle, threads=1) as restorer:
+            for each in orders:
+                try:
+                    restore_part(each.job, look_at(each.job), restorer, RecordingDisplay())
+                except SwiftVRError as error:
+                    failures.append(Failure(each.job, str(error)))
+                source.write_bytes(write_clip(tmp_path / "other.mp4", 59).read_bytes())
+        return failures
+
+    monkeypatch.setattr(divided, "run_fleet", in_turn)
+    with pytest.raises(InputChangedError, match=r"in\.mp4 was changed while .*; 40 frames are kept in "):
+        run(source, output, bundle, ["cpu", "cpu"])
+    assert rounds == [2]
+    assert len(list(segments_folder(output).glob("0*.json"))) == 2
+
+
 @dataclass(frozen=True)
 class Damaged:
     """A damaged video, what its output holds if it is restored in order, and what is said of it."""
@@ -349,6 +376,6 @@ def test_a_video_that_cannot_be_divided_is_restored_on_the_first_device(
 
 
 def test_a_job_keeps_its_span_on_the_way_to_another_process(tmp_path: Path) -> None:
-    job = Job(tmp_path / "in.mp4", "out.mp4", span=(3, None))
+    job = Job(tmp_path / "in.mp4", "out.mp4", span=(3, None), known=KnownInput("ab12", ((5, 7), None)))
     assert Job.from_dict(job.to_dict()) == job
     assert Job.from_dict(replace(job, span=None).to_dict()).span is None
