@@ -38,6 +38,11 @@ def installed_version(package: str) -> str | None:
         return None
 
 
+def onnxruntime_version() -> str | None:
+    """The version of ONNX Runtime, from whichever of its packages is installed; None if none is."""
+    return next(filter(None, map(installed_version, PACKAGES["cpu"][0])), None)
+
+
 def missing_packages(extra: str, installed: Mapping[str, str | None]) -> tuple[str, ...]:
     """The packages of an extra that are not installed. Of several alternatives, names the first."""
     return tuple(group[0] for group in PACKAGES[extra] if not any(installed[name] for name in group))

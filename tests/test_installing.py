@@ -78,6 +78,14 @@ def test_a_package_that_no_index_has_is_never_named(installed: Path) -> None:
     assert install_command("gpu") == 'pip install "onnxruntime-gpu"'
 
 
+def test_onnx_runtime_is_found_under_either_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"onnxruntime-gpu": "1.24"}
+    monkeypatch.setattr(installing, "installed_version", there.get)
+    assert installing.onnxruntime_version() == "1.24"
+    there.clear()
+    assert installing.onnxruntime_version() is None
+
+
 def test_the_version_is_that_of_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", lambda name: f"{name} 7")
     assert installing.tool_version() == "swiftvr-trt 7"

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ....engines.bundle.files import read_manifest
 from ....errors import message_of
 from ....installing import tool_version
 from ...media.index import VideoIndex
@@ -22,6 +23,7 @@ from ..job import Job
 from ..messages import Answer, JobProgress, Line, Order
 from ..restorer import OpenOptions
 from ..segments.piece import Mark, PieceFolder, is_mark, parse_mark
+from ..segments.task import runtime_of
 from ..verdict import Outcome, Verdict
 from ..worker import Worker
 from .parcels import Goods, NodeFolder
@@ -33,7 +35,10 @@ _LOOK_S = 1.0
 
 
 def software() -> str:
-    """What has to be the same on all machines: it decides the pictures, or how they are encoded."""
+    """What has to be the same on all machines: it decides the pictures, or how they are encoded.
+
+    What runs the bundle does, too, and is compared when a span begins: it depends on the bundle.
+    """
     import av
 
     return f"swiftvr-trt {tool_version()}, PyAV {av.__version__} and FFmpeg {av.ffmpeg_version_info}"
@@ -53,7 +58,7 @@ class SpanOrder:
     """Restore the span of a job.
 
     before: the mark of the piece before the span, if that is finished. index: the `VideoIndex` of the source, or a
-    reference to it; None if it has none.
+    reference to it; None if it has none. runtime: what `runtime_of` the bundle must be; None if that does not matter.
     """
 
     job: Job
@@ -62,6 +67,7 @@ class SpanOrder:
     options: OpenOptions
     before: Mark | None = None
     index: Any = None
+    runtime: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,9 @@ class SpanActor:
 
     def _serve(self, order: SpanOrder) -> Outcome:
         source, bundle = self._place.fetch_input(order.source), self._place.fetch(order.bundle)
+        if order.runtime is not None and (here := runtime_of(read_manifest(bundle))) != order.runtime:
+            text = f"ONNX Runtime there is {here}, expected {order.runtime}: install the same version on every node"
+            return Outcome(Verdict.UNBEGUN, text)
         assert order.job.span is not None
         first = order.job.span[0]
         output = self._place.private / Path(order.job.output).name

@@ -158,6 +158,7 @@ class ClusterDriver:
             self._connection.options,
             before,
             self._indexes.get(portion.file),
+            file.runtime,
         )
         device.portion, device.receiver, device.frames, device.bundle = portion, receiver, 0, file.bundle
         device.reference = device.actor.begin.remote(order)

@@ -52,7 +52,7 @@ class Refused:
 class FileOrder:
     """Restore these pieces of a video, and put them into the folder of its output.
 
-    last: number of its last piece. index: of the video; None if it has none.
+    last: number of its last piece. index: of the video; None if it has none. runtime: see `runtime_of`.
     """
 
     file: int
@@ -61,6 +61,7 @@ class FileOrder:
     spans: tuple[Span, ...]
     last: int | None
     index: VideoIndex | None = None
+    runtime: str | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from ..job import Job, JobWithBundle, Restored
 from ..restorer import OpenOptions
 from ..segments.room import full_elsewhere
 from ..segments.store import Store
+from ..segments.task import runtime_of
 from .address import ClusterOptions
 from .connection import check_reachable
 from .messages import (
@@ -228,7 +229,7 @@ class ClusterRun:
 
     def _restored(self, number: int, order: JobWithBundle, name: str) -> Restored:
         job = order.job
-        video = look_at(job, "--cluster")
+        video, manifest = look_at(job, "--cluster"), read_manifest(Path(order.bundle))
         if isinstance(video.index, str):
             self._display.warn(f"one device restores it, because it cannot be divided: {video.index}", name)
         joining = False
@@ -237,13 +238,14 @@ class ClusterRun:
             nonlocal joining
             index = None if isinstance(video.index, str) else video.index
             known = replace(job, known=store.known)
-            reason = self._hand_out(FileOrder(number, known, order.bundle, (), last, index), store, shown)
+            file = FileOrder(number, known, order.bundle, (), last, index, runtime_of(manifest))
+            reason = self._hand_out(file, store, shown)
             self._joining.acquire()
             joining = True
             return reason
 
         try:
-            return restore_by_others(job, read_manifest(Path(order.bundle)), video, hand_out, self._display, name)
+            return restore_by_others(job, manifest, video, hand_out, self._display, name)
         finally:
             if joining:
                 self._joining.release()

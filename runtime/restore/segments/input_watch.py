@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ....errors import MediaError
 from ...media import SourceInfo
-from .task import KnownInput, PiecesTask, digest_of_input, states_of_input
+from .task import KnownInput, PiecesTask, digest_of, files_of, states_of
 
 
 class InputChangedError(MediaError):
@@ -20,7 +20,7 @@ class InputWatch:
 
     def __init__(self, task: PiecesTask, known: KnownInput) -> None:
         self.known = known
-        self._task, self._states = task, known.states
+        self._files, self._states = files_of(task), known.states
 
     def check(self) -> None:
         """Raise `InputChangedError` if the input has changed.
@@ -29,14 +29,14 @@ class InputWatch:
         again will say what is wrong.
         """
         try:
-            states = states_of_input(self._task)
+            states = states_of(self._files)
             if states == self._states or None in states:
                 return
-            digest = digest_of_input(self._task)
-        except (MediaError, OSError):
+            digest = digest_of(self._files)
+        except OSError:
             return
         if digest != self.known.digest:
-            raise InputChangedError(f"{self._task.source} was changed while it was restored")
+            raise InputChangedError(f"{self._files[0]} was changed while it was restored")
         self._states = states
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ....installing import tool_version
+from ....engines.bundle.manifest import Manifest
+from ....engines.bundle.targets import bundle_target
+from ....installing import onnxruntime_version, tool_version
 from ....text import printable
 from ...media import SinkOptions
 from ...media.file_state import FileState, state_of
@@ -56,8 +59,9 @@ class KnownInput:
     @classmethod
     def of(cls, task: PiecesTask) -> KnownInput:
         """The input as it is now. Reads up to 64 MB of it."""
-        states = states_of_input(task)
-        return cls(digest_of_input(task), states)
+        files = files_of(task)
+        states = states_of(files)
+        return cls(digest_of(files), states)
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> KnownInput:
@@ -78,7 +82,7 @@ def identity_of(task: PiecesTask, grid: Grid, known: KnownInput | None = None) -
     options = (sink.codec, sink.crf, sink.preset, sink.pix_fmt, sink.gpu is not None, sorted(sink.extra))
     names = ("codec", "quality (crf)", "preset", "pixel format", "encoder on the GPU", "encoder options")
     decides = {
-        "the input": digest_of_input(task) if known is None else known.digest,
+        "the input": digest_of(files_of(task)) if known is None else known.digest,
         "the bundle": f"{recipe.describe()} ({manifest[:16]})",
         "the part of the input": "all" if task.excerpt is None else str(task.excerpt),
         "the way to read the input": str(task.reading),
@@ -87,24 +91,34 @@ def identity_of(task: PiecesTask, grid: Grid, known: KnownInput | None = None) -
         "the container": task.output.suffix,
         "the length of a piece": f"{grid.chunks} chunks",
         "the version": f"swiftvr-trt {tool_version()}, PyAV {av.__version__}",
+        "FFmpeg": av.ffmpeg_version_info,
+        **({} if (runtime := runtime_of(grid.manifest)) is None else {"ONNX Runtime": runtime}),
         **{f"the {name}": value for name, value in zip(names, options, strict=True)},
     }
     return {name: _short(value) for name, value in decides.items()}
 
 
-def digest_of_input(task: PiecesTask) -> str:
-    """A short digest of the input, and of the files that it names if it is a playlist."""
-    first, *others = map(input_digest, _files_of(task))
-    return (hashlib.sha256("".join((first, *others)).encode()).hexdigest() if others else first)[:16]
+def runtime_of(manifest: Manifest) -> str | None:
+    """The version of ONNX Runtime that runs the bundle here. None for engines: they run in the version that the bundle
+    names, and in no other."""
+    compiled = bundle_target(manifest.recipe.target).compiled
+    return None if compiled else onnxruntime_version() or "not installed"
 
 
-def states_of_input(task: PiecesTask) -> tuple[FileState | None, ...]:
-    """The states of the same files."""
-    return tuple(map(state_of, _files_of(task)))
-
-
-def _files_of(task: PiecesTask) -> tuple[Path, ...]:
+def files_of(task: PiecesTask) -> tuple[Path, ...]:
+    """The input, and the files that it names if it is a playlist."""
     return (task.source, *files_of_playlist(task.source, task.reading.allow_playlist))
+
+
+def states_of(files: Sequence[Path]) -> tuple[FileState | None, ...]:
+    """The states of an input's files."""
+    return tuple(map(state_of, files))
+
+
+def digest_of(files: Sequence[Path]) -> str:
+    """A short digest of an input's files. Raises `OSError`."""
+    first, *others = map(input_digest, files)
+    return (hashlib.sha256("".join((first, *others)).encode()).hexdigest() if others else first)[:16]
 
 
 def _short(value: object) -> str:

@@ -284,7 +284,7 @@ def test_a_part_is_not_taken_from_another_input(
         return failures
 
     monkeypatch.setattr(divided, "run_fleet", in_turn)
-    with pytest.raises(InputChangedError, match=r"in\.mp4 was changed while .*; 40 frames are kept in "):
+    with pytest.raises(InputChangedError, match=r"in\.mp4 was changed while .*; 41 frames are kept in "):
         run(source, output, bundle, ["cpu", "cpu"])
     assert rounds == [2]
     assert len(list(segments_folder(output).glob("0*.json"))) == 2

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from swiftvr_trt import Bundle
+from swiftvr_trt.installing import onnxruntime_version
 from swiftvr_trt.runtime.restore.cluster import actor
 from swiftvr_trt.runtime.restore.cluster.actor import News, SpanActor, SpanOrder
 from swiftvr_trt.runtime.restore.cluster.parcels import Goods, goods_of
 from swiftvr_trt.runtime.restore.cluster.receiving import Receiver
 from swiftvr_trt.runtime.restore.job import Job
 from swiftvr_trt.runtime.restore.segments.piece import segments_folder
+from swiftvr_trt.runtime.restore.segments.task import KnownInput, runtime_of
 from swiftvr_trt.runtime.restore.verdict import Outcome, Verdict
 from tests.conftest import BundleFactory
 
@@ -97,6 +99,32 @@ def test_a_node_without_the_file_leaves_it_to_others(
     assert outcome is not None
     assert outcome.verdict is Verdict.UNBEGUN
     assert outcome.text.startswith(reason)
+
+
+def test_a_node_with_another_onnx_runtime_leaves_the_file_to_others(
+    tmp_path: Path, span_actor: SpanActor, bundle: Bundle
+) -> None:
+    """Its pictures would differ in a few pixels from those of the other pieces."""
+    given = replace(order(write_clip(tmp_path / "in.mp4", 20), tmp_path / "out.mp4", bundle, (0, None)), runtime="0.1")
+    span_actor.begin(given)
+    assert isinstance(outcome := listen(span_actor)[-1].outcome, Outcome)
+    assert outcome.verdict is Verdict.UNBEGUN
+    said = f"ONNX Runtime there is {onnxruntime_version()}, expected 0.1: install the same version on every node"
+    assert outcome.text == said
+    span_actor.begin(replace(given, runtime=runtime_of(bundle.manifest)))
+    assert isinstance(outcome := listen(span_actor)[-1].outcome, Outcome)
+    assert outcome.verdict is Verdict.DONE
+
+
+def test_a_node_that_finds_another_input_does_not_restore_it(
+    tmp_path: Path, span_actor: SpanActor, bundle: Bundle
+) -> None:
+    """It was replaced after the run had begun."""
+    given = order(write_clip(tmp_path / "in.mp4", 20), tmp_path / "out.mp4", bundle, (0, None))
+    span_actor.begin(replace(given, job=replace(given.job, known=KnownInput("another"))))
+    assert isinstance(outcome := listen(span_actor)[-1].outcome, Outcome)
+    assert outcome.verdict is Verdict.FAILED
+    assert "in.mp4 was changed while it was restored" in outcome.text
 
 
 def test_a_bundle_that_the_device_cannot_run_is_told(tmp_path: Path, span_actor: SpanActor, bundle: Bundle) -> None:

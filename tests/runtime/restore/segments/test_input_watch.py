@@ -39,7 +39,7 @@ def watch_of(task: PiecesTask) -> InputWatch:
 
 
 def grow(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"more")
+    path.write_bytes(path.read_bytes() + b"#more")
 
 
 def replace_by_another(path: Path) -> None:

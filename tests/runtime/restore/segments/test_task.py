@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from swiftvr_trt import MediaError
@@ -16,6 +17,7 @@ from swiftvr_trt.runtime.media import source_options
 from swiftvr_trt.runtime.media.base import SinkOptions
 from swiftvr_trt.runtime.media.source_options import SourceOptions
 from swiftvr_trt.runtime.media.trim import Excerpt
+from swiftvr_trt.runtime.restore.segments import task as task_module
 from swiftvr_trt.runtime.restore.segments.grid import Grid
 from swiftvr_trt.runtime.restore.segments.store import Store
 from swiftvr_trt.runtime.restore.segments.task import PiecesTask, identity_of
@@ -71,6 +73,25 @@ def test_input_bundle_size_container_and_pieces_decide(task: PiecesTask, tmp_pat
     assert changed(replace(task, output=tmp_path / "out.mkv")) == ["the container"]
     assert changed(task, Grid(manifest(8), 4)) == ["the length of a piece"]
     assert changed(task, Grid(manifest(24), 3)) == ["the bundle"]
+
+
+def test_each_version_decides_and_is_named(task: PiecesTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what encodes and, for graphs, of what runs them. Engines run in one version only."""
+    recipe = manifest(8).recipe
+
+    def identities() -> list[dict[str, str]]:
+        both = (replace(manifest(8), recipe=replace(recipe, target=target)) for target in ("cuda", "rtx5090"))
+        return [identity_of(task, Grid(each, 3)) for each in both]
+
+    monkeypatch.setattr(task_module, "onnxruntime_version", lambda: "1.2")
+    before = identities()
+    monkeypatch.setattr(task_module, "onnxruntime_version", lambda: "1.3")
+    monkeypatch.setattr(av, "ffmpeg_version_info", "9.9")
+    changed = [
+        {name: after[name] for name in after if after[name] != old[name]}
+        for old, after in zip(before, identities(), strict=True)
+    ]
+    assert changed == [{"FFmpeg": "9.9", "ONNX Runtime": "1.3"}, {"FFmpeg": "9.9"}]
 
 
 ANY_TEXT: dict[str, Callable[[PiecesTask, str], PiecesTask]] = {
