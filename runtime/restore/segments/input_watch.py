@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ....errors import MediaError
 from ...media import SourceInfo
-from .task import KnownInput, PiecesTask, digest_of, files_of, states_of
+from .task import KnownInput, PiecesTask, digest_of_files, files_of, states_of_files
 
 
 class InputChangedError(MediaError):
@@ -29,10 +29,10 @@ class InputWatch:
         again will say what is wrong.
         """
         try:
-            states = states_of(self._files)
+            states = states_of_files(self._files)
             if states == self._states or None in states:
                 return
-            digest = digest_of(self._files)
+            digest = digest_of_files(self._files)
         except OSError:
             return
         if digest != self.known.digest:

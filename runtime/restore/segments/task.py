@@ -60,8 +60,8 @@ class KnownInput:
     def of(cls, task: PiecesTask) -> KnownInput:
         """The input as it is now. Reads up to 64 MB of it."""
         files = files_of(task)
-        states = states_of(files)
-        return cls(digest_of(files), states)
+        states = states_of_files(files)
+        return cls(digest_of_files(files), states)
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> KnownInput:
@@ -82,7 +82,7 @@ def identity_of(task: PiecesTask, grid: Grid, known: KnownInput | None = None) -
     options = (sink.codec, sink.crf, sink.preset, sink.pix_fmt, sink.gpu is not None, sorted(sink.extra))
     names = ("codec", "quality (crf)", "preset", "pixel format", "encoder on the GPU", "encoder options")
     decides = {
-        "the input": digest_of(files_of(task)) if known is None else known.digest,
+        "the input": digest_of_files(files_of(task)) if known is None else known.digest,
         "the bundle": f"{recipe.describe()} ({manifest[:16]})",
         "the part of the input": "all" if task.excerpt is None else str(task.excerpt),
         "the way to read the input": str(task.reading),
@@ -110,12 +110,12 @@ def files_of(task: PiecesTask) -> tuple[Path, ...]:
     return (task.source, *files_of_playlist(task.source, task.reading.allow_playlist))
 
 
-def states_of(files: Sequence[Path]) -> tuple[FileState | None, ...]:
+def states_of_files(files: Sequence[Path]) -> tuple[FileState | None, ...]:
     """The states of an input's files."""
     return tuple(map(state_of, files))
 
 
-def digest_of(files: Sequence[Path]) -> str:
+def digest_of_files(files: Sequence[Path]) -> str:
     """A short digest of an input's files. Raises `OSError`."""
     first, *others = map(input_digest, files)
     return (hashlib.sha256("".join((first, *others)).encode()).hexdigest() if others else first)[:16]

@@ -11,7 +11,7 @@ from swiftvr_trt.errors import MediaError
 from swiftvr_trt.runtime.media import Picture, SinkOptions, open_sink, open_source
 from swiftvr_trt.runtime.media.playlists import files_of_playlist, kind_of_playlist, read_playlist
 from swiftvr_trt.runtime.media.source_options import SourceOptions
-from swiftvr_trt.runtime.restore.segments.task import PiecesTask, digest_of, files_of
+from swiftvr_trt.runtime.restore.segments.task import PiecesTask, digest_of_files, files_of
 
 from .videos import EVEN, make_noise, make_video, one_line
 
@@ -139,6 +139,6 @@ def test_a_changed_entry_is_another_input(folder: Path) -> None:
     """Pieces of an interrupted run are not mixed with those of other videos."""
     path = write(folder, CONCAT.format("a.ts", "a.ts"))
     task = PiecesTask(path, folder / "out.mkv", 64, 48, SinkOptions(), reading=ALLOWED)
-    before = digest_of(files_of(task))
+    before = digest_of_files(files_of(task))
     make_noise(folder / "a.ts")
-    assert digest_of(files_of(task)) != before
+    assert digest_of_files(files_of(task)) != before
