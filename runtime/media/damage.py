@@ -91,6 +91,18 @@ def shortfall(promise: Promise, reading: Reading, video: int, holes: tuple[Hole,
     return in_one_line(*_missing(promise, reading, video), hole_line(holes))
 
 
+def part_line(promised: int, found: int, lost: int) -> str | None:
+    """What a part of a video lacks within, in one line. None if nothing is missing there.
+
+    promised: frames by the packets in it. found: those that were read. lost: in all that was read of the video, which
+    may be more than the part.
+    """
+    missing = min(promised - found, lost)
+    if missing <= 0:
+        return None
+    return f"this part of the input promises {counted(found + missing, 'frame')}, but only {found} could be read"
+
+
 def in_one_line(*lines: str | None) -> str | None:
     """What is missing, in one line. None if nothing is."""
     return "; ".join(line for line in lines if line) or None

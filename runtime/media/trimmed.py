@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import MisuseError
 from .base import CopiedPacket, Item, Picture, SourceInfo, SourceView
-from .damage import in_one_line
+from .damage import in_one_line, part_line
 from .file_clock import moved
 from .holes import hole_line
 from .index import VideoIndex, index_video
@@ -47,6 +47,7 @@ class TrimmedVideo:
         self._index: VideoIndex | None = None
         self._notes: tuple[str, ...] = ()
         self._ended = self._in_order = False
+        self._found = excerpt.frames
         self._kinds = {copy.index: copy.kind for copy in opened.info.copies}
         self._inside: dict[int, bool] = {}
         if isinstance(index, str):
@@ -80,9 +81,12 @@ class TrimmedVideo:
         """What the excerpt lacks. Valid after the last picture."""
         if not self._in_order and self._range is not None:
             return self._range.shortfall if self._ended else None
-        more = self._ended and self.excerpt.wants_more
-        holes = hole_line(self.excerpt.holes_of(self._whole.holes))
-        return in_one_line(self._whole.broken_promise if more else None, holes)
+        whole, excerpt = self._whole, self.excerpt
+        if self._ended and excerpt.wants_more:
+            lacks = whole.broken_promise
+        else:
+            lacks = part_line(excerpt.frames, self._found, whole.lost)
+        return in_one_line(lacks, hole_line(excerpt.holes_of(whole.holes)))
 
     def __iter__(self) -> Iterator[Item]:
         return self._iterator
@@ -119,11 +123,13 @@ class TrimmedVideo:
                 continue
             stamp = item.stamp
             if self.excerpt.stop is not None and stamp.pts >= self.excerpt.stop:
-                return
+                break
             if stamp.pts in self.excerpt:
                 yield replace(item, stamp=replace(stamp, index=number, pts=self.excerpt.moved(stamp.pts)))
                 number += 1
-        self._ended = True
+        else:
+            self._ended = True
+        self._found = number
 
     def copied_packets(self) -> Iterator[CopiedPacket]:
         """The packets to copy alone: those that overlap the excerpt, moved. Instead of iterating.

@@ -88,6 +88,11 @@ class VideoSource:
         return self._decoder.broken_promise
 
     @property
+    def lost(self) -> int:
+        """Pictures that could not be decoded so far; damaged ones may be among them until the last picture."""
+        return self._decoder.reading.lost
+
+    @property
     def holes(self) -> tuple[Hole, ...]:
         """Where frames are missing in the middle, on the clock of the pictures. Valid after the last picture."""
         return self._decoder.holes

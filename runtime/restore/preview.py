@@ -21,7 +21,7 @@ from ...text import LineCallback
 from ..media import CopiedPacket, Item, Picture, Sink, Source, SourceInfo, SourceView, open_sink, open_source
 from ..media.alpha import enlarged
 from ..media.colour import converted
-from ..media.damage import in_one_line
+from ..media.damage import in_one_line, part_line
 from ..media.holes import Hole, hole_line
 from ..media.index import VideoIndex, index_video
 from ..media.video_in import VideoSource
@@ -141,6 +141,7 @@ class _Piece:
         self._start = Fraction(0)  # of the whole
         self._holes: tuple[Hole, ...] = ()
         self._in_turn = self._at_end = False
+        self._promised = self._found = 0
         self.info = preview_info(whole.info, preview)
 
     @property
@@ -156,12 +157,15 @@ class _Piece:
     @property
     def shortfall(self) -> str | None:
         """What is missing of the piece. Valid after the last picture."""
-        whole, lacks, holes = self._whole, self._range.shortfall if self._range else None, self._holes
+        whole = self._whole
         if not isinstance(whole, VideoSource):  # images
             return whole.shortfall
-        if self._in_turn:
-            lacks, holes = whole.broken_promise if self._at_end else None, whole.holes
+        if self._range is not None:
+            lacks = in_one_line(self._range.shortfall, part_line(self._promised, self._found, whole.lost))
+        else:
+            lacks = whole.broken_promise if self._at_end else None
         begin, end = self._start + self._begin, self._start + self._end
+        holes = whole.holes if self._in_turn else self._holes
         return in_one_line(lacks, hole_line(tuple(each for each in holes if each.overlaps(begin, end))))
 
     def __iter__(self) -> Iterator[Item]:
@@ -169,6 +173,7 @@ class _Piece:
         for number, picture in enumerate(self._pictures()):
             stamp = picture.stamp
             first = stamp.pts if first is None else first
+            self._found = number + 1
             yield replace(picture, stamp=replace(stamp, index=number, pts=stamp.pts - first))
 
     def _pictures(self) -> Iterator[Picture]:
@@ -190,8 +195,10 @@ class _Piece:
     def _by_index(self, index: VideoIndex) -> Iterator[Picture]:
         begin = min(index.frame_at(self._begin), len(index) - 1)
         self._start, self._holes = index.stamps[0][0] * index.time_base, index.holes_s
+        end = max(index.frame_at(self._end), begin + 1)
+        self._promised = end - begin
         part = replace(index, holes=())  # they may lie outside
-        self._range = VideoRange(self._whole.info, part, begin, max(index.frame_at(self._end), begin + 1))
+        self._range = VideoRange(self._whole.info, part, begin, end)
         yield from self._range
 
     def _in_order(self) -> Iterator[Picture]:

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 
-from swiftvr_trt.runtime.media.damage import Promise, Reading, damage, shortfall
+from swiftvr_trt.runtime.media.damage import Promise, Reading, damage, part_line, shortfall
 
 FRAME = Fraction(1, 25)
 
@@ -56,6 +56,19 @@ def test_what_is_missing(promise: Promise, reading: Reading, said: str) -> None:
     line = shortfall(promise, reading, 0)
     assert line is not None
     assert re.search(said, line)
+
+
+@pytest.mark.parametrize(
+    ("promised", "found", "lost", "said"),
+    [
+        (25, 25, 3, None),  # lost before the part
+        (25, 24, 0, None),  # the decoder makes fewer frames than packets of an intact file
+        (25, 24, 1, "this part of the input promises 25 frames, but only 24 could be read"),
+        (25, 23, 1, "this part of the input promises 24 frames, but only 23 could be read"),
+    ],
+)
+def test_what_is_missing_in_a_part(promised: int, found: int, lost: int, said: str | None) -> None:
+    assert part_line(promised, found, lost) == said
 
 
 def test_every_kind_of_damage_is_a_line() -> None:

@@ -24,7 +24,18 @@ from swiftvr_trt.runtime.media.trimmed import TrimmedVideo, reopen
 from .test_copies import add_subtitles, mux_subtitles
 from .test_video_out import describe
 from .test_video_range import KINDS, Kind, write
-from .videos import STEP, add_cover, add_tone, make_video, mux_cover, mux_tone, one_line, packets, times
+from .videos import (
+    STEP,
+    add_cover,
+    add_tone,
+    make_unreadable,
+    make_video,
+    mux_cover,
+    mux_tone,
+    one_line,
+    packets,
+    times,
+)
 
 ALL = {**KINDS, "mpeg4 b frames avi": Kind(".avi", "mpeg4", {"g": "12", "b": "2000k"}, b=2)}
 
@@ -185,6 +196,26 @@ def test_only_a_part_that_misses_the_end_is_incomplete(tmp_path: Path, trim: Tri
     with open_source(path, trim=trim) as source:
         assert list(source)
         assert (source.shortfall is None) == complete
+
+
+@pytest.mark.parametrize(
+    ("trim", "found", "lacks"),
+    [
+        (Trim(None, Fraction(1)), 25, False),
+        (Trim(Fraction(1), Fraction(1)), 24, True),
+        (Trim(Fraction(1), frames=25), 24, True),
+        (Trim(Fraction(2)), 25, False),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_frame_that_cannot_be_decoded_is_missing_in_the_part_that_should_hold_it(
+    tmp_path: Path, suffix: str, trim: Trim, found: int, lacks: bool
+) -> None:
+    path = make_unreadable(tmp_path / f"in{suffix}", 75, 30)
+    with open_source(path, trim=trim) as source:
+        assert sum(isinstance(item, Picture) for item in source) == found
+        line = "this part of the input promises 25 frames, but only 24 could be read"
+        assert source.shortfall == (line if lacks else None)
 
 
 def cut(before: Path, after: Path, trim: Trim) -> None:

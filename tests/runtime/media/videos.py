@@ -112,6 +112,18 @@ def make_checked(path: Path, pts: list[int], damaged: Iterable[int]) -> Path:
     return path
 
 
+def make_unreadable(path: Path, count: int, number: int) -> Path:
+    """A video of `count` frames of noise at 25 a second, of which nobody can decode the one with this number."""
+    make_noise(path, count)
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packet = [bytes(packet) for packet in container.demux(video=0) if packet.size][number]
+    begin = data.index(packet)
+    data[begin + 4 : begin + len(packet)] = b"\xff" * (len(packet) - 4)
+    path.write_bytes(data)
+    return path
+
+
 def make_holed(path: Path) -> Path:
     """A video of 75 frames at 25 a second; a part of the data in its middle is zeros."""
     whole = make_video(path.with_name("whole.nut"), list(range(0, 75 * STEP, STEP)), g="5", bf="0")

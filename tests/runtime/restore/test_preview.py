@@ -24,7 +24,7 @@ from swiftvr_trt.runtime.restore.run import RunOptions, restore_files
 from tests.clips import video_pts, write_clip
 from tests.conftest import BundleFactory
 from tests.runtime.media.images import folder
-from tests.runtime.media.videos import EVEN, make_checked, make_holed
+from tests.runtime.media.videos import EVEN, make_checked, make_holed, make_unreadable
 
 from .fleet_lab import RecordingDisplay
 
@@ -135,6 +135,17 @@ def test_a_piece_lacks_only_frames_that_it_should_hold(
             assert list(shown)
         line = f"frames are missing in the input: {float(hole.length):.2f} s, at {float(hole.begin):.2f} s"
         assert shown.shortfall == (line if lacks else None)
+
+
+@pytest.mark.parametrize(("begin", "found", "lacks"), [(0, 25, False), (1, 24, True), (2, 25, False)])
+def test_a_frame_that_cannot_be_decoded_is_missing_in_the_piece_that_should_hold_it(
+    tmp_path: Path, begin: int, found: int, lacks: bool
+) -> None:
+    path = make_unreadable(tmp_path / "in.mkv", 75, 30)
+    with open_source(path) as whole, preview_module._Piece(whole, Preview(Fraction(1), Fraction(begin))) as piece:
+        assert len(list(piece)) == found
+        line = "this part of the input promises 25 frames, but only 24 could be read"
+        assert piece.shortfall == (line if lacks else None)
 
 
 def test_an_image_that_is_missing_in_the_piece_is_said(bundle: Bundle, tmp_path: Path) -> None:
