@@ -178,6 +178,9 @@ class LiveInput:
             pass
         except (av.FFmpegError, ValueError):
             refused = True
+        for frame in frames:
+            if fraction(frame.time_base) is None:  # of those that came with no packet
+                frame.time_base = self.video.time_base
         return frames, refused or self._complaints.count > before
 
     @property

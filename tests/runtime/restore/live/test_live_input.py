@@ -59,6 +59,29 @@ def test_an_open_source_gives_packets_and_says_when_it_ends(tmp_path: Path) -> N
     source.close()
 
 
+@pytest.mark.parametrize("suffix", [".ts", ".flv", ".mkv"])
+def test_the_frames_that_a_decoder_holds_at_the_end_have_times_on_the_same_clock(tmp_path: Path, suffix: str) -> None:
+    """The last frames of every connection by RTMP came out of order, and were left out."""
+    memory, path = io.BytesIO(transport(12, sound=False, held=2)), tmp_path / f"a{suffix}"
+    source: Any = av.open(memory)
+    with source, av.open(str(path), "w") as output:
+        copy: Any = output.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = copy
+                output.mux(packet)
+    live = LiveInput(LiveInputAddress.parse(str(path)), (), None)
+    packets: list[Any] = []
+    with pytest.raises(SourceEndedError):
+        iter_into(live, packets)
+    frames: list[Any] = [frame for _, packet in packets for frame in live.decode(packet)[0]]
+    rest = live.rest()
+    assert rest
+    times = [frame.pts * Fraction(frame.time_base) for frame in (*frames, *rest)]
+    assert [round(25 * (time - times[0])) for time in times] == [*range(12)]
+    live.close()
+
+
 def renumbered(data: bytes, first_pid: int) -> bytes:
     """The same transport stream, with other numbers for its streams."""
     memory = io.BytesIO()
