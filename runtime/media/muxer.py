@@ -27,13 +27,31 @@ _BUFFER = 1 << 20
 def open_muxer(
     file: Any, format_name: str, options: Mapping[str, str] | None = None, *, passed_on: bool = False
 ) -> OutputContainer:
-    """A container of the format that is written to `file`. passed_on: do not ask which codecs it holds."""
+    """A container of the format that is written to `file`: an open one, or a path.
+
+    passed_on: do not ask which codecs it holds.
+    """
     import av
 
+    options = options or {}
     if not passed_on:
-        return av.open(file, "w", format=format_name, container_options=dict(options or {}), buffer_size=_BUFFER)
-    slave = ":".join((f"f={format_name}", *(f"{name}={value}" for name, value in (options or {}).items())))
-    return av.open(f"[{slave}]output", "w", format="tee", io_open=lambda *_: file)
+        return av.open(file, "w", format=format_name, container_options=dict(options), buffer_size=_BUFFER)
+    slave = ":".join((f"f={format_name}", *(f"{name}={_escaped(value, ':]')}" for name, value in options.items())))
+    both = {name: value for name, value in options.items() if name in _OF_BOTH}
+    if isinstance(file, str):
+        return av.open(f"[{slave}]{_escaped(file)}", "w", format="tee", container_options=both)
+    return av.open(f"[{slave}]output", "w", format="tee", container_options=both, io_open=lambda *_: file)
+
+
+_OF_BOTH = frozenset({"max_interleave_delta"})
+"""Options of every muxer that `tee` needs, too: there, packets wait for each other a first time."""
+
+
+def _escaped(text: str, ends: str = "") -> str:
+    """A text as `tee` takes it, which unpacks a name once and the values of options twice. ends: what ends a value."""
+    for marks in ([f"\\'{ends}"] if ends else []) + ["\\'|"]:
+        text = "".join(f"\\{mark}" if mark in marks else mark for mark in text)
+    return text
 
 
 def is_passed_on(container: OutputContainer) -> bool:

@@ -115,4 +115,9 @@ def about_captions(count: int, codec: str) -> tuple[str, ...]:
     """The line about frames whose captions are lost; none if there are none."""
     if not count:
         return ()
-    return (f"the closed captions of {counted(count, 'frame')} are lost: {codec} video holds none, but libx264 does",)
+    return (f"the closed captions of {counted(count, 'frame')} are lost: {no_captions(codec)}",)
+
+
+def no_captions(codec: str) -> str:
+    """Why captions are lost."""
+    return f"{codec} video holds none, but libx264 does"

@@ -6,7 +6,7 @@ import base64
 import io
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,19 +22,16 @@ from ...media.encoder import Encoding, EncodingRequest, open_encoder
 from ...media.ffmpeg_log import mute
 from ...media.muxer import open_muxer
 from ...media.nvcodec import nvenc
-from ...media.picture_encoder import PictureEncoder
+from ...media.picture_encoder import PictureEncoder, no_captions
 from ...media.reencode import SoundConverter
 from .addresses import LiveOutputAddress, no_protocol
 from .latency import encoder_tuning, usual_preset
 from .live_input import remedy_for
 from .options import STALL_S
-from .packets import FrozenSound, PlainPacket, header_of
+from .packets import VIDEO_STREAM, FrozenSound, PlainPacket, header_of
 
 _CARRIERS = {"rtp_mpegts": "mpegts", "rtsp": "mp4", "hls": "mp4"}
 """The format in memory whose needs an encoder meets for a muxer that writes to a network or into many files."""
-
-VIDEO_STREAM = 0
-"""The number of the video in every output."""
 
 _OPEN_S = 15.0
 _FINISH_S, _DISK_S = 5.0, 60.0
@@ -66,8 +63,9 @@ class _Sound:
 class LiveEncoding:
     """Encodes the pictures and converts the sound of one connection.
 
-    header: what the other process has to know of the streams. notes: for people. lost: packets of sound that came out
-    of order, or cannot be decoded.
+    header: what the other process has to know of the streams, as JSON values. notes: for people. lost: packets of sound
+    that came out of order, or cannot be decoded. lost_streams: lines about wanted streams that the output lacks; those
+    that are known from the beginning are among the notes.
     """
 
     def __init__(
@@ -75,7 +73,7 @@ class LiveEncoding:
     ) -> None:
         """size: width and height of the pictures. Raises `MediaError` if they cannot be encoded like this."""
         carrier = _CARRIERS.get(address.muxer, address.muxer)
-        wanted = [copy for copy in info.copies if options.wants(copy)]
+        wanted = [copy for copy in info.copies if options.wants(copy.kind)]
         plan = [_with_config(address, each) for each in plan_carriage(carrier, info, wanted, options.audio_fallback)]
         encoding = _encoding(carrier, EncodingRequest(info, *size, options))
         self._container, self._stream = encoding.container, encoding.stream
@@ -83,11 +81,11 @@ class LiveEncoding:
         self.form, self.description = encoding.form, self._encoder.description
         self._sounds: dict[int, _Sound] = {}
         self.lost = 0
-        notes, streams = list(encoding.notes), [self._stream]
+        self._left_out = tuple(f"{each.source} is left out: {each.why}" for each in plan if each.is_lost)
+        notes, streams = [*encoding.notes, *self._left_out], [self._stream]
         for carriage in plan:
             source = carriage.source
             if carriage.is_lost:
-                notes.append(f"{source} is left out: {carriage.why}")
                 continue
             if carriage.encoder is not None:
                 converter = SoundConverter(self._container, source, carriage.encoder, _SILENCE_S)
@@ -102,7 +100,17 @@ class LiveEncoding:
                 streams.append(source.template.stream)
         self.notes = tuple(notes)
         self._container.start_encoding()
-        self.header = header_of(streams)
+        self.header = {
+            "streams": base64.b64encode(header_of(streams)).decode(),
+            "tag": self._stream.codec_context.codec_tag,  # which a copy of the stream lacks
+            "passed_on": any(each.passed_on for each in plan),
+        }
+
+    @property
+    def lost_streams(self) -> tuple[str, ...]:
+        codec = self._encoder.codec
+        captions = (f"closed captions are lost: {no_captions(codec)}",) if self._encoder.lost_captions else ()
+        return (*self._left_out, *captions)
 
     def encode(self, picture: Picture) -> list[PlainPacket]:
         """The packets that are complete with this picture."""
@@ -207,13 +215,16 @@ def _open(carrier: str, request: EncodingRequest, codec: str) -> Encoding:
 class Outlet:
     """The process that sends packets. One thread uses it."""
 
-    def __init__(self, address: LiveOutputAddress, options: tuple[tuple[str, str], ...], header: bytes) -> None:
-        """Begin to connect; `poll` says when that is done."""
+    def __init__(
+        self, address: LiveOutputAddress, options: tuple[tuple[str, str], ...], header: Mapping[str, Any]
+    ) -> None:
+        """Begin to connect; `poll` says when that is done. header: of a `LiveEncoding`."""
         self._address = address
         self._child = Child("swiftvr_trt.runtime.restore.live.outlet_process", patience_s=_FINISH_S, keep_errors=True)
         muxing, url = placed_options(address, options)
-        order = {"url": url, "muxer": address.muxer, "options": {**_MUXING, **dict(address.options), **muxing}}
-        self._child.send({"open": {**order, "header": base64.b64encode(header).decode()}})
+        options_of_muxer = {**_MUXING, **dict(address.options), **muxing}
+        order = {"url": url, "muxer": address.muxer, "options": options_of_muxer, "header": dict(header)}
+        self._child.send({"open": order})
         self._now: Callable[[], float] = time.monotonic
         self._since = self._taken = self._now()
         self.is_open = False

@@ -17,7 +17,8 @@ from typing import Any
 from .... import leaving
 from ....child import Message, Parent
 from ...media.ffmpeg_log import ffmpeg_errors, first_error
-from .packets import PlainPacket, open_header
+from ...media.muxer import open_muxer
+from .packets import VIDEO_STREAM, PlainPacket, open_header
 
 
 class _Unused(logging.Handler):
@@ -37,9 +38,14 @@ class _Sender:
     def __init__(self, order: dict[str, Any]) -> None:
         import av
 
-        self._header = open_header(base64.b64decode(order["header"]))
-        self._container = av.open(order["url"], "w", format=order["muxer"], options=order["options"])
-        self._streams = [self._container.add_stream_from_template(each, opaque=True) for each in self._header]
+        header = order["header"]
+        self._templates = open_header(base64.b64decode(header["streams"]))
+        if header["passed_on"]:
+            self._container = open_muxer(order["url"], order["muxer"], order["options"], passed_on=True)
+        else:
+            self._container = av.open(order["url"], "w", format=order["muxer"], options=order["options"])
+        self._streams = [self._container.add_stream_from_template(each, opaque=True) for each in self._templates]
+        self._streams[VIDEO_STREAM].codec_context.codec_tag = header["tag"]
         unused = _Unused()
         log = logging.getLogger("av.container.output")
         log.addHandler(unused)

@@ -17,15 +17,23 @@ from typing import TYPE_CHECKING, Any
 from ....errors import MediaError
 from ...media.base import CopiedStream, Template
 from ...media.ffmpeg_log import ffmpeg_errors
+from ...media.muxer import open_muxer
 from ...media.pyav import fraction
 
 if TYPE_CHECKING:
     from av.packet import Packet
 
 
+VIDEO_STREAM = 0
+"""The number of the video in every output."""
+
 _CARRIERS = ("nut", "matroska", "mov", "mpegts")
 """Containers that may hold a stream. None holds all: NUT makes AC-3 of E-AC-3, and Matroska refuses AAC without a
 description.
+"""
+_OF_WAV = "matroska"
+"""The carrier of sound that PyAV refuses there: Matroska stores what WAV files say of it, such as how long its blocks
+are, without which ADPCM and WMA cannot be decoded.
 """
 
 
@@ -44,10 +52,11 @@ def _carried(stream: Any) -> bytes:
     import av
 
     name = stream.codec_context.codec.canonical_name
-    for carrier in _CARRIERS:
+    carriers = [(each, False) for each in _CARRIERS]
+    for carrier, passed_on in [(_OF_WAV, True), *carriers] if _is_of_wav(stream) else carriers:
         try:
             with ffmpeg_errors():
-                data = _written(stream, carrier)
+                data = _written(stream, carrier, passed_on=passed_on)
                 if _opened(data).codec_context.codec.canonical_name == name:
                     return data
         except (av.FFmpegError, ValueError, IndexError):
@@ -55,12 +64,29 @@ def _carried(stream: Any) -> bytes:
     raise MediaError(f"no container in memory holds {name}")
 
 
-def _written(stream: Any, carrier: str) -> bytes:
-    import av
+def _is_of_wav(stream: Any) -> bool:
+    """Whether a stream is sound that Matroska holds as WAV files do."""
+    if stream.type != "audio":
+        return False
+    with open_muxer(io.BytesIO(), _OF_WAV) as trial:
+        try:
+            trial.add_stream_from_template(stream, opaque=True)
+        except ValueError:
+            return True
+    return False
+
+
+class _Memory(io.BytesIO):
+    """Stays readable: `tee` closes what it has written."""
+
+    def close(self) -> None: ...
+
+
+def _written(stream: Any, carrier: str, *, passed_on: bool) -> bytes:
     from av.packet import Packet
 
-    memory = io.BytesIO()
-    with av.open(memory, "w", format=carrier) as container:
+    memory = _Memory()
+    with open_muxer(memory, carrier, passed_on=passed_on) as container:
         packet: Packet[Any] = Packet(b"\0")
         packet.stream = container.add_stream_from_template(stream, opaque=True)
         packet.pts, packet.dts, packet.time_base, packet.is_keyframe = 0, 0, Fraction(1, 1000), True

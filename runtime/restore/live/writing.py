@@ -19,8 +19,8 @@ from .backoff import backoff_s, gives_up
 from .counts import LiveStatistics
 from .items import POLL_S, LiveFrame, LiveSound, Outbox
 from .options import LiveOptions
-from .outlet import VIDEO_STREAM, LiveEncoding, Outlet
-from .packets import PlainPacket
+from .outlet import LiveEncoding, Outlet
+from .packets import VIDEO_STREAM, PlainPacket
 
 _BACK_S = 1.0
 """How long a receiver has to take packets to be back."""
@@ -30,6 +30,7 @@ class LiveWriter:
     """Writes what comes out of a box until it ends.
 
     opened: is set once the receiver is there, or is not; then there may be an `error`. finished: is set at the end.
+    lost: as `LiveEncoding.lost_streams`, of all connections.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class LiveWriter:
         self.box = Outbox(64)
         self.opened, self.finished = threading.Event(), threading.Event()
         self.error: SwiftVRError | None = None
+        self.lost: tuple[str, ...] = ()
         self._encoding: LiveEncoding | None = None
         self._outlet: Outlet | None = None
         self._away_since: float | None = None
@@ -112,6 +114,7 @@ class LiveWriter:
         self._close()
         self._sending_since = None
         self._encoding = self._encode()
+        self.lost = tuple(dict.fromkeys((*self.lost, *self._encoding.lost_streams)))
         self._outlet = Outlet(self._address, self._options.out_options, self._encoding.header)
 
     def _keep_connected(self) -> None:
@@ -182,7 +185,12 @@ class LiveWriter:
             return
         self._underway += item.arrived is not None
         self._encoded.append(replace(item, picture=item.picture.without_pixels()))
-        for packet in encoding.encode(item.picture):
+        packets = encoding.encode(item.picture)
+        for line in encoding.lost_streams:
+            if line not in self.lost:
+                self.lost += (line,)
+                self._say(line)
+        for packet in packets:
             self._send(outlet, packet)
 
     def _send(self, outlet: Outlet, packet: PlainPacket) -> None:

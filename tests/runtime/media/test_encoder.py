@@ -113,6 +113,14 @@ def test_other_encoders_keep_the_times(tmp_path: Path, codec: str) -> None:
     assert times(tmp_path / "out.mkv") == [Fraction(i, 25) for i in range(5)]
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_hevc_has_the_tag_that_players_of_apple_ask_for(tmp_path: Path, suffix: str) -> None:
+    make_video(tmp_path / "in.mp4", [0, 3600, 7200])
+    transcode(tmp_path / "in.mp4", tmp_path / f"out{suffix}", options=SinkOptions(codec="libx265", preset="ultrafast"))
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
 def test_a_container_without_a_clock_gets_even_steps_and_a_note(tmp_path: Path) -> None:
     make_video(tmp_path / "in.mp4", [3600 * i for i in range(10)])
     _, notes = transcode(tmp_path / "in.mp4", tmp_path / "out.avi")

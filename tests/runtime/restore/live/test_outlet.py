@@ -90,7 +90,7 @@ class Slow:
 def test_a_receiver_is_gone_when_it_takes_nothing_and_not_when_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     now, child = [0.0], Slow()
     monkeypatch.setattr("swiftvr_trt.runtime.restore.live.outlet.Child", lambda *_, **__: child)
-    outlet = Outlet(LiveOutputAddress.parse("tcp://127.0.0.1:9"), (), b"")
+    outlet = Outlet(LiveOutputAddress.parse("tcp://127.0.0.1:9"), (), {})
     outlet._now = lambda: now[0]
     for _ in range(20):
         outlet.send(PlainPacket(0, b"x", 0, 0, 0, CLOCK))
@@ -109,7 +109,7 @@ def test_a_receiver_is_gone_when_it_takes_nothing_and_not_when_it_is_slow(monkey
 def test_a_disk_that_takes_its_time_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     now, child = [0.0], Slow()
     monkeypatch.setattr("swiftvr_trt.runtime.restore.live.outlet.Child", lambda *_, **__: child)
-    outlet = Outlet(LiveOutputAddress.parse("a.mkv"), (), b"")
+    outlet = Outlet(LiveOutputAddress.parse("a.mkv"), (), {})
     outlet._now = lambda: now[0]
     outlet.send(PlainPacket(0, b"x", 0, 0, 0, CLOCK))
     outlet.poll()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import io
+import json
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,8 @@ from swiftvr_trt.runtime.media import SinkOptions
 from swiftvr_trt.runtime.restore.live.addresses import LiveOutputAddress
 from swiftvr_trt.runtime.restore.live.outlet import LiveEncoding
 from swiftvr_trt.runtime.restore.live.outlet_process import _Sender, main
-from swiftvr_trt.runtime.restore.live.packets import FrozenSound
+from swiftvr_trt.runtime.restore.live.packets import FrozenSound, PlainPacket
+from tests.runtime.media.test_holding import make_sound
 
 from .test_outlet import info, picture
 from .test_packets import recorded
@@ -44,14 +45,14 @@ def frames_before_an_error(played: Any) -> int:
     return frames
 
 
-def test_packets_become_a_file_that_can_be_played_before_it_is_finished(tmp_path: Path) -> None:
+@pytest.mark.parametrize("passed_on", [False, True])
+def test_packets_become_a_file_that_can_be_played_before_it_is_finished(tmp_path: Path, passed_on: bool) -> None:
     encoding = LiveEncoding(LiveOutputAddress.parse("a.mkv"), info(sound=False), (96, 64), SinkOptions())
-    header = base64.b64encode(encoding.header).decode()
     opening = {
         "url": str(tmp_path / "a.mkv"),
         "muxer": "matroska",
         "options": {"cluster_time_limit": "500", "flush_packets": "1"},
-        "header": header,
+        "header": {**encoding.header, "passed_on": passed_on},
     }
     packets = [{"packet": encoding.encode(picture(number))[0].to_plain()} for number in range(30)]
     parent: Any = Orders([{"packet": packets[0]["packet"]}, {"open": opening}, *packets])
@@ -64,7 +65,7 @@ def test_packets_become_a_file_that_can_be_played_before_it_is_finished(tmp_path
 
 
 def test_what_cannot_be_opened_is_an_answer() -> None:
-    opening = {"url": "/no/such/place.mkv", "muxer": "matroska", "options": {}, "header": ""}
+    opening = {"url": "/no/such/place.mkv", "muxer": "matroska", "options": {}, "header": {}}
     parent: Any = Orders([{"open": opening}])
     main(parent)
     assert list(parent.answers[0]) == ["error"]
@@ -78,35 +79,67 @@ def heard_s(file: Any) -> float:
         return float(sum(frame.samples / frame.sample_rate for packet in packets for frame in packet.decode()))
 
 
-@pytest.mark.parametrize("place", ["a.mkv", "a.ts", "a.mp4", "a.mov", "a.flv", "a.nut", "hls/"])
-@pytest.mark.parametrize("encoder", ["aac", "ac3", "eac3", "libmp3lame", "libopus"])
-def test_sound_of_transport_streams_gets_into_every_file(tmp_path: Path, encoder: str, place: str) -> None:
-    address = LiveOutputAddress.parse(f"{tmp_path}/{place}")
+def send_all(address: LiveOutputAddress, encoding: LiveEncoding, packets: list[PlainPacket]) -> None:
+    """Write an output, in this process."""
     assert address.path is not None
     address.path.parent.mkdir(exist_ok=True)
-    sound = recorded(encoder, "mpegts")
-    source: Any = av.open(io.BytesIO(sound))
-    with source:
-        stream = source.streams.audio[0]
-        source_info = replace(info(sound=False), copies=(FrozenSound.of(stream),))
-        encoding = LiveEncoding(address, source_info, (96, 64), SinkOptions())
-        sender = _Sender(
-            {
-                "url": str(address.path),
-                "muxer": address.muxer,
-                "options": {**dict(address.options), "flush_packets": "1"},
-                "header": base64.b64encode(encoding.header).decode(),
-            }
-        )
-        packets = [encoding.encode(picture(number))[0] for number in range(60)]
-        for packet in source.demux(stream):
-            if packet.dts is not None:
-                packets += encoding.sound(stream.index, packet)
+    opening = {"url": address.url, "muxer": address.muxer, "header": json.loads(json.dumps(encoding.header))}
+    sender = _Sender({**opening, "options": {**dict(address.options), "flush_packets": "1"}})
     for packet in [*sorted(packets, key=lambda each: each.dts * each.clock), *encoding.finish()]:
         sender.send(packet.to_plain())
     sender.finish()
     encoding.close()
+
+
+def send_with_sound(address: LiveOutputAddress, sound: Any) -> LiveEncoding:
+    """Write 60 pictures, and the sound of a file."""
+    source: Any = av.open(sound)
+    with source:
+        stream = source.streams.audio[0]
+        source_info = replace(info(sound=False), copies=(FrozenSound.of(stream),))
+        encoding = LiveEncoding(address, source_info, (96, 64), SinkOptions())
+        packets = [encoding.encode(picture(number))[0] for number in range(60)]
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packets += encoding.sound(stream.index, packet)
+    send_all(address, encoding, packets)
     assert encoding.lost == 0
+    return encoding
+
+
+@pytest.mark.parametrize("place", ["a.mkv", "a.ts", "a.mp4", "a.mov", "a.flv", "a.nut", "hls/"])
+@pytest.mark.parametrize("encoder", ["aac", "ac3", "eac3", "libmp3lame", "libopus"])
+def test_sound_of_transport_streams_gets_into_every_file(tmp_path: Path, encoder: str, place: str) -> None:
+    address = LiveOutputAddress.parse(f"{tmp_path}/{place}")
+    sound = recorded(encoder, "mpegts")
+    send_with_sound(address, io.BytesIO(sound))
     with av.open(str(address.path)) as played:
         assert sum(1 for _ in played.decode(video=0)) == 60
     assert heard_s(str(address.path)) == pytest.approx(heard_s(io.BytesIO(sound)), abs=0.08)
+
+
+@pytest.mark.parametrize("codec", ["pcm_alaw", "adpcm_ms", "adpcm_ima_wav", "wmav2"])
+@pytest.mark.parametrize("place", ["a.mkv", "it's [1].mkv", "a.mp4"])
+def test_sound_of_cameras_and_old_files_is_copied_into_matroska(tmp_path: Path, codec: str, place: str) -> None:
+    """PyAV refused what FFmpeg's muxer takes; without the size of its blocks, ADPCM and WMA could not be decoded."""
+    sound = make_sound(tmp_path / "in.avi", codec)
+    address = LiveOutputAddress.parse(f"{tmp_path}/{place}")
+    encoding = send_with_sound(address, str(sound))
+    with av.open(str(address.path)) as played:
+        assert sum(1 for _ in played.decode(video=0)) == 60
+        copied = played.streams.audio[0].codec_context.name == codec
+    assert copied == (encoding.notes == ()) == place.endswith(".mkv")
+    assert heard_s(str(address.path)) == pytest.approx(heard_s(str(sound)), abs=0.1)
+
+
+@pytest.mark.parametrize("place", ["a.mp4", "a.mov", "hls/"])
+def test_hevc_has_the_tag_that_players_of_apple_ask_for(tmp_path: Path, place: str) -> None:
+    address = LiveOutputAddress.parse(f"{tmp_path}/{place}")
+    encoding = LiveEncoding(address, info(sound=False), (96, 64), SinkOptions(codec="libx265"))
+    send_all(address, encoding, [encoding.encode(picture(number))[0] for number in range(30)])
+    assert address.path is not None
+    head = address.path.with_name("init.mp4") if place == "hls/" else address.path
+    assert b"hvc1" in head.read_bytes()
+    assert b"hev1" not in head.read_bytes()
+    with av.open(str(address.path)) as played:
+        assert sum(1 for _ in played.decode(video=0)) == 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -147,6 +148,30 @@ def test_a_receiver_that_hangs_up_soon_was_never_back(monkeypatch: pytest.Monkey
         write_all()
     assert lines == ["it is gone: Broken pipe; connecting again"]
     assert 4 <= len(connections) <= 10
+
+
+def test_captions_that_the_video_does_not_hold_are_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, address = list[str](), LiveOutputAddress.parse("tcp://127.0.0.1:9")
+    sink = SinkOptions(codec="mpeg4")
+    writer = LiveWriter(
+        address,
+        LiveOptions(),
+        lambda: LiveEncoding(address, info(sound=False), (96, 64), sink),
+        LiveStatistics(),
+        lines.append,
+    )
+    monkeypatch.setattr("swiftvr_trt.runtime.restore.live.writing.Outlet", lambda *_: Fickle([0.0]))
+    said = ["closed captions are lost: mpeg4 video holds none, but libx264 does"]
+    number = 0
+    for _ in range(2):
+        writer._connect()
+        for captions in (None, b"\xfc\x94\x20", b"\xfc\x94\x20"):
+            plain = picture(number)
+            writer._write(LiveFrame(replace(plain, stamp=replace(plain.stamp, captions=captions)), 0.0))
+            number += 1
+            assert lines == (said if number > 1 else [])
+    assert list(writer.lost) == said
+    writer._close()
 
 
 def test_a_receiver_that_stays_away_ends_the_run_in_one_line() -> None:
