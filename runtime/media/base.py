@@ -364,9 +364,9 @@ class SinkOptions:
             if getattr(self, name) == "":
                 raise MisuseError(f"{name} is empty, expected a name: leave it out for the usual choice")
 
-    def wants(self, stream: CopiedStream) -> bool:
-        """True if `stream` is to be copied."""
-        return {"audio": self.audio, "subtitle": self.subtitles}.get(stream.kind, self.data)
+    def wants(self, kind: str) -> bool:
+        """True if streams of this kind are to be copied, see `CopiedStream`."""
+        return {"audio": self.audio, "subtitle": self.subtitles, "video": True}.get(kind, self.data)
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,8 @@ class ImageSink:
         will_lose = options.trial and options.metadata and info.tagged and self._suffix not in HOLDS_TAGS
         self._about_tags = (about_tags(f"{self._suffix} images"),) if will_lose else ()
         self._part = _part(path, options, single=single)
-        self._unwanted = [str(copy) for copy in info.copies if not options.wants(copy)]
-        self._copied = [str(copy) for copy in info.copies if options.wants(copy)]
+        self._unwanted = [str(copy) for copy in info.copies if not options.wants(copy.kind)]
+        self._copied = [str(copy) for copy in info.copies if options.wants(copy.kind)]
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import MachineError, MediaError
 from ...text import counted, with_article
-from ..stream.frames import RGB, RGB16
+from ..stream.frames import RGB, RGB16, FrameForm
 from . import colour
 from .alpha import DROPPED, has_alpha, is_opaque, keeps_alpha
-from .base import DEFAULT_RATE, Colour, CopiedStream, SourceInfo
+from .base import DEFAULT_RATE, CopiedStream, SourceInfo
 from .decoder import VideoDecoder
 from .ffmpeg_log import ffmpeg_errors, first_error
 from .file_state import state_of
@@ -217,8 +217,7 @@ def _in_form(opened: OpenedVideo, first: VideoFrame, *, upright: bool = False) -
     form = RGB16 if reading.restores and depth > 8 else RGB
     if reading.planes:
         form = form_of_frame(first, opened.decoder.codec, matrix)
-    if reading.planes and not form.format.yuv and not colour.is_rgb(first):
-        notes += (f"{first.format.name} frames are converted to {form} before they are restored",)
+        notes += about_form(first, form)
     return replace(opened, info=replace(info, form=form, bits=depth, alpha=alpha, notes=notes))
 
 
@@ -250,7 +249,7 @@ def _describe(
         colour=tags,
         sample_aspect=aspect if aspect and aspect > 0 else None,
         description=f"{stream.name} {shown_size}, {_shown(rate)} fps, {words}",
-        notes=_notes(first, tags, container, stream, interlacing, to_sdr=to_sdr),
+        notes=_notes(first, container, stream, interlacing, to_sdr=to_sdr),
         metadata=_without(container.metadata, _FILE_TAGS),
         stream_metadata={**stereo_mode(first), **_without(stream.metadata, _STREAM_TAGS)},
         disposition=int(stream.disposition),
@@ -311,18 +310,30 @@ def _without(metadata: Mapping[str, str], names: frozenset[str]) -> dict[str, st
 
 
 def _notes(
-    first: VideoFrame, tags: Colour, container: InputContainer, main: VideoStream, interlacing: str, *, to_sdr: bool
+    first: VideoFrame, container: InputContainer, main: VideoStream, interlacing: str, *, to_sdr: bool
 ) -> tuple[str, ...]:
     """What will be lost or may look wrong, one line each."""
+    return (*about_first(first, interlacing, to_sdr=to_sdr), *_left_out(container, main))
+
+
+def about_first(first: VideoFrame, interlacing: str, *, to_sdr: bool) -> tuple[str, ...]:
+    """What will be lost or may look wrong of frames like this one. interlacing, to_sdr: what is done about them."""
     notes = []
-    if tags.transfer in colour.HDR_TRANSFERS:
-        name = colour.HDR_TRANSFERS[tags.transfer]
+    transfer = int(first.color_trc)
+    if transfer in colour.HDR_TRANSFERS:
+        name = colour.HDR_TRANSFERS[transfer]
         kept = f"is restored as if it were SDR and keeps its tags{_lost_of_hdr(first)}"
         notes.append(f"HDR input ({name}) {'is converted to SDR' if to_sdr else kept}")
     if first.interlaced_frame and not interlacing:
         notes.append("interlaced input is restored frame by frame and written as progressive: add --deinterlace auto")
-    notes += _left_out(container, main)
     return tuple(notes)
+
+
+def about_form(first: VideoFrame, form: FrameForm) -> tuple[str, ...]:
+    """A line about frames like this one that have to be converted to be restored in this form."""
+    if form.format.yuv or colour.is_rgb(first):
+        return ()
+    return (f"{first.format.name} frames are converted to {form} before they are restored",)
 
 
 def _left_out(container: InputContainer, main: VideoStream) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ class VideoSink:
         self._committed = False
         self._busy = threading.Lock()
         try:
-            wanted = [copy for copy in info.copies if options.wants(copy)]
+            wanted = [copy for copy in info.copies if options.wants(copy.kind)]
             plan = plan_carriage(format_name, info, wanted, options.audio_fallback)
             passed_on = any(carriage.passed_on for carriage in plan)
             has_cover = any(each.source.kind == "cover" and not each.is_lost for each in plan)
@@ -162,7 +162,7 @@ class VideoSink:
         """What this output is."""
         encoding, options = self._encoding, self._options
         codec = encoding.stream.codec_context.name
-        unwanted = ((str(copy), "as asked for") for copy in self._info.copies if not options.wants(copy))
+        unwanted = ((str(copy), "as asked for") for copy in self._info.copies if not options.wants(copy.kind))
         refused = ((str(copy), reason) for copy, reason in self._copies.left_out)
         converted = {str(copy): name for copy, name, _ in self._copies.converted}
         return OutputForm(

@@ -376,7 +376,7 @@ _HOLDS = {False: "holds", True: "was given"}
 def _log_streams(job: Job, info: SourceInfo, sink: Sink) -> None:
     _log.info("%s: %s", job.output, sink.description)
     for copy in info.copies:
-        _log.info("%s: %s is %s", job.source, copy, "copied" if job.sink.wants(copy) else "left out")
+        _log.info("%s: %s is %s", job.source, copy, "copied" if job.sink.wants(copy.kind) else "left out")
 
 
 def _shown_on(display: Display) -> Callable[[Progress], None]:

@@ -46,10 +46,12 @@ class LiveEngine:
         options: LiveOptions,
         reading: SourceOptions,
         say: Callable[[str], None] = lambda _line: None,
+        wants: Callable[[str], bool] = lambda _kind: True,
     ) -> None:
+        """say, wants: as in `LiveReader`."""
         self._address, self._options = address, options
         self.statistics = LiveStatistics()
-        self._reader = LiveReader(address, options, reading, self.statistics, say)
+        self._reader = LiveReader(address, options, reading, self.statistics, say, wants)
         self._intake: Intake | None = None
         self._stack = ExitStack()
         self._session_cancel: Callable[[], None] = lambda: None
@@ -135,6 +137,11 @@ class LiveEngine:
     def error(self) -> SwiftVRError | None:
         """Why it ended, if it ended for a reason."""
         return self._error or self._reader.error
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Lines about streams of the source that the output lacks."""
+        return self._reader.losses.lines
 
     def _guard(self, restoring: LiveRestoring, box: Outbox) -> None:
         try:

@@ -17,13 +17,14 @@ from ...media.filters import FilterChain, FilterInput, FrameFilter, Measuring, f
 from ...media.fitting import Fitter
 from ...media.interlacing import decide
 from ...media.planes import FrameReader, bits_of, form_of_frame
-from ...media.probe import rate_of
+from ...media.probe import about_first, about_form, rate_of
 from ...media.pyav import fraction
 from ...media.side_data import side_data
 from ...media.source_options import SourceOptions
 from ...media.tonemap import dynamics, refuse_hdr, tone_map_of
 from ...stream.frames import AnyFrame, FrameForm, owned
 from .live_input import CLOCK, LiveInput
+from .losses import FrameLosses
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -50,11 +51,15 @@ def check_live_filters(graph: str | None) -> None:
 
 @dataclass(frozen=True)
 class Framed:
-    """A picture to restore. pts: when it is shown, in ticks of `CLOCK`. arrived: when its packet came, if known."""
+    """A picture to restore.
+
+    pts: when it is shown, in ticks of `CLOCK`. arrived: when its packet came, if known. captions: as in `Stamp`.
+    """
 
     pixels: AnyFrame
     pts: int
     arrived: float | None
+    captions: bytes | None = None
 
 
 class Framer:
@@ -64,8 +69,8 @@ class Framer:
     where size, format or time do not go on.
 
     first: the first frame that was to be restored, as it came out of the filters; None before. rate, aspect: frames per
-    second that come out now, and the aspect of their pixels. treatment: what is done to them, for people. resized: how
-    often size or format changed.
+    second that come out now, and the aspect of their pixels. treatment: what is done to them, for people. notes: what
+    is to be known of the first ones, for people. resized: how often size or format changed.
     """
 
     def __init__(self, options: SourceOptions, say: Callable[[str], None]) -> None:
@@ -87,7 +92,9 @@ class Framer:
         self.aspect: Fraction | None = None
         self.rate = Fraction(25)
         self.treatment = ""
+        self.notes: tuple[str, ...] = ()
         self.resized = -1
+        self._losses = FrameLosses()
 
     @property
     def upright(self) -> bool:
@@ -143,6 +150,9 @@ class Framer:
         self.rate, self.aspect, self._measuring = given.rate, given.aspect, None
         tone = tone_map_of(frame) if options.tonemap else None
         self._say_dynamics(dynamics(colour.BT709 if tone else int(frame.color_trc)))
+        if self.first is None:
+            self.notes = about_first(frame, self.treatment, to_sdr=self._options.tonemap)
+        self._losses.begin(frame, video)
         self._chain = filters_of(options, colour.matrix_of(side_data(frame)), tone)
         if self._chain is None:
             return
@@ -185,12 +195,15 @@ class Framer:
 
     def _read(self, frame: VideoFrame, arrived: float | None) -> Framed:
         """The picture of a frame as it came out of the filters."""
-        matrix = None if self.upright else colour.matrix_of(side_data(frame))
+        attached = side_data(frame)
+        matrix = None if self.upright else colour.matrix_of(attached)
+        for line in self._losses.lines(frame, attached, self.notes):
+            self._say(line)
         fitted = self._fitted(frame)
         if self._reader is None:
             self._form = form_of_frame(fitted, self._codec, matrix)
             self._reader = FrameReader(self._form, self._codec)
-        return Framed(owned(self._reader.read(fitted, matrix)), _ticks(frame), arrived)
+        return Framed(owned(self._reader.read(fitted, matrix)), _ticks(frame), arrived, attached.get("A53_CC"))
 
     def _fitted(self, frame: VideoFrame) -> VideoFrame:
         """The frame itself if it has the shape of the first one, whatever its size."""
@@ -220,6 +233,7 @@ def live_info(source: LiveInput, framer: Framer, options: SourceOptions) -> Sour
     tags = colour.colour_of(first)
     refuse_hdr(source.address.name, tags.transfer, side_data(first), assume_sdr=options.assume_sdr)
     matrix = None if framer.upright else colour.display_matrix(first)
+    form = form_of_frame(first, str(video.name), matrix)
     turned = colour.is_turned(matrix)
     width, height = (first.height, first.width) if turned else (first.width, first.height)
     return SourceInfo(
@@ -232,7 +246,8 @@ def live_info(source: LiveInput, framer: Framer, options: SourceOptions) -> Sour
         colour=tags if tags else Colour(),
         sample_aspect=1 / framer.aspect if framer.aspect and turned else framer.aspect,
         description=f"{video.name} {first.format.name} {width}x{height}, {float(framer.rate):.4g} fps",
-        form=form_of_frame(first, str(video.name), matrix),
+        notes=(*framer.notes, *about_form(first, form)),
+        form=form,
         bits=bits_of(first),
         copies=source.copies,
         container=source.container.format.name,

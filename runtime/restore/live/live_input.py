@@ -18,6 +18,7 @@ from ...media.probe import rate_of
 from ...media.promise import is_cover
 from ...media.pyav import fraction, open_input
 from .addresses import LiveInputAddress, no_protocol
+from .losses import LeftOut, left_out
 from .options import STALL_S, patience_with
 from .packet_thread import PacketThread, SilentSourceError
 from .packets import FrozenSound, is_same_sound
@@ -126,6 +127,12 @@ class LiveInput:
             free.remove(chosen)
             matched[stream.index] = chosen.index
         return matched
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """Its streams that go no further."""
+        sounds = [LeftOut("audio", line) for line in self.lost.values()]
+        return [*sounds, *left_out(self.container.streams, {self.video.index, *self.sounds, *self.lost})]
 
     def packets(self) -> Iterator[tuple[str, Packet[Any]]]:
         """The packets of the video and the sound as they arrive, each with its stream: `VIDEO`, or `sound N`.

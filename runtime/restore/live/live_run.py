@@ -93,7 +93,7 @@ def restore_live(request: LiveRequest, display: Display, show: Callable[[LiveSta
     suited = suit_devices(request.request, (request.device,), ort_graphs=graphs, overlap=overlap)
     request = replace(request, request=suited)
     ending = threading.Event()
-    engine = LiveEngine(source, request.live, request.reading, display.warn)
+    engine = LiveEngine(source, request.live, request.reading, display.warn, request.sink.wants)
     result = Result(source.name, output.name, "failed", "")
     try:
         with serve_metrics(request.live.metrics, engine.statistics) as port:
@@ -101,11 +101,13 @@ def restore_live(request: LiveRequest, display: Display, show: Callable[[LiveSta
                 display.say(f"watch:  http://{ADDRESS}:{port}/metrics and /health")
             info = engine.open()
             display.say(f"input:  {source.name}, {info.summary}")
+            for note in info.notes:
+                display.warn(note)
             with _open(request, info, display) as (restorer, plan), leaving.draining(ending.set):
                 if output.path is not None:
                     make_place(output.path)
                 with leaving.advising(_about_end(output)):
-                    _restore(request, output, _Parts(engine, info, restorer, plan, display, show), ending)
+                    lost = _restore(request, output, _Parts(engine, info, restorer, plan, display, show), ending)
     except SwiftVRError as error:
         if (report := engine.statistics.report()).counts.frames_in:
             display.say(f"until then: {report.line()}")
@@ -115,7 +117,8 @@ def restore_live(request: LiveRequest, display: Display, show: Callable[[LiveSta
         engine.close()
     report, seconds = engine.statistics.report(), time.monotonic() - began
     text = f"output: {output.name}, {report.line()} in {format_duration(seconds)}"
-    display.result(replace(result, status="done", text=text, frames=report.counts.frames_out, seconds=seconds))
+    done = replace(result, status="done", text=text, frames=report.counts.frames_out, seconds=seconds)
+    display.result(replace(done, lost=(*engine.lost, *lost)))
     return report
 
 
@@ -163,7 +166,10 @@ class _Parts:
     show: Callable[[LiveStatistics], None]
 
 
-def _restore(request: LiveRequest, output: LiveOutputAddress, parts: _Parts, ending: threading.Event) -> None:
+def _restore(
+    request: LiveRequest, output: LiveOutputAddress, parts: _Parts, ending: threading.Event
+) -> tuple[str, ...]:
+    """Returns what the output lacks for a reason of its own."""
     engine, info, restorer, display = parts.engine, parts.info, parts.restorer, parts.display
     recipe = restorer.manifest.recipe
     size = Resolution(recipe.width, recipe.height)
@@ -193,6 +199,7 @@ def _restore(request: LiveRequest, output: LiveOutputAddress, parts: _Parts, end
     parts.show(engine.statistics)
     if (error := writer.error or engine.error) is not None:
         raise error
+    return writer.lost
 
 
 def _wait(event: threading.Event, ending: threading.Event) -> None:

@@ -20,12 +20,14 @@ from ...media.pyav import fraction
 from ...media.scenes import SceneDetector
 from ...media.source_options import SourceOptions
 from .addresses import LiveInputAddress
+from .arrivals import Arrivals
 from .backoff import backoff_s, gives_up
 from .counts import LiveStatistics
 from .framing import Framed, Framer, live_info
 from .items import POLL_S, Intake, LiveCut, LiveFrame, LiveItem, LiveSound
 from .live_clock import AHEAD_S, BURST_AHEAD_S, Break, LiveClock
 from .live_input import CLOCK, VIDEO, LiveInput, PlaceTakenError, SourceEndedError, open_source_of_any_rate
+from .losses import StreamLosses
 from .options import STALL_S, LiveOptions, patience_with
 from .pacing import PieceClock
 
@@ -43,14 +45,12 @@ _NOTHING_S = Fraction(1, 20)
 _ROUNDED_S = 1
 """The same where the lengths of the segments are rounded, so that nothing more comes."""
 
-_MOST_ARRIVALS = 512
-"""Packets whose frames have not come out of the decoder."""
-
 
 class LiveReader:
     """Reads a source until it is stopped, or has been away too long.
 
-    opened: is set once the source is there, or cannot be opened; then there is an `info` or an `error`.
+    opened: is set once the source is there, or cannot be opened; then there is an `info` or an `error`. losses: the
+    streams that go no further.
     """
 
     def __init__(
@@ -60,8 +60,9 @@ class LiveReader:
         reading: SourceOptions,
         statistics: LiveStatistics,
         say: Callable[[str], None],
+        wants: Callable[[str], bool] = lambda _kind: True,
     ) -> None:
-        """say: gets a line about everything that happens to the source."""
+        """say: gets a line about everything that happens to the source. wants: see `StreamLosses`."""
         self._address, self._options, self._reading = address, options, reading
         self._played = address.is_played
         self._statistics, self._say = statistics, say
@@ -78,9 +79,10 @@ class LiveReader:
         self._intake: Intake | None = None
         self._clock = LiveClock(BURST_AHEAD_S if address.bursts or address.is_played else AHEAD_S)
         self._sounds: tuple[CopiedStream, ...] | None = None
-        self._framer = Framer(reading, lambda line: say(f"{address.name}: {line}"))
+        self._framer = Framer(reading, self._say_of_source)
+        self.losses = StreamLosses(wants, self._say_of_source)
         self._scenes: SceneDetector | None = None
-        self._arrivals: dict[int, float] = {}
+        self._arrivals = Arrivals()
         self._index, self._resized = 0, 0
         self._shift, self._step = Fraction(0), Fraction(1, 25)
         self._last_frame = 0.0
@@ -92,6 +94,9 @@ class LiveReader:
         self._early: list[LiveItem] = []
         self._joined = False
         self._thread = threading.Thread(target=self._guard, name="swiftvr-live-reading", daemon=True)
+
+    def _say_of_source(self, line: str) -> None:
+        self._say(f"{self._address.name}: {line}")
 
     def start(self) -> None:
         self._thread.start()
@@ -149,8 +154,7 @@ class LiveReader:
         if self._sounds is None and source.has_end:
             self._played = self._keeps = True
         self._sounds = source.copies
-        for line in source.lost.values():
-            self._say(f"{self._address.name}: {line}")
+        self.losses.add(source.left_out)
         return source
 
     def _reconnect(self, ended: SourceEndedError) -> LiveInput | None:
@@ -185,7 +189,7 @@ class LiveReader:
                 source.close()
                 return None
             self._clock.renew()
-            self._arrivals.clear()
+            self._arrivals.forget()
             return source
 
     def _check_released(self) -> None:
@@ -280,9 +284,7 @@ class LiveReader:
         shift = self._place(VIDEO, packet, now)
         moved(packet, self._shift if shift is None else shift)
         if packet.pts is not None and shift is not None:  # `go` may come between any two lines
-            self._arrivals[packet.pts] = source.arrived if self._address.bursts else now
-            if len(self._arrivals) > _MOST_ARRIVALS:
-                self._arrivals.pop(next(iter(self._arrivals)))
+            self._arrivals.note(packet.pts, source.arrived if self._address.bursts else now)
         frames, damaged = source.decode(packet)
         if self._intake is not None and (damaged or packet.is_corrupt):
             self._statistics.add(packets_damaged=1)
@@ -292,7 +294,7 @@ class LiveReader:
 
     def _take_frame(self, source: LiveInput, frame: VideoFrame, now: float) -> None:
         self._note_back()
-        arrived = None if frame.pts is None else self._arrivals.pop(frame.pts, None)
+        arrived = self._arrivals.take(frame.pts)
         if arrived is not None and not self._joined:
             self._joined = True
             self._framer.forget()
@@ -316,7 +318,8 @@ class LiveReader:
             return
         self._note_gap()
         self._note_cut(framed)
-        stamp = Stamp(self._index, framed.pts, round(1 / self._framer.rate / CLOCK), CLOCK)
+        length = round(1 / self._framer.rate / CLOCK)
+        stamp = Stamp(self._index, framed.pts, length, CLOCK, captions=framed.captions)
         self._index += 1
         self._statistics.add(damaged=int(damaged))
         arrived = self._paced(framed)
@@ -366,7 +369,7 @@ class LiveReader:
         if broken.jump_s:
             self._jumped = True
             self._statistics.add(jumps=1)
-        self._say(f"{self._address.name}: {broken.text}")
+        self._say_of_source(broken.text)
         self._put(LiveCut())
 
     def _note_back(self) -> None:

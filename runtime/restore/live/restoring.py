@@ -151,8 +151,9 @@ class LiveRestoring:
             return
         for _ in range(held_moments(self._held, plan.step * plan.clock, away)):
             self._held += 1
-            stamp = self._last.picture.stamp
-            picture = replace(self._last.picture, stamp=replace(stamp, pts=stamp.pts + plan.step, duration=plan.step))
+            before = self._last.picture.stamp
+            stamp = replace(before, pts=before.pts + plan.step, duration=plan.step, captions=None)
+            picture = replace(self._last.picture, stamp=stamp)
             self._statistics.add(held=1)
             self._last = LiveFrame(picture, None)
             self._put(self._last)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -75,13 +75,15 @@ class LiveSession:
         on_gap: str = "skip",
         reconnect: str | float | Fraction | None = None,
         in_options: Mapping[str, str | int] | None = None,
+        say: Callable[[str], None] = lambda _line: None,
         **unknown: object,
     ) -> None:
         """source: a URL, a capture device, or a file that is played.
 
         form: of the frames. device, threads: as in `Restorer.open`. deinterlace, vf, tonemap, assume_sdr: as in
         `SourceOptions`. latency, when_late, on_gap, reconnect: as in `LiveOptions`, with latency and reconnect in
-        seconds, too. in_options: of FFmpeg, for the source. Raises `MisuseError` for a value out of range, `MediaError`
+        seconds, too. in_options: of FFmpeg, for the source. say: gets a line about what happens to the source, and
+        about what frames lose, in another thread. Raises `MisuseError` for a value out of range, `MediaError`
         for a file that is not there, or a protocol that this FFmpeg does not have.
         """
         if unknown:
@@ -92,7 +94,7 @@ class LiveSession:
         address.check_options("in_options", dict(pairs))
         check_live_filters(vf)
         reading = SourceOptions(deinterlace=deinterlace, vf=vf, tonemap=tonemap, assume_sdr=assume_sdr)
-        self._engine = LiveEngine(address, self._options, reading)
+        self._engine = LiveEngine(address, self._options, reading, say, lambda _kind: False)
         self._open_restorer = partial(Restorer.open, bundle, device=device, threads=threads)
         self._form = form
         self._box = Outbox(_READY)

@@ -12,12 +12,15 @@ import av
 import pytest
 
 from swiftvr_trt.errors import MediaError, MisuseError
+from swiftvr_trt.runtime.media.colour import converted
 from swiftvr_trt.runtime.media.filters import FilterChain, FilterInput, FrameFilter
 from swiftvr_trt.runtime.media.source_options import SourceOptions
 from swiftvr_trt.runtime.restore.live.addresses import LiveInputAddress
 from swiftvr_trt.runtime.restore.live.framing import Framed, Framer, check_live_filters, live_info
 from swiftvr_trt.runtime.restore.live.live_input import LiveInput
 from swiftvr_trt.runtime.stream.frames import size_of
+from tests.runtime.media.test_captions import EXPECTED as CAPTIONS
+from tests.runtime.media.test_captions import make_captioned
 
 from .lab import CLOCK, STEP, transport
 
@@ -171,6 +174,36 @@ def test_a_source_is_known_as_it_comes_out_of_its_filters(
     source.close()
 
 
+def marked_as_pq(frame: Any) -> Any:
+    frame.color_trc, frame.color_primaries = 16, 9
+    return frame
+
+
+def test_captions_stay_with_their_pictures_and_losses_are_said(tmp_path: Path) -> None:
+    with av.open(str(make_captioned(tmp_path / "in.ts"))) as container:
+        stream = container.streams.video[0]
+        lines: list[str] = []
+        made = framed(Framer(SourceOptions(), lines.append), container.decode(stream), stream)
+    assert [each.captions for each in made] == CAPTIONS
+    assert lines == []
+    frames, stream = decoded(count=2)
+    transparent = converted(frames[1], format="rgba")
+    transparent.planes[0].update(bytes(transparent.planes[0].buffer_size))
+    framed(Framer(SourceOptions(), lines.append), [frames[0], transparent], stream)
+    assert lines == ["not carried over from the input: transparency"]
+
+
+def test_what_is_lost_of_the_first_frames_is_a_note_on_the_source(tmp_path: Path) -> None:
+    (tmp_path / "a.ts").write_bytes(transport(12))
+    source = LiveInput(LiveInputAddress.parse(str(tmp_path / "a.ts")), (), None)
+    frames, stream = decoded(count=2)
+    framer = Framer(SourceOptions(assume_sdr=True), print)
+    framed(framer, [marked_as_pq(converted(frame, format="yuv444p")) for frame in frames], stream)
+    notes = live_info(source, framer, SourceOptions(assume_sdr=True)).notes
+    assert [note.partition(" is ")[0].partition(" are ")[0] for note in notes] == ["HDR input (PQ)", "yuv444p frames"]
+    source.close()
+
+
 def test_hdr_is_converted_or_refused(tmp_path: Path) -> None:
     (tmp_path / "a.ts").write_bytes(transport(12))
     source = LiveInput(LiveInputAddress.parse(str(tmp_path / "a.ts")), (), None)
@@ -181,7 +214,7 @@ def test_hdr_is_converted_or_refused(tmp_path: Path) -> None:
     ):
         frames, stream = decoded(count=2)
         for frame in frames:
-            frame.color_trc, frame.color_primaries = 16, 9
+            marked_as_pq(frame)
         framer = Framer(options, print)
         framed(framer, frames, stream)
         if transfer:

@@ -25,6 +25,8 @@ from swiftvr_trt.runtime.restore.live.live_run import LiveRequest, restore_live
 from swiftvr_trt.runtime.restore.live.options import LiveOptions
 from tests.clips import video_pts
 from tests.patience import wait_until
+from tests.runtime.media.test_captions import EXPECTED as CAPTIONS
+from tests.runtime.media.test_captions import captions_of, make_captioned
 
 from .lab import Feed, Receiver, shown, transport
 
@@ -103,6 +105,37 @@ def test_a_file_played_like_a_stream_ends_well(
         assert len(written.streams.audio) == 1
     assert display.results[0].status == "done"
     assert display.results[0].frames == count
+
+
+def with_more(path: Path, film: Path) -> Path:
+    """A film with a second video, and two streams of subtitles."""
+    source: Any = av.open(str(film))
+    with source, av.open(str(path), "w") as container:
+        videos: list[Any] = [container.add_stream_from_template(source.streams.video[0], opaque=True) for _ in "12"]
+        subtitles: list[Any] = [container.add_mux_stream("subrip") for _ in "12"]
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = videos[0]
+                container.mux(packet)
+        for stream in (videos[1], *subtitles):
+            more: Any = av.Packet(b"text")
+            more.stream, more.pts, more.dts, more.time_base = stream, 100, 100, Fraction(1, 1000)
+            container.mux(more)
+    return path
+
+
+def test_captions_are_kept_and_the_last_line_names_streams_that_are_not(small_bundle: Bundle, tmp_path: Path) -> None:
+    source = with_more(tmp_path / "a.mkv", make_captioned(tmp_path / "a.ts", size=(48, 32)))
+    display, output = Kept(), tmp_path / "b.mkv"
+    restore_live(request(str(source), str(output), small_bundle), display, lambda _statistics: None)
+    assert captions_of(output) == CAPTIONS
+    (result,) = display.results
+    assert (result.status, [line.partition(" left out:")[0] for line in result.lost]) == (
+        "done",
+        ["1 further video stream (h264) is", "2 subtitle streams (srt) are"],
+    )
+    for line in result.lost:
+        assert [each for each in display.lines if line in each] == [f"a.mkv: {line}"]  # at the beginning, too
 
 
 def test_a_file_is_not_written_over_itself(small_bundle: Bundle, tmp_path: Path) -> None:

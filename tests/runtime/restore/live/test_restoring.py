@@ -115,6 +115,13 @@ def test_while_the_source_is_silent_what_is_owed_leaves_and_the_last_picture_is_
     assert all(after - before == Fraction(1, 25) for before, after in pairwise(stamps))
 
 
+def test_captions_are_not_repeated_with_the_last_picture() -> None:
+    last = frame(2)
+    last = replace(last, picture=replace(last.picture, stamp=replace(last.picture.stamp, captions=b"abc")))
+    out, _, _ = run([frame(1), last], quiet_s=0.05, then=[None] * 8)
+    assert [each.picture.stamp.captions for each in out] == [None, b"abc", *[None] * 12]
+
+
 def test_while_only_sound_comes_what_is_owed_leaves_and_the_last_picture_is_repeated() -> None:
     sounds: list[LiveItem | None] = [LiveSound(number, None) for number in range(900, 908)]
     out, _, statistics = run([frame(1), frame(2)], quiet_s=0.05, then=sounds)

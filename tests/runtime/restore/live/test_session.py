@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,31 @@ def test_all_frames_come_with_their_times(small_bundle: Bundle, clip: Path) -> N
     counts = live.report().counts
     assert (counts.frames_in, counts.frames_out, counts.working) == (20, 20, 0)
     assert live.report().p99 is not None
+
+
+def test_what_frames_lose_is_said_and_other_streams_are_not_missed(small_bundle: Bundle, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        video: Any = container.add_stream("ffv1", rate=25)
+        video.width, video.height, video.pix_fmt = 48, 32, "yuva420p"
+        subtitles: Any = container.add_mux_stream("subrip")
+        for _ in range(3):
+            frame = av.VideoFrame(48, 32, "yuva420p")
+            for plane in frame.planes:
+                plane.update(bytes(plane.buffer_size))
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        packet: Any = av.Packet(b"text")
+        packet.stream, packet.pts, packet.dts, packet.time_base = subtitles, 50, 50, Fraction(1, 1000)
+        container.mux(packet)
+    lines: list[str] = []
+
+    async def take() -> int:
+        live = LiveSession(str(tmp_path / "a.mkv"), bundle=small_bundle, when_late="wait", threads=1, say=lines.append)
+        async with live:
+            return len([frame async for frame in live.frames()])
+
+    assert asyncio.run(take()) == 3
+    assert lines == ["a.mkv: not carried over from the input: transparency"]
 
 
 def test_frames_end_only_once_and_begin_only_within_the_session(small_bundle: Bundle, clip: Path) -> None:
