@@ -21,6 +21,7 @@ from .holes import Hole
 from .pipes import PipeReader, input_name, is_input_pipe
 from .promise import CONTAINER_CLOCK, is_cover, promise_of
 from .pyav import fraction, refuse_end_without_memory, refuse_without_memory, starts_anywhere
+from .siting import siting_of
 from .source_options import SourceOptions
 from .timeline import RESET_SECONDS
 
@@ -46,6 +47,7 @@ class VideoDecoder:
     container   the open file; `close()` releases it
     stream      the video stream to restore
     codec       FFmpeg's name of its codec
+    siting      where its chroma lies
     copies      the streams that can be copied
     promise     what the container said about the video when it was opened
     start       when the file begins, in seconds on its own clock: with the first packet of any stream
@@ -71,6 +73,7 @@ class VideoDecoder:
             self._bound = FrameBound(path, self.stream.codec_context, again=options.again, on_gpu=hardware is not None)
             self.copies = _streams_to_copy(self.container, self.stream)
             self.promise = promise_of(self.container, self.stream)
+            self.siting = siting_of(self.stream)
         except BaseException:
             self.container.close()
             raise

@@ -30,6 +30,7 @@ from .ffmpeg_log import ffmpeg_errors, first_error
 from .muxer import GLOBAL_HEADER, format_name_of, is_passed_on, plain
 from .nvcodec import nvenc, surface_encoder
 from .planes import depth_of, form_of_output
+from .siting import options_of
 from .surfaces import surface_formats
 from .timeline import scaled_aspect
 
@@ -94,7 +95,8 @@ class Encoding:
     def form(self) -> FrameForm:
         """The form in which pictures need no conversion to be encoded."""
         context = self.stream.codec_context
-        return form_of_output(self.pix_fmt, self.colour, context.name, (context.width, context.height))
+        codec = str(context.codec.canonical_name)
+        return form_of_output(self.pix_fmt, self.colour, codec, (context.width, context.height))
 
     @property
     def header(self) -> str:
@@ -227,13 +229,15 @@ def _prepare(container: OutputContainer, request: EncodingRequest, setup: _Setup
     """A stream whose encoder is set up but not open yet. Raises `MediaError` if that is impossible."""
     import av
 
-    info, codec = request.info, setup.codec
+    info, codec, size = request.info, setup.codec, (request.width, request.height)
+    colour = output_colour(info.colour, size, "yuvj" if codec in FULL_RANGE_ONLY else setup.pix_fmt)
+    form = form_of_output(setup.pix_fmt, colour, av.codec.Codec(codec, "w").canonical_name, size)
     try:
         stream: Any = container.add_stream(
             codec,
             rate=info.rate,
             time_base=setup.time_base,
-            options=_reproducible(codec, setup.settings),
+            options={**_about_siting(form), **_reproducible(codec, setup.settings)},
             hwaccel=None if setup.gpu is None else surface_encoder(setup.gpu),
         )
         stream.width, stream.height, stream.pix_fmt = request.width, request.height, setup.pix_fmt
@@ -241,8 +245,6 @@ def _prepare(container: OutputContainer, request: EncodingRequest, setup: _Setup
         if "does not support" not in str(error):
             raise MediaError(f"the encoder {codec} cannot be set up for {setup.pix_fmt}: {error}") from error
         raise not_held(container, codec) from error
-    size = request.width, request.height
-    colour = output_colour(info.colour, size, "yuvj" if codec in FULL_RANGE_ONLY else setup.pix_fmt)
     context = stream.codec_context
     context.thread_type = "AUTO"  # PyAV's default makes x264 cut pictures into slices
     # 0: as many as there are CPUs. Threads of VP8's encoder may wait for each other for ever (seen once, under load).
@@ -256,6 +258,11 @@ def _prepare(container: OutputContainer, request: EncodingRequest, setup: _Setup
         context.flags |= GLOBAL_HEADER  # as PyAV does for a container that it knows to want it
     surfaces = setup.gpu is not None
     return Encoding(container, stream, setup.pix_fmt, setup.time_base, colour, _notes(request, setup), surfaces)
+
+
+def _about_siting(form: FrameForm) -> dict[str, str]:
+    """The options that say where chroma lies, if pictures come in planes."""
+    return options_of(form.colour.siting) if form.format.yuv else {}
 
 
 def _reproducible(codec: str, settings: Mapping[str, str]) -> dict[str, str]:

@@ -12,9 +12,11 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from ...errors import MachineError, MediaError, MisuseError
+from ..stream.frames import LEFT
 from .colour import DisplayMatrix, is_full, is_turned, matrix_name
 from .ffmpeg_log import ffmpeg_errors, first_error
 from .filter_graph import check_built_in, links, parse_graph
+from .siting import Siting
 from .source_options import SourceOptions
 from .tonemap import SCALE_FLAGS, ToneMap
 
@@ -55,6 +57,10 @@ class FilterChain:
     def upright(self) -> bool:
         """True if frames come out as they are displayed: then filters have turned them already."""
         return self.graph is not None
+
+    def siting(self, before: Siting) -> Siting:
+        """Where the chroma of 4:2:0 lies that comes out. before: of what goes in."""
+        return before if self.tone is None else LEFT
 
     def __str__(self) -> str:
         return ",".join(filter(None, (*self.first, str(self.tone or ""), self.graph)))

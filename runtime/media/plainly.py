@@ -21,7 +21,7 @@ class PlainScaler:
         from av.video.reformatter import VideoReformatter
 
         self._form, self._size = form, size
-        self._reader = FrameReader(form, "")
+        self._reader = FrameReader(form, form.colour.siting)
         self._reformatter = VideoReformatter()
 
     def scale(self, picture: Picture) -> Picture:

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from ...engines.bundle.pixel_formats import NV12, P010, RGB48, YUV420P, YUV420P10
 from ...errors import MediaError
-from ..stream.frames import CENTRE, LEFT, RGB, RGB16, TOP_LEFT, AnyFrame, FrameForm, Planes, Surface, YuvColour
+from ..stream.frames import RGB, RGB16, AnyFrame, FrameForm, Planes, Surface, YuvColour
 from . import colour
 from .alpha import alpha_of, holds_alpha, with_alpha
 from .base import Colour, Picture, check_pixels
+from .siting import Siting, usual_siting
 from .surfaces import SurfaceFrames
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 _FORMS = {"yuv420p": YUV420P, "yuvj420p": YUV420P, "nv12": NV12, "yuv420p10le": YUV420P10, "p010le": P010}
 """FFmpeg's pixel formats that the bundle takes and gives as they are."""
-_CENTRED = frozenset({"mjpeg", "ljpeg", "mpeg1video", "jpeg2000", "theora", "vp8"})
-_TOP_LEFT = frozenset({"dvvideo"})
-"""Codecs by where their chroma lies if they do not say; between two luma pixels on the left for all others."""
 
 
 def pixel_name(form: FrameForm) -> str:
@@ -52,19 +50,13 @@ def depth_of(pix_fmt: str) -> int:
     return max(component.bits for component in VideoFormat(pix_fmt).components)
 
 
-def siting_of(codec: str) -> tuple[float, float]:
-    """Where the chroma of a codec lies: PyAV does not tell what a video says."""
-    return CENTRE if codec in _CENTRED else TOP_LEFT if codec in _TOP_LEFT else LEFT
-
-
-def form_of_frame(frame: VideoFrame, codec: str, matrix: DisplayMatrix | None) -> FrameForm:
+def form_of_frame(frame: VideoFrame, siting: Siting, matrix: DisplayMatrix | None) -> FrameForm:
     """The form in which a video is restored whose frames are like this one, once they are upright."""
     form = _FORMS.get(frame.format.name)
     if form is None or not form.holds(frame.height, frame.width):
         return RGB16 if bits_of(frame) > 8 else RGB
-    siting = turned(siting_of(codec), matrix)
     usable = colour.usable_matrix(int(frame.colorspace), frame.width, frame.height)
-    return FrameForm(form, YuvColour(usable, colour.is_full(frame), siting))
+    return FrameForm(form, YuvColour(usable, colour.is_full(frame), turned(siting, matrix)))
 
 
 def form_of_output(pix_fmt: str, tags: Colour, codec: str, size: tuple[int, int]) -> FrameForm:
@@ -72,10 +64,10 @@ def form_of_output(pix_fmt: str, tags: Colour, codec: str, size: tuple[int, int]
     form = _FORMS.get(pix_fmt)
     if form is None or not form.holds(size[1], size[0]):
         return RGB16 if depth_of(pix_fmt) > 8 else RGB
-    return FrameForm(form, YuvColour(tags.matrix, tags.full, siting_of(codec)))
+    return FrameForm(form, YuvColour(tags.matrix, tags.full, usual_siting(codec)))
 
 
-def turned(siting: tuple[float, float], matrix: DisplayMatrix | None) -> tuple[float, float]:
+def turned(siting: Siting, matrix: DisplayMatrix | None) -> Siting:
     """The siting in a picture that `colour.upright` has turned."""
     if matrix is None:
         return siting
@@ -131,10 +123,11 @@ class DecodedPlanes(Planes):
 class FrameReader:
     """Makes pictures of one form of the frames of a video."""
 
-    def __init__(self, form: FrameForm, codec: str) -> None:
+    def __init__(self, form: FrameForm, siting: Siting) -> None:
+        """siting: of the frames as they are stored."""
         from av.video.reformatter import VideoReformatter
 
-        self._form, self._codec = form, codec
+        self._form, self._siting = form, siting
         self._reformatter = VideoReformatter()
 
     def read(self, frame: VideoFrame, matrix: DisplayMatrix | None) -> AnyFrame:
@@ -142,7 +135,7 @@ class FrameReader:
         form = self._form
         if not form.format.yuv:
             return colour.upright(colour.to_rgb(frame, self._reformatter, deep=form.format is RGB48), matrix)
-        own = form_of_frame(frame, self._codec, matrix)
+        own = form_of_frame(frame, self._siting, matrix)
         alike = (own.format.yuv, own.format.bits, own.colour) == (True, form.format.bits, form.colour)
         if not alike or any(plane.line_size < 0 for plane in frame.planes):
             frame, own = self._converted(frame), form

@@ -28,6 +28,7 @@ from .playlists import files_of_playlist
 from .promise import CONTAINER_CLOCK, is_cover
 from .pyav import fraction, readable
 from .side_data import side_data
+from .siting import Siting
 from .source_options import SourceOptions
 from .surfaces import is_on_gpu, on_host
 from .timeline import rescale
@@ -77,6 +78,11 @@ class OpenedVideo:
     given: FilterInput
     filters: FilterChain | None = None
     ahead: tuple[VideoFrame | Packet[Any], ...] = ()
+
+    @property
+    def siting(self) -> Siting:
+        """Where the chroma of the frames lies that are to be restored."""
+        return self.decoder.siting if self.filters is None else self.filters.siting(self.decoder.siting)
 
 
 def open_video(
@@ -216,7 +222,7 @@ def _in_form(opened: OpenedVideo, first: VideoFrame, *, upright: bool = False) -
     notes += (DROPPED,) if (hidden or not is_opaque(first)) and not alpha else ()
     form = RGB16 if reading.restores and depth > 8 else RGB
     if reading.planes:
-        form = form_of_frame(first, opened.decoder.codec, matrix)
+        form = form_of_frame(first, opened.siting, matrix)
         notes += about_form(first, form)
     return replace(opened, info=replace(info, form=form, bits=depth, alpha=alpha, notes=notes))
 

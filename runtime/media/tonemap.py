@@ -67,7 +67,10 @@ class ToneMap:
 
     @contextmanager
     def filters(self) -> Iterator[tuple[str, ...]]:
-        """The filters, which find their table while the block runs: they read it when they are added to a graph."""
+        """The filters, which find their table while the block runs: they read it when they are added to a graph.
+
+        Chroma lies on the left afterwards, wherever it lay before.
+        """
         matrix = "" if self.matrix is None else f"in_color_matrix={self.matrix}:"
         with _temporary(_cube(self.transfer, self.primaries, self.peak)) as table:
             yield (
@@ -75,7 +78,7 @@ class ToneMap:
                 "format=gbrp16le",
                 f"lut3d=file={_escaped(table)}:interp=tetrahedral",
                 "setparams=color_primaries=bt709:color_trc=bt709",
-                f"scale=out_color_matrix=bt709:out_range=tv:{SCALE_FLAGS}",
+                f"scale=out_color_matrix=bt709:out_range=tv:out_h_chr_pos=0:out_v_chr_pos=128:{SCALE_FLAGS}",
                 "format=yuv420p10le",
             )
 

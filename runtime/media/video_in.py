@@ -50,7 +50,7 @@ class VideoSource:
         self._filtered_timeline = Timeline(self.info.time_base, self.info.rate)
         self._fitter = Fitter((opened.first.width, opened.first.height), self._given.aspect)
         self._shapes: dict[Fraction, int] = {}
-        self._reader = FrameReader(self.info.form, self._decoder.codec)
+        self._reader = FrameReader(self.info.form, opened.siting)
         self.residence = _residence(opened)
         self._kind, self._keeps = kind_of(opened.first), False
         self._count = self._decoded = 0

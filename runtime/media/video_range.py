@@ -48,7 +48,7 @@ class VideoRange:
         self._numbers = range(begin, end)
         self._fitter: Fitter | None = None
         self._decoder, self._frames = _frames_from(info, index, begin)
-        self._reader = FrameReader(info.form, self._decoder.codec)
+        self._reader = FrameReader(info.form, self._decoder.siting)
 
     @property
     def notes(self) -> tuple[str, ...]:

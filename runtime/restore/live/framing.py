@@ -20,9 +20,10 @@ from ...media.planes import FrameReader, bits_of, form_of_frame
 from ...media.probe import about_first, about_form, rate_of
 from ...media.pyav import fraction
 from ...media.side_data import side_data
+from ...media.siting import siting_of
 from ...media.source_options import SourceOptions
 from ...media.tonemap import dynamics, refuse_hdr, tone_map_of
-from ...stream.frames import AnyFrame, FrameForm, owned
+from ...stream.frames import LEFT, AnyFrame, FrameForm, owned
 from .live_input import CLOCK, LiveInput
 from .losses import FrameLosses
 
@@ -69,8 +70,9 @@ class Framer:
     where size, format or time do not go on.
 
     first: the first frame that was to be restored, as it came out of the filters; None before. rate, aspect: frames per
-    second that come out now, and the aspect of their pixels. treatment: what is done to them, for people. notes: what
-    is to be known of the first ones, for people. resized: how often size or format changed.
+    second that come out now, and the aspect of their pixels. siting: where their chroma lies. treatment: what is
+    done to them, for people. notes: what is to be known of the first ones, for people. resized: how often size or
+    format changed.
     """
 
     def __init__(self, options: SourceOptions, say: Callable[[str], None]) -> None:
@@ -87,7 +89,7 @@ class Framer:
         self._fitter: Fitter | None = None
         self._reader: FrameReader | None = None
         self._dynamics: str | None = None
-        self._form, self._codec, self._shape = FrameForm(), "", Fraction(1)
+        self._form, self._shape, self.siting = FrameForm(), Fraction(1), LEFT
         self.first: VideoFrame | None = None
         self.aspect: Fraction | None = None
         self.rate = Fraction(25)
@@ -146,7 +148,7 @@ class Framer:
         """Set up the filters for frames like this one."""
         options = replace(self._options, deinterlace=self._deinterlace(frame, video))
         given = FilterInput(fraction(frame.time_base) or CLOCK, rate_of(video), _aspect(video))
-        self._codec, self._planned_fields = str(video.name), self._seen_fields
+        self._planned_fields = self._seen_fields
         self.rate, self.aspect, self._measuring = given.rate, given.aspect, None
         tone = tone_map_of(frame) if options.tonemap else None
         self._say_dynamics(dynamics(colour.BT709 if tone else int(frame.color_trc)))
@@ -154,8 +156,10 @@ class Framer:
             self.notes = about_first(frame, self.treatment, to_sdr=self._options.tonemap)
         self._losses.begin(frame, video)
         self._chain = filters_of(options, colour.matrix_of(side_data(frame)), tone)
+        self.siting = siting_of(video)
         if self._chain is None:
             return
+        self.siting = self._chain.siting(self.siting)
         try:
             self._filter = FrameFilter(self._chain, given, frame)
         except MediaError as error:
@@ -201,8 +205,8 @@ class Framer:
             self._say(line)
         fitted = self._fitted(frame)
         if self._reader is None:
-            self._form = form_of_frame(fitted, self._codec, matrix)
-            self._reader = FrameReader(self._form, self._codec)
+            self._form = form_of_frame(fitted, self.siting, matrix)
+            self._reader = FrameReader(self._form, self.siting)
         return Framed(owned(self._reader.read(fitted, matrix)), _ticks(frame), arrived, attached.get("A53_CC"))
 
     def _fitted(self, frame: VideoFrame) -> VideoFrame:
@@ -233,7 +237,7 @@ def live_info(source: LiveInput, framer: Framer, options: SourceOptions) -> Sour
     tags = colour.colour_of(first)
     refuse_hdr(source.address.name, tags.transfer, side_data(first), assume_sdr=options.assume_sdr)
     matrix = None if framer.upright else colour.display_matrix(first)
-    form = form_of_frame(first, str(video.name), matrix)
+    form = form_of_frame(first, framer.siting, matrix)
     turned = colour.is_turned(matrix)
     width, height = (first.height, first.width) if turned else (first.width, first.height)
     return SourceInfo(

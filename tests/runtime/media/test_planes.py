@@ -19,15 +19,12 @@ from swiftvr_trt.runtime.media.planes import (
     FrameWriter,
     form_of_frame,
     form_of_output,
-    siting_of,
     turned,
 )
 from swiftvr_trt.runtime.stream.frames import (
-    CENTRE,
     LEFT,
     RGB,
     RGB16,
-    TOP_LEFT,
     FrameForm,
     Planes,
     YuvColour,
@@ -68,7 +65,7 @@ def rawvideo(frame: av.VideoFrame) -> bytes:
 
 def planes_of(frame: av.VideoFrame, form: FrameForm, matrix: DisplayMatrix | None = None) -> Planes:
     """A frame as it is read."""
-    read = FrameReader(form, "h264").read(frame, matrix)
+    read = FrameReader(form, LEFT).read(frame, matrix)
     assert isinstance(read, Planes)
     assert read.form == form
     return read
@@ -77,9 +74,9 @@ def planes_of(frame: av.VideoFrame, form: FrameForm, matrix: DisplayMatrix | Non
 @pytest.mark.parametrize(("pix_fmt", "form"), PLANAR.items(), ids=list(PLANAR))
 def test_planes_arrive_and_leave_unchanged(pix_fmt: str, form: PixelFormat) -> None:
     frame = noise(pix_fmt)
-    found = form_of_frame(frame, "h264", None)
+    found = form_of_frame(frame, LEFT, None)
     assert found == FrameForm(form, YuvColour(6, siting=LEFT))
-    read = FrameReader(found, "h264").read(frame, None)
+    read = FrameReader(found, LEFT).read(frame, None)
     written = FrameWriter(pix_fmt, Colour(6, 5, 4)).frame(Picture(read, STAMP), 38, 22)
     assert data_of(read).tobytes() == rawvideo(frame)
     assert rawvideo(written) == rawvideo(frame)
@@ -90,7 +87,7 @@ def test_planes_arrive_and_leave_unchanged(pix_fmt: str, form: PixelFormat) -> N
 @pytest.mark.parametrize("pix_fmt", PLANAR)
 def test_planes_of_a_decoder_are_those_of_their_copy_and_need_none_to_be_shrunk(pix_fmt: str) -> None:
     frame = noise(pix_fmt)
-    form = form_of_frame(frame, "h264", None)
+    form = form_of_frame(frame, LEFT, None)
     lent, copy = planes_of(frame, form), owned(planes_of(frame, form))
     assert isinstance(copy, Planes)
     assert type(copy) is Planes
@@ -111,8 +108,8 @@ def test_planes_of_a_decoder_are_those_of_their_copy_and_need_none_to_be_shrunk(
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "p010le"])
 def test_planes_are_turned_as_rgb_is(pix_fmt: str, matrix: DisplayMatrix) -> None:
     frame = noise(pix_fmt)
-    form = form_of_frame(frame, "h264", matrix)
-    straight = planes_of(frame, form_of_frame(frame, "h264", None))
+    form = form_of_frame(frame, LEFT, matrix)
+    straight = planes_of(frame, form_of_frame(frame, LEFT, None))
     found = planes_of(frame, form, matrix)
     assert np.array_equal(found.luma, upright(straight.luma[..., None], matrix)[..., 0])
     assert np.array_equal(found.chroma, upright(straight.chroma, matrix))
@@ -124,9 +121,9 @@ def test_planes_are_turned_as_rgb_is(pix_fmt: str, matrix: DisplayMatrix) -> Non
 def test_chroma_in_one_plane_or_in_two_makes_no_difference(pix_fmt: str, form: PixelFormat) -> None:
     """As where a video begins on the GPU and goes on in software."""
     frame = noise(pix_fmt)
-    own = form_of_frame(frame, "h264", None)
+    own = form_of_frame(frame, LEFT, None)
     wanted = FrameForm(form, own.colour)
-    found, given = (FrameReader(each, "h264").read(frame, None) for each in (wanted, own))
+    found, given = (FrameReader(each, LEFT).read(frame, None) for each in (wanted, own))
     assert isinstance(found, Planes)
     assert isinstance(given, Planes)
     assert found.form == wanted
@@ -167,13 +164,13 @@ def test_other_formats_and_odd_sizes_are_rgb_of_as_many_bits(
     pix_fmt: str, size: tuple[int, int], form: PixelFormat
 ) -> None:
     frame = av.VideoFrame(*size, pix_fmt)
-    assert form_of_frame(frame, "h264", None).format is form
-    assert data_of(FrameReader(form_of_frame(frame, "h264", None), "h264").read(frame, None)).dtype == form.host_dtype
+    assert form_of_frame(frame, LEFT, None).format is form
+    assert data_of(FrameReader(form_of_frame(frame, LEFT, None), LEFT).read(frame, None)).dtype == form.host_dtype
 
 
 def test_a_frame_with_other_tags_than_the_first_is_converted_to_its_form() -> None:
     first, later = noise("yuv420p"), noise("nv12")
-    form = form_of_frame(first, "h264", None)
+    form = form_of_frame(first, LEFT, None)
     for plane, value in zip(later.planes, (200, 128), strict=True):
         plane.update(bytes([value]) * plane.buffer_size)
     later.color_range = colour.FULL
@@ -196,14 +193,6 @@ def test_a_frame_with_other_tags_than_the_first_is_converted_to_its_form() -> No
 def test_encoders_get_planes_where_they_take_them(pix_fmt: str, size: tuple[int, int], form: PixelFormat) -> None:
     found = form_of_output(pix_fmt, Colour(9, full=True), "libx265", size)
     assert found == (FrameForm(form, YuvColour(9, full=True)) if form.yuv else RGB16 if form.wide else RGB)
-
-
-@pytest.mark.parametrize(
-    ("codec", "place"),
-    [("h264", LEFT), ("av1", LEFT), ("mjpeg", CENTRE), ("mpeg1video", CENTRE), ("dvvideo", TOP_LEFT)],
-)
-def test_the_siting_is_the_usual_one_of_the_codec(codec: str, place: tuple[float, float]) -> None:
-    assert siting_of(codec) == place
 
 
 @pytest.mark.parametrize("form", [RGB, RGB16, FrameForm(NV12, YuvColour(6)), FrameForm(YUV420P10, YuvColour(1))])

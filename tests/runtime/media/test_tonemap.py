@@ -22,7 +22,7 @@ from swiftvr_trt.runtime.media.index import VideoIndex, index_video
 from swiftvr_trt.runtime.media.source_options import SourceOptions
 from swiftvr_trt.runtime.media.tonemap import sdr
 from swiftvr_trt.runtime.media.video_range import VideoRange
-from swiftvr_trt.runtime.stream.frames import YuvColour
+from swiftvr_trt.runtime.stream.frames import LEFT, Planes, YuvColour
 
 from .videos import STEP, make_video
 
@@ -210,3 +210,18 @@ def test_a_part_says_so_as_well(tmp_path: Path) -> None:
             assert all(
                 said in " ".join(picture.stamp.lost) and bool(said) == bool(picture.stamp.lost) for picture in part
             )
+
+
+def test_chroma_lies_on_the_left_afterwards(tmp_path: Path) -> None:
+    """Of the two samples beside an edge of luma, one lies half a pixel behind it, the other one and a half before."""
+    path = hdr_video(tmp_path / "in.mkv", PQ, chroma_sample_location="topleft")
+    with open_source(path, options=SourceOptions(tonemap=True, planes=True)) as source:
+        assert source.info.form.colour.siting == LEFT
+        (picture,) = (item for item in source if isinstance(item, Picture))
+    assert isinstance(picture.frame, Planes)
+    blue = picture.frame.layers[1][16, :, 0].astype(float)
+    edge = 4 * BAR // 2
+    before, behind = blue[edge - BAR // 4], blue[edge + BAR // 4]
+    shares = (blue[edge - 1 : edge + 1] - behind) / (before - behind)
+    assert shares[0] >= 1
+    assert 0.2 < shares[1] < 0.5
