@@ -206,9 +206,31 @@ def test_uneven_times_and_sound_go_through_nut(tmp_path: Path, fifo: Path) -> No
     assert packets[0] == packets[1]
 
 
-def test_y4m_stays_y4m(tmp_path: Path, fifo: Path) -> None:
-    clip = make_video(tmp_path / "in.y4m", EVEN, "rawvideo")
-    assert piped_through(clip, fifo, tmp_path / "out").read_bytes().startswith(b"YUV4MPEG2 W64 H48 F25:1")
+def y4m_of(clip: Path, pix_fmt: str, name: str) -> bytes:
+    """The frames of a clip behind the headers of yuv4mpeg. name: of the pixel format, as these call it."""
+    frames = raw_of(clip, pix_fmt)
+    size = len(frames) // len(EVEN)
+    parts = [b"FRAME\n" + frames[index : index + size] for index in range(0, len(frames), size)]
+    return b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C%s\n" % name.encode() + b"".join(parts)
+
+
+@pytest.mark.parametrize(("pix_fmt", "name"), [("yuv420p", "420mpeg2"), ("yuv420p10le", "420p10")])
+def test_y4m_stays_y4m(tmp_path: Path, fifo: Path, pix_fmt: str, name: str) -> None:
+    given = y4m_of(make_video(tmp_path / "in.mp4", EVEN), pix_fmt, name)
+    (tmp_path / "in.y4m").write_bytes(given)
+    thread = received(fifo, tmp_path / "out")
+    with (
+        open_source(tmp_path / "in.y4m", options=SourceOptions(planes=True)) as source,
+        open_sink(fifo, source.info, 64, 48) as sink,
+    ):
+        for item in source:
+            sink.write(item)
+        sink.commit()
+    thread.join(PATIENCE_S)
+    header, _, frames = (tmp_path / "out").read_bytes().partition(b"\n")
+    assert header.startswith(b"YUV4MPEG2 W64 H48 F25:1")
+    assert f"C{name}".encode() in header.split()
+    assert frames == given.partition(b"\n")[2]
 
 
 @pytest.mark.parametrize(
