@@ -1,6 +1,7 @@
 """Corrupted videos: wherever FFmpeg has a complaint, so do we, and nothing else goes wrong.
 
-SWIFTVR_CORRUPTIONS=300 reads so many; without it, a part. `benchmarks/damage_campaign.py` restores them, too.
+SWIFTVR_CORRUPTIONS=300 reads so many; without it, a part. SWIFTVR_CORRUPTION_SEED=7 reads others than usual.
+`benchmarks/damage_campaign.py` restores them, too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from swiftvr_trt.errors import SwiftVRError
 from swiftvr_trt.runtime.media import Picture, SourceInfo, open_source
 
 COUNT = int(os.environ.get("SWIFTVR_CORRUPTIONS", "36"))
+SEED = int(os.environ.get("SWIFTVR_CORRUPTION_SEED", "0"))
 
 
 def we_complain(path: Path) -> bool:
@@ -42,7 +44,7 @@ def test_intact_files_are_not_complained_about(originals: list[Path]) -> None:
 
 @pytest.mark.parametrize("number", range(COUNT))
 def test_no_damage_that_ffmpeg_reports_is_silent(originals: list[Path], tmp_path: Path, number: int) -> None:
-    suffix, data = corrupted(originals, number, seed=0)
+    suffix, data = corrupted(originals, number, seed=SEED)
     path = tmp_path / f"in{suffix}"
     path.write_bytes(data)
     began = time.monotonic()
