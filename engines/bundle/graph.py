@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from ...errors import BundleError
 from ...outside import Door, read_file
 from .manifest import MAX_STREAM_BYTES
 from .protobuf import FieldKind, RawMessage, read_message
+from .reach import state_dependencies, steps_to_forget
 
 # fmt: off
 OPERATORS = frozenset({
@@ -73,11 +74,16 @@ _SIDE = {1: _N, 2: _B}
 
 
 @dataclass(frozen=True)
-class GraphMemory:
-    """Bytes that a graph needs: its weights, and at least this much for what it computes with static shapes."""
+class VettedGraph:
+    """What is known of a graph that holds only what it may.
+
+    weight_bytes: of its weights. working_bytes: what it computes with static shapes takes at least that much. reach: as
+    in `StageSpec`, of the states that were named.
+    """
 
     weight_bytes: int
     working_bytes: int
+    reach: int | None
 
 
 @dataclass(frozen=True)
@@ -114,19 +120,20 @@ class _Node:
     outputs: list[str]
 
 
-def vet_graph(path: Path, files: Mapping[str, int]) -> GraphMemory:
-    """The memory of a graph that holds only what it may. files: sizes of the bundle's files.
+def vet_graph(path: Path, files: Mapping[str, int], states: Sequence[tuple[str, str]] = ()) -> VettedGraph:
+    """Check that a graph holds only what it may.
 
+    files: sizes of the bundle's files. states: names of each state as an input and as an output.
     Raises `BundleError` for any other graph.
     """
     data = read_file(path, _DOOR)
     try:
-        return _vet(memoryview(data), files)
+        return _vet(memoryview(data), files, states)
     except ValueError as error:
         raise BundleError(f"{path}: not a graph that this package runs ({error}); rebuild the bundle") from error
 
 
-def _vet(data: memoryview, files: Mapping[str, int]) -> GraphMemory:
+def _vet(data: memoryview, files: Mapping[str, int], states: Sequence[tuple[str, str]]) -> VettedGraph:
     model = read_message(data, _MODEL)
     for block in model.many(8):
         domain = read_message(block, _OPSET).text(1)
@@ -152,7 +159,8 @@ def _vet(data: memoryview, files: Mapping[str, int]) -> GraphMemory:
     working = _working_bytes(nodes, graph, inputs, outputs)
     if graph.weight_bytes + working > MAX_STREAM_BYTES:
         raise ValueError(f"it would take {(graph.weight_bytes + working) >> 30} GiB of memory")
-    return GraphMemory(graph.weight_bytes, working)
+    named = ((filter(None, node.inputs), filter(None, node.outputs)) for node in nodes)
+    return VettedGraph(graph.weight_bytes, working, steps_to_forget(state_dependencies(named, states)))
 
 
 def _read_weight(raw: RawMessage, graph: _Graph, files: Mapping[str, int]) -> None:

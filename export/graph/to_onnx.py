@@ -23,11 +23,11 @@ import torch
 from onnx_ir import DataType, ExternalTensor, Model, SymbolicDim, save
 
 from ...engines.bundle.manifest import Recipe, Role, StageSpec, TensorSpec
+from ...engines.bundle.reach import state_dependencies, state_names, steps_to_forget
 from ...errors import BuildError, CheckpointError
 from ..network.finite import all_finite
 from . import fp8, int8, nvfp4
 from .pixel_stages import PixelStage, give_stages, take_stages
-from .reach import state_dependencies, steps_to_forget
 from .stages import Stage
 
 OPSET = 23
@@ -183,10 +183,16 @@ def _save(model: Model, stage: Stage | PixelStage, directory: Path, store: Weigh
     save(model, os.fspath(path))
     inputs = tuple(_spec(value, role) for value, (_, role) in zip(model.graph.inputs, stage.inputs, strict=True))
     outputs = tuple(_spec(value, role) for value, (_, role) in zip(model.graph.outputs, stage.outputs, strict=True))
-    before = (tensor.name for tensor in inputs if tensor.role is Role.STATE_IN)
-    after = (tensor.name for tensor in outputs if tensor.role is Role.STATE_OUT)
-    reach = steps_to_forget(state_dependencies(model, tuple(zip(before, after, strict=True))))
-    return StageSpec(stage.name, path.name, inputs, outputs, reach=reach)
+    spec = StageSpec(stage.name, path.name, inputs, outputs)
+    return replace(spec, reach=_reach(model, spec))
+
+
+def _reach(model: Model, spec: StageSpec) -> int | None:
+    """How many steps a stage remembers. By the values of its graph, since inner ones may share a name or have none."""
+    ins, outs = ({value.name: value for value in values} for values in (model.graph.inputs, model.graph.outputs))
+    states = [(ins[before], outs[after]) for before, after in state_names(spec)]
+    nodes = (([value for value in node.inputs if value is not None], node.outputs) for node in model.graph)
+    return steps_to_forget(state_dependencies(nodes, states))
 
 
 def _finite_bytes(tensor: Any) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...engines.bundle.files import Bundle
 from ...engines.bundle.graph import vet_graph
 from ...engines.bundle.manifest import StageSpec
+from ...engines.bundle.reach import state_names
 from ...errors import BundleError, MachineError, StageError, cannot_import
 from ...machine import available_memory, core_limit
 from ...text import first_line, format_bytes
@@ -51,8 +52,8 @@ def load_session(
     """Load the graph of one stage.
 
     providers: as ONNX Runtime takes them, the preferred one first. threads: CPU threads of the stage, None for one per
-    physical core that this process may use. Raises `BundleError` if the graph cannot be loaded, holds what it
-    may not (`vet_graph`), or has other tensors than the manifest says, and `MachineError` if memory is short.
+    physical core that this process may use. Raises `BundleError` if the graph cannot be loaded, holds what it may not
+    (`vet_graph`), or has other tensors or remembers more than the manifest says; `MachineError` if memory is short.
     """
     ort = import_onnxruntime()
     options = ort.SessionOptions()
@@ -63,7 +64,7 @@ def load_session(
     options.add_session_config_entry("session.strict_shape_type_inference", "1")  # see `vet_graph`
     options.add_session_config_entry("session.load_model_format", "ONNX")
     path, on_cpu = bundle.stage_path(stage.name), tuple(providers) == (CPU_PROVIDER,)
-    needed = vet_graph(path, {file.name: file.size for file in bundle.manifest.files})
+    needed = vet_graph(path, {file.name: file.size for file in bundle.manifest.files}, state_names(stage))
     if not on_cpu:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")  # for `nodes_off`
     if on_cpu:
@@ -81,6 +82,7 @@ def load_session(
             ) from error
         raise BundleError(f"{path}: ONNX Runtime {ort.__version__} cannot load this stage ({reason})") from error
     _check_signature(bundle, stage, session)
+    _check_reach(bundle, stage, needed.reach)
     return session
 
 
@@ -155,6 +157,15 @@ def _check_signature(bundle: Bundle, stage: StageSpec, session: ort.InferenceSes
                 f"{bundle.stage_path(stage.name)}: its inputs and outputs differ from those in the manifest; "
                 "rebuild the bundle"
             )
+
+
+def _check_reach(bundle: Bundle, stage: StageSpec, found: int | None) -> None:
+    """A stream that goes on in the middle begins as many steps before as the manifest says (`runtime/stream/cuts`)."""
+    if stage.reach is not None and (found is None or found > stage.reach):
+        steps = "all steps" if found is None else f"{found} steps"
+        raise BundleError(
+            f"{bundle.stage_path(stage.name)}: remembers {steps}, the manifest says {stage.reach}; rebuild the bundle"
+        )
 
 
 def _dtype(ort_type: str) -> str:

@@ -177,6 +177,14 @@ def test_frames_of_any_size_are_only_converted_and_resized(path: Path, nodes: li
     assert said in refusal(made, path)
 
 
+@pytest.mark.parametrize(("states", "reach"), [([], 0), ([("unread", "y")], 1), ([("x", "y")], None)])
+def test_a_graph_is_followed_from_state_to_state(path: Path, states: list[tuple[str, str]], reach: int | None) -> None:
+    """a = relu(x), y = relu(a)."""
+    made = model(node("Relu", "x", "a"), node("Relu", "a", "y"), shapes={"a": [2, 3]})
+    path.write_bytes(made.SerializeToString())
+    assert vet_graph(path, {}, states).reach == reach
+
+
 def test_no_operator_hides_another_shape_from_onnx_runtime(path: Path, mini_bundle: BundleFactory) -> None:
     """The declared shapes are those that are taken: a graph that declares smaller ones is refused when it is loaded."""
     pytest.importorskip("onnxruntime")

@@ -10,9 +10,10 @@ import onnx
 import onnx_ir
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from swiftvr_trt.engines.bundle.manifest import STAGES, Role
+from swiftvr_trt.engines.bundle.manifest import STAGES, Role, StageSpec, TensorSpec
 from swiftvr_trt.engines.bundle.pixel_formats import GIVES, TAKES
 from swiftvr_trt.errors import BuildError
 from swiftvr_trt.export.graph.stages import Stage
@@ -20,6 +21,7 @@ from swiftvr_trt.export.graph.to_onnx import (
     FORBIDDEN,
     OPSET,
     WEIGHTS,
+    _reach,
     check_graph,
     open_weights,
     stage_to_onnx,
@@ -142,3 +144,22 @@ def test_a_graph_for_two_lengths_is_described_as_two_stages(tmp_path: Path) -> N
     assert {entry.nodes for entry in written} == {1}
     [given] = onnx.load(tmp_path / "dit.onnx").graph.input
     assert [side.dim_param or side.dim_value for side in given.type.tensor_type.shape.dim] == ["latents", 2, 4, 8]
+
+
+def test_values_without_a_name_or_with_the_same_one_are_told_apart() -> None:
+    """y0 = -x, y1 = -s0, through values that all have the same name until the graph is saved."""
+    inner = [helper.make_node("Neg", ["x"], ["a"]), helper.make_node("Neg", ["s0"], ["b"])]
+    outer = [helper.make_node("Identity", ["a"], ["y0"]), helper.make_node("Identity", ["b"], ["y1"])]
+    values = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "s0", "s1", "y0", "y1")
+    }
+    graph = helper.make_graph(
+        inner + outer, "g", [values[n] for n in ("x", "s0", "s1")], [values[n] for n in ("y0", "y1")]
+    )
+    ins = tuple(TensorSpec(name, "float32", (1,), Role.STATE_IN) for name in ("s0", "s1"))
+    outs = tuple(TensorSpec(name, "float32", (1,), Role.STATE_OUT) for name in ("y0", "y1"))
+    for name in (None, "same"):
+        model = onnx_ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)]))
+        for node in list(model.graph)[:2]:
+            node.outputs[0].name = name
+        assert _reach(model, StageSpec("encode", "encode.onnx", ins, outs)) == 2

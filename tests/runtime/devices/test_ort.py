@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,18 @@ def test_a_graph_with_other_tensors_than_the_manifest_says_is_refused(mini_bundl
         BundleError, match=r"decode\S*: its inputs and outputs differ from those in the manifest; rebuild"
     ):
         load_session(bundle, replace(stage, outputs=outputs))
+
+
+@pytest.mark.parametrize(("says", "refused"), [(8, True), (0, True), (9, False), (40, False), (None, False)])
+def test_a_graph_that_remembers_more_than_the_manifest_says_is_refused(
+    mini_bundle: BundleFactory, says: int | None, refused: bool
+) -> None:
+    """A stream that goes on in the middle would begin too late."""
+    bundle = mini_bundle()
+    stage = replace(bundle.manifest.stage("encode"), reach=says)
+    said = rf"encode\S*: remembers 9 steps, the manifest says {says}; rebuild the bundle"
+    with pytest.raises(BundleError, match=said) if refused else nullcontext():
+        load_session(bundle, stage)
 
 
 def test_a_file_that_is_not_a_graph_is_refused_in_one_line(
