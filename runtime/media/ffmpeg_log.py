@@ -44,6 +44,9 @@ _listening_in: Counter[int] = Counter()
 _muting_in: Counter[int] = Counter()
 """How many blocks each thread is in. A thread is counted as muting while it waits for those who listen."""
 
+_since: dict[int, float] = {}
+"""When each thread that listens began to, by `time.monotonic`."""
+
 _muted = 0
 """How many blocks are muted by now."""
 
@@ -59,7 +62,7 @@ def mute() -> Iterator[None]:
     with _in_block(_muting_in, me):
         try:
             with _state:
-                _state.wait_for(lambda: not _others(_listening_in, me), timeout=_STUCK_S)
+                _state.wait_for(lambda: not _others(_listening_in, me), timeout=_patience_s(me))
                 _muted, counted = _muted + 1, 1
                 _switch()
             time.sleep(_UNDERWAY_S)
@@ -96,6 +99,8 @@ def _in_block(blocks: Counter[int], me: int, after: Counter[int] | None = None) 
             if after is not None and not (_listening_in[me] or _muting_in[me]):
                 _state.wait_for(lambda: not _others(after, me), timeout=_FREEING_S)
             blocks[me], counted = blocks[me] + 1, 1
+            if blocks is _listening_in:
+                _since.setdefault(me, time.monotonic())
             _switch()
         yield
     finally:  # also of an interrupt in between
@@ -103,6 +108,8 @@ def _in_block(blocks: Counter[int], me: int, after: Counter[int] | None = None) 
             blocks[me] -= counted
             if not blocks[me]:
                 del blocks[me]
+                if blocks is _listening_in:
+                    _since.pop(me, None)
             _switch()
             _state.notify_all()
 
@@ -110,6 +117,12 @@ def _in_block(blocks: Counter[int], me: int, after: Counter[int] | None = None) 
 def _others(blocks: Counter[int], thread: int) -> bool:
     """Whether another thread than this one is in such a block."""
     return bool(blocks.keys() - {thread})
+
+
+def _patience_s(thread: int) -> float:
+    """How long to wait for the other threads that listen: nobody begins to while others wait."""
+    others = [began for other, began in _since.items() if other != thread]
+    return max(max(others) + _STUCK_S - time.monotonic(), 0.0) if others else 0.0
 
 
 _before: tuple[int | None, bool] | None = None

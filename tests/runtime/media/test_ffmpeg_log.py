@@ -95,6 +95,11 @@ def test_whoever_waits_for_input_is_not_waited_for_long(monkeypatch: pytest.Monk
     waits.wait(30)
     with mute(), ffmpeg_errors() as said:  # what mutes hears nothing
         av.logging.log(av.logging.ERROR, "test", "muted\n")
+    # Nor is it waited for again: a live source may take 10 s to open.
+    for thread in ffmpeg_log._since:
+        ffmpeg_log._since[thread] -= 600
+    monkeypatch.setattr(ffmpeg_log, "_STUCK_S", 500.0)
+    with mute():
         goes_on.set()
     reader.join()
     assert (heard, said) == ([True], [])
@@ -111,6 +116,7 @@ def test_an_interrupt_while_waiting_leaves_nobody_counted(
     with pytest.raises(KeyboardInterrupt), block():
         raise AssertionError("entered")
     assert (ffmpeg_log._listening_in, ffmpeg_log._muting_in, ffmpeg_log._muted) == ({}, {}, 0)
+    assert ffmpeg_log._since == {}
 
 
 def test_what_other_threads_log_is_not_counted_and_not_printed(capfd: pytest.CaptureFixture[str]) -> None:

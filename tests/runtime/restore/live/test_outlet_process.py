@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +15,18 @@ from typing import Any
 import av
 import pytest
 
+from swiftvr_trt.errors import OutputError
 from swiftvr_trt.runtime.media import SinkOptions
-from swiftvr_trt.runtime.restore.live.addresses import LiveOutputAddress
-from swiftvr_trt.runtime.restore.live.outlet import LiveEncoding
+from swiftvr_trt.runtime.restore.live.addresses import LiveInputAddress, LiveOutputAddress
+from swiftvr_trt.runtime.restore.live.live_input import VIDEO, LiveInput, SourceEndedError
+from swiftvr_trt.runtime.restore.live.outlet import LiveEncoding, Outlet
 from swiftvr_trt.runtime.restore.live.outlet_process import _Sender, main
 from swiftvr_trt.runtime.restore.live.packets import FrozenSound, PlainPacket
+from tests.patience import PATIENCE_S
 from tests.runtime.media.test_holding import make_sound
 
+from .lab import transport
+from .test_live_input import iter_into
 from .test_outlet import info, picture
 from .test_packets import recorded
 
@@ -143,3 +151,67 @@ def test_hevc_has_the_tag_that_players_of_apple_ask_for(tmp_path: Path, place: s
     assert b"hev1" not in head.read_bytes()
     with av.open(str(address.path)) as played:
         assert sum(1 for _ in played.decode(video=0)) == 30
+
+
+class Listener:
+    """Waits in a thread for whoever sends by RTMP. source: the connection. error: why there is none."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.url = f"rtmp://127.0.0.1:{free.getsockname()[1]}/live/key"
+        self.source: LiveInput | None = None
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        try:
+            self.source = LiveInput(LiveInputAddress.parse(self.url), (("listen", "1"),), None)
+        except Exception as error:  # noqa: BLE001 (the test judges it)
+            self.error = error
+
+    def wait(self) -> LiveInput:
+        self._thread.join(PATIENCE_S)
+        assert self.error is None
+        assert self.source is not None
+        return self.source
+
+
+def connected(header: Any) -> tuple[Listener, Outlet]:
+    """Both ends of RTMP. Somebody else may take the port before it is listened at: then another one is tried."""
+    deadline = time.monotonic() + PATIENCE_S
+    listener = Listener()
+    while time.monotonic() < deadline:
+        if listener.error is not None:
+            listener = Listener()
+        outlet = Outlet(LiveOutputAddress.parse(listener.url), (), header)
+        try:
+            while not outlet.is_open:
+                outlet.poll(PATIENCE_S)
+        except OutputError:  # nobody listens yet
+            outlet.close()
+        else:
+            return listener, outlet
+    raise AssertionError(f"nobody listens: {listener.error}")
+
+
+def test_what_is_sent_by_rtmp_is_read_by_rtmp() -> None:
+    encoding = LiveEncoding(LiveOutputAddress.parse("rtmp://127.0.0.1/live/key"), info(), (96, 64), SinkOptions())
+    packets = [encoding.encode(picture(number))[0] for number in range(50)]
+    recording: Any = av.open(io.BytesIO(transport(50)))
+    with recording:
+        for packet in recording.demux(recording.streams.audio[0]):
+            packets += encoding.sound(1, packet) if packet.size else []
+    encoding.close()
+    listener, outlet = connected(encoding.header)
+    for each in sorted(packets, key=lambda each: each.dts * each.clock):
+        outlet.send(each)
+    outlet.finish(PATIENCE_S)
+    source, found = listener.wait(), list[Any]()
+    with pytest.raises(SourceEndedError):
+        found += iter_into(source, found)
+    source.close()
+    outlet.close()
+    times = [packet.pts for lane, packet in found if lane == VIDEO]
+    assert times == [40 * number for number in range(50)]
+    assert len(found) - len(times) == len(packets) - 50 > 80
