@@ -7,8 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import count
 from pathlib import Path
 
+import av
 import pytest
 
 from swiftvr_trt.cli import console
@@ -16,7 +21,8 @@ from swiftvr_trt.cli.live import _LogLines
 from swiftvr_trt.cli.run import command
 from swiftvr_trt.runtime.restore.live.counts import LiveStatistics
 from tests.conftest import BundleFactory
-from tests.runtime.restore.live.lab import transport
+from tests.patience import PATIENCE_S, wait_until
+from tests.runtime.restore.live.lab import Feed, transport
 
 from .program import Call, Said
 
@@ -114,6 +120,37 @@ def test_a_signal_before_anything_is_written_ends_the_program_and_leaves_nothing
             _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "error: interrupted; nothing was left half-written\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def endless() -> Iterator[bytes]:
+    """A source that goes on for as long as somebody reads it."""
+    yield transport(25, sound=False)
+    for number in count(5):
+        yield transport(5, first_s=Fraction(number, 5), sound=False)
+        time.sleep(0.1)
+
+
+def test_a_signal_while_a_stream_is_written_ends_it_in_order(tmp_path: Path, mini_bundle: BundleFactory) -> None:
+    feed, output = Feed([endless()]), tmp_path / "a.mkv"
+    options = ("--when-late", "wait", "--latency", "low", "--threads", "1", "--in-option", "analyzeduration=200000")
+    arguments = [feed.url, str(output), "--live", "--bundle", str(mini_bundle().path), *options, "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "swiftvr_trt.cli.run", *arguments], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        wait_until(lambda: output.exists() and output.stat().st_size > 4000)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+        feed.close()
+    events = [json.loads(line) for line in said.splitlines()]
+    last = [event for event in events if event["event"] == "live"][-1]
+    (result,) = [event for event in events if event["event"] == "result"]
+    with av.open(str(output)) as played:
+        frames = sum(1 for _ in played.decode(video=0))
+    assert frames == last["frames_in"] == last["frames_out"] == result["frames"] > 0
+    assert (process.returncode, result["status"], last["waiting"]) == (0, "done", 0)
 
 
 def test_a_line_shows_the_delays_since_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
