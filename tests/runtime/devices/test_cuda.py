@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,14 @@ from swiftvr_trt.runtime.stream.buffers import plan_buffers
 from swiftvr_trt.runtime.stream.cuts import chunk_of
 from swiftvr_trt.runtime.stream.plan import plan_stream
 from swiftvr_trt.runtime.stream.session import Frame
+from tests.conftest import BundleFactory
 from tests.cuda_emulator import emulated
 from tests.patience import PATIENCE_S
 from tests.runtime.clips import CLIPS, clip
 from tests.sweeps import every, everything
 
 from .cuda_lab import NO_CACHE, Lab, feed, through
-from .fake_trt import FakeTensorRT
+from .fake_trt import FakeTensorRT, write_engine_bundle
 
 pytestmark = pytest.mark.cuda_emulator
 SCHEDULES = 200 if everything() else 40
@@ -117,6 +119,20 @@ def test_a_stream_continues_at_every_cut(lab: Lab, graphs: bool) -> None:
             restored = feed(session, frames[cut.frame :])
             assert len(restored) == len(frames) - cut.emitted
             assert np.array_equal(restored, whole[cut.emitted :])
+
+
+def test_a_stream_of_the_published_protocol_with_longer_clips_continues(
+    tmp_path: Path, lab: Lab, mini_bundle: BundleFactory
+) -> None:
+    """With two latents in a chunk, a cut lies inside what is restored again, and no frames are repeated at the end."""
+    engines = write_engine_bundle(tmp_path / "engines", mini_bundle(clip_len=8, parity=True))
+    frames = (clip("long") * 3)[:63]
+    with emulated(2) as emulator, replace(lab, engines=engines).opened(emulator) as restorer:
+        whole = list(restorer.restore(frames))
+        with restorer.session() as session:
+            for cut in (restorer.cut(chunk) for chunk in (1, 6)):
+                session.begin_at(cut, frames[cut.lead : cut.frame])
+                assert np.array_equal(feed(session, frames[cut.frame :]), whole[cut.emitted :])
 
 
 def test_cancelling_at_any_stage_ends_that_stream_only(lab: Lab) -> None:
