@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks import resume_campaign
-from benchmarks.resume_campaign import KILLS, Material, Whole, campaign, content, differences, finish, kill_once
+from benchmarks.resume_campaign import (
+    KILLS,
+    Material,
+    Whole,
+    campaign,
+    can_mount,
+    content,
+    differences,
+    finish,
+    kill_once,
+)
 from tests.clips import write_clip
 from tests.conftest import BundleFactory
 
@@ -64,11 +74,13 @@ def test_a_second_run_that_fails_is_noticed(monkeypatch: pytest.MonkeyPatch, who
 
 @pytest.mark.alone
 @pytest.mark.slow
-def test_three_kills_cost_nothing(
+def test_no_interruption_costs_anything(
     mini_bundle: BundleFactory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    material = Material(mini_bundle(64, 64, 8).path, write_clip(tmp_path / "a.mkv", frames=300), 1.0)
-    assert campaign(material, tmp_path / "trials", 11, {"kill": 3}) == [], capsys.readouterr().out
+    """A kill of each kind, a signal, a damaged piece and, where that can be had, a full disk."""
+    material = Material(mini_bundle(64, 64, 8).path, write_clip(tmp_path / "a.mkv", frames=150), 1.0)
+    counts = {"kill": len(KILLS), "interrupt": 1, "damage": 1, "full disk": int(can_mount())}
+    assert campaign(material, tmp_path / "trials", 11, counts) == [], capsys.readouterr().out
 
 
 def test_where_a_kill_hit_comes_before_the_faults(
