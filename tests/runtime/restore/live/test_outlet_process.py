@@ -126,8 +126,18 @@ def test_sound_of_transport_streams_gets_into_every_file(tmp_path: Path, encoder
     assert heard_s(str(address.path)) == pytest.approx(heard_s(io.BytesIO(sound)), abs=0.08)
 
 
-@pytest.mark.parametrize("codec", ["pcm_alaw", "adpcm_ms", "adpcm_ima_wav", "wmav2"])
-@pytest.mark.parametrize("place", ["a.mkv", "it's [1].mkv", "a.mp4"])
+@pytest.mark.parametrize(
+    ("codec", "place"),
+    [
+        ("pcm_alaw", "a.mkv"),
+        ("pcm_alaw", "it's [1].mkv"),
+        ("adpcm_ms", "a.mkv"),
+        ("adpcm_ima_wav", "a.mkv"),
+        ("adpcm_ima_wav", "a.mp4"),
+        ("wmav2", "a.mkv"),
+        ("wmav2", "a.mp4"),
+    ],
+)
 def test_sound_of_cameras_and_old_files_is_copied_into_matroska(tmp_path: Path, codec: str, place: str) -> None:
     """PyAV refused what FFmpeg's muxer takes; without the size of its blocks, ADPCM and WMA could not be decoded."""
     sound = make_sound(tmp_path / "in.avi", codec)
