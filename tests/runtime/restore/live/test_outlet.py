@@ -18,6 +18,7 @@ import pytest
 from swiftvr_trt.errors import MediaError, OutputError
 from swiftvr_trt.runtime.media import Picture, SinkOptions, SourceInfo, Stamp
 from swiftvr_trt.runtime.media.base import Colour, CopiedStream
+from swiftvr_trt.runtime.media.copies import Carriage
 from swiftvr_trt.runtime.restore.live.addresses import LiveOutputAddress
 from swiftvr_trt.runtime.restore.live.outlet import (
     LiveEncoding,
@@ -271,6 +272,17 @@ def test_sound_that_is_damaged_and_has_to_be_converted_is_counted() -> None:
     packet.pts, packet.dts, packet.time_base = 0, 0, Fraction(1, 1000)
     assert encoding.sound(1, packet) == []
     assert encoding.lost == 1
+    encoding.close()
+
+
+def test_sound_that_no_output_gets_is_a_note_and_among_what_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    (sound,) = info().copies
+    monkeypatch.setattr(
+        "swiftvr_trt.runtime.restore.live.outlet.plan_carriage", lambda *_: [Carriage(sound, None, "nobody holds it")]
+    )
+    encoding = LiveEncoding(LiveOutputAddress.parse("a.mkv"), info(), (96, 64), SinkOptions())
+    assert encoding.notes == encoding.lost_streams == ("audio stream 1 (aac) is left out: nobody holds it",)
+    assert encoding.sound(1, None) == []
     encoding.close()
 
 
