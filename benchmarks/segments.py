@@ -14,7 +14,8 @@ that starting processes counts, so its video to divide is four times as long.
 
 Both sides of a pair run one after the other, in turn, and the median of their ratios counts. CPU time is noted beside
 wall time: on a machine with other work, only that says something. The second restores the film in pieces, and fails
-unless every frame comes out at its time; it notes the peak of the memory. Linux only.
+unless every frame comes out at its time, and the peak of the memory is at most 1.1 times that of a film of four pieces.
+Linux only.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ LONGER = 4
 PIECE_S, ONE_PIECE_S = 30.0, 1e6
 MOST_DIVIDED, MOST_PIECES = 0.56, 1.04
 """The largest ratios of wall times that are no fault."""
+SHORT_FILM, MOST_MEMORY = 3000, 1.1
+"""Frames of a film of four pieces, and by how much the peak of a longer one may be larger."""
 
 _PROGRAM = """
 import os, sys
@@ -152,6 +155,18 @@ def restore_film(folder: Path, bundle: Path, frames: int) -> tuple[dict[str, Any
     return {"frames": frames, **vars(spent), "frames_out": len(times)}, faults
 
 
+def restore_films(folder: Path, bundle: Path, frames: int) -> tuple[dict[str, Any], list[str]]:
+    """Restore a film of a few pieces, and one of so many frames. Returns what the second one took, and the faults."""
+    short, faults = restore_film(folder, bundle, min(frames, SHORT_FILM))
+    figures, more = restore_film(folder, bundle, frames)
+    peak, least = figures["peak_mb"], short["peak_mb"]
+    if peak > MOST_MEMORY * least:
+        more.append(
+            f"the peak is {peak:.0f} MB, expected at most {MOST_MEMORY} times that of a short film, {least:.0f} MB"
+        )
+    return figures | {"short_peak_mb": least}, faults + more
+
+
 def shown_at(path: Path) -> list[float]:
     """When each decoded frame is shown, in seconds."""
     with av.open(str(path)) as container:
@@ -172,7 +187,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="swiftvr-") as name:
         folder = Path(name)
         if film is not None:
-            figures, faults = restore_film(folder, bundle, film)
+            figures, faults = restore_films(folder, bundle, film)
         else:
             figures = compare(folder, bundle, seconds, turns, only)
             limits = {"divided": MOST_DIVIDED, "pieces": MOST_PIECES}

@@ -287,6 +287,34 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
+def test_a_cluster_that_is_started_for_a_run_leaves_nothing_behind(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, whole, output = write_clip(tmp_path / "in.mp4", 50), tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    restore(source, whole, bundle, chunks=CHUNKS)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with _short_folder() as place:
+        monkeypatch.setenv("TMPDIR", place)
+        display = RecordingDisplay()
+        with ClusterRun.connect(ClusterOptions("local"), ONE_THREAD, gpu=False, display=display) as connected:
+            failures = connected.restore([JobWithBundle(job(source, output), str(bundle.path))], named=False)
+        assert failures == []
+        assert display.lines[0] == "connecting to the cluster: local"
+        assert display.lines[1].startswith("cluster: 1 node (")
+        assert [path.name for path in Path(place).iterdir()] == [f"swiftvr-cluster-{os.getuid()}"]
+        assert [path.name for path in Path(place).glob("*/*")] == ["lock"]
+    assert content(output) == content(whole)
+    assert actors_end()
+
+
+def test_the_cluster_that_ray_address_names_is_found(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    display = RecordingDisplay()
+    with ClusterRun.connect(ClusterOptions("auto"), ONE_THREAD, gpu=False, display=display):
+        assert display.lines[1].startswith("cluster: 3 nodes (")
+
+
 def test_a_cluster_without_what_is_needed_says_so(cluster: Any) -> None:
     options = ClusterOptions(cluster.address)
     with pytest.raises(MachineError, match="has no GPU: start its nodes with GPUs"):
