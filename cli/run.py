@@ -201,7 +201,7 @@ class RunCommand(SectionedCommand):
     "--devices",
     metavar="D,D,...",
     help="Restore on several devices at once: 0,1 for two GPUs, cpu,cpu for two processes on the CPU. They share one "
-    "video, or take the files of a batch one by one if there are enough.",
+    "video, or take the files of a batch one by one if there are enough. Beside cpu, GPUs run graphs, not engines.",
 )
 @click.option(
     "--cluster",
