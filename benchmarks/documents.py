@@ -60,8 +60,12 @@ def expected() -> Iterator[str]:
         if build["size"] in ("1920x1080", "2560x1440", "3840x2160"):
             most, reached = (frames_per_second(build, one) for one in (card, as_reached(card)))
             low, high = reached * factor.low, reached * factor.high
-            name = f"{build['size']}, {build['precision']}{'' if is_current(build) else ' (older graphs)'}"
+            name = f"{build['size']}, {build['precision']}{_age(build)}"
             yield f"| {name} | {most:.0f} | {reached * factor.value:.0f} | {low:.0f} ... {high:.0f} |"
+
+
+def _age(build: Mapping[str, Any]) -> str:
+    return "" if is_current(build) else " (older graphs)"
 
 
 def protocols() -> Iterator[str]:
@@ -115,8 +119,10 @@ def _gigabytes(precision: str) -> str:
 
 def counted() -> Iterator[str]:
     """Operations and memory at 1920x1080: the network as published against the network as exported."""
-    fp16, fp8 = (_rows(f"slice-1920x1080-{name}-rtx-1.7.1.json") for name in ("fp16", "fp8"))
-    yield "| 1920x1080 | plain, FP16 | fp16 | fp8 |"
+    files = [f"slice-1920x1080-{name}-rtx-1.7.1.json" for name in ("fp16", "fp8")]
+    fp16, fp8 = map(_rows, files)
+    names = (f"{name}{_age_of(file)}" for name, file in zip(("fp16", "fp8"), files, strict=True))
+    yield f"| 1920x1080 | plain, FP16 | {' | '.join(names)} |"
     yield "|---|---|---|---|"
     for what, row in fp16.items():
         if "FP8" not in what:
@@ -132,8 +138,7 @@ _TYPES = {"Half": "FP16", "BFloat16": "BF16", "Int8": "INT8"}
 
 
 def _matrix() -> Mapping[str, Any]:
-    found: Mapping[str, Any] = json.loads((RESULTS / "engines.json").read_text(encoding="utf-8"))
-    return found
+    return _result("engines.json")
 
 
 def matrix() -> Iterator[str]:
@@ -148,9 +153,10 @@ def matrix() -> Iterator[str]:
     for row in sorted(found["rows"], key=lambda row: (order[row["target"]], order[row["precision"]])):
         products = ", ".join(f"{count:g} {_TYPES.get(word, word)}" for word, count in row["products"].items())
         yield (
-            f"| {row['sm']}, {row['precision']} | {row['arena'] / 1e6:.0f} MB | {row['kernels_per_block']:g} | "
-            f"{100 * row['fused'] / row['attentions']:.0f} % | {products} | {row['pipeline'] / 1e9:.2f} GB | "
-            f"{row['dit']:.0f} ms | 6 x {row['decode']:.1f} ms | **{row['chunk']:.0f} ms** |"
+            f"| {row['sm']}, {row['precision']}{_age(row)} | {row['arena'] / 1e6:.0f} MB | "
+            f"{row['kernels_per_block']:g} | {100 * row['fused'] / row['attentions']:.0f} % | {products} | "
+            f"{row['pipeline'] / 1e9:.2f} GB | {row['dit']:.0f} ms | 6 x {row['decode']:.1f} ms | "
+            f"**{row['chunk']:.0f} ms** |"
         )
 
 
@@ -168,7 +174,8 @@ def compiled() -> Iterator[str]:
     """Engines for an RTX 5090 in short: the network as published, and every precision of ours."""
     plain = _rows("slice-1920x1080-fp16-rtx-1.7.1.json")
     ours = {row["precision"]: row for row in _matrix()["rows"] if row["target"] == "rtx5090"}
-    yield f"| {_matrix()['size']} | plain export, FP16 | {' | '.join(MATRIX_PRECISIONS)} |"
+    names = (f"{one}{_age(ours[one])}" for one in MATRIX_PRECISIONS)
+    yield f"| {_matrix()['size']} | plain export, FP16 | {' | '.join(names)} |"
     yield "|---|---|" + "---|" * len(MATRIX_PRECISIONS)
     for what, name in _SUMMARY.items():
         unit = plain[what]["unit"]
@@ -177,7 +184,17 @@ def compiled() -> Iterator[str]:
 
 
 def _rows(name: str) -> Mapping[str, Mapping[str, Any]]:
-    return {row["what"]: row for row in json.loads((RESULTS / name).read_text(encoding="utf-8"))["rows"]}
+    return {row["what"]: row for row in _result(name)["rows"]}
+
+
+def _age_of(name: str) -> str:
+    found = _result(name)
+    return _age(found["recipe"] | {"form": found["form"]})
+
+
+def _result(name: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads((RESULTS / name).read_text(encoding="utf-8"))
+    return found
 
 
 def _is_amount(row: Mapping[str, Any]) -> bool:

@@ -23,7 +23,7 @@ from swiftvr_trt.engines.bundle.card_names import named_card
 from swiftvr_trt.engines.bundle.cards import Card
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe
-from swiftvr_trt.engines.bundle.targets import find_target, usual_autoencoder
+from swiftvr_trt.engines.bundle.targets import find_target, form_of_graphs, usual_autoencoder
 from swiftvr_trt.engines.compile.compiler import compiler_version
 from swiftvr_trt.engines.report.roofline import project
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
@@ -44,6 +44,7 @@ LAYERS = 30
 class Row:
     """One engine. Sizes in bytes, times in milliseconds.
 
+    form: `form_of_graphs` when it was compiled.
     arena: activations of the longer transformer stage. products: of a block, by type. pipeline: the plan of the whole
     pipeline with all blocks. dit, encode, decode: the roofline of one run; chunk: of a chunk in the middle of a stream.
     """
@@ -52,6 +53,7 @@ class Row:
     sm: str
     card: str
     precision: str
+    form: int
     arena: int
     decoder_arena: int
     kernels_per_block: float
@@ -78,6 +80,7 @@ def describe(network: CompiledNetwork, card: Card) -> Row:
         card.sm,
         card.name,
         recipe.precision,
+        form_of_graphs(recipe.precision, recipe.autoencoder),
         network.stages["dit_edge"].arena_bytes,
         network.stages["decode"].arena_bytes,
         kernels_per_block(network),

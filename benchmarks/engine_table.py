@@ -26,7 +26,7 @@ import torch
 from swiftvr_trt.engines.bundle.cache import BundleCache
 from swiftvr_trt.engines.bundle.geometry import Resolution
 from swiftvr_trt.engines.bundle.manifest import Recipe
-from swiftvr_trt.engines.bundle.targets import PRECISIONS, Target, find_target, usual_autoencoder
+from swiftvr_trt.engines.bundle.targets import PRECISIONS, Target, find_target, form_of_graphs, usual_autoencoder
 from swiftvr_trt.engines.compile.compiler import compiler_version
 from swiftvr_trt.errors import SwiftVRError
 from swiftvr_trt.export.network.checkpoint import load_checkpoint
@@ -102,6 +102,7 @@ def result(table: list[Comparison], checkpoint: Path, recipe: Recipe, target: Ta
     return {
         "checkpoint": checkpoint.name,
         "recipe": asdict(recipe),
+        "form": form_of_graphs(recipe.precision, recipe.autoencoder),
         "versions": {
             "swiftvr-trt": tool_version(),
             "torch": torch.__version__,

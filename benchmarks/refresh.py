@@ -3,7 +3,8 @@
     python -m benchmarks.refresh        about a minute; needs TensorRT-RTX and torch, and no GPU
 
 `benchmarks/results/` then holds what the compiler makes of today's graphs (`guard`), and `suite/plain_graph.json` what
-the published network does (`plain_graph`). What takes longer has commands of its own: `card_facts`, `engine_table`.
+the published network does (`plain_graph`). What takes longer has commands of its own: `card_facts`, `engine_matrix`,
+`engine_table`. Rows that these have not renewed since graphs changed are called older in the documents.
 """
 
 from __future__ import annotations

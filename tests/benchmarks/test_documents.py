@@ -42,3 +42,7 @@ def test_what_was_compiled_before_graphs_changed_is_marked(monkeypatch: pytest.M
     assert [row.split(" |")[0] for row in marked] == [
         f"| {size}, fp8 (older graphs)" for size in ("1920x1080", "2560x1440", "3840x2160")
     ]
+    assert next(documents_module.compiled()).split(" | ")[2:] == ["fp16", "fp8 (older graphs)", "int8", "nvfp4 |"]
+    assert next(documents_module.counted()).split(" | ")[2:] == ["fp16", "fp8 (older graphs) |"]
+    marked = [row for row in documents_module.matrix() if "older graphs" in row]
+    assert [row.split(" |")[0] for row in marked] == [f"| {sm}, fp8 (older graphs)" for sm in ("SM120", "SM89")]
