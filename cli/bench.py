@@ -23,6 +23,7 @@ from .options import (
     SectionedCommand,
     checkpoint_option,
     debug_option,
+    engine_options,
     path_option,
     precision_option,
     quiet_option,
@@ -55,7 +56,7 @@ Exit codes: 0 done, 1 a case failed or a figure is worse than --fail-above, 2 th
 _SECTIONS = {
     "What to measure": ("preset", "bundles", "checkpoint", "suites", "protocols"),
     "Bundles that are built": ("precision", "target"),
-    "How": ("device", "threads", "turns", "clip", "clean", "limit"),
+    "How": ("device", "threads", "graphs", "overlap", "turns", "clip", "clean", "limit"),
     "Comparing": ("against", "compare", "fail_above", "traces"),
     "Result": ("output", "page", "overwrite", "show"),
     "Messages": ("quiet", "verbose"),
@@ -108,6 +109,7 @@ def _names(known: tuple[str, ...], what: str) -> Any:
 @target_option
 @click.option("--device", metavar="D", help="cpu, cuda or cuda:N.  [default: what a bundle is for]")
 @threads_option
+@engine_options
 @click.option(
     "--turns",
     metavar="N",
@@ -271,6 +273,8 @@ def _options(given: dict[str, Any], say: Any) -> BenchOptions:
         clip=given["clip"],
         clean=given["clean"],
         threads=given["threads"] or 0,
+        graphs=given["graphs"],
+        overlap=given["overlap"],
         turns=given["turns"],
         limit_s=given["limit"],
     )

@@ -81,9 +81,9 @@ def with_protocols(run: BenchRun) -> BenchRun:
 
 
 def name_of(subject: Subject) -> str:
-    """What was measured: whose program, and its precision."""
+    """What was measured: whose program, its precision, and how it is run if not as usual."""
     who = {"bundle": "swiftvr-trt", "torch": "plain torch network"}.get(subject.side, subject.program)
-    return f"{who}, {subject.precision}" if subject.precision else who
+    return ", ".join(filter(None, (who, subject.precision, subject.options)))
 
 
 def full_name(subject: Subject) -> str:

@@ -70,6 +70,7 @@ def measure_our_program(order: CaseOrder, limit_s: float, how: How) -> tuple[Fig
     ]
     arguments += ["--device", order.subject.device]
     arguments += ["--threads", str(order.threads)] if order.threads else []
+    arguments += order.subject.options.split()
     figures = _measured(order, arguments, out, limit_s)
     return tuple(replace(one, how=how) for one in figures if one.name.startswith("program_"))
 

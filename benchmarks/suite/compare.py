@@ -79,8 +79,8 @@ def worst(changes: Sequence[Change], limit: float) -> Change | None:
 def _cases(run: BenchRun) -> dict[tuple[object, ...], Case]:
     """The cases by what makes two of them comparable. Another machine or digest is allowed: that is the question.
 
-    So is another encoder of a made-up clip, whose name says what is in it. Several bundles of one kind are told apart
-    by their order, imported times by the name of their file.
+    So are other options of engines, and another encoder of a made-up clip, whose name says what is in it. Several
+    bundles of one kind are told apart by their order, imported times by the name of their file.
     """
     clips = {clip.name: clip.name if clip.name.startswith(f"{MOVING}-") else clip.sha256 for clip in run.clips}
     found: dict[tuple[object, ...], Case] = {}
@@ -99,11 +99,18 @@ def _changes(before: dict[tuple[object, ...], Case], after: dict[tuple[object, .
         twin = twin if twin and twin.state is State.DONE else None  # what others have is of their first turns only
         for old in case.figures:
             new = twin and next((one for one in twin.figures if _alike(one, old)), None)
-            name = f"{case.protocol}, {subject_name(case.subject)}: {_label(old, case)}"
+            name = f"{case.protocol}, {subject_name(case.subject)}{_run_otherwise(case, twin)}: {_label(old, case)}"
             if new:
                 yield from _change(name, old, new)
             elif find_metric(old.name).better:
                 yield Change(name, old, None, RatioInterval(math.inf), RatioInterval(math.inf))
+
+
+def _run_otherwise(case: Case, twin: Case | None) -> str:
+    """How engines are run in B, if not as in A."""
+    if twin is None or twin.subject.options == case.subject.options:
+        return ""
+    return f", B {twin.subject.options or 'without'}"
 
 
 def _alike(one: Figure, other: Figure) -> bool:

@@ -26,13 +26,18 @@ def measure_memory(order: CaseOrder) -> Findings:
         for _ in islice(subject.chunks(frames), 2):
             pass
     height, width = frames[0].shape[:2]
-    planned = plan_figures(subject.bundle.manifest, height, width) if isinstance(subject, OpenBundle) else []
+    planned = []
+    if isinstance(subject, OpenBundle):
+        planned = plan_figures(subject.bundle.manifest, height, width, overlap=subject.opened.overlap)
     return Findings(subject.device, (*planned, *sensors.memory()), sensors.notes())
 
 
-def plan_figures(manifest: Manifest, height: int, width: int) -> list[Figure]:
-    """Bytes of each part of the plan. Graphs have no arena of their own; their weights are those of their files."""
-    plan = plan_memory(manifest, height, width)
+def plan_figures(manifest: Manifest, height: int, width: int, *, overlap: bool = False) -> list[Figure]:
+    """Bytes of each part of the plan. Graphs have no arena of their own; their weights are those of their files.
+
+    overlap: as for `plan_memory`.
+    """
+    plan = plan_memory(manifest, height, width, overlap=overlap)
     parts = {name: nbytes for name, nbytes in plan.owners().items() if nbytes > 0}
     if not plan.weight_bytes:
         parts["weights"] = sum(file.size for file in manifest.files if not file.name.endswith(SUFFIX))

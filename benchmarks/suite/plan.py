@@ -27,6 +27,7 @@ class BenchOptions:
     target, precisions     of bundles that are built
     against      `torch` or a command with {input} and {output}; several are possible
     clip, clean  files instead of the protocol's clip
+    graphs, overlap     how engines are run, see `OpenOptions`
     turns        how often each case is measured, the sides of a comparison in turn
     limit_s      how long a case may take
     """
@@ -42,8 +43,15 @@ class BenchOptions:
     clip: Path | None = None
     clean: Path | None = None
     threads: int = 0
+    graphs: bool = True
+    overlap: bool = False
     turns: int = 1
     limit_s: float = 3600.0
+
+    @property
+    def engine_options(self) -> str:
+        """How engines are run if not as usual, as on the command line."""
+        return " ".join(("--no-graphs",) * (not self.graphs) + ("--overlap",) * self.overlap)
 
     def __post_init__(self) -> None:
         for suite in self.suites:
@@ -69,6 +77,7 @@ class BenchOptions:
         most = tuple(suite for suite in SUITES if suite not in _FIRST)
         needs += [("--clip", most)] if self.clip is not None else []
         needs += [("--turns", most)] if self.turns > 1 else []
+        needs += [(option, most) for option in self.engine_options.split()]
         for option, possible in needs:
             if not set(possible) & set(self.suites):
                 raise MisuseError(
@@ -105,7 +114,7 @@ def plan_cases(
         for suite in _suites(side, options.suites):
             other = _other_side(subject, side)
             name = f"{suite} {other.program} {subject.size} {subject.precision if side == BUNDLE else ''}".strip()
-            yield Case(name, suite, other, protocol.name, clip)
+            yield Case(f"{name} {other.options}".strip(), suite, other, protocol.name, clip)
 
 
 def in_turn(cases: Sequence[Case], turn: int) -> list[int]:
@@ -128,6 +137,5 @@ def _suites(side: str, suites: Sequence[str]) -> Iterator[str]:
 def _other_side(subject: Subject, side: str) -> Subject:
     if side == BUNDLE:
         return subject
-    if side == TORCH:
-        return replace(subject, side=side, digest="", precision="fp32", target="", device="cpu")
-    return replace(subject, side=side, digest="", precision="", target="", device="")
+    other = replace(subject, side=side, digest="", target="", options="")
+    return replace(other, precision="fp32", device="cpu") if side == TORCH else replace(other, precision="", device="")

@@ -93,6 +93,7 @@ class Subject:
     model        name of the checkpoint
     digest       of the bundle's manifest; empty if there is no bundle
     device       `cpu`, or the name of the GPU
+    options      how engines are run if not as usual, as on the command line: `--overlap`
     """
 
     side: str
@@ -104,6 +105,7 @@ class Subject:
     width: int
     height: int
     clip_len: int
+    options: str = ""
 
     @property
     def size(self) -> str:

@@ -17,10 +17,11 @@ from ...engines.bundle.cache import BundleCache
 from ...engines.bundle.files import Bundle, read_manifest
 from ...engines.bundle.geometry import Resolution
 from ...engines.bundle.manifest import MANIFEST
+from ...engines.bundle.targets import bundle_target
 from ...errors import MachineError, MisuseError, SwiftVRError, message_of
 from ...installing import tool_version
 from ...runtime.restore.bundle_request import BundleRequest, suit_devices, suited
-from ...runtime.restore.restorer import choose_device
+from ...runtime.restore.restorer import OpenOptions, choose_device
 from ...runtime.restore.selection import find_or_build_bundle
 from .clips import clip_file, look_at_frames, obtain_clip
 from .commands import measure_command, measure_our_program
@@ -144,7 +145,8 @@ def _notes(load: float) -> tuple[str, ...]:
 def _plan(folder: Path, options: BenchOptions) -> list[_Planned]:
     """Nothing is made yet: whatever takes long comes once the record is there."""
     planned: list[_Planned] = []
-    for subject, protocol, bundle in _subjects(folder, options):
+    for found, protocol, bundle in _subjects(folder, options):
+        subject = replace(found, options=options.engine_options)
         file = clip_file(protocol, folder, options.clip)
         beside = any(one.order.protocol == protocol for one in planned)
         if not beside:
@@ -193,7 +195,7 @@ def _subjects(folder: Path, options: BenchOptions) -> Iterator[tuple[Subject, Pr
                 "the one that it was built from, or leave out --checkpoint"
             )
         protocol = protocol_of(Bundle.open(path), options.protocols[0])
-        device = choose_device(recipe.target, options.device)
+        device = _device_for(recipe.target, options)
         yield (
             replace(
                 _subject(recipe.checkpoint[:12], device, protocol, recipe.precision, recipe.target),
@@ -208,12 +210,22 @@ def _subjects(folder: Path, options: BenchOptions) -> Iterator[tuple[Subject, Pr
                 checkpoint=options.checkpoint, precision=precision, target=options.target, clip_len=protocol.clip_len
             )
             size = Resolution(protocol.width, protocol.height)
-            request = suit_devices(request, [options.device], ort_graphs=False)
+            request = suit_devices(request, [options.device], ort_graphs=False, overlap=options.overlap)
             recipe = suited(request, size)[0].request.recipe("", size)
-            device = choose_device(recipe.target, options.device)
+            device = _device_for(recipe.target, options)
             model = options.checkpoint.name if options.checkpoint else ""
             place = folder / f"bundle-{protocol.name}-{recipe.target}-{recipe.precision}"
             yield _subject(model, device, protocol, recipe.precision, recipe.target), protocol, place
+
+
+def _device_for(target: str, options: BenchOptions) -> str:
+    """As `choose_device`, which refuses what a bundle for `target` cannot do."""
+    if not options.graphs and not bundle_target(target).compiled:
+        raise MisuseError(
+            f"--no-graphs was given for a bundle for {target}, expected engines, of which alone chunks are captured; "
+            "leave it out"
+        )
+    return choose_device(target, options.device, OpenOptions(graphs=options.graphs, overlap=options.overlap))
 
 
 def _subject(model: str, device: str, protocol: Protocol, precision: str, target: str) -> Subject:
@@ -277,7 +289,7 @@ def _find_bundle(order: CaseOrder, options: BenchOptions, say: Say) -> Path:
     request = BundleRequest(
         checkpoint=options.checkpoint, precision=subject.precision, target=subject.target, clip_len=subject.clip_len
     )
-    request = suit_devices(request, [subject.device], ort_graphs=False)
+    request = suit_devices(request, [subject.device], ort_graphs=False, overlap=options.overlap)
     return find_or_build_bundle(request, Resolution(subject.width, subject.height), say).path.resolve()
 
 

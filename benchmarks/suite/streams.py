@@ -11,7 +11,7 @@ from ...engines.bundle.geometry import FRAMES_PER_LATENT
 from ...runtime.stream.buffers import BufferKind, paired, plan_buffers
 from ...runtime.stream.chunks import LEAD, next_chunk
 from ...runtime.stream.device import Recording
-from ...runtime.stream.program import Download, Phase, Run, Step, Upload, chunk_program
+from ...runtime.stream.program import Beside, Download, Phase, Run, Step, Upload, chunk_program
 from ...runtime.stream.session import Frame
 from .clips import read_frames
 from .metrics import sampled
@@ -91,8 +91,9 @@ def time_stages(subject: OpenBundle, frames: Sequence[Frame], repeats: int) -> d
     chunk = next_chunk(clip_len, first=False, waiting=clip_len, owed=clip_len + LEAD, ended=False)
     if chunk is None:
         raise ValueError(f"no chunk of {clip_len} frames")
-    steps, _ = chunk_program(manifest, chunk, Phase(), first=False)
-    workspace = subject.opened.workspace(plan_buffers(manifest, height, width))
+    overlap = subject.opened.overlap
+    steps, _ = chunk_program(manifest, chunk, Phase(), first=False, overlap=overlap)
+    workspace = subject.opened.workspace(plan_buffers(manifest, height, width, overlap=overlap))
     try:
         slots = workspace.host(paired(BufferKind.FRAMES_IN, 0))
         for slot, frame in zip(slots, cycle(frames), strict=False):
@@ -118,7 +119,7 @@ def time_recordings(recordings: Mapping[str, Recording], repeats: int) -> dict[s
 
 def _by_stage(steps: Sequence[Step]) -> dict[str, list[Step]]:
     """The steps on the device, up to the transformer, of it, and after it."""
-    runs: list[Step] = [step for step in steps if not isinstance(step, Upload | Download)]
+    runs: list[Step] = [step for step in steps if not isinstance(step, Upload | Download | Beside)]
     at = next(k for k, step in enumerate(runs) if isinstance(step, Run) and step.stage.startswith("dit"))
     return dict(zip(STAGES, (runs[:at], runs[at : at + 1], runs[at + 1 :]), strict=True))
 

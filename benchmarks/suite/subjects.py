@@ -66,7 +66,7 @@ class OpenBundle:
         bundle, name = Bundle.open(order.bundle), order.subject.device
         with ExitStack() as stack:
             stack.enter_context(Lease(bundle.path))
-            opened = open_device(bundle, name, OpenOptions(order.threads or None))
+            opened = open_device(bundle, name, _opening(order))
             restorer = stack.enter_context(Restorer(opened, bundle.manifest))
             load_s = time.perf_counter() - began
             card, nvml = find_gpu_card(name)
@@ -177,6 +177,11 @@ def load_reference(order: CaseOrder, *, frugal: bool = False) -> Any:
         raise MissingPackageError("torch", "comparing with the torch network", "export") from error
     size = Resolution(order.subject.width, order.subject.height)
     return open_reference(Path(order.checkpoint), size, order.subject.clip_len, order.threads, frugal=frugal)
+
+
+def _opening(order: CaseOrder) -> OpenOptions:
+    words = order.subject.options.split()
+    return OpenOptions(order.threads or None, graphs="--no-graphs" not in words, overlap="--overlap" in words)
 
 
 def open_subject(order: CaseOrder) -> OpenBundle | TorchNetwork:

@@ -66,7 +66,7 @@ def _with_marks(cases: Sequence[Case]) -> Iterator[Case]:
 
 
 def _called(case: Case) -> tuple[str, ...]:
-    return case.protocol, case.subject.program, case.subject.precision
+    return case.protocol, case.subject.program, case.subject.precision, case.subject.options
 
 
 def _which(subject: Subject) -> str:
@@ -143,7 +143,8 @@ def row_label(name: str) -> str:
 def subject_name(subject: Subject) -> str:
     """What a subject is called in a heading."""
     if subject.side == "bundle":
-        return f"{subject.precision} {subject.clip_len} frames, {subject.device}"
+        how = f", {subject.options}" if subject.options else ""
+        return f"{subject.precision} {subject.clip_len} frames, {subject.device}{how}"
     return subject.program
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu_speed
-from benchmarks.gpu_speed import Builds, extrapolated, figures_of, measure_all, measure_widths, read_figures
+from benchmarks.gpu_speed import Builds, extrapolated, figures_of, measure, measure_all, measure_widths, read_figures
 from benchmarks.processes import Sandbox
 from swiftvr_trt.benchmarks.suite.metrics import figure
 from swiftvr_trt.benchmarks.suite.record import How, write_run
@@ -120,6 +120,31 @@ def test_each_kind_of_bundle_is_measured_once_with_the_published_widths(
     assert first["network"] == "the published widths, 2 of 30 blocks"
     assert first["extrapolated"]["chunk"] == 24.0
     assert second["error"] == "RuntimeError: no checkpoint could be made"
+
+
+@pytest.mark.parametrize(
+    ("limit", "overlap", "expected"),
+    [
+        (100.0, True, [("core,file,memory",), ("core,memory", "--overlap")]),
+        (100.0, False, [("core,file,memory",)]),
+        (0.0, True, [("core,file,memory",)]),
+    ],
+)
+def test_overlap_is_measured_in_the_time_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, overlap: bool, expected: list[tuple[str, ...]]
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def measured(_bundle: Path, _sandbox: Sandbox, seconds: float, *how: str) -> dict[str, object]:
+        asked.append(how)
+        assert seconds <= limit
+        return {"status": "measured", "core_frames_per_second": 10.0 * len(asked)}
+
+    monkeypatch.setattr(gpu_speed, "_measured", measured)
+    row = measure(tmp_path, Sandbox(tmp_path), limit, overlap=overlap)
+    assert asked == expected
+    assert row["core_frames_per_second"] == 10.0
+    assert row.get("overlap", {}).get("core_frames_per_second") == (20.0 if len(expected) == 2 else None)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": 1, "a": 2}', "[" * 100_000])

@@ -13,7 +13,8 @@ Estimated time on an RTX 3060, after the installation: 25 minutes. Nothing of it
              core, 20 s for the file. A frame of 1920x1080 is 0.6 TFLOP (docs/engines.md), of which this card does
              about 6 a second in FP32 and 12 in FP16 at half of its peak rate, so 10 and 20 frames.
   widths    10 min: the same routes at 1920x1080 with the published widths and two of thirty blocks, each two minutes
-             to build; what thirty blocks would take is extrapolated, and stands apart
+             to build; what thirty blocks would take is extrapolated, and stands apart; engines once more with
+             --overlap, 30 s each
 Slower cards measure fewer frames. Whatever exceeds its time limit is reported as "not measured".
 """
 

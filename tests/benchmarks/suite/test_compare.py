@@ -58,6 +58,24 @@ def test_a_row_says_everything() -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "name"),
+    [
+        ("", "--overlap", "trial, fp32 8 frames, cpu, B --overlap: chunk"),
+        ("--overlap", "", "trial, fp32 8 frames, cpu, --overlap, B without: chunk"),
+        ("--overlap", "--overlap", "trial, fp32 8 frames, cpu, --overlap: chunk"),
+    ],
+)
+def test_engines_that_are_run_in_two_ways_are_compared_and_told_apart(before: str, after: str, name: str) -> None:
+    runs = []
+    for options in (before, after):
+        run = run_of([1.0])
+        (case,) = run.cases
+        runs.append(replace(run, cases=(replace(case, subject=replace(case.subject, options=options)),)))
+    (change,) = compare_runs(*runs)
+    assert change.name == name
+
+
+@pytest.mark.parametrize(
     ("name", "before", "after", "limit", "bad"),
     [
         ("psnr", 50, 47.7, 1.05, True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def test_builds_come_first_and_the_bundle_before_what_it_is_compared_with() -> N
     ]
     assert {case.subject.precision for case in cases[7:]} == {"fp32", ""}
     assert all(case.protocol == "trial" and case.clip == "clip" for case in cases)
+
+
+def test_how_engines_are_run_is_in_the_names_of_their_cases_only() -> None:
+    subject = replace(SUBJECT, options="--no-graphs --overlap")
+    given = options(suites=("core",), against=("torch",), graphs=False, overlap=True)
+    assert given.engine_options == subject.options
+    ours, theirs = plan_cases(subject, TRIAL[0], "clip", given)
+    assert (ours.name, ours.subject.options) == ("core bundle 1920x1080 fp16 --no-graphs --overlap", subject.options)
+    assert (theirs.name, theirs.subject.options) == ("core torch 1920x1080", "")
 
 
 def test_only_the_suites_that_were_asked_for() -> None:
@@ -76,6 +86,8 @@ def test_sides_alternate_in_every_suite(turn: int, order: list[str]) -> None:
         ),
         ({"suites": ("core",), "clean": Path("clean.mkv")}, "--clean has no use with --suite core, expected quality"),
         ({"suites": ("build",), "clip": Path("clip.mkv")}, "--clip has no use with --suite build, expected core or"),
+        ({"suites": ("build",), "overlap": True}, "--overlap has no use with --suite build, expected core or"),
+        ({"suites": ("build",), "graphs": False}, "--no-graphs has no use with --suite build, expected core or"),
         ({"suites": ("build",), "turns": 2}, "--turns has no use with --suite build, expected core or"),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from swiftvr_trt.benchmarks.suite.footprint import measure_memory
 from swiftvr_trt.benchmarks.suite.protocols import PROTOCOLS
 from swiftvr_trt.benchmarks.suite.record import How
 from swiftvr_trt.benchmarks.suite.streams import (
@@ -18,7 +19,10 @@ from swiftvr_trt.benchmarks.suite.streams import (
     time_chunks,
     time_recordings,
 )
+from swiftvr_trt.runtime.devices import gpu, tensorrt
 from swiftvr_trt.runtime.stream.device import DONE, Submission
+from tests.cuda_emulator import emulated
+from tests.runtime.devices.fake_trt import FakeTensorRT, write_engine_bundle
 
 from .lab import TINY, order_for, trial_bundle
 
@@ -32,6 +36,21 @@ def test_the_core_is_measured_chunk_by_chunk_and_stage_by_stage(tmp_path: Path) 
     assert figures["core_fps"].samples == pytest.approx([4e3 / taken for taken in figures["chunk"].samples])
     assert findings.device == "cpu"
     assert findings.roofline is None
+
+
+@pytest.mark.cuda_emulator
+@pytest.mark.parametrize("options", ["", "--overlap", "--no-graphs", "--no-graphs --overlap"])
+def test_engines_are_run_as_the_subject_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str) -> None:
+    order = order_for(write_engine_bundle(tmp_path / "engines", trial_bundle()), tmp_path, "core", device="cuda:0")
+    order = replace(order, subject=replace(order.subject, options=options))
+    with emulated() as emulator:
+        monkeypatch.setattr(tensorrt, "import_tensorrt", lambda _compiler: FakeTensorRT(emulator))
+        monkeypatch.setattr(gpu.Gpu, "driver_version", lambda _gpu: "580.1")
+        core = {figure.name for figure in measure_core(order).figures}
+        assert ("cuGraphLaunch" in emulator.call_log()) == ("--no-graphs" not in options)
+        memory = {figure.name for figure in measure_memory(order).figures}
+    assert core >= {"chunk", "stage.encode", "stage.dit", "stage.decode"}
+    assert ("memory.decoder arena" in memory) == ("--overlap" in options)
 
 
 def test_the_torch_network_is_measured_on_the_same_frames(mini_checkpoint: Path, tmp_path: Path) -> None:
