@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from swiftvr_trt import Bundle
 from swiftvr_trt.benchmarks.suite import runner
-from swiftvr_trt.benchmarks.suite.record import How, State, read_run, write_run
+from swiftvr_trt.benchmarks.suite.protocols import PROTOCOLS
+from swiftvr_trt.benchmarks.suite.record import SUITES, How, State, read_run, write_run
 from swiftvr_trt.cli.bench import command
 from swiftvr_trt.cli.trial import BUNDLE
 from swiftvr_trt.errors import SwiftVRError
+from swiftvr_trt.export import build as build_module
 from swiftvr_trt.runtime.devices import gpu
 from swiftvr_trt.runtime.restore import selection
 from tests.benchmarks.suite.lab import run_of
 from tests.benchmarks.suite.test_runner import in_this_process
+from tests.conftest import BundleFactory
 from tests.page.examples import Shown, numbers_in
 
 
@@ -48,6 +55,35 @@ def test_a_bundle_is_measured_and_shown(tmp_path: Path, monkeypatch: pytest.Monk
     assert "bundle-96x64-4: 96x64" in shown
     assert "delay" not in shown
     for label in ("chunk", "stage: decode", "RAM, peak", "memory: weights"):
+        assert label in shown
+
+
+def test_a_preset_is_run_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mini_bundle: BundleFactory, mini_checkpoint: Path
+) -> None:
+    """Every suite, from the build to the page. Its own model and frames take minutes, a build many seconds."""
+
+    def build(options: build_module.BuildOptions, _report: object) -> Iterator[Bundle]:
+        shutil.copytree(mini_bundle().path, options.output)
+        yield Bundle.open(options.output)
+
+    recipe = mini_bundle().manifest.recipe
+    tiny = replace(PROTOCOLS["trial"], name="quick", width=recipe.width, height=recipe.height)
+    monkeypatch.setitem(PROTOCOLS, "quick", tiny)
+    monkeypatch.setattr(build_module, "build_bundles", build)
+    monkeypatch.setattr(runner, "_ask", in_this_process)
+    path, page = tmp_path / "run.json", tmp_path / "run.html"
+    shown = bench("--preset", "quick", "--checkpoint", mini_checkpoint, "--device", "cpu", "--threads", 1, "-o", path)
+    run = read_run(path)
+    assert run.state is State.DONE
+    assert [(case.suite, case.state, case.problem) for case in run.cases] == [
+        (suite, State.DONE, "") for suite in ("build", *(suite for suite in SUITES if suite != "build"))
+    ]
+    psnr = next(figure for case in run.cases if (figure := case.figure("psnr")))
+    assert psnr.value > 50
+    on_page = Shown(page.read_text(encoding="utf-8"))
+    assert {value for value, _ in on_page.figures} <= set(numbers_in(json.loads(path.read_text())))
+    for label in ("build", "core", "whole file", "first frame", "RAM, peak", "PSNR", "start"):
         assert label in shown
 
 
@@ -140,6 +176,8 @@ def test_a_file_that_cannot_be_imported_is_refused_before_anything_is_measured(
         (["--show", "a.json", "-o", "b.json"], "--output was given with --show, which has no use for it"),
         (["--bundle", str(BUNDLE), "--target", "cpu"], "--target was given with --bundle, which has its own"),
         (["--bundle", str(BUNDLE), "--precision", "fp16"], "--precision was given with --bundle, which has its own"),
+        (["--bundle", str(BUNDLE), "--overlap"], "--overlap was given for a bundle for onnx on cpu, expected engines"),
+        (["--bundle", str(BUNDLE), "--no-graphs"], "--no-graphs was given for a bundle for onnx, expected engines"),
         (["--bundle", str(BUNDLE), "--suite", "core,build"], "the suite build was given with --bundle"),
         (["--bundle", str(BUNDLE), "--protocol", "trial,quick"], "several protocols were given with --bundle"),
         (["--import", "t.json", "--turns", "2"], "--turns was given with --import alone, which has no use for it"),
