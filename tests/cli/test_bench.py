@@ -64,6 +64,7 @@ def test_a_preset_is_run_to_its_end(
     """Every suite, from the build to the page. Its own model and frames take minutes, a build many seconds."""
 
     def build(options: build_module.BuildOptions, _report: object) -> Iterator[Bundle]:
+        assert options.output is not None
         shutil.copytree(mini_bundle().path, options.output)
         yield Bundle.open(options.output)
 
