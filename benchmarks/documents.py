@@ -131,6 +131,18 @@ def counted() -> Iterator[str]:
                 f" ({100 * one[what]['rewritten'] / plain:.0f} %)" if _is_amount(row) else "" for one in (fp16, fp8)
             ]
             yield f"| {what} | {_number(plain, row['unit'])} | {cells[0]}{shares[0]} | {cells[1]}{shares[1]} |"
+    yield ""
+    yield _counted_large("slice-3840x2160-fp8-rtx-1.7.1.json")
+
+
+def _counted_large(name: str) -> str:
+    rows = {what: _number(row["rewritten"], row["unit"]) for what, row in _rows(name).items()}
+    return (
+        f"At 3840x2160 in fp8{_age_of(name)}: decoder {rows['decoder: activations']}, encoder "
+        f"{rows['encoder: activations']}, transformer {rows['DiT, n + 1 latents: activations']} of activations, "
+        f"{rows['DiT: kernels per block']} kernels per block, {rows['DiT: attention calls fused']} of the attention "
+        f"fused, whole pipeline **{rows['whole pipeline on the GPU, 30 blocks (projected)']}** (projected)."
+    )
 
 
 _TYPES = {"Half": "FP16", "BFloat16": "BF16", "Int8": "INT8"}
