@@ -21,6 +21,7 @@ from .holes import Hole
 from .pipes import PipeReader, input_name, is_input_pipe
 from .promise import CONTAINER_CLOCK, is_cover, promise_of
 from .pyav import fraction, refuse_end_without_memory, refuse_without_memory, starts_anywhere
+from .shown_lengths import ShownLengths, misplaces_lengths
 from .siting import siting_of
 from .source_options import SourceOptions
 from .timeline import RESET_SECONDS
@@ -52,6 +53,7 @@ class VideoDecoder:
     promise     what the container said about the video when it was opened
     start       when the file begins, in seconds on its own clock: with the first packet of any stream
     reading     what was read so far
+    lengths     how long its frames are shown, as far as it was read
 
     Damaged frames are decoded as well as FFmpeg can, and marked. Iterating raises `MediaError` if the disk fails,
     and `MachineError` if memory is short. A damaged file ends early instead, with a line in `shortfall`.
@@ -80,6 +82,7 @@ class VideoDecoder:
         self.start = Fraction(self.container.start_time or 0, CONTAINER_CLOCK)
         self.codec = str(self.stream.name)  # now: PyAV 19 crashes if it is asked after a codec became unknown
         self.reading = Reading()
+        self.lengths = ShownLengths(misplaced=misplaces_lengths(self.container, self.stream))
         kinds = {stream.index: stream.type for stream in self.container.streams}
         self._clock = FileClock(kinds, self.stream.index, jumps=starts_anywhere(self.container))
         self._names = {index: f"{kind} stream {index}" for index, kind in kinds.items()} | {self.stream.index: VIDEO}
@@ -275,6 +278,8 @@ class VideoDecoder:
         reading.broken += packet.is_corrupt
         reading.packets += own
         reading.hidden += own and packet.is_discard
+        if own:
+            self.lengths.note(packet.pts, packet.dts, packet.duration)
         tick = fraction(packet.time_base)
         if packet.pts is not None and tick is not None:
             reading.reaches(packet.stream_index, (packet.pts + (packet.duration or 0)) * tick - self.start)

@@ -21,6 +21,7 @@ from .base import SourceInfo
 from .damage import in_one_line
 from .decoder import VideoDecoder
 from .holes import Hole, hole_line
+from .shown_lengths import ShownLengths
 from .timeline import Timeline
 
 if TYPE_CHECKING:
@@ -101,7 +102,14 @@ def index_video(info: SourceInfo) -> VideoIndex | str:
     with closing(decoder):
         packets = map(_shown, decoder.video_packets())
         try:
-            index = build_index(packets, info.time_base, info.rate, decoder.begin, in_order=decoder.in_order)
+            index = build_index(
+                packets,
+                info.time_base,
+                info.rate,
+                decoder.begin,
+                in_order=decoder.in_order,
+                misplaced=decoder.lengths.misplaced,
+            )
         except UnreadableInputError as error:  # what comes before that place can be read in order
             return f"it cannot be read to its end ({error})"
         if decoder.jumped:
@@ -121,12 +129,15 @@ def build_index(
     begin: Fraction = Fraction(0),
     *,
     in_order: bool = False,
+    misplaced: bool = False,
 ) -> VideoIndex | str:
     """The index of packets in file order, or why they have none.
 
     rate, begin: as in `Timeline`. in_order: frames are shown when they are decoded (`VideoDecoder.in_order`).
+    misplaced: as in `ShownLengths`.
     """
     shown: list[Shown] = []
+    lengths = ShownLengths(misplaced=misplaced)
     last: int | None = None
     for packet in packets:
         if packet.pts is None:
@@ -134,6 +145,7 @@ def build_index(
         if last is not None and packet.dts is not None and packet.dts < last:
             return "its clock jumps back"
         last = last if packet.dts is None else packet.dts
+        lengths.note(packet.pts, packet.dts, packet.duration)
         if not packet.hidden:
             shown.append(packet)
     shown.sort(key=_pts)
@@ -144,7 +156,12 @@ def build_index(
     timeline = Timeline(time_base, rate, begin)
     return VideoIndex(
         times=tuple(map(_pts, shown)),
-        stamps=tuple(timeline.place(packet.dts if in_order else packet.pts, packet.duration) for packet in shown),
+        stamps=tuple(
+            timeline.place(
+                packet.dts if in_order else packet.pts, lengths.of(packet.pts, packet.duration, timeline.step)
+            )
+            for packet in shown
+        ),
         keys=tuple(number for number, packet in enumerate(shown) if packet.key),
         time_base=time_base,
     )

@@ -24,7 +24,7 @@ class LastPacket:
         self._holds = container in ADDING_UP
         self._first: tuple[int, int] | None = None
         self._last: Packet[Any] | None = None
-        self._end = 0
+        self._latest, self._end = 0, 0
 
     def ready(self, packets: Iterable[Packet[Any]]) -> list[Packet[Any]]:
         """The packets that can be written, now that these came."""
@@ -36,7 +36,8 @@ class LastPacket:
             self._last = packet
             if packet.pts is not None and packet.dts is not None:
                 self._first = self._first or (packet.pts, packet.dts)
-                self._end = max(self._end, packet.pts + (packet.duration or 0))
+                if packet.pts >= self._latest:
+                    self._latest, self._end = packet.pts, packet.pts + (packet.duration or 0)
         return done
 
     def rest(self) -> list[Packet[Any]]:

@@ -137,7 +137,8 @@ class VideoSource:
 
     def _frames_of(self, frame: VideoFrame) -> Iterator[VideoFrame]:
         """The frames to restore that are complete with a decoded one: itself, or what the filters give."""
-        pts, duration = self._timeline.place(self._moment(frame), frame.duration)
+        length = self._decoder.lengths.of(frame.pts, frame.duration or 0, self._timeline.step)
+        pts, duration = self._timeline.place(self._moment(frame), length)
         aspect = self._decoder.pixel_aspect
         self._lost_dynamics |= lost_dynamics(frame, self._transfer)
         if not self._keeps or kind_of(frame) != self._kind:

@@ -24,9 +24,10 @@ def packet(pts: int, dts: int, duration: int) -> Any:
         ([(10, 0, 4), (22, 4, 300), (14, 8, 4), (18, 12, 4)], 300),
         ([(0, -60, 10), (10, -50, 50), (60, 0, 4), (64, 10, 300)], 300),
         ([(0, -4, 9)], 9),
+        ([(0, -8, 4), (4, -4, 300), (12, 0, 4), (8, 4, 4)], 4),
         ([(0, 0, 0)], 1),
     ],
-    ids=["even", "long", "reordered", "delayed", "one", "unknown"],
+    ids=["even", "long", "reordered", "delayed", "one", "overlapping", "unknown"],
 )
 def test_the_packet_decoded_last_ends_the_sum(stamps: list[tuple[int, int, int]], last: int) -> None:
     holder = LastPacket("mp4")
