@@ -1,10 +1,10 @@
-"""How often animations are shown. FFmpeg reads that in neither GIF nor APNG, but writes it."""
+"""Animations: GIF and APNG. How often they are shown, which FFmpeg does not read, but writes."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from .pipes import is_input_pipe
@@ -14,12 +14,18 @@ if TYPE_CHECKING:
 
 ENDLESS = 0
 _ANIMATIONS = frozenset({"gif", "apng"})
+_SUFFIXES = frozenset({".gif", ".apng"})
 _LOOKED_AT = 1 << 20
 """Bytes: the number stands before the first picture."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST = 65535
 _NEVER_AGAIN = -1
 """How FFmpeg's muxer of GIF calls it; 0 is without end."""
+
+
+def is_animation(output: str) -> bool:
+    """True if an output is an animation: its encoder writes one header, so pieces of it cannot be joined."""
+    return PurePath(output).suffix.lower() in _SUFFIXES
 
 
 def repeat_options(format_name: str, info: SourceInfo) -> dict[str, str]:

@@ -22,6 +22,7 @@ from ..media import Source, SourceInfo, open_source
 from ..media.files import explain_write_errors
 from ..media.index import VideoIndex
 from ..media.pipes import is_input_pipe
+from ..media.repeats import is_animation
 from ..media.trim import Excerpt
 from ..media.trimmed import TrimmedVideo
 from ..media.video_in import VideoSource
@@ -253,7 +254,7 @@ class VideoToDivide:
 def look_at(job: Job, option: str = "--devices", index: VideoIndex | None = None) -> VideoToDivide:
     """Open the input and index it, unless its index is given.
 
-    Raises `MisuseError`, which names the option, for anything but a video.
+    Raises `MisuseError`, which names the option, for anything but a video into a video.
     """
     with open_source(job.source, trim=job.trim, options=reading_of(job)) as source:
         source = require_video(source, job, option)
@@ -262,9 +263,11 @@ def look_at(job: Job, option: str = "--devices", index: VideoIndex | None = None
 
 
 def require_video(source: Source, job: Job, option: str) -> VideoSource | TrimmedVideo:
-    """The source of a job. Raises `MisuseError`, which names the option, for anything but a video."""
+    """The source of a job. Raises `MisuseError`, which names the option, for anything but a video into a video."""
     if not isinstance(source, VideoSource | TrimmedVideo):
         raise MisuseError(f"{option} was given for {job.source}, expected a video: images are restored on one device")
+    if is_animation(job.output):
+        raise MisuseError(f"{option} was given for {job.output}, but GIF and APNG are made on one device: name one")
     return source
 
 

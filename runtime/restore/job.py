@@ -20,6 +20,7 @@ from ..media import Sink, SinkOptions, Source, SourceInfo, open_sink, open_sourc
 from ..media.even_steps import find_steps
 from ..media.index import VideoIndex
 from ..media.pipes import input_name, is_output_pipe, output_name
+from ..media.repeats import is_animation
 from ..media.scenes import SceneSource
 from ..media.source_options import SourceOptions
 from ..media.trim import Excerpt, Trim
@@ -330,10 +331,11 @@ def reading_of(job: Job) -> SourceOptions:
 
 
 def in_pieces(job: Job, source: Source, sink: Sink) -> bool:
-    """True if a run in pieces is possible: from a video file into a video file, as one stream."""
+    """True if a run in pieces is possible: from a video file into a video file that is no animation, as one stream."""
     is_video = isinstance(source, VideoSource | TrimmedVideo) and not source.info.read_once
     is_one_stream = job.scene_cut == "keep"
-    return is_video and is_one_stream and isinstance(sink, VideoSink) and not is_output_pipe(job.output)
+    is_file = isinstance(sink, VideoSink) and not is_output_pipe(job.output) and not is_animation(job.output)
+    return is_video and is_one_stream and is_file
 
 
 @contextmanager

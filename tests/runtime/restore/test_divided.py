@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from swiftvr_trt import Bundle, MachineError, OutputError, Restorer, SwiftVRError
+from swiftvr_trt import Bundle, MachineError, MisuseError, OutputError, Restorer, SwiftVRError
 from swiftvr_trt.runtime.restore import divided, hwaccel
 from swiftvr_trt.runtime.restore.bundle_request import BundleRequest
 from swiftvr_trt.runtime.restore.display import Display
@@ -135,6 +135,15 @@ def test_if_every_process_dies_the_pieces_are_kept(
     display = run(source, output, bundle, ["cpu"])
     assert any("going on after an interruption" in line for line in display.lines)
     assert content(output) == expected
+
+
+def test_animations_are_not_divided(source: Path, bundle: Bundle, tmp_path: Path) -> None:
+    job = Job(source, str(tmp_path / "out.gif"), sink=SINK, piece_s=CHUNKS * 4 / 25)
+    with pytest.raises(
+        MisuseError, match=r"--devices was given for .*out\.gif, but GIF and APNG are made on one device"
+    ):
+        look_at(job)
+    assert _worth_dividing(JobWithBundle(job, str(bundle.path))) is None
 
 
 def test_a_device_whose_processes_always_die_costs_time_only(

@@ -166,6 +166,15 @@ def test_damage_is_a_warning_and_with_strict_a_failure(bundle: Bundle, tmp_path:
     assert display.warnings[0] == "1 frame is damaged in the input and was restored as it is"
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".apng"])
+def test_an_animation_longer_than_a_piece_is_one(bundle: Bundle, tmp_path: Path, suffix: str) -> None:
+    """Its encoder writes a header with the first picture: joined, a second one lay in the middle."""
+    clip, out = make_video(tmp_path / "in.mkv", EVEN), tmp_path / f"out{suffix}"
+    restore_job(Job(clip, str(out), piece_s=0.1), REQUEST, Opening(bundle), RecordingDisplay())
+    assert len(video_pts(out)) == len(EVEN)
+    assert sum(map(out.read_bytes().count, (b"GIF89a", b"IHDR"))) == 1
+
+
 @pytest.mark.parametrize(
     ("after", "lost"), [(".mkv", ()), (".gif", ("audio stream 1 (aac) is left out",)), (".mp4", ())]
 )
