@@ -229,7 +229,7 @@ class _Line:
 
 def _has_images(source: str, output: str, recursive: bool) -> bool:
     """Whether a run reads images there, or would: a name without a suffix is that of a folder that will be."""
-    from ..runtime.media.images_in import is_image
+    from ..runtime.media.image_names import is_image
     from ..runtime.media.opening import is_read_as_images
     from ..runtime.media.pipes import is_input_pipe
     from ..runtime.restore.inputs import find_inputs

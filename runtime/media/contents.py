@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ...errors import MediaError
 from .ffmpeg_log import ffmpeg_errors, first_error
+from .image_names import conversion, is_image, is_other_image
 from .pipes import PipeReader, input_name
 from .playlists import kind_of_playlist, read_playlist
 from .pyav import open_input, refuse_without_memory
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
 
-_VIDEOS = (
+VIDEOS = (
     "3dostr,4xm,amv,anm,apng,apv,argo_avs,asf,asf_o,av1,avi,avs,avs2,avs3,bethsoftvid,bfi,bink,bmv,c93,cavsvideo,"
     "cdxl,cine,dhav,dirac,dnxhd,dsicin,dv,dxa,ea,ea_cdata,evc,filmstrip,film_cpk,flic,flv,fits,gdv,gif,gxf,h261,"
     "h263,h264,hevc,hnm,idcin,ifv,iff,ingenient,ipmovie,ipu,iss,iv8,ivf,ivr,jpegxl_anim,jv,kux,live_flv,lmlm4,"
@@ -39,6 +40,9 @@ _STILLS = (
 )
 """Demuxers of images. AV1 images are in `mov`."""
 
+IMAGE_KINDS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "bmp": ".bmp", "tiff": ".tif"}
+"""The suffix for each kind of picture that is read, by the beginning of its demuxer's name."""
+
 _JOINERS = {"hls": "ffmpeg -allowed_extensions ALL -i", "concat": "ffmpeg -f concat -i", "dash": "ffmpeg -i"}
 """The command that reads each kind of playlist."""
 
@@ -46,7 +50,7 @@ _RAW = {"format_whitelist": "rawvideo"}
 """Named by the user; contents never lead to it."""
 
 _NOT_ALLOWED = "Format not on whitelist"
-"""How FFmpeg's words begin for a format that is none of `_VIDEOS`, such as text."""
+"""How FFmpeg's words begin for a format that is none of `VIDEOS`, such as text."""
 
 _HEAD = 4096
 """Bytes at the beginning of a file that show what it is."""
@@ -86,7 +90,7 @@ def open_container(
 
 def _open(path: Path, hardware: HWAccel | None, options: SourceOptions, pipe: PipeReader | None) -> InputContainer:
     raw = options.raw
-    allowed = {"format_whitelist": _VIDEOS, "protocol_whitelist": "file"}
+    allowed = {"format_whitelist": VIDEOS, "protocol_whitelist": "file"}
     if raw is not None:
         return open_input(pipe or f"file:{path}", None, {**allowed, **_RAW, **raw.demuxer_options}, "rawvideo")
     if pipe is not None:
@@ -167,7 +171,25 @@ def _why_refused(path: Path, reason: str) -> str:
             f"{path} is an animated WebP, which FFmpeg cannot decode: convert it to an animated PNG first, e.g. "
             f'magick "{path.name}" "apng:{path.stem}.png"'
         )
+    if (kind := _kind_of_picture(path)) in IMAGE_KINDS and not is_image(path):
+        suffix = IMAGE_KINDS[kind]
+        return f"{path} is a picture, which its name does not say: rename it, e.g. to {path.stem}{suffix}"
+    if kind or is_other_image(path):
+        wanted = "PNG, JPEG, WebP, BMP or TIFF"
+        return f"{path} is a picture in a format that is not read, expected {wanted}: {conversion([path])}"
     return f"{path} cannot be read as a video ({reason}): check that it is a video and that it is complete"
+
+
+def _kind_of_picture(path: Path) -> str:
+    """Which kind of picture FFmpeg finds in a file, such as `png`; empty if it finds none."""
+    import av
+
+    try:
+        with ffmpeg_errors(), open_input(f"file:{path}", None, {"format_whitelist": _STILLS}) as picture:
+            name, mark, _ = picture.format.name.partition("_pipe")
+            return name if mark else ""
+    except (av.FFmpegError, ValueError, MemoryError):
+        return ""
 
 
 def _why_pipe_refused(path: Path, reason: str, pipe: PipeReader) -> str:

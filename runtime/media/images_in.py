@@ -21,6 +21,7 @@ from .contents import is_animated, open_image
 from .ffmpeg_log import ffmpeg_errors
 from .frame_memory import FrameBound
 from .image_heads import Head, read_head
+from .image_names import SUFFIXES, conversion, is_image, is_other_image
 from .number_gaps import gap_note
 from .photo_tags import PhotoTags, read_tags
 from .planes import bits_of
@@ -32,13 +33,6 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 _log = logging.getLogger(__name__)
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-
-
-def is_image(path: Path) -> bool:
-    """True if the suffix is one of the image formats in `SUFFIXES`."""
-    return path.suffix.lower() in SUFFIXES
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -266,12 +260,17 @@ def _images(path: Path) -> list[Path]:
     """The images to read, in natural order. Skips hidden files and other file types."""
     if not path.is_dir():
         return [path]
-    found = [file for file in path.iterdir() if is_image(file) and not file.name.startswith(".") and file.is_file()]
+    files = [file for file in path.iterdir() if not file.name.startswith(".") and file.is_file()]
+    files.sort(key=lambda file: natural_key(file.name))
+    found = [file for file in files if is_image(file)]
     if not found:
+        others = [file for file in files if is_other_image(file)]
+        only = f" but {others[0].name}, whose format is not read" if others else ""
+        remedy = f": {conversion(others)}" if others else ""
         raise MediaError(
-            f"the folder {path} contains no images, expected files named {', '.join('*' + s for s in SUFFIXES)}"
+            f"the folder {path} contains no images{only}, expected files named "
+            f"{', '.join('*' + s for s in SUFFIXES)}{remedy}"
         )
-    found.sort(key=lambda file: natural_key(file.name))
     stems: dict[str, Path] = {}
     for file in found:
         other = stems.setdefault(file.stem, file)

@@ -9,7 +9,8 @@ from ...errors import MediaError, MisuseError
 from .base import SinkOptions, Source, SourceInfo
 from .contents import holds_video
 from .files import check_parent
-from .images_in import ImageSource, is_image
+from .image_names import is_image
+from .images_in import ImageSource
 from .images_out import ImageSink
 from .pipes import is_input_pipe, is_output_pipe
 from .source_options import SourceOptions

@@ -22,6 +22,7 @@ from .copies import Carriage, StreamCopier, plan_carriage
 from .encoder import Encoding, EncodingRequest, open_encoder
 from .ffmpeg_log import mute
 from .files import PartFile, TrialFile, output_error
+from .image_names import is_other_image
 from .kept import Told, about_side_data, misshapen, read_back
 from .last_packet import LastPacket
 from .muxer import format_name_of, open_muxer
@@ -268,13 +269,24 @@ def container_format(path: Path) -> str:
     try:
         guessed = av.open(str(path), "w").format  # creates no file before the header
     except ValueError:
+        if is_other_image(path):
+            raise _not_written(path) from None
         raise MediaError(
             f"{path.name} has the suffix {path.suffix!r}, which is not a video container, expected e.g. .mp4, .mkv, "
             ".mov or .webm: rename the output; for a folder of images, leave out the suffix"
         ) from None
+    if guessed.name == "image2":
+        raise _not_written(path)
     if guessed.no_file:
         raise MediaError(f"{path.suffix} outputs are many files, expected one file such as .mp4: rename the output")
     return _MEANT.get(path.suffix.lower(), guessed.name)
+
+
+def _not_written(path: Path) -> MediaError:
+    return MediaError(
+        f"{path.suffix} is a format of pictures that is not written, expected e.g. .png or .tif for a picture, .mp4 "
+        "for a video: rename the output; for a folder of images, leave out the suffix"
+    )
 
 
 _MEANT = {".vob": "vob"}

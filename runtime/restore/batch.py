@@ -16,7 +16,7 @@ from ...engines.bundle.geometry import Resolution
 from ...errors import MediaError, MisuseError, NoBundleError, OutputError, SwiftVRError
 from ..media import SinkOptions, open_sink, open_source
 from ..media.files import check_parent
-from ..media.images_in import is_image
+from ..media.image_names import is_image
 from ..stream.tiles import Tiling
 from .bundle_request import BundleRequest
 from .display import Display

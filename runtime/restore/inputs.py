@@ -13,15 +13,20 @@ from pathlib import Path, PurePath
 
 from ...errors import MediaError, MisuseError
 from ...text import counted
-from ..media.images_in import is_image, natural_key
+from ..media.image_names import conversion, is_image, is_other_image
+from ..media.images_in import natural_key
 from ..media.pipes import input_name, is_standard_input
 
 VIDEO_SUFFIXES = (
-    ".3g2", ".3gp", ".amv", ".asf", ".av1", ".avi", ".bik", ".divx", ".dv", ".dvr-ms", ".f4v", ".flv", ".gif",
-    ".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv",
-    ".mod", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nsv", ".nut", ".obu", ".ogm", ".ogv",
-    ".qt", ".rm", ".rmvb", ".roq", ".tod", ".tp", ".trp", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".xvid", ".y4m",
-    ".264", ".265",
+    ".3g2", ".3gp", ".amv", ".apng", ".apv", ".asf", ".av1", ".avc", ".avi", ".avs2", ".avs3", ".bik", ".bmv",
+    ".cavs", ".cdxl", ".cpk", ".dav", ".dif", ".divx", ".dnxhd", ".dnxhr", ".drc", ".dv", ".dvr-ms", ".evc", ".f4v",
+    ".flc", ".fli", ".flm", ".flv", ".gif", ".gxf", ".h261", ".h263", ".h264", ".h265", ".h266", ".h26l", ".hevc",
+    ".ifv", ".ipu", ".ism", ".ismv", ".ivf", ".ivr", ".kux", ".lvf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v",
+    ".m4v", ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mlv", ".mod", ".moflex", ".mov", ".mp4", ".mpe", ".mpeg",
+    ".mpg", ".mpv", ".mts", ".mvi", ".mxf", ".mxg", ".nsv", ".nut", ".nuv", ".obu", ".ogm", ".ogv", ".pdv", ".psp",
+    ".pva", ".qt", ".r3d", ".rcv", ".rm", ".rmvb", ".roq", ".ser", ".sga", ".smk", ".swf", ".tod", ".tp", ".trp",
+    ".ts", ".usm", ".v210", ".vc1", ".vc2", ".viv", ".vob", ".vro", ".vvc", ".webm", ".wmv", ".wtv", ".xmv",
+    ".xvid", ".y4m", ".yop", ".264", ".265", ".266",
 )  # fmt: skip
 """What counts as a video in a folder. A file that is named itself may have any suffix."""
 
@@ -75,7 +80,9 @@ def find_inputs(sources: Sequence[Path], output: str, *, recursive: bool = False
     for source in sources:
         held = search.inputs(source, PurePath() if alone and source.is_dir() else PurePath(_name(source)))
         if not held:
-            raise MediaError(f"{source} and the folders in it hold no videos and no pictures; name another folder")
+            but = f" but {search.unread[0].name}, whose format is not read" if search.unread else ""
+            remedy = conversion(search.unread) if search.unread else "name another folder"
+            raise MediaError(f"{source} and the folders in it hold no videos and no pictures{but}: {remedy}")
         found += held
     if alone and found[0].path == sources[0]:
         return search.result([Input.named(sources[0])], is_batch=batch)
@@ -88,6 +95,7 @@ class _Search:
     def __init__(self, recursive: bool, output: Path, *, prefers_pictures: bool) -> None:
         self._recursive, self._output, self._prefers_pictures = recursive, output, prefers_pictures
         self._seen: set[Path] = set()
+        self.unread: list[Path] = []  # pictures
         self._others: list[str] = []
         self._warnings: list[str] = []
 
@@ -109,6 +117,9 @@ class _Search:
         self._seen.add(path.resolve())
         held = _Content.of(path)
         self._others += [file.name for file in held.others]
+        self.unread += held.unread
+        if held.unread and (held.pictures or held.videos or self._recursive):  # else they are why the folder fails
+            self._leave_out(path, held.unread, "picture", f"their format is not read; {conversion(held.unread)}")
         within = self._within(path, place, held.folders)
         if held.pictures and (not held.videos or self._prefers_pictures):
             if within:
@@ -144,17 +155,18 @@ class _Search:
 
 @dataclass(frozen=True)
 class _Content:
-    """What a folder holds, each kind in natural order. Hidden files are `others`."""
+    """What a folder holds, each kind in natural order. unread: pictures in other formats. Hidden files are `others`."""
 
     folders: tuple[Path, ...]
     videos: tuple[Path, ...]
     pictures: tuple[Path, ...]
+    unread: tuple[Path, ...]
     others: tuple[Path, ...]
 
     @classmethod
     def of(cls, folder: Path) -> _Content:
         """Look into a folder. Raises `MediaError` if it cannot be read."""
-        kinds: dict[str, list[Path]] = {"folder": [], "video": [], "picture": [], "other": []}
+        kinds: dict[str, list[Path]] = {"folder": [], "video": [], "picture": [], "unread": [], "other": []}
         try:
             for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
                 kinds[_kind(path)].append(path)
@@ -171,14 +183,15 @@ def _kind(path: Path) -> str:
         return "other"
     if is_image(path):
         return "picture"
+    if is_other_image(path):
+        return "unread"
     return "video" if path.suffix.lower() in VIDEO_SUFFIXES else "other"
 
 
 def _holds_media(folder: Path) -> bool:
     """Whether there is a video or a picture in a folder, or in the folders in it."""
-    return any(
-        _kind(Path(place, name)) in ("video", "picture") for place, _, names in os.walk(folder) for name in names
-    )
+    kinds = (_kind(Path(place, name)) for place, _, names in os.walk(folder) for name in names)
+    return any(kind in ("video", "picture", "unread") for kind in kinds)
 
 
 def _names_a_file(output: str) -> bool:

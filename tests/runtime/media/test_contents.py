@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from swiftvr_trt.errors import MediaError
@@ -41,6 +43,31 @@ def test_text_is_no_video(tmp_path: Path, name: str) -> None:
         open_source(tmp_path / name)
     assert one_line(error)
     assert "whitelist" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a.ppm", "b.tga", "c.dpx", "d.dat"])
+def test_a_picture_in_another_format_is_called_one(tmp_path: Path, name: str) -> None:
+    encoder = {"b.tga": "targa", "c.dpx": "dpx"}.get(name, "ppm")
+    (tmp_path / name).write_bytes(picture(encoder))
+    with pytest.raises(MediaError, match=rf'not read, expected PNG.* magick "{name}" "{name[0]}\.png"$') as error:
+        open_source(tmp_path / name)
+    assert one_line(error)
+
+
+def test_a_picture_with_another_name_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "a.dat").write_bytes(picture("png"))
+    with pytest.raises(MediaError, match=r"is a picture, which its name does not say: rename it, e\.g\. to a\.png$"):
+        open_source(tmp_path / "a.dat")
+
+
+def picture(encoder: str) -> bytes:
+    """A picture of 64x48 pixels."""
+    context = av.CodecContext.create(encoder, "w")
+    assert isinstance(context, av.VideoCodecContext)
+    form = "bgr24" if encoder == "targa" else "rgb24"
+    context.width, context.height, context.pix_fmt, context.time_base = 64, 48, form, Fraction(1, 25)
+    frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 99, np.uint8), format=form)
+    return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
 
 
 def test_the_reason_is_of_this_file(tmp_path: Path) -> None:

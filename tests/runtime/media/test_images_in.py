@@ -189,6 +189,13 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
         open_source(tmp_path)
 
 
+def test_a_folder_of_pictures_in_another_format_says_what_to_do(tmp_path: Path) -> None:
+    for name in ("f10.dpx", "f9.dpx", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(MediaError, match=r"no images but f9\.dpx, whose .*: convert them .* -format png \*\.dpx$"):
+        open_source(tmp_path)
+
+
 def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="one image per name"):
         open_source(folder(tmp_path / "in", ["1.png", "1.bmp"]))

@@ -115,6 +115,7 @@ def test_a_picture_of_another_size_is_refused(clip: Path, tmp_path: Path) -> Non
     [
         ("out.zzz", r"'\.zzz', which is not a video container, expected e\.g\. \.mp4"),
         ("out.m3u8", "many files"),
+        *((name, r"pictures that is not written, expected e\.g\. \.png") for name in ("o.dpx", "o%d.ppm", "o.heic")),
     ],
 )
 def test_a_suffix_that_is_not_a_container_is_refused(clip: Path, tmp_path: Path, name: str, said: str) -> None:

@@ -6,9 +6,31 @@ import os
 from pathlib import Path
 
 import pytest
+from av.format import ContainerFormat, formats_available
 
 from swiftvr_trt import MediaError, MisuseError
-from swiftvr_trt.runtime.restore.inputs import Inputs, find_inputs
+from swiftvr_trt.runtime.media.contents import VIDEOS
+from swiftvr_trt.runtime.media.image_names import OTHER_SUFFIXES
+from swiftvr_trt.runtime.restore.inputs import VIDEO_SUFFIXES, Inputs, find_inputs
+
+NO_VIDEOS = {
+    "sound": "aac afc aif aifc aiff au caf flac isma m2a m4a m4b mka mks mp2 mp3 mpa ogg ra son w64 wav wma wv",
+    "pictures": "fits mpo",
+    "scripts and data": "avs cdata cgi str ty ty+ v vb xl",
+}
+"""Suffixes that FFmpeg knows for a demuxer of videos, and that mostly mean something else."""
+
+
+def test_every_suffix_that_ffmpeg_knows_for_videos_counts_in_a_folder() -> None:
+    named = [
+        each
+        for name in formats_available
+        if (each := ContainerFormat(name)).is_input and set(name.split(",")) & set(VIDEOS.split(","))
+    ]
+    known = {f".{suffix}" for each in named for suffix in each.extensions}
+    others = {f".{suffix}" for names in NO_VIDEOS.values() for suffix in names.split()}
+    assert known - set(VIDEO_SUFFIXES) - OTHER_SUFFIXES <= others
+    assert ".apng" in VIDEO_SUFFIXES
 
 
 @pytest.fixture
@@ -71,6 +93,19 @@ class TestFolders:
         assert found.warnings == (
             "2 videos in mix left out (a.mp4, b.mp4): to restore videos, name a folder as OUTPUT",
         )
+
+    def test_pictures_in_other_formats_are_not_called_anything_else(self) -> None:
+        make("mix/a.mp4", "mix/1.dpx", "mix/2.dpx", "mix/notes.txt", "deep/x/1.exr", "deep/a.mp4")
+        found = find("mix")
+        assert found.notes == ("1 file left out, neither video nor picture: notes.txt",)
+        assert found.warnings == (
+            "2 pictures in mix left out (1.dpx, 2.dpx): their format is not read; convert them to PNG first, e.g. "
+            "magick mogrify -format png *.dpx",
+        )
+        assert find("deep").warnings == ("1 folder in deep left out (x): add --recursive",)
+        assert len(find("deep", recursive=True).warnings) == 1
+        with pytest.raises(MediaError, match=r"no pictures but 1\.exr, whose format is not read: convert it"):
+            find("deep/x", recursive=True)
 
     def test_what_is_no_media_is_counted_and_named(self) -> None:
         make("tapes/a.mp4", *(f"tapes/{name}" for name in ("Thumbs.db", "a.srt", "notes.txt", ".DS_Store", "._a.mp4")))
