@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ...text import counted
 from .base import Picture
@@ -14,26 +15,34 @@ from .planes import FrameWriter
 from .timeline import ClockConverter
 
 if TYPE_CHECKING:
-    from av.packet import Packet
+    from av.packet import Packet, PacketSideData
     from av.video.stream import VideoStream
+
+
+MUXED_SIDE_DATA = ("new_extradata", "matroska_block_additional")
+"""What encoders attach to packets and muxers write: the header of an animated PNG, and the transparency of VP8 and VP9.
+"""
 
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """One packet of an encoder. pts, dts, duration: in ticks of the encoder's clock."""
+    """One packet of an encoder. pts, dts, duration: in ticks of the encoder's clock. attached: `MUXED_SIDE_DATA`."""
 
     data: bytes
     pts: int
     dts: int
     duration: int
     key: bool
+    attached: Mapping[str, bytes] = field(default_factory=dict)
 
     @classmethod
     def of(cls, packet: Packet[Any]) -> EncodedPicture:
         """The content of a packet as the encoder gave it."""
         pts = 0 if packet.pts is None else packet.pts
         dts = pts if packet.dts is None else packet.dts
-        return cls(bytes(packet), pts, dts, packet.duration or 0, packet.is_keyframe)
+        found: Any = packet  # its types know no other text than the names of kinds
+        attached = {kind: bytes(found.get_sidedata(kind)) for kind in MUXED_SIDE_DATA if found.has_sidedata(kind)}
+        return cls(bytes(packet), pts, dts, packet.duration or 0, packet.is_keyframe, attached)
 
     def packet(self, stream: VideoStream, time_base: Fraction) -> Packet[Any]:
         """A packet to be muxed into `stream`. time_base: seconds per tick."""
@@ -43,7 +52,18 @@ class EncodedPicture:
         packet.stream, packet.time_base = stream, time_base
         packet.pts, packet.dts, packet.duration = self.pts, self.dts, self.duration
         packet.is_keyframe = self.key
+        for kind, data in self.attached.items():
+            packet.set_sidedata(_side_data(kind, data))
         return packet
+
+
+def _side_data(kind: str, data: bytes) -> PacketSideData:
+    from av import packet
+
+    new, numbered = cast(Any, packet.PacketSideData), cast(Any, packet.packet_sidedata_type_from_literal)
+    made: PacketSideData = new(numbered(kind), len(data))
+    made.update(data)
+    return made
 
 
 class PictureEncoder:

@@ -4,9 +4,11 @@ Containers change time stamps: some round them, some shift them, some store only
 to the tick, for any codec, so its file is a list of packets and nothing else:
 
     8 bytes     b"SVTRPK01"
-    per packet  size (uint32), flags (uint32: 1 for a key frame), pts, dts, duration (int64 each), then the data
+    per packet  size (uint32), flags (uint32), pts, dts, duration (int64 each), then the data, then for each kind of
+                `MUXED_SIDE_DATA` that it has the size (uint32) and the data of that
 
-All numbers are little-endian. The time base and the digest of the file are in the piece's mark (`store.Mark`).
+The flags are 1 for a key frame, and 2, 4, ... for these kinds. All numbers are little-endian. The time base and the
+digest of the file are in the piece's mark (`store.Mark`).
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ from typing import BinaryIO
 
 from .... import leaving
 from ...media.files import explain_write_errors
-from ...media.picture_encoder import EncodedPicture
+from ...media.picture_encoder import MUXED_SIDE_DATA, EncodedPicture
 
 _MAGIC = b"SVTRPK01"
 _HEAD = struct.Struct("<IIqqq")
+_SIZE = struct.Struct("<I")
 _KEY = 1
+_ATTACHED = {kind: 2 << place for place, kind in enumerate(MUXED_SIDE_DATA)}
 _MAX_PACKET = 1 << 30
 
 
@@ -49,8 +53,10 @@ class PacketWriter:
             raise
 
     def write(self, packet: EncodedPicture) -> None:
-        flags = _KEY if packet.key else 0
+        flags = sum((_KEY * packet.key, *(_ATTACHED[kind] for kind in packet.attached)))
         self._put(_HEAD.pack(len(packet.data), flags, packet.pts, packet.dts, packet.duration) + packet.data)
+        for kind in sorted(packet.attached, key=_ATTACHED.__getitem__):
+            self._put(_SIZE.pack(len(packet.attached[kind])) + packet.attached[kind])
         self.packets += 1
 
     def finish(self) -> str:
@@ -85,10 +91,21 @@ def read_packets(path: Path) -> Iterator[EncodedPicture]:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise ValueError("it does not begin like a packet file")
         while head := file.read(_HEAD.size):
-            if len(head) < _HEAD.size:
-                raise ValueError("it ends within a packet")
-            size, flags, pts, dts, duration = _HEAD.unpack(head)
-            data = file.read(size) if size <= _MAX_PACKET else b""
-            if len(data) < size or size > _MAX_PACKET:
-                raise ValueError("it ends within a packet")
-            yield EncodedPicture(data, pts, dts, duration, bool(flags & _KEY))
+            size, flags, pts, dts, duration = _HEAD.unpack(_whole(head, _HEAD.size))
+            data = _read(file, size)
+            attached = {
+                kind: _read(file, *_SIZE.unpack(_read(file, _SIZE.size)))
+                for kind, flag in _ATTACHED.items()
+                if flags & flag
+            }
+            yield EncodedPicture(data, pts, dts, duration, bool(flags & _KEY), attached)
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    return _whole(file.read(size) if size <= _MAX_PACKET else b"", size)
+
+
+def _whole(data: bytes, size: int) -> bytes:
+    if len(data) < size:
+        raise ValueError("it ends within a packet")
+    return data

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -14,8 +15,9 @@ import pytest
 
 from swiftvr_trt.runtime.media.base import Colour, Picture, SinkOptions, SourceInfo, Stamp
 from swiftvr_trt.runtime.media.encoder import EncodingRequest, open_encoder
+from swiftvr_trt.runtime.media.muxer import open_muxer
 from swiftvr_trt.runtime.media.picture_encoder import EncodedPicture, PictureEncoder
-from swiftvr_trt.runtime.media.video_out import VideoSink
+from swiftvr_trt.runtime.media.video_out import VideoSink, container_format
 
 TICK = Fraction(1, 12800)
 INFO = SourceInfo(Path("in.mp4"), 32, 24, None, Fraction(25), TICK, Colour(), None, "a video")
@@ -44,6 +46,53 @@ def test_pictures_that_are_muxed_later_make_the_same_file(tmp_path: Path) -> Non
             sink.write_encoded(encoded, encoding.time_base)
         sink.commit()
     assert (tmp_path / "later.mp4").read_bytes() == (tmp_path / "now.mp4").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pix_fmt"),
+    [
+        (".apng", "apng", "rgb24"),
+        (".apng", "apng", "rgba"),
+        (".gif", "gif", "gray"),
+        (".nut", "gif", "gray"),
+        (".webm", "libvpx-vp9", "yuva420p"),
+        (".webm", "libvpx", "yuva420p"),
+        (".mkv", "libvpx-vp9", "yuva420p"),
+        (".mkv", "ffv1", "yuva420p"),
+        (".mov", "prores_ks", "yuva444p10le"),
+    ],
+)
+def test_pictures_of_two_encoders_are_those_of_one(tmp_path: Path, suffix: str, codec: str, pix_fmt: str) -> None:
+    """Some encoders attach to packets what the muxer writes. All key frames, so that pixels are the same."""
+    plain = (("auto-alt-ref", "0"),) if codec == "libvpx" else ()
+    options = SinkOptions(codec=codec, pix_fmt=pix_fmt, extra=(("g", "1"), *plain))
+    request, name = EncodingRequest(INFO, 32, 24, options), container_format(Path(f"out{suffix}"))
+    with VideoSink(tmp_path / f"one{suffix}", INFO, 32, 24, options) as sink:
+        for index in range(6):
+            sink.write(picture(index))
+        sink.commit()
+    with VideoSink(tmp_path / f"two{suffix}", INFO, 32, 24, options, Fraction(1, 25)) as sink:
+        clock = None
+        for part in (range(4), range(4, 6)):
+            encoding = open_encoder(lambda: open_muxer(io.BytesIO(), name), request)
+            encoder = PictureEncoder(encoding, 32, 24, clock)
+            clock = encoder.clock
+            for packet in [packet for index in part for packet in encoder.encode(picture(index))] + encoder.finish():
+                sink.write_encoded(EncodedPicture.of(packet), encoding.time_base)
+        sink.commit()
+    assert shown(tmp_path / f"two{suffix}") == shown(tmp_path / f"one{suffix}")
+
+
+def shown(path: Path) -> list[tuple[int | None, bytes]]:
+    """Time and pixels of each frame, and its transparency where FFmpeg's own decoder leaves it out."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        decoder: Any = stream.codec_context
+        if decoder.name in ("vp8", "vp9"):
+            decoder = av.CodecContext.create("libvpx" if decoder.name == "vp8" else "libvpx-vp9", "r")
+        frames = [frame for packet in container.demux(stream) for frame in decoder.decode(packet)]
+    assert len(frames) == 6
+    return [(frame.pts, b"".join(bytes(plane) for plane in frame.planes)) for frame in frames]
 
 
 def test_an_encoder_without_pictures_has_nothing_left() -> None:
