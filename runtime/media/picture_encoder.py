@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ...text import counted
 from .base import Picture
@@ -19,30 +18,31 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
-MUXED_SIDE_DATA = ("new_extradata", "matroska_block_additional")
-"""What encoders attach to packets and muxers write: the header of an animated PNG, and the transparency of VP8 and VP9.
-"""
+_ALPHA: Literal["matroska_block_additional"] = "matroska_block_additional"
+"""What FFmpeg calls the transparency beside a packet."""
 
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """One packet of an encoder. pts, dts, duration: in ticks of the encoder's clock. attached: `MUXED_SIDE_DATA`."""
+    """One packet of an encoder. pts, dts, duration: in ticks of the encoder's clock.
+
+    alpha: transparency, which VP8 and VP9 encode apart; empty if there is none.
+    """
 
     data: bytes
     pts: int
     dts: int
     duration: int
     key: bool
-    attached: Mapping[str, bytes] = field(default_factory=dict)
+    alpha: bytes = b""
 
     @classmethod
     def of(cls, packet: Packet[Any]) -> EncodedPicture:
         """The content of a packet as the encoder gave it."""
         pts = 0 if packet.pts is None else packet.pts
         dts = pts if packet.dts is None else packet.dts
-        found: Any = packet  # its types know no other text than the names of kinds
-        attached = {kind: bytes(found.get_sidedata(kind)) for kind in MUXED_SIDE_DATA if found.has_sidedata(kind)}
-        return cls(bytes(packet), pts, dts, packet.duration or 0, packet.is_keyframe, attached)
+        alpha = bytes(packet.get_sidedata(_ALPHA)) if packet.has_sidedata(_ALPHA) else b""
+        return cls(bytes(packet), pts, dts, packet.duration or 0, packet.is_keyframe, alpha)
 
     def packet(self, stream: VideoStream, time_base: Fraction) -> Packet[Any]:
         """A packet to be muxed into `stream`. time_base: seconds per tick."""
@@ -52,17 +52,17 @@ class EncodedPicture:
         packet.stream, packet.time_base = stream, time_base
         packet.pts, packet.dts, packet.duration = self.pts, self.dts, self.duration
         packet.is_keyframe = self.key
-        for kind, data in self.attached.items():
-            packet.set_sidedata(_side_data(kind, data))
+        if self.alpha:
+            packet.set_sidedata(_side_data(self.alpha))
         return packet
 
 
-def _side_data(kind: str, data: bytes) -> PacketSideData:
+def _side_data(alpha: bytes) -> PacketSideData:
     from av import packet
 
     new, numbered = cast(Any, packet.PacketSideData), cast(Any, packet.packet_sidedata_type_from_literal)
-    made: PacketSideData = new(numbered(kind), len(data))
-    made.update(data)
+    made: PacketSideData = new(numbered(_ALPHA), len(alpha))
+    made.update(alpha)
     return made
 
 

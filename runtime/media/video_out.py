@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 from ...errors import MediaError
 from ..budget import CLOSING_S
 from ..stream.frames import FrameForm
-from .animations import joiner_for
 from .base import CopiedPacket, Item, OutputForm, Picture, SinkOptions, SourceInfo
 from .codecs import quality_of
 from .container_trial import MUXING, try_out
@@ -92,7 +91,6 @@ class VideoSink:
             )
             self._about_shape = about_shape(encoding, request.aspect) if self._is_pipe else ()
             self._encoding, self._encoder = encoding, PictureEncoder(encoding, width, height)
-            self._joined = joiner_for(format_name)
             self._copies = self._set_up_header(info, options, plan)
             self._told = Told.of(encoding.container, len(info.chapters) if options.metadata else 0)
             with self._explain_ffmpeg_errors():
@@ -194,7 +192,6 @@ class VideoSink:
     def write_encoded(self, picture: EncodedPicture, time_base: Fraction) -> None:
         """Write a picture that was encoded before, with the same options. time_base: seconds per tick of its stamps."""
         with self._busy, self._explain_ffmpeg_errors():
-            picture = replace(picture, data=self._joined(picture.data))
             packet = picture.packet(self._encoding.stream, time_base)
             self._encoding.container.mux(self._last.ready([packet]))
             self._encoded += 1

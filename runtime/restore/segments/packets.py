@@ -4,11 +4,10 @@ Containers change time stamps: some round them, some shift them, some store only
 to the tick, for any codec, so its file is a list of packets and nothing else:
 
     8 bytes     b"SVTRPK01"
-    per packet  size (uint32), flags (uint32), pts, dts, duration (int64 each), then the data, then for each kind of
-                `MUXED_SIDE_DATA` that it has the size (uint32) and the data of that
+    per packet  size (uint32), flags (uint32: 1 for a key frame, 2 for transparency apart), pts, dts, duration (int64
+                each), then the data; if there is transparency, its size (uint32), then that
 
-The flags are 1 for a key frame, and 2, 4, ... for these kinds. All numbers are little-endian. The time base and the
-digest of the file are in the piece's mark (`store.Mark`).
+All numbers are little-endian. The time base and the digest of the file are in the piece's mark (`store.Mark`).
 """
 
 from __future__ import annotations
@@ -23,13 +22,12 @@ from typing import BinaryIO
 
 from .... import leaving
 from ...media.files import explain_write_errors
-from ...media.picture_encoder import MUXED_SIDE_DATA, EncodedPicture
+from ...media.picture_encoder import EncodedPicture
 
 _MAGIC = b"SVTRPK01"
 _HEAD = struct.Struct("<IIqqq")
 _SIZE = struct.Struct("<I")
-_KEY = 1
-_ATTACHED = {kind: 2 << place for place, kind in enumerate(MUXED_SIDE_DATA)}
+_KEY, _ALPHA = 1, 2
 _MAX_PACKET = 1 << 30
 
 
@@ -53,10 +51,10 @@ class PacketWriter:
             raise
 
     def write(self, packet: EncodedPicture) -> None:
-        flags = sum((_KEY * packet.key, *(_ATTACHED[kind] for kind in packet.attached)))
+        flags = _KEY * packet.key | _ALPHA * bool(packet.alpha)
         self._put(_HEAD.pack(len(packet.data), flags, packet.pts, packet.dts, packet.duration) + packet.data)
-        for kind in sorted(packet.attached, key=_ATTACHED.__getitem__):
-            self._put(_SIZE.pack(len(packet.attached[kind])) + packet.attached[kind])
+        if packet.alpha:
+            self._put(_SIZE.pack(len(packet.alpha)) + packet.alpha)
         self.packets += 1
 
     def finish(self) -> str:
@@ -93,12 +91,8 @@ def read_packets(path: Path) -> Iterator[EncodedPicture]:
         while head := file.read(_HEAD.size):
             size, flags, pts, dts, duration = _HEAD.unpack(_whole(head, _HEAD.size))
             data = _read(file, size)
-            attached = {
-                kind: _read(file, *_SIZE.unpack(_read(file, _SIZE.size)))
-                for kind, flag in _ATTACHED.items()
-                if flags & flag
-            }
-            yield EncodedPicture(data, pts, dts, duration, bool(flags & _KEY), attached)
+            alpha = _read(file, *_SIZE.unpack(_read(file, _SIZE.size))) if flags & _ALPHA else b""
+            yield EncodedPicture(data, pts, dts, duration, bool(flags & _KEY), alpha)
 
 
 def _read(file: BinaryIO, size: int) -> bytes:

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from swiftvr_trt import OutputError
 from swiftvr_trt.engines.bundle.files import sha256
-from swiftvr_trt.runtime.media.picture_encoder import MUXED_SIDE_DATA, EncodedPicture
+from swiftvr_trt.runtime.media.picture_encoder import EncodedPicture
 from swiftvr_trt.runtime.restore.segments.packets import PacketWriter, read_packets
 
 ticks = st.integers(-(1 << 62), 1 << 62)
-attached = st.dictionaries(st.sampled_from(MUXED_SIDE_DATA), st.binary(max_size=50))
-pictures = st.builds(EncodedPicture, st.binary(max_size=50), ticks, ticks, ticks, st.booleans(), attached)
+data = st.binary(max_size=50)
+pictures = st.builds(EncodedPicture, data, ticks, ticks, ticks, st.booleans(), data)
 
 
 def written(path: Path, packets: list[EncodedPicture]) -> PacketWriter:
@@ -47,8 +47,7 @@ def test_a_discarded_file_is_gone_and_a_finished_one_stays(tmp_path: Path) -> No
 
 
 def test_a_file_that_was_cut_or_is_another_is_noticed(tmp_path: Path) -> None:
-    attached = {MUXED_SIDE_DATA[1]: b"ij"}
-    packets = [EncodedPicture(b"abc", 1, 2, 3, True), EncodedPicture(b"defgh", 4, 5, 6, False, attached)]
+    packets = [EncodedPicture(b"abc", 1, 2, 3, True), EncodedPicture(b"defgh", 4, 5, 6, False, b"ij")]
     written(tmp_path / "whole", packets).finish()
     data = (tmp_path / "whole").read_bytes()
     for length in range(len(data)):
