@@ -49,6 +49,8 @@ class VideoSource:
         self._filter: FrameFilter | None = None
         self._filtered_timeline = Timeline(self.info.time_base, self.info.rate)
         self._fitter = Fitter((opened.first.width, opened.first.height), self._given.aspect)
+        upright = self._chain is not None and self._chain.upright
+        self._filtered_fitter = Fitter((self.info.width, self.info.height), None) if upright else None
         self._shapes: dict[Fraction, int] = {}
         self._reader = FrameReader(self.info.form, opened.siting)
         self.residence = _residence(opened)
@@ -168,6 +170,8 @@ class VideoSource:
         index = self._count
         self._count += 1
         pts, duration = self._stamp(frame)
+        if self._filtered_fitter is not None:  # filters of the user may change the size in the middle, too
+            frame = self._filtered_fitter.fit(frame, index, None)
         attached = side_data(frame)
         matrix = None if self._chain is not None and self._chain.upright else colour.matrix_of(attached)
         captions, reading = attached.get("A53_CC"), self.info.reading
@@ -195,6 +199,7 @@ class VideoSource:
 
     def _repairs(self) -> Iterator[str]:
         yield from self._fitter.notes
+        yield from (f"after --vf, {note}" for note in (self._filtered_fitter.notes if self._filtered_fitter else ()))
         (first, _), *others = self._shapes.items()
         for aspect, number in () if self._fitter.notes else others:
             yield (

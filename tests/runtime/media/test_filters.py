@@ -144,6 +144,15 @@ def test_filters_that_cannot_be_used_are_refused_in_their_words(tmp_path: Path, 
         pictures(make_video(tmp_path / "in.mp4", EVEN[:3]), vf)
 
 
+def test_a_size_that_filters_change_in_the_middle_is_fitted(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "in.mkv", EVEN[:6])
+    vf = r"scale=w=if(gt(n\,2)\,32\,64):h=48:eval=frame"  # counts from 1
+    with open_source(path, options=SourceOptions(vf=vf)) as source:
+        shapes = [item.pixels.shape for item in source if isinstance(item, Picture)]
+        assert "after --vf, from frame 2 on, frames are 32x48, not 64x48: they are fitted into that" in source.notes
+    assert shapes == [(48, 64, 3)] * 6
+
+
 def test_a_filter_that_needs_two_videos_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MisuseError, match="2 open inputs"):
         pictures(make_video(tmp_path / "in.mp4", EVEN[:3]), "hstack")
