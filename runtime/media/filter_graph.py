@@ -40,6 +40,12 @@ lowpass pan silenceremove stereotools treble volume
 _OF_SOUND = frozenset(_SOUND_NAMES.split())
 """Those that people know best; others are called like one of pictures, with an `a` before it."""
 
+_DEINTERLACERS = frozenset((
+    "bwdif", "detelecine", "estdif", "field", "fieldmatch", "kerndeint", "mcdeint", "pullup", "repeatfields",
+    "separatefields", "w3fdif", "yadif",
+))  # fmt: skip
+"""Filters that make progressive frames of interlaced ones, or tell fields apart themselves."""
+
 _SPACE = " \n\t\r"
 
 
@@ -62,6 +68,11 @@ def parse_graph(text: str) -> tuple[FilterStep, ...]:
         if step.name not in SAFE:
             raise _refused(step.name)
     return steps
+
+
+def deinterlacer_of(text: str) -> str | None:
+    """The first filter of a graph that deinterlaces, by its name; None if there is none."""
+    return next((step.name for step in parse_graph(text) if step.name in _DEINTERLACERS), None)
 
 
 def check_built_in(steps: Iterable[FilterStep]) -> None:

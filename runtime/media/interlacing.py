@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .decoder import VideoDecoder
+from .filter_graph import deinterlacer_of
 from .filters import FilterChain, FilterInput, FrameFilter
 from .pyav import fraction
 from .source_options import SourceOptions
@@ -77,6 +78,8 @@ def decide(path: Path, options: SourceOptions, first: VideoFrame, rate: Fraction
     """What to do with a video whose first frame this is. can_look: it can be opened again."""
     if options.deinterlace != "auto":
         return Deinterlacing(options.deinterlace, "" if options.deinterlace == "no" else "deinterlaced with bwdif")
+    if options.vf is not None and (own := deinterlacer_of(options.vf)):
+        return Deinterlacing("no", f"deinterlaced by --vf alone ({own})")
     flagged = first.interlaced_frame
     suspect = flagged or (first.height in _LINES and rate <= _FASTEST and not first.format.is_rgb)
     return judge(_look(path, options) if suspect and can_look else FieldOrders(), flagged=flagged)

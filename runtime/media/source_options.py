@@ -63,7 +63,8 @@ class SourceOptions:
     """How to read an input. Raises `MisuseError` for values that mean nothing.
 
     in_format       what raw video consists of, as `RawFormat.parse` takes it; None for inputs that say what they are
-    deinterlace     "auto": if flags and a short look say that the video is interlaced; "bwdif": all frames; "no": none.
+    deinterlace     "auto": if flags and a short look say that the video is interlaced, unless `vf` does it; "bwdif":
+                    all frames; "no": none.
                     Once "auto" is decided: "flagged", "tff" or "bff", see `filters`
     vf              a filter graph as in FFmpeg's `-vf`, applied before restoring; see `filter_graph.SAFE`
     allow_playlist  read a playlist (.m3u8, ffconcat), and the files in its own folder that it names

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swiftvr_trt.errors import MisuseError
-from swiftvr_trt.runtime.media.filter_graph import SAFE, FilterStep, Link, check_built_in, links, parse_graph
+from swiftvr_trt.runtime.media.filter_graph import (
+    SAFE,
+    FilterStep,
+    Link,
+    check_built_in,
+    deinterlacer_of,
+    links,
+    parse_graph,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +81,20 @@ def test_what_may_open_files_or_never_ends_is_refused(name: str, text: str) -> N
 def test_the_reason_is_the_true_one(graph: str, why: str) -> None:
     with pytest.raises(MisuseError, match=why):
         parse_graph(graph)
+
+
+@pytest.mark.parametrize(
+    ("graph", "name"),
+    [
+        ("hflip,nlmeans", None),
+        ("drawbox=c=yadif", None),
+        ("yadif=1", "yadif"),
+        ("crop=iw-8, bwdif@x=1", "bwdif"),
+        ("[in]fieldmatch,decimate[out]", "fieldmatch"),
+    ],
+)
+def test_deinterlacers_are_found_by_their_names(graph: str, name: str | None) -> None:
+    assert deinterlacer_of(graph) == name
 
 
 def test_a_filter_that_this_ffmpeg_lacks_is_named() -> None:

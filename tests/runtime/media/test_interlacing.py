@@ -92,6 +92,15 @@ def combing(pixels: np.ndarray) -> float:
     return float(np.abs(lines[1:-1] - lines[:-2]).mean() / np.abs(lines[2:] - lines[:-2]).mean())
 
 
+@pytest.mark.parametrize(("vf", "decided"), [("yadif=1", "no"), ("hflip", "flagged")])
+def test_a_deinterlacer_of_the_user_is_the_only_one(tmp_path: Path, vf: str, decided: str) -> None:
+    clip = make(tmp_path / "in.mkv", interlaced=True, flagged=True)
+    with open_source(clip, options=SourceOptions(vf=vf)) as source:
+        assert source.info.reading.deinterlace == decided
+        assert ("deinterlaced by --vf alone (yadif)" in source.info.description) == (decided == "no")
+        assert not any("--deinterlace" in note for note in source.notes)
+
+
 def test_frames_are_deinterlaced_one_by_one(tmp_path: Path) -> None:
     clip = make(tmp_path / "in.mkv", interlaced=True, flagged=True)
     found = {}
