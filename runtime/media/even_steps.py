@@ -1,11 +1,13 @@
 """Outputs that count time in even steps: how fine the steps must be, and how far pictures are shown from their time.
 
 AVI has one rate for all of its pictures. Where a picture is missing, it holds an empty one, so uneven times need a
-higher rate. Elementary streams and a few old containers have no empty pictures.
+higher rate. Streams without a container, and a few containers such as MXF, show one picture in every step, so they lose
+uneven times.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,6 +29,9 @@ IN_SYNC_S = Fraction(1, 50)
 _ANY_TIME = frozenset({"ipod", "3gp", "3g2", "psp", "f4v", "ismv", "asf", "asf_stream", "flv", "ivf"})
 """Containers that hold any time stamps, although FFmpeg's flags do not say so."""
 
+_LEAVE_STEPS_EMPTY = frozenset({"avi", "dvd", "mpeg", "vob", "svcd", "vcd", "m4v", "ogg", "ogv", "wtv"})
+"""Containers that count even steps, but can leave some empty."""
+
 _FINEST = Fraction(1, 1000)
 _MOST_EMPTY = 60_000
 """Empty pictures in a row that FFmpeg writes into an AVI."""
@@ -34,15 +39,24 @@ _MOST_EMPTY = 60_000
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of an output. clock: seconds per step. off: how far a picture is shown from its time, in seconds."""
+    """The steps of an output. clock: seconds per step. off: how far a picture is shown from its time, in seconds.
+
+    all_filled: each step shows a picture.
+    """
 
     clock: Fraction
     off: Fraction
+    all_filled: bool = False
 
     def note(self, container: str) -> str | None:
         """One line if that can be noticed."""
         if self.off <= IN_SYNC_S:
             return None
+        if self.all_filled:
+            return (
+                f"{container} files hold no times, so pictures are shown up to {float(self.off):.2f} s from their "
+                f"time; --vf fps={1 / self.clock} repeats pictures instead, and .mkv and .mp4 keep the times"
+            )
         return (
             f"{container} files count time in steps of {self.clock} s, so pictures are shown up to "
             f"{float(self.off):.2f} s from their time; .mkv and .mp4 keep the times"
@@ -56,10 +70,20 @@ def holds_any_time(container: ContainerFormat) -> bool:
     return bool(container.flags & cast(int, Flags.variable_fps.value)) or container.name in _ANY_TIME
 
 
-def find_steps(info: SourceInfo, container: str, read_index: Callable[[], VideoIndex | str]) -> Steps | None:
+def holds_sound(container: str) -> bool:
+    """True if FFmpeg has a default for the sound in a container of this name."""
+    import av
+
+    return av.open(io.BytesIO(), "w", format=container).default_audio_codec != "none"
+
+
+def find_steps(
+    info: SourceInfo, container: str, read_index: Callable[[], VideoIndex | str], *, with_sound: bool = False
+) -> Steps | None:
     """The steps for the video with this `info`; None if the container needs none, or the times are not known before.
 
     container: FFmpeg's name of it. read_index: of the part that is written; called if it is needed.
+    with_sound: sound is wanted. Raises `MediaError` if the container cannot hold the rate, or would lose the sync.
     """
     from av.format import ContainerFormat
 
@@ -73,7 +97,15 @@ def find_steps(info: SourceInfo, container: str, read_index: Callable[[], VideoI
     index = read_index()
     if isinstance(index, str):
         return None
-    return choose_steps(index.stamps, index.time_base, info.rate, finer=container == "avi")
+    if container in _LEAVE_STEPS_EMPTY:
+        return choose_steps(index.stamps, index.time_base, info.rate, finer=container == "avi")
+    steps = fill_steps(index.stamps, index.time_base, info.rate)
+    if with_sound and steps.off > IN_SYNC_S and holds_sound(container):
+        raise MediaError(
+            f"{info.path} has uneven times, but {container} files hold none, so sound would be up to "
+            f"{float(steps.off):.2f} s off: add --vf fps={info.rate}, which repeats frames, or choose .mkv or .mp4"
+        )
+    return steps
 
 
 def choose_steps(stamps: Sequence[tuple[int, int]], time_base: Fraction, rate: Fraction, *, finer: bool) -> Steps:
@@ -90,6 +122,13 @@ def choose_steps(stamps: Sequence[tuple[int, int]], time_base: Fraction, rate: F
         steps = Steps(clock, _off(stamps, time_base, clock))
         best = min(best, steps, key=lambda each: each.off)
     return best
+
+
+def fill_steps(stamps: Sequence[tuple[int, int]], time_base: Fraction, rate: Fraction) -> Steps:
+    """The steps of an output that shows one picture after another, the first one at its time. As `choose_steps`."""
+    begin = stamps[0][0]
+    times = ((pts - begin) * time_base for pts, _ in stamps)
+    return Steps(1 / rate, max(abs(number / rate - time) for number, time in enumerate(times)), all_filled=True)
 
 
 def _finer(clock: Fraction) -> Iterator[Fraction]:

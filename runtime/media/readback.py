@@ -10,7 +10,7 @@ from .contents import open_container
 _INDEXED = frozenset({"mov", "avi"})
 """Demuxers whose index lists every packet. The others read through the file."""
 
-_COUNTED = _INDEXED | {"matroska", "webm", "nut", "flv", "asf", "ogg", "mpegts"}
+_COUNTED = _INDEXED | {"matroska", "webm", "nut", "flv", "asf", "ogg", "mpegts", "mxf"}
 """Demuxers that return one packet per picture that was written."""
 
 

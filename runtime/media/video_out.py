@@ -37,7 +37,9 @@ from .repeats import repeat_options
 if TYPE_CHECKING:
     from av.container import OutputContainer
 
-_READABLE = ("mp4", "mov", "ipod", "3gp", "3g2", "psp", "f4v", "avi", "matroska", "webm", "nut", "flv", "asf", "mpegts")
+_READABLE = frozenset({
+    "mp4", "mov", "ipod", "3gp", "3g2", "psp", "f4v", "avi", "matroska", "webm", "nut", "flv", "asf", "mpegts", "mxf",
+})  # fmt: skip
 """Containers that hold exactly the pictures that were written. Others are streams without a container."""
 
 
@@ -62,7 +64,7 @@ class VideoSink:
         """last_s: how long the last picture is shown, if that is known already. A GIF stores it in its header."""
         self._path = path
         self._is_pipe = is_output_pipe(path)
-        format_name = pipe_format(options.out_format, info) if self._is_pipe else container_format(path)
+        format_name = format_of_output(path, options.out_format, info)
         if self._is_pipe and format_name in RAW_FORMATS and options.codec is None:
             options = replace(options, codec="rawvideo")
         self._file = _open_file(path, options)
@@ -260,6 +262,11 @@ class VideoSink:
                     self._encoding = cast(Any, None)  # frees the encoder
             finally:
                 self._busy.release()
+
+
+def format_of_output(path: Path, out_format: str | None, info: SourceInfo) -> str:
+    """FFmpeg's name of the format of an output, a file or a pipe."""
+    return pipe_format(out_format, info) if is_output_pipe(path) else container_format(path)
 
 
 def container_format(path: Path) -> str:

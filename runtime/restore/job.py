@@ -26,7 +26,7 @@ from ..media.source_options import SourceOptions
 from ..media.trim import Excerpt, Trim
 from ..media.trimmed import TrimmedVideo, TrimmedWithCopies
 from ..media.video_in import VideoSource
-from ..media.video_out import VideoSink, container_format
+from ..media.video_out import VideoSink, format_of_output
 from ..stream.tiles import Tiling, plan_tiles
 from .bundle_request import BundleRequest, output_size, untiled_size
 from .display import Display, Result, WarnsOnce
@@ -280,10 +280,11 @@ def in_steps(
 ) -> SinkOptions:
     """As `with_steps`, for a video with this `info`. read_index: of the part to restore; called if it is needed."""
     try:
-        container = container_format(Path(output))
+        container = format_of_output(Path(output), sink.out_format, info)
     except MediaError:  # it is no video, or opening it will refuse it
         return sink
-    steps = find_steps(info, container, read_index)
+    with_sound = sink.wants("audio") and any(copy.kind == "audio" for copy in info.copies)
+    steps = find_steps(info, container, read_index, with_sound=with_sound)
     if steps is None:
         return sink
     if note := steps.note(container):

@@ -12,11 +12,18 @@ from av.format import ContainerFormat
 
 from swiftvr_trt.errors import MediaError
 from swiftvr_trt.runtime.media import SinkOptions, open_sink, open_source
-from swiftvr_trt.runtime.media.even_steps import IN_SYNC_S, choose_steps, find_steps, holds_any_time
+from swiftvr_trt.runtime.media.even_steps import (
+    IN_SYNC_S,
+    choose_steps,
+    fill_steps,
+    find_steps,
+    holds_any_time,
+    holds_sound,
+)
 from swiftvr_trt.runtime.media.index import index_video
 from swiftvr_trt.runtime.media.video_out import container_format
 
-from .videos import make_video, one_line
+from .videos import frames_of, make_video, one_line
 
 MS = Fraction(1, 1000)
 BURST = [*range(0, 3000, 1000), *(3000 + 1000 * index // 60 for index in range(30)), 4000, 9000]
@@ -71,6 +78,71 @@ def test_most_containers_hold_any_time(name: str) -> None:
 @pytest.mark.parametrize("name", ["avi", "mxf", "yuv4mpegpipe", "h264"])
 def test_some_containers_do_not(name: str) -> None:
     assert not holds_any_time(ContainerFormat(name, "w"))
+
+
+@pytest.mark.parametrize(
+    ("times", "off"),
+    [
+        (even(Fraction(25)), Fraction(0)),
+        ([500 + time for time in even(Fraction(25))], Fraction(0)),
+        ([0, 40, 80, 2320, 2360], Fraction(2320 - 120, 1000)),
+        ([0, 40, 41, 42, 43], Fraction(160 - 43, 1000)),
+        ([7], Fraction(0)),
+    ],
+    ids=["even", "late", "pause", "burst", "one"],
+)
+def test_steps_that_are_all_filled_lose_a_pause(times: list[int], off: Fraction) -> None:
+    steps = fill_steps([(time, 1) for time in times], MS, Fraction(25))
+    assert (steps.clock, steps.off) == (Fraction(1, 25), off)
+    note = steps.note("h264")
+    assert (note is None) == (off == 0)
+    assert note is None or "--vf fps=25 repeats" in note
+
+
+@pytest.mark.parametrize(("name", "holds"), [("mxf", True), ("dv", True), ("yuv4mpegpipe", False), ("h264", False)])
+def test_a_container_that_holds_sound_refuses_to_lose_its_sync(tmp_path: Path, name: str, holds: bool) -> None:
+    assert holds_sound(name) == holds
+    path = make_video(tmp_path / "in.mkv", [*range(0, 18000, 3600), 180000])
+    with open_source(path) as source:
+        info = source.info
+    silent = find_steps(info, name, lambda: index_video(info))
+    assert silent is not None
+    assert silent.all_filled
+    assert silent.note(name) is not None
+    if holds:
+        with pytest.raises(MediaError, match=r"sound would be up to 1\.80 s off: add --vf fps=25, which") as error:
+            find_steps(info, name, lambda: index_video(info), with_sound=True)
+        assert one_line(error)
+    else:
+        assert find_steps(info, name, lambda: index_video(info), with_sound=True) == silent
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "filled"),
+    [
+        ("avi", "mpeg4", False),
+        ("vob", "mpeg2video", False),
+        ("m4v", "mpeg4", False),
+        ("mxf", "mpeg2video", True),
+        ("yuv4mpegpipe", "wrapped_avframe", True),
+    ],
+)
+def test_which_containers_leave_a_step_empty(tmp_path: Path, name: str, codec: str, filled: bool) -> None:
+    with av.open(str(tmp_path / "out"), "w", format=name) as container:
+        stream: Any = container.add_stream(codec, rate=25)
+        frames_of(352, 288)(container, stream)
+        stream.codec_context.time_base = Fraction(1, 25)
+        for moment in (0, 1, 2, 47):
+            frame = av.VideoFrame(352, 288, "yuv420p")
+            frame.pts, frame.time_base = moment, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    moments = shown(tmp_path / "out")
+    assert (moments[-1] - moments[0] < 1) == filled
+    with open_source(make_video(tmp_path / "in.mkv", [0, 3600, 7200])) as source:
+        steps = find_steps(source.info, name, lambda: index_video(source.info))
+    assert steps is not None
+    assert steps.all_filled == filled
 
 
 def restored(path: Path, output: Path, codec: str | None = None) -> Path:
