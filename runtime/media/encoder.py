@@ -166,9 +166,16 @@ def open_encoder(new_container: Callable[[], OutputContainer], request: Encoding
     except _EncoderRefusedError as refusal:
         raise MediaError(
             f"the encoder {codec.name} refuses {request.width}x{request.height} pictures with these options "
-            f"({refusal}): choose another size, codec or option"
+            f"({refusal}): choose another size, codec or option{_other_rate(refusal, request)}"
         ) from refusal
     return replace(encoding, notes=(*notes, *encoding.notes))
+
+
+def _other_rate(refusal: _EncoderRefusedError, request: EncodingRequest) -> str:
+    """How to change the rate, if the encoder says that it is why."""
+    if not re.search(r"\bfps\b|frame ?rate", str(refusal), re.IGNORECASE):
+        return ""
+    return ", or another rate, e.g. " + ("--rate 25" if request.info.image_suffix else "--vf fps=25")
 
 
 def _open_first(new_container: Callable[[], OutputContainer], codec: Codec, request: EncodingRequest) -> Encoding:

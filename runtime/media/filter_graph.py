@@ -176,10 +176,10 @@ class _Reader:
         return "".join(letters)
 
     def error(self) -> MisuseError:
-        shown = self._text[self._place : self._place + 20] or "its end"
+        shown = repr(self._text[self._place : self._place + 20]) if not self.at_end else "its end"
+        why = f", which is no filter graph at {shown}" if self._text.strip() else ""
         return MisuseError(
-            f"--vf is {self._text!r}, which is no filter graph at {shown!r}: expected filters as in ffmpeg's -vf, e.g. "
-            "nlmeans,crop=iw-16:ih"
+            f"--vf is {self._text!r}{why}, expected filters as in ffmpeg's -vf, e.g. nlmeans,crop=iw-16:ih"
         )
 
 

@@ -25,6 +25,13 @@ def is_other_image(path: Path) -> bool:
     return path.suffix.lower() in OTHER_SUFFIXES
 
 
+def about_pattern(path: Path) -> str:
+    """What to do instead of naming a pattern such as `f%03d.png`, for the end of a message; empty for other names."""
+    if not ({"%", "*", "?"} & set(path.name) and path.parent.is_dir()):
+        return ""
+    return f": patterns of names are not expanded, so name the folder, {path.parent}"
+
+
 def conversion(files: Sequence[Path]) -> str:
     """What to do with pictures, at least one, that are not read."""
     if len(files) > 1:

@@ -9,7 +9,7 @@ from ...errors import MediaError, MisuseError
 from .base import SinkOptions, Source, SourceInfo
 from .contents import holds_video
 from .files import check_parent
-from .image_names import is_image
+from .image_names import about_pattern, is_image
 from .images_in import ImageSource
 from .images_out import ImageSink
 from .pipes import is_input_pipe, is_output_pipe
@@ -38,7 +38,8 @@ def open_source(
     path, options = Path(path), options or SourceOptions()
     is_pipe = is_input_pipe(path)
     if not (is_pipe or path.exists()):
-        raise MediaError(f"the input {path} does not exist, expected a video or a folder of images")
+        hint = about_pattern(path)
+        raise MediaError(f"the input {path} does not exist, expected a video or a folder of images{hint}")
     if not (is_pipe or path.is_dir() or path.is_file()):
         raise MediaError(f"the input {path} is a device, expected a video, a folder of images or a pipe")
     if rate is not None and rate <= 0:

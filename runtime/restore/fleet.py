@@ -44,8 +44,11 @@ def parse_devices(text: str) -> tuple[str, ...]:
     Raises `MisuseError` for anything else, `MachineError` for a GPU on a machine without its driver.
     """
     names = tuple(f"cuda:{name}" if name.isdecimal() else name for name in text.replace(" ", "").split(","))
-    if not all(names) or len(names) > MAX_DEVICES:
-        raise MisuseError(f"--devices is {text!r}, expected up to {MAX_DEVICES} devices, e.g. 0,1 or cuda:0,cuda:1")
+    if not all(names):
+        where = "has an empty name" if any(names) else "names no device"
+        raise MisuseError(f"--devices is {text!r}, which {where}, expected names such as 0,1 or cuda:0,cuda:1 or cpu")
+    if len(names) > MAX_DEVICES:
+        raise MisuseError(f"--devices names {len(names)} devices, expected up to {MAX_DEVICES}: leave some out")
     for name in names:
         if name != "cpu":
             gpu_index(name)

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 
 from ...errors import MediaError, MisuseError
 from ...text import counted
-from ..media.image_names import conversion, is_image, is_other_image
+from ..media.image_names import about_pattern, conversion, is_image, is_other_image
 from ..media.images_in import natural_key
 from ..media.pipes import input_name, is_standard_input
 
@@ -73,7 +73,10 @@ def find_inputs(sources: Sequence[Path], output: str, *, recursive: bool = False
     """
     for source in sources:
         if not (is_standard_input(source) or source.exists()):
-            raise MediaError(f"the input {source} does not exist, expected a video or a folder of videos or images")
+            raise MediaError(
+                f"the input {source} does not exist, expected a video or a folder of videos or images"
+                f"{about_pattern(source)}"
+            )
     search = _Search(recursive, Path(os.path.realpath(output)), prefers_pictures=_names_a_file(output))
     alone = len(sources) == 1
     found: list[Input] = []

@@ -165,6 +165,16 @@ def test_options_that_the_encoder_refuses_are_reported_at_once(
     assert_refused(clip, tmp_path / "out.mp4", said, options)
 
 
+@pytest.mark.parametrize(("suffix", "remedy"), [("", "--vf fps=25"), (".png", "--rate 25")])
+def test_a_rate_that_the_encoder_refuses_comes_with_a_remedy(
+    clip: Path, tmp_path: Path, suffix: str, remedy: str
+) -> None:
+    with open_source(clip) as source:
+        info = replace(source.info, rate=Fraction(1000), time_base=Fraction(1, 1000), image_suffix=suffix)
+        with pytest.raises(MediaError, match=rf"1000/1 fps\): choose .*, or another rate, e\.g\. {remedy}$"):
+            open_sink(tmp_path / "out.mpg", info, 64, 48)
+
+
 @without_driver
 @pytest.mark.parametrize(("codec", "used"), [(None, "libx264"), ("hevc", "libx265"), ("libx264", "libx264")])
 def test_encoding_falls_back_to_software_and_says_why(

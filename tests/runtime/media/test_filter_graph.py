@@ -44,10 +44,25 @@ def test_a_graph_is_read(text: str, steps: list[tuple[str, str, tuple[str, ...],
     assert parse_graph(text) == tuple(FilterStep(*step) for step in steps)
 
 
-@pytest.mark.parametrize("text", ["", " ", ",", "bwdif,", "bwdif;;hflip", "[a", "[]hflip", "hflip]", "=3", "hflip[a]b"])
+@pytest.mark.parametrize("text", [",", "bwdif,", "bwdif;;hflip", "[a", "[]hflip", "hflip]", "=3", "hflip[a]b"])
 def test_what_is_no_graph_is_refused(text: str) -> None:
     with pytest.raises(MisuseError, match=r"^--vf is .*no filter graph at"):
         parse_graph(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "--vf is '', expected filters as"),
+        (" ", "--vf is ' ', expected filters as"),
+        ("bwdif,", "--vf is 'bwdif,', which is no filter graph at its end, expected filters as"),
+        ("=3", "--vf is '=3', which is no filter graph at '=3', expected filters as"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, said: str) -> None:
+    with pytest.raises(MisuseError) as error:
+        parse_graph(text)
+    assert str(error.value).startswith(said)
 
 
 OPENS_FILES = (

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from swiftvr_trt.runtime.media.image_names import OTHER_SUFFIXES, SUFFIXES, conversion, is_image, is_other_image
+from swiftvr_trt.runtime.media.image_names import (
+    OTHER_SUFFIXES,
+    SUFFIXES,
+    about_pattern,
+    conversion,
+    is_image,
+    is_other_image,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +32,12 @@ def test_pictures_are_told_by_their_suffixes(name: str, read: bool, other: bool)
 
 def test_no_format_is_both_read_and_not_read() -> None:
     assert not OTHER_SUFFIXES & set(SUFFIXES)
+
+
+def test_who_names_a_pattern_is_told_of_the_folder(tmp_path: Path) -> None:
+    for name in ("f%03d.png", "*.png", "f?.png"):
+        assert about_pattern(tmp_path / name).endswith(f"name the folder, {tmp_path}")
+    assert about_pattern(tmp_path / "f.png") == about_pattern(tmp_path / "none" / "*.png") == ""
 
 
 def test_the_command_fits_one_and_many() -> None:

@@ -48,9 +48,17 @@ def test_devices_are_named_by_number_or_name(
     assert parse_devices(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", ",", "0,,1", "gpu", "-1", "cuda:x", ",".join(["cpu"] * 65)])
-def test_other_names_of_devices_are_refused(text: str) -> None:
-    with pytest.raises(MisuseError):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        *((text, "names no device") for text in ("", ",")),
+        *((text, "an empty name") for text in ("0,,1", "cpu,")),
+        *((text, text) for text in ("gpu", "-1", "cuda:x")),
+        (",".join(["cpu"] * 65), "names 65 devices, expected up to 64"),
+    ],
+)
+def test_other_names_of_devices_are_refused(text: str, said: str) -> None:
+    with pytest.raises(MisuseError, match=said):
         parse_devices(text)
 
 

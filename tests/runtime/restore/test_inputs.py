@@ -171,6 +171,11 @@ class TestFolders:
         with pytest.raises(MediaError, match=r"no\.mp4 does not exist"):
             find("a.mp4", "no.mp4")
 
+    def test_who_names_a_pattern_is_told_of_the_folder(self) -> None:
+        make("seq/f1.png")
+        with pytest.raises(MediaError, match=r"f%d\.png does not exist, .*so name the folder, seq$"):
+            find("seq/f%d.png")
+
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="may read everything")
     def test_a_folder_that_cannot_be_read_is_named(self) -> None:
         make("locked/a.mp4")
