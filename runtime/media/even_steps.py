@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from ...errors import MediaError
 from .index import VideoIndex
+from .muxer import muxer_of, open_muxer
 from .timeline import ClockConverter, rescale
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ def holds_any_time(container: ContainerFormat) -> bool:
 
 def holds_sound(container: str) -> bool:
     """True if FFmpeg has a default for the sound in a container of this name."""
-    import av
-
-    return av.open(io.BytesIO(), "w", format=container).default_audio_codec != "none"
+    return open_muxer(io.BytesIO(), container).default_audio_codec != "none"
 
 
 def find_steps(
@@ -82,12 +81,12 @@ def find_steps(
 ) -> Steps | None:
     """The steps for the video with this `info`; None if the container needs none, or the times are not known before.
 
-    container: FFmpeg's name of it. read_index: of the part that is written; called if it is needed.
+    container: as `open_muxer` calls it. read_index: of the part that is written; called if it is needed.
     with_sound: sound is wanted. Raises `MediaError` if the container cannot hold the rate, or would lose the sync.
     """
     from av.format import ContainerFormat
 
-    if holds_any_time(ContainerFormat(container, "w")):
+    if holds_any_time(ContainerFormat(muxer_of(container), "w")):
         return None
     if container == "avi" and info.rate > 1 / _FINEST:
         raise MediaError(

@@ -29,9 +29,13 @@ WITH_COVER = frozenset({"mp4", "ipod"})
 WITH_ATTACHMENTS = frozenset({"matroska"})
 
 _TRANSPORT_CODECS = frozenset({
-    "mp1", "mp2", "mp3", "aac", "aac_latm", "ac3", "eac3", "dts", "truehd", "opus", "s302m", "pcm_bluray",
-    "dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "klv", "timed_id3", "smpte_2038", "scte_35", "epg", "ac4",
+    "mp1", "mp2", "mp3", "aac", "aac_latm", "ac3", "eac3", "dts", "truehd", "opus", "s302m",
+    "dvb_subtitle", "dvb_teletext", "klv", "timed_id3", "smpte_2038", "scte_35", "epg", "ac4",
 })  # fmt: skip
+_NAMED: Mapping[str, frozenset[str]] = {
+    "mpegts": _TRANSPORT_CODECS,
+    "m2ts": _TRANSPORT_CODECS | {"pcm_bluray", "hdmv_pgs_subtitle"},
+}
 """What has a name in an MPEG transport stream. FFmpeg writes everything else, too, but nobody can read it."""
 
 _UNPLAYABLE: Mapping[str, frozenset[str]] = {
@@ -94,8 +98,8 @@ def can_name(format_name: str, codec: str) -> bool:
     """False if the muxer writes streams of this codec, but such that players do not know what they are."""
     if codec in _UNPLAYABLE.get(format_name, ()):
         return False
-    if format_name == "mpegts":
-        return codec in _TRANSPORT_CODECS
+    if format_name in _NAMED:
+        return codec in _NAMED[format_name]
     return not holds_pictures_only(format_name, codec)
 
 

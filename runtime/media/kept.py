@@ -178,8 +178,9 @@ def read_back(path: Path, told: Told, format_name: str) -> tuple[tuple[str, ...]
         wanted = [each for each in told.streams if each[0] == kind]
         there = found.get(kind, [])
         if len(there) < len(wanted):
-            count = counted(len(wanted), f"{kind} stream") if len(wanted) > 1 else f"the {kind} stream"
-            streams.append(f"{format_name} files cannot tell what {count} hold: {len(there)} can be played")
+            missing, all_of_them = len(wanted) - len(there), counted(len(wanted), f"{kind} stream")
+            which = f"{missing} of {all_of_them}" if len(wanted) > 1 else f"the {kind} stream"
+            streams.append(f"{format_name} files have no name for the format of {which}, so players do not find it")
         for number, (one, other) in enumerate(zip(wanted, there, strict=False)):
             name = kind if len(wanted) == 1 else f"{kind} {number + 1}"
             lost += [f"the {tag} of the {name}" for tag in _absent(one[1], other[0], _DESCRIBES_THE_FILE)]

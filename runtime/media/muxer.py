@@ -20,6 +20,12 @@ GLOBAL_HEADER = 1 << 22
 """FFmpeg's AV_CODEC_FLAG_GLOBAL_HEADER: the container stores what is needed to decode in its own header."""
 
 
+_VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {"m2ts": ("mpegts", {"mpegts_m2ts_mode": "1"})}
+"""Formats without a name of their own in FFmpeg: the name of the muxer that writes them, and its options for it.
+
+FFmpeg would go by the name of the file, which it does not see here.
+"""
+
 _BUFFER = 1 << 20
 """Bytes that FFmpeg hands over at once. Each time costs a call of Python."""
 
@@ -29,13 +35,14 @@ def open_muxer(
 ) -> OutputContainer:
     """A container of the format that is written to `file`: an open one, or a path.
 
-    passed_on: do not ask which codecs it holds.
+    format_name: FFmpeg's, or one of `_VARIANTS`. passed_on: do not ask which codecs it holds.
     """
     import av
 
-    options = options or {}
+    format_name, always = _VARIANTS.get(format_name, (format_name, {}))
+    options = {**always, **(options or {})}
     if not passed_on:
-        return av.open(file, "w", format=format_name, container_options=dict(options), buffer_size=_BUFFER)
+        return av.open(file, "w", format=format_name, container_options=options, buffer_size=_BUFFER)
     slave = ":".join((f"f={format_name}", *(f"{name}={_escaped(value, ':]')}" for name, value in options.items())))
     both = {name: value for name, value in options.items() if name in _OF_BOTH}
     if isinstance(file, str):
@@ -45,6 +52,11 @@ def open_muxer(
 
 _OF_BOTH = frozenset({"max_interleave_delta"})
 """Options of every muxer that `tee` needs, too: there, packets wait for each other a first time."""
+
+
+def muxer_of(format_name: str) -> str:
+    """FFmpeg's name of the muxer that writes the format."""
+    return _VARIANTS[format_name][0] if format_name in _VARIANTS else format_name
 
 
 def _escaped(text: str, ends: str = "") -> str:

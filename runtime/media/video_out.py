@@ -270,7 +270,7 @@ def format_of_output(path: Path, out_format: str | None, info: SourceInfo) -> st
 
 
 def container_format(path: Path) -> str:
-    """The container format for the suffix of `path`."""
+    """The container format for the suffix of `path`, as `open_muxer` calls it."""
     import av
 
     try:
@@ -296,12 +296,12 @@ def _not_written(path: Path) -> MediaError:
     )
 
 
-_MEANT = {".vob": "vob"}
-"""Suffixes that FFmpeg takes for something else first: `svcd`."""
+_MEANT = {".vob": "vob", ".m2ts": "m2ts"}
+"""Suffixes that FFmpeg takes for something else first: `svcd`, and a transport stream for broadcasts."""
 
 
 def pipe_format(wanted: str | None, info: SourceInfo) -> str:
-    """FFmpeg's name of the format that goes into a pipe. wanted: such a name, or a suffix; None for the usual one."""
+    """The format of a pipe, as `open_muxer` calls it. wanted: FFmpeg's name, or a suffix; None for the usual one."""
     import av
 
     if wanted is None:

@@ -17,6 +17,7 @@ from ...budget import CLOSING_S
 from ...media import CopiedPacket, Item, Picture, Source
 from ...media.encoder import Encoding, EncodingRequest, open_encoder
 from ...media.ffmpeg_log import mute
+from ...media.muxer import open_muxer
 from ...media.picture_encoder import EncodedPicture, PictureEncoder
 from ...media.timeline import ClockConverter
 from ...media.video_out import container_format
@@ -201,9 +202,7 @@ class PieceSink:
 
     def _nowhere(self) -> OutputContainer:
         """A container of the output's format that is never written: encoders are set up for one."""
-        import av
-
-        return av.open(io.BytesIO(), "w", format=self._format)
+        return open_muxer(io.BytesIO(), self._format)
 
     def __enter__(self) -> PieceSink:
         return self

@@ -12,6 +12,7 @@ import pytest
 from swiftvr_trt.errors import MediaError
 from swiftvr_trt.runtime.media import SinkOptions, codecs
 from swiftvr_trt.runtime.media.codecs import choose_encoder, encoder_settings, pixel_formats, suggested_encoders
+from swiftvr_trt.runtime.media.muxer import open_muxer
 from swiftvr_trt.runtime.media.video_out import container_format
 
 from .videos import assert_refused
@@ -150,7 +151,7 @@ def documented_encoders() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("suffix", "encoder"), documented_encoders())
 def test_the_documented_encoders_are_the_default_ones(suffix: str, encoder: str) -> None:
     format_name = container_format(Path(f"x{suffix}"))
-    assert choose_encoder(av.open(io.BytesIO(), "w", format=format_name), None).name == encoder
+    assert choose_encoder(open_muxer(io.BytesIO(), format_name), None).name == encoder
 
 
 def test_the_table_of_encoders_is_found() -> None:
@@ -158,7 +159,15 @@ def test_the_table_of_encoders_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("x.vob", "vob"), ("x.VOB", "vob"), ("x.mpg", "mpeg"), ("x.mkv", "matroska")]
+    ("name", "expected"),
+    [
+        ("x.vob", "vob"),
+        ("x.VOB", "vob"),
+        ("x.mpg", "mpeg"),
+        ("x.mkv", "matroska"),
+        ("x.m2ts", "m2ts"),
+        ("x.ts", "mpegts"),
+    ],
 )
 def test_a_suffix_means_its_own_format(name: str, expected: str) -> None:
     """FFmpeg takes .vob for `svcd` first."""

@@ -23,7 +23,7 @@ from swiftvr_trt.runtime.media.even_steps import (
 from swiftvr_trt.runtime.media.index import index_video
 from swiftvr_trt.runtime.media.video_out import container_format
 
-from .videos import frames_of, make_video, one_line
+from .videos import EVEN, frames_of, make_video, one_line
 
 MS = Fraction(1, 1000)
 BURST = [*range(0, 3000, 1000), *(3000 + 1000 * index // 60 for index in range(30)), 4000, 9000]
@@ -143,6 +143,11 @@ def test_which_containers_leave_a_step_empty(tmp_path: Path, name: str, codec: s
         steps = find_steps(source.info, name, lambda: index_video(source.info))
     assert steps is not None
     assert steps.all_filled == filled
+
+
+def test_a_variant_of_a_container_is_asked_under_its_name(tmp_path: Path) -> None:
+    with open_source(make_video(tmp_path / "in.mp4", EVEN)) as source:
+        assert find_steps(source.info, "m2ts", lambda: "no index") is None
 
 
 def restored(path: Path, output: Path, codec: str | None = None) -> Path:

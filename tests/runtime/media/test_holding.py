@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from swiftvr_trt.runtime.media import open_source
 from swiftvr_trt.runtime.media.copies import plan_carriage
 from swiftvr_trt.runtime.media.holding import named_layout, refusal
 
-from .videos import packets, transcode
+from .videos import EVEN, make_video, packets, transcode
 
 COPIED = "copied"
 
@@ -136,3 +138,47 @@ def test_surround_sound_keeps_its_channels_where_it_can(tmp_path: Path, after: s
     transcode(make_sound(tmp_path / "in.mkv", "eac3", "5.1"), tmp_path / f"out{after}")
     with av.open(str(tmp_path / f"out{after}")) as container:
         assert container.streams.audio[0].layout.nb_channels == 6
+
+
+def make_titled(path: Path) -> Path:
+    """A video with a subtitle in pictures (PGS), as on a Blu-ray: a line of eight pixels."""
+    line = b"\0\x88\1\0\0"
+    parts = (
+        (0x16, struct.pack(">HHBHBBBBHBBHH", 64, 48, 0x10, 0, 0x80, 0, 0, 1, 0, 0, 0, 0, 0)),
+        (0x17, struct.pack(">BBHHHH", 1, 0, 0, 0, 8, 1)),
+        (0x14, bytes((0, 0, 1, 200, 128, 128, 255))),
+        (0x15, struct.pack(">HBBBHHH", 0, 0, 0xC0, 0, len(line) + 4, 8, 1) + line),
+        (0x80, b""),
+    )
+    file = io.BytesIO(b"".join(b"PG" + struct.pack(">IIBH", 9000, 0, kind, len(part)) + part for kind, part in parts))
+    with av.open(file, "r", format="sup") as titles:
+
+        def mux(container: Any) -> None:
+            for packet in titles.demux():
+                if packet.size:
+                    packet.stream = container.streams[1]
+                    container.mux(packet)
+
+        return make_video(
+            path, EVEN, prepare=lambda container, _: container.add_stream_from_template(titles.streams[0]), extra=mux
+        )
+
+
+def test_a_blu_ray_stream_is_one_and_names_its_subtitles(tmp_path: Path) -> None:
+    """FFmpeg goes by the name of the file: packets are 192 bytes long, and formats have other numbers."""
+    source = make_titled(tmp_path / "in.mkv")
+    assert transcode(source, tmp_path / "out.m2ts")[1] == ()
+    data = (tmp_path / "out.m2ts").read_bytes()
+    assert (len(data) % 192, set(data[4::192])) == (0, {0x47})
+    with av.open(str(tmp_path / "out.m2ts")) as container:
+        (titles,) = container.streams.subtitles
+        assert titles.codec_context.codec.canonical_name == "hdmv_pgs_subtitle"
+        assert sum(packet.size > 0 for packet in container.demux(titles)) > 0
+
+
+def test_other_transport_streams_have_no_name_for_subtitles_of_a_blu_ray(tmp_path: Path) -> None:
+    source = make_titled(tmp_path / "in.mkv")
+    (note,) = transcode(source, tmp_path / "out.ts")[1]
+    assert note.startswith("subtitle stream 1 (hdmv_pgs_subtitle) is left out: mpegts files do not hold")
+    data = (tmp_path / "out.ts").read_bytes()
+    assert (len(data) % 188, set(data[::188])) == (0, {0x47})

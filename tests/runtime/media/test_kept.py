@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,16 @@ from av.sidedata.sidedata import Type
 from av.stream import Disposition
 
 from swiftvr_trt.runtime.media import SinkOptions
-from swiftvr_trt.runtime.media.kept import CARRIED, SIDE_DATA, STEREOSCOPIC, Look, Told, about_side_data, lost_side_data
+from swiftvr_trt.runtime.media.kept import (
+    CARRIED,
+    SIDE_DATA,
+    STEREOSCOPIC,
+    Look,
+    Told,
+    about_side_data,
+    lost_side_data,
+    read_back,
+)
 
 from .videos import EVEN, add_tone, as_is, frames_of, make_video, mux_tone, transcode
 
@@ -137,6 +147,16 @@ def test_marks_of_tracks_are_kept_or_named(tmp_path: Path, after: str, kept: boo
         assert any(mark in note for note in notes) != kept
     with av.open(str(tmp_path / f"out{after}")) as container:
         assert bool(container.streams.video[0].disposition & Disposition.original) == kept
+
+
+def test_a_stream_that_players_do_not_find_is_named(tmp_path: Path) -> None:
+    make_video(tmp_path / "in.mkv", EVEN[:3], prepare=lambda container, _: add_tone(container), extra=mux_tone)
+    more: Any = [("video", {}, 0), ("audio", {}, 0), ("audio", {}, 0), ("subtitle", {}, 0)]
+    streams, _ = read_back(tmp_path / "in.mkv", replace(NOTHING, streams=tuple(more)), "mpegts")
+    assert streams == (
+        "mpegts files have no name for the format of 1 of 2 audio streams, so players do not find it",
+        "mpegts files have no name for the format of the subtitle stream, so players do not find it",
+    )
 
 
 def test_nothing_is_said_of_an_output_that_keeps_everything(tmp_path: Path) -> None:
