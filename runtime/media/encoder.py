@@ -25,7 +25,7 @@ from .codecs import (
 )
 from .colour import FULL, LIMITED, output_colour
 from .container_trial import check_holds, not_held
-from .even_steps import holds_any_time
+from .even_steps import FINEST, holds_any_time
 from .ffmpeg_log import ffmpeg_errors, first_error
 from .muxer import GLOBAL_HEADER, format_name_of, is_passed_on, plain
 from .nvcodec import nvenc, surface_encoder
@@ -212,6 +212,8 @@ def _clocks(container_format: ContainerFormat, request: EncodingRequest) -> list
     info, per_frame = request.info, 1 / request.info.rate
     if not holds_any_time(container_format):
         return [*([request.options.clock] if request.options.clock else []), per_frame]
+    if container_format.name in FINEST:  # its muxer refuses moments that become one in its steps
+        return [max(info.time_base, FINEST[container_format.name])]
     finer = per_frame / max(1, _MPEG4_FINEST // info.rate.numerator)
     return list(dict.fromkeys([info.time_base, finer, per_frame]))
 
@@ -307,7 +309,7 @@ def _notes(request: EncodingRequest, setup: _Setup) -> tuple[str, ...]:
             "--pix-fmt or another --codec may keep more, e.g. ffv1"
         )
     measured = setup.time_base == request.options.clock
-    fine = setup.time_base < _FINE_S
+    fine = setup.time_base < _FINE_S or setup.time_base in FINEST.values()
     if setup.time_base != request.info.time_base and request.info.image_suffix is None and not (measured or fine):
         notes.append(f"this output counts time in steps of {setup.time_base} s: time stamps are rounded to it")
     return tuple(notes)

@@ -8,13 +8,14 @@ uneven times.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
 from ...errors import MediaError
+from ...text import with_article
 from .index import VideoIndex
 from .muxer import muxer_of, open_muxer
 from .timeline import ClockConverter, rescale
@@ -33,7 +34,9 @@ _ANY_TIME = frozenset({"ipod", "3gp", "3g2", "psp", "f4v", "ismv", "asf", "asf_s
 _LEAVE_STEPS_EMPTY = frozenset({"avi", "dvd", "mpeg", "vob", "svcd", "vcd", "m4v", "ogg", "ogv", "wtv"})
 """Containers that count even steps, but can leave some empty."""
 
-_FINEST = Fraction(1, 1000)
+FINEST: Mapping[str, Fraction] = {"avi": Fraction(1, 1000), "gif": Fraction(1, 100)}
+"""Seconds per step at least."""
+
 _MOST_EMPTY = 60_000
 """Empty pictures in a row that FFmpeg writes into an AVI."""
 
@@ -86,16 +89,20 @@ def find_steps(
     """
     from av.format import ContainerFormat
 
-    if holds_any_time(ContainerFormat(muxer_of(container), "w")):
-        return None
-    if container == "avi" and info.rate > 1 / _FINEST:
+    finest = FINEST.get(container)
+    if finest is not None and info.rate > 1 / finest:
+        fewer = f"{'--vf fps=' if info.image_suffix is None else '--rate '}{1 / (2 * finest)}"
         raise MediaError(
-            f"an AVI holds {1 / _FINEST} frames per second at most, but {info.path} has {float(info.rate):g}: choose "
-            "another suffix, e.g. .mp4"
+            f"{with_article(container.upper())} holds {1 / finest} frames per second at most, but {info.path} has "
+            f"{float(info.rate):g}: add {fewer}, or choose another suffix, e.g. .mp4"
         )
+    if finest is None and holds_any_time(ContainerFormat(muxer_of(container), "w")):
+        return None
     index = read_index()
     if isinstance(index, str):
         return None
+    if container == "gif":
+        return Steps(FINEST["gif"], _off(index.stamps, index.time_base, FINEST["gif"]))
     if container in _LEAVE_STEPS_EMPTY:
         return choose_steps(index.stamps, index.time_base, info.rate, finer=container == "avi")
     steps = fill_steps(index.stamps, index.time_base, info.rate)
@@ -131,10 +138,10 @@ def fill_steps(stamps: Sequence[tuple[int, int]], time_base: Fraction, rate: Fra
 
 
 def _finer(clock: Fraction) -> Iterator[Fraction]:
-    while clock > _FINEST:
+    while clock > FINEST["avi"]:
         yield clock
         clock /= 2
-    yield min(clock, _FINEST)
+    yield min(clock, FINEST["avi"])
 
 
 def _off(stamps: Sequence[tuple[int, int]], time_base: Fraction, clock: Fraction) -> Fraction:

@@ -265,10 +265,14 @@ def _settle(job: Job, tiling: Tiling, source: Source, restorer: Restorer, warn: 
 
 def with_steps(sink: SinkOptions, output: str, source: Source, warn: Callable[[str], None]) -> SinkOptions:
     """The options with the clock of a container that counts even steps. `warn` is told if they are too coarse."""
-    if not isinstance(source, VideoSource | TrimmedVideo) or source.info.read_once:
-        return sink
-    info, excerpt = source.info, source.excerpt
-    return run_interruptibly(lambda: in_steps(sink, output, info, lambda: index_of_part(info, excerpt), warn))
+    info = source.info
+    excerpt = source.excerpt if isinstance(source, VideoSource | TrimmedVideo) else None
+    readable = isinstance(source, VideoSource | TrimmedVideo) and not info.read_once
+
+    def read_index() -> VideoIndex | str:
+        return index_of_part(info, excerpt) if readable else "it is no video file"
+
+    return run_interruptibly(lambda: in_steps(sink, output, info, read_index, warn))
 
 
 def in_steps(

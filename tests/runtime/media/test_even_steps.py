@@ -211,8 +211,30 @@ def test_rates_above_1000_are_kept(tmp_path: Path, suffix: str) -> None:
     assert abs(found[-1] - 29 / 2000) <= 0.001
 
 
-def test_an_avi_refuses_more_frames_per_second_than_it_holds(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "words"),
+    [
+        (".avi", r"an AVI holds 1000 frames per second at most, but .* has 2000: add --vf fps=500, or"),
+        (".gif", r"a GIF holds 100 frames per second at most, but .* has 2000: add --vf fps=50, or"),
+    ],
+)
+def test_more_frames_per_second_than_a_container_holds_are_refused(tmp_path: Path, suffix: str, words: str) -> None:
     path = fast_video(tmp_path / "in.mp4")
-    with pytest.raises(MediaError, match=r"an AVI holds 1000 frames per second at most, but .* has 2000") as error:
-        restored(path, tmp_path / "out.avi")
+    with pytest.raises(MediaError, match=words) as error:
+        restored(path, tmp_path / f"out{suffix}")
     assert one_line(error)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_burst_in_a_gif_fails_no_run(tmp_path: Path, known: bool) -> None:
+    """Frames closer than a GIF can count: each is shown, a hundredth of a second later than the one before."""
+    times = [0, 40, *(80 + 2 * index for index in range(12)), 400, 440]
+    path = make_video(tmp_path / "in.mkv", [90 * time for time in times])
+    with open_source(path) as source:
+        steps = find_steps(source.info, "gif", lambda: index_video(source.info) if known else "its clock jumps")
+    found = shown(restored(path, tmp_path / "out.gif"))
+    assert [round(100 * time) for time in found] == [0, 4, *range(8, 20), 40, 44]
+    assert (steps is not None) == known
+    if steps is not None:
+        assert (steps.clock, steps.off) == (Fraction(1, 100), Fraction(190 - 102, 1000))
+        assert "gif files count time in steps of 1/100 s, so pictures are shown up to 0.09 s" in str(steps.note("gif"))

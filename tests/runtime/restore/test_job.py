@@ -107,6 +107,16 @@ def test_an_output_that_cannot_be_written_is_known_before_a_bundle_is_opened(
     assert opening.sizes == []
 
 
+def test_images_that_are_too_fast_for_a_gif_are_refused_before_a_bundle_is_opened(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    source, opening = folder(tmp_path / "in", ["1.png", "2.png"], 50, 66), Opening(bundle)
+    job = Job(source, str(tmp_path / "out.gif"), Fraction(120))
+    with pytest.raises(MediaError, match=r"a GIF holds 100 frames per second at most, but .* has 120: add --rate 50"):
+        restore_job(job, REQUEST, opening, RecordingDisplay())
+    assert opening.sizes == []
+
+
 def test_an_image_that_cannot_be_read_costs_no_other_one(bundle: Bundle, tmp_path: Path) -> None:
     source, out = folder(tmp_path / "in", ["1.png", "2.png", "3.png"], 50, 66), tmp_path / "out"
     data = (source / "2.png").read_bytes()
