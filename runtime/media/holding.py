@@ -18,6 +18,7 @@ from .base import CopiedStream
 from .ffmpeg_log import mute
 from .muxer import PASSED_ON, format_name_of, open_muxer
 from .pyav import readable
+from .quicktime import titled
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -156,10 +157,11 @@ def add_copy(container: OutputContainer, source: CopiedStream) -> Any:
 
 
 def tags_for(container: OutputContainer, tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags of a stream, with its language as the container calls it."""
-    if format_name_of(container) != "mov" or "language" not in tags:
-        return dict(tags)
-    return {**tags, "language": _MACINTOSH_LANGUAGES.get(tags["language"], tags["language"])}
+    """The tags of a stream that was read, with its title and its language as the container calls them."""
+    told = titled(tags)
+    if format_name_of(container) == "mov" and "language" in told:
+        told["language"] = _MACINTOSH_LANGUAGES.get(told["language"], told["language"])
+    return told
 
 
 def named_layout(context: Any) -> str | None:

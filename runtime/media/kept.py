@@ -74,10 +74,13 @@ _PANSCAN_POSITION = 12
 """Where the positions begin in FFmpeg's data of pan and scan, which its MPEG-2 decoder attaches to every frame."""
 
 _DESCRIBES_THE_FILE = frozenset({
-    "encoder", "software", "handler_name", "vendor_id", "name", "duration", "creation_time", "bps", "number_of_frames",
+    "encoder", "software", "handler_name", "vendor_id", "duration", "creation_time", "bps", "number_of_frames",
     "number_of_bytes", "stereo_mode",
 })  # fmt: skip
 """Tags of streams that say nothing about their content. Their creation time is that of the file."""
+
+_TIMECODE = "timecode"
+"""The time code of the first picture: a tag of a stream, but in MXF of the file."""
 
 _MARKS = ("forced", "hearing_impaired", "visual_impaired", "comment", "original", "dub")
 """Dispositions that matter to viewers."""
@@ -183,7 +186,8 @@ def read_back(path: Path, told: Told, format_name: str) -> tuple[tuple[str, ...]
             streams.append(f"{format_name} files have no name for the format of {which}, so players do not find it")
         for number, (one, other) in enumerate(zip(wanted, there, strict=False)):
             name = kind if len(wanted) == 1 else f"{kind} {number + 1}"
-            lost += [f"the {tag} of the {name}" for tag in _absent(one[1], other[0], _DESCRIBES_THE_FILE)]
+            kept = {_TIMECODE: tags[_TIMECODE], **other[0]} if _TIMECODE in tags else other[0]
+            lost += [f"the {tag} of the {name}" for tag in _absent(one[1], kept, _DESCRIBES_THE_FILE)]
             lost += [f"the mark {mark!r} of the {name}" for mark in _unmarked(one[2], other[1])]
     lost += [counted(told.chapters, "chapter")] * (chapters < told.chapters)
     lost += ["the colour tags of the video"] * any(look.tags != told.look.tags for look in looks)

@@ -27,6 +27,7 @@ from .planes import bits_of, form_of_frame
 from .playlists import files_of_playlist
 from .promise import CONTAINER_CLOCK, is_cover
 from .pyav import fraction, readable
+from .quicktime import titled
 from .side_data import side_data
 from .siting import Siting
 from .source_options import SourceOptions
@@ -257,7 +258,7 @@ def _describe(
         description=f"{stream.name} {shown_size}, {_shown(rate)} fps, {words}",
         notes=_notes(first, container, stream, interlacing, to_sdr=to_sdr),
         metadata=_without(container.metadata, _FILE_TAGS),
-        stream_metadata={**stereo_mode(first), **_without(stream.metadata, _STREAM_TAGS)},
+        stream_metadata={**stereo_mode(first), **titled(_without(stream.metadata, _STREAM_TAGS))},
         disposition=int(stream.disposition),
         chapters=tuple(_chapters(container.chapters(), decoder.begin)),
         copies=copies,

@@ -12,6 +12,12 @@ from .pyav import open_input
 _ANY_KEY = "use_metadata_tags"
 
 
+def titled(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags of a stream that was read, with the name of its track as muxers take it: as `title`."""
+    named = {key: text for key, text in tags.items() if key != "name"}
+    return {"title": tags["name"], **named} if "name" in tags else named
+
+
 def tag_options(format_name: str, tags: Mapping[str, str], *, has_cover: bool) -> dict[str, str]:
     """Options of the muxer that keep the most tags.
 

@@ -9,9 +9,9 @@ import av
 import pytest
 from av.stream import Disposition
 
-from swiftvr_trt.runtime.media.quicktime import tag_options
+from swiftvr_trt.runtime.media.quicktime import tag_options, titled
 
-from .videos import EVEN, cover_picture, make_video, transcode
+from .videos import EVEN, add_tone, cover_picture, make_video, mux_tone, transcode
 
 KEYS = {
     "com.apple.quicktime.make": "Apple",
@@ -62,3 +62,28 @@ def test_a_cover_in_mp4_is_worth_more_than_keys_which_are_named(tmp_path: Path) 
     assert [("com.apple.quicktime" in note.casefold(), "mp4 files do not keep" in note) for note in notes] == [
         (True, True)
     ]
+
+
+def test_the_name_of_a_track_is_its_title() -> None:
+    assert titled({"name": "Ton", "language": "deu"}) == {"title": "Ton", "language": "deu"}
+    assert titled({"name": "Ton", "title": "Original"}) == {"title": "Original"}
+    assert titled({"language": "deu"}) == {"language": "deu"}
+
+
+@pytest.mark.parametrize(
+    ("after", "kept"), [(".mp4", "name"), (".mov", "name"), (".mkv", "title"), (".webm", "title"), (".3gp", None)]
+)
+def test_names_of_tracks_are_kept_or_named(tmp_path: Path, after: str, kept: str | None) -> None:
+    """FFmpeg reads them from MP4 and MOV as `name`, and writes them from `title`."""
+
+    def prepare(container: Any, video: Any) -> None:
+        video.metadata.update({"title": "Bild"})
+        add_tone(container)
+
+    make_video(tmp_path / "in.mp4", EVEN[:5], prepare=prepare, extra=mux_tone)
+    _, notes = transcode(tmp_path / "in.mp4", tmp_path / f"out{after}")
+    lost = [note for note in notes if "the title of the video, the title of the audio" in note]
+    assert len(lost) == (kept is None)
+    with av.open(str(tmp_path / f"out{after}")) as container:
+        tags = [stream.metadata for stream in container.streams]
+    assert kept is None or [each[kept] for each in tags] == ["Bild", "Ton"]
