@@ -22,7 +22,7 @@ from typing import Any, Protocol, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import MediaError, MisuseError
+from ...errors import MisuseError
 from ...text import counted, format_duration
 from ..stream.frames import RGB, AnyFrame, FrameForm, Planes, StreamFrame, Surface, data_of, form_of_array, frame_of
 from .file_state import FileState
@@ -188,6 +188,7 @@ class SourceInfo:
     container         FFmpeg's name of the format of a video file
     reading           how it is read
     read_once         a pipe: it cannot be opened again
+    shown_s           how long it is shown, as its header says; None if that is known from its frames and rate only
     treatment         what is done to frames before they are restored, in a few words; empty for nothing
     state             of the file before it was opened; None for anything but a file
     """
@@ -217,8 +218,16 @@ class SourceInfo:
     container: str = ""
     reading: SourceOptions = field(default_factory=SourceOptions)
     read_once: bool = False
+    shown_s: Fraction | None = None
     treatment: str = ""
     state: FileState | None = None
+
+    @property
+    def seconds(self) -> Fraction | None:
+        """How long it is shown, an estimate; None if unknown."""
+        if self.shown_s is not None:
+            return self.shown_s
+        return None if self.frames is None else self.frames / self.rate
 
     @property
     def summary(self) -> str:
@@ -226,9 +235,9 @@ class SourceInfo:
         if self.files:
             return self.description
         words = [f"{self.width}x{self.height}", f"{float(self.rate):.4g} frames/s"]
-        if self.frames:
-            seconds = float(self.frames / self.rate)
-            words.append(f"{format_duration(seconds)} long" if seconds >= 1 else counted(self.frames, "frame"))
+        if self.frames and (seconds := self.seconds) is not None:
+            long = f"{format_duration(float(seconds))} long"
+            words.append(long if seconds >= 1 else counted(self.frames, "frame"))
         if self.treatment:
             words.append(self.treatment)
         return ", ".join(words)
@@ -388,13 +397,3 @@ class OutputForm:
     copied: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     converted: tuple[tuple[str, str], ...] = ()
-
-
-def check_pixels(pixels: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """`pixels` as C-contiguous uint8 or uint16 [height, width, 3]. Raises `MediaError` for another type or shape."""
-    if pixels.dtype not in (np.uint8, np.uint16) or pixels.shape != (height, width, 3):
-        raise MediaError(
-            f"a picture is {pixels.dtype} {list(pixels.shape)}, expected uint8 [{height}, {width}, 3]: "
-            "open the sink for the size of its pictures"
-        )
-    return np.ascontiguousarray(pixels)

@@ -13,11 +13,12 @@ from ...errors import MediaError, MisuseError
 from ..stream.frames import RGB, RGB16, FrameForm
 from . import colour
 from .alpha import with_alpha
-from .base import Colour, CopiedPacket, Item, OutputForm, SinkOptions, SourceInfo, check_pixels
+from .base import Colour, CopiedPacket, Item, OutputForm, SinkOptions, SourceInfo
 from .codecs import BEST_QUANTISER
 from .files import PartFile, PartFolder, TrialFile, TrialFolder, explain_write_errors
 from .kept import about_lost
 from .photo_tags import HOLDS_TAGS, TagsLost, about_tags, write_tags
+from .planes import check_pixels
 
 _ENCODERS = {
     ".png": ("png", "rgb24"),

@@ -17,7 +17,7 @@ from ...errors import MediaError
 from ..stream.frames import RGB, RGB16, AnyFrame, FrameForm, Planes, Surface, YuvColour
 from . import colour
 from .alpha import alpha_of, holds_alpha, with_alpha
-from .base import Colour, Picture, check_pixels
+from .base import Colour, Picture
 from .siting import Siting, usual_siting
 from .surfaces import SurfaceFrames
 
@@ -257,3 +257,13 @@ def _layer(plane: VideoPlane, shape: tuple[int, int, int], form: FrameForm) -> N
     steps = (plane.line_size, shape[2] * code.itemsize, code.itemsize)
     layer: NDArray[Any] = np.lib.stride_tricks.as_strided(whole, shape, steps)
     return layer
+
+
+def check_pixels(pixels: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+    """`pixels` as C-contiguous uint8 or uint16 [height, width, 3]. Raises `MediaError` for another type or shape."""
+    if pixels.dtype not in (np.uint8, np.uint16) or pixels.shape != (height, width, 3):
+        raise MediaError(
+            f"a picture is {pixels.dtype} {list(pixels.shape)}, expected uint8 [{height}, {width}, 3]: "
+            "open the sink for the size of its pictures"
+        )
+    return np.ascontiguousarray(pixels)

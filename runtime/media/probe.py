@@ -25,7 +25,7 @@ from .nvcodec import nvdec
 from .pipes import is_input_pipe
 from .planes import bits_of, form_of_frame
 from .playlists import files_of_playlist
-from .promise import CONTAINER_CLOCK, is_cover
+from .promise import CONTAINER_CLOCK, is_cover, shown_seconds
 from .pyav import fraction, readable
 from .quicktime import titled
 from .side_data import side_data
@@ -202,6 +202,7 @@ def _filtered(opened: OpenedVideo, filters: FilterChain) -> OpenedVideo:
         height=height,
         frames=None if info.frames is None else max(1, round(info.frames * found.rate / opened.given.rate)),
         rate=found.rate,
+        shown_s=info.shown_s if info.reading.vf is None else None,
         time_base=fraction(first.time_base) or info.time_base,
         colour=tags,
         sample_aspect=1 / found.aspect if found.aspect and turned else found.aspect,
@@ -264,6 +265,7 @@ def _describe(
         copies=copies,
         left_out=_left_out(container, stream),
         container=container.format.name,
+        shown_s=shown_seconds(container, stream),
     )
 
 

@@ -43,6 +43,13 @@ def promise_of(container: InputContainer, stream: VideoStream) -> Promise:
     return Promise(None, end, file_end if _all_are_read(container) else None, sound_ends)
 
 
+def shown_seconds(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """How long a video is shown, where a header counts its frames and says so apart. None elsewhere."""
+    names, tick = frozenset(container.format.name.split(",")), fraction(stream.time_base)
+    length = stream.duration or 0
+    return length * tick if names & _INDEXED and length > 0 and tick is not None else None
+
+
 def _stream_end(stream: VideoStream | AudioStream, file_end: Fraction | None, before: Fraction) -> Fraction | None:
     """When the stream ends, in seconds after the start of the file, as its header says; None if it does not.
 

@@ -154,7 +154,13 @@ class Excerpt:
 
     def of_info(self, info: SourceInfo) -> SourceInfo:
         """What is known of the excerpt before it is read."""
-        return replace(info, frames=self.frames, chapters=tuple(self._chapters(info.chapters)))
+        shown = self._shown_s(info.shown_s) if info.shown_s is not None else None
+        return replace(info, frames=self.frames, shown_s=shown, chapters=tuple(self._chapters(info.chapters)))
+
+    def _shown_s(self, whole: Fraction) -> Fraction | None:
+        """How long the excerpt is shown, of a video that is shown `whole` seconds. None if that does not fit."""
+        end = whole if self.until is None else min(self.until, whole)
+        return max(end - self.begin * self.time_base, Fraction(0)) or None
 
     def _chapters(self, chapters: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         """Chapters that overlap the excerpt, cut and moved."""

@@ -56,7 +56,7 @@ class Preview:
 
     def begin(self, info: SourceInfo) -> Fraction:
         """Where the piece begins, in seconds. Raises `MisuseError` if that is behind the end."""
-        length = None if info.frames is None else info.frames / info.rate
+        length = info.seconds
         if self.at is None:
             return Fraction(0) if length is None else max((length - self.seconds) / 2, Fraction(0))
         if length is not None and self.at >= length:

@@ -1,4 +1,4 @@
-"""Pictures, options of sinks, and the check of pixels."""
+"""Pictures, options of sinks, and what is said of a source."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from swiftvr_trt.engines.bundle.pixel_formats import NV12, P010
-from swiftvr_trt.errors import MediaError, MisuseError
+from swiftvr_trt.errors import MisuseError
 from swiftvr_trt.runtime.media import CopiedStream, Picture, SinkOptions, SourceView, Stamp, open_source
-from swiftvr_trt.runtime.media.base import Template, check_pixels
+from swiftvr_trt.runtime.media.base import Template
 from swiftvr_trt.runtime.stream.frames import FrameForm, Surface
 
 
@@ -46,19 +46,6 @@ def test_a_picture_may_lie_on_a_gpu(form: FrameForm, nbytes: int) -> None:
     picture = Picture(surface, stamp)
     assert (picture.form, picture.nbytes) == (form, nbytes)
     assert picture.without_pixels().nbytes == 0
-
-
-def test_pixels_become_contiguous() -> None:
-    turned = np.arange(24, dtype=np.uint8).reshape(2, 4, 3).transpose(1, 0, 2)
-    checked = check_pixels(turned, width=2, height=4)
-    assert checked.flags.c_contiguous
-    assert np.array_equal(checked, turned)
-
-
-@pytest.mark.parametrize("wrong", [np.zeros((4, 2, 3), np.float32), np.zeros((2, 4, 3), np.uint8)])
-def test_pixels_of_another_type_or_size_are_refused(wrong: np.ndarray) -> None:
-    with pytest.raises(MediaError, match=r"expected uint8 \[4, 2, 3\]"):
-        check_pixels(wrong, width=2, height=4)
 
 
 def test_a_view_is_its_source_where_a_subclass_says_nothing_else(clip: Path) -> None:

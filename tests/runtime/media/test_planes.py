@@ -17,6 +17,7 @@ from swiftvr_trt.runtime.media.colour import DisplayMatrix, upright
 from swiftvr_trt.runtime.media.planes import (
     FrameReader,
     FrameWriter,
+    check_pixels,
     form_of_frame,
     form_of_output,
     turned,
@@ -216,3 +217,16 @@ def test_pictures_of_another_size_are_refused() -> None:
     picture = Picture(Planes.empty(form, 22, 38), STAMP)
     with pytest.raises(MediaError, match=r"nv12 \[3, 11, 38\], expected \[3, 24, 40\]"):
         FrameWriter("yuv420p", Colour(1)).frame(picture, 40, 48)
+
+
+def test_pixels_become_contiguous() -> None:
+    turned = np.arange(24, dtype=np.uint8).reshape(2, 4, 3).transpose(1, 0, 2)
+    checked = check_pixels(turned, width=2, height=4)
+    assert checked.flags.c_contiguous
+    assert np.array_equal(checked, turned)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((4, 2, 3), np.float32), np.zeros((2, 4, 3), np.uint8)])
+def test_pixels_of_another_type_or_size_are_refused(wrong: np.ndarray) -> None:
+    with pytest.raises(MediaError, match=r"expected uint8 \[4, 2, 3\]"):
+        check_pixels(wrong, width=2, height=4)

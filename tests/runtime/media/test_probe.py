@@ -31,6 +31,20 @@ def test_a_source_is_described_before_it_is_read(tmp_path: Path) -> None:
     assert info.notes == ()
 
 
+@pytest.mark.parametrize(("suffix", "vf"), [(".mp4", None), (".mov", None), (".mp4", "setpts=PTS/2")])
+def test_a_pause_counts_for_the_length(tmp_path: Path, suffix: str, vf: str | None) -> None:
+    """Two seconds, a pause of four, and two more. What filters make of the times is not known before."""
+    moments = [*range(0, 180000, 3600), *range(540000, 720000, 3600)]
+    path = make_video(tmp_path / f"in{suffix}", moments)
+    with open_source(path, options=SourceOptions(vf=vf)) as source:
+        info = source.info
+    if vf is not None:
+        assert info.shown_s is None
+        return
+    assert info.seconds == pytest.approx(8, abs=0.05)
+    assert info.summary.endswith(" 0:08 long")
+
+
 def test_the_number_of_frames_follows_the_video_not_what_lasts_longer(tmp_path: Path) -> None:
     def prepare(container: Any, _: Any) -> None:
         add_tone(container)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swiftvr_trt import MisuseError
+from swiftvr_trt.runtime.media.base import Colour, SourceInfo
 from swiftvr_trt.runtime.media.trim import Clock, Excerpt, Trim, find_excerpt, needed_stamps
 
 TICK = Fraction(1, 1000)
@@ -19,6 +20,24 @@ STAMPS = [(500 + 40 * number, 40) for number in range(10)]
 
 def found(trim: Trim, origin: str = "0.5") -> Excerpt:
     return find_excerpt(trim, STAMPS, Clock(TICK, Fraction(origin)), Path("in.mkv"))
+
+
+@pytest.mark.parametrize(
+    ("trim", "whole", "shown"),
+    [
+        (Trim(), 20, Fraction(39, 2)),
+        (Trim(Fraction("0.1")), 20, Fraction(20) - Fraction("0.62")),
+        (Trim(frames=3), 20, Fraction("0.12")),
+        (Trim(duration=Fraction(30)), 20, Fraction(39, 2)),
+        (Trim(), None, None),
+        (Trim(), Fraction("0.1"), None),
+    ],
+)
+def test_a_part_is_shown_until_its_end_or_that_of_the_file(
+    trim: Trim, whole: Fraction | None, shown: Fraction | None
+) -> None:
+    info = SourceInfo(Path("in.mkv"), 64, 48, 10, Fraction(25), TICK, Colour(), None, "", shown_s=whole)
+    assert found(trim).of_info(info).shown_s == shown
 
 
 def test_the_whole_is_left_as_it_is() -> None:

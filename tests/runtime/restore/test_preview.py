@@ -24,7 +24,7 @@ from swiftvr_trt.runtime.restore.run import RunOptions, restore_files
 from tests.clips import video_pts, write_clip
 from tests.conftest import BundleFactory
 from tests.runtime.media.images import folder
-from tests.runtime.media.videos import EVEN, make_checked, make_holed, make_unreadable
+from tests.runtime.media.videos import EVEN, make_checked, make_holed, make_unreadable, make_video
 
 from .fleet_lab import RecordingDisplay
 
@@ -37,6 +37,15 @@ def bundle(mini_bundle: BundleFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(tmp_path_factory.mktemp("clip") / "in.mp4", frames=100)  # 4 s
+
+
+def test_a_piece_may_lie_behind_a_pause(tmp_path: Path) -> None:
+    """What counts is how long the video is shown, not for how long it would be without pauses."""
+    path = make_video(tmp_path / "in.mp4", [*EVEN, *(720000 + moment for moment in EVEN)])
+    with open_source(path) as source:
+        assert Preview(Fraction(1), Fraction(6)).begin(source.info) == 6
+        with pytest.raises(MisuseError, match=r"lasts 9\.2 s"):
+            Preview(Fraction(1), Fraction(10)).begin(source.info)
 
 
 def frames(path: Path) -> list[np.ndarray]:
