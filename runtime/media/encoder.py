@@ -306,13 +306,28 @@ def _notes(request: EncodingRequest, setup: _Setup) -> tuple[str, ...]:
     if kept < bits and request.options.pix_fmt is None:
         notes.append(
             f"the input has {bits} bits per component, the output {kept} ({setup.codec}, {setup.pix_fmt}): "
-            "--pix-fmt or another --codec may keep more, e.g. ffv1"
+            f"{_how_to_keep(bits, setup)}"
         )
     measured = setup.time_base == request.options.clock
     fine = setup.time_base < _FINE_S or setup.time_base in FINEST.values()
     if setup.time_base != request.info.time_base and request.info.image_suffix is None and not (measured or fine):
         notes.append(f"this output counts time in steps of {setup.time_base} s: time stamps are rounded to it")
     return tuple(notes)
+
+
+def _how_to_keep(bits: int, setup: _Setup) -> str:
+    """What to type to keep more bits: a deeper pixel format of the same encoder, or another encoder."""
+    from av.codec.codec import Codec
+
+    def kind(pix_fmt: str) -> str:
+        return re.sub(r"\d+[lb]e$", "", pix_fmt)
+
+    names = [each.name for each in Codec(setup.codec, "w").video_formats or ()]
+    depths = {name: depth_of(name) for name in names if kind(name) == kind(setup.pix_fmt)}
+    best = max(depths, key=lambda name: (min(depths[name], bits), -depths[name]), default=setup.pix_fmt)
+    if depth_of(best) > depth_of(setup.pix_fmt):
+        return f"--pix-fmt {best} keeps more"
+    return "--pix-fmt or another --codec may keep more" + ", e.g. ffv1" * (setup.codec != "ffv1")
 
 
 def _open(stream: VideoStream) -> str | None:

@@ -93,6 +93,26 @@ def test_fewer_bits_than_the_input_has_are_said(
 
 
 @pytest.mark.parametrize(
+    ("codec", "alpha", "advice"),
+    [
+        ("ffv1", True, "--pix-fmt yuva444p12le keeps more"),
+        ("ffv1", False, "--pix-fmt yuv420p12le keeps more"),
+        ("libx264", False, "--pix-fmt or another --codec may keep more, e.g. ffv1"),
+        ("prores_ks", True, "--pix-fmt or another --codec may keep more, e.g. ffv1"),
+    ],
+)
+def test_a_deeper_pixel_format_of_the_same_encoder_is_named(
+    tmp_path: Path, codec: str, alpha: bool, advice: str
+) -> None:
+    info, options = replace(INFO_OF_PICTURES, bits=12, alpha=alpha), SinkOptions(codec=codec)
+    with open_sink(tmp_path / "out.mkv", info, 192, 128, options) as sink:
+        assert [note for note in sink.notes if note.endswith(advice)]
+    if "keeps" in advice:
+        with open_sink(tmp_path / "out.mkv", info, 192, 128, replace(options, pix_fmt=advice.split()[1])) as sink:
+            assert not sink.notes
+
+
+@pytest.mark.parametrize(
     ("codec", "suffix", "noted"),
     [("libx264", ".mp4", True), ("libx265", ".mp4", True), ("ffv1", ".mkv", False), ("libvpx-vp9", ".webm", False)],
 )
