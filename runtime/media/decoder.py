@@ -25,6 +25,7 @@ from .shown_lengths import ShownLengths, misplaces_lengths
 from .siting import siting_of
 from .source_options import SourceOptions
 from .timeline import RESET_SECONDS
+from .ts_continuity import tear_finder
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
@@ -84,7 +85,8 @@ class VideoDecoder:
         self.reading = Reading()
         self.lengths = ShownLengths(misplaced=misplaces_lengths(self.container, self.stream))
         kinds = {stream.index: stream.type for stream in self.container.streams}
-        self._clock = FileClock(kinds, self.stream.index, jumps=starts_anywhere(self.container))
+        torn = None if self._pipe else tear_finder(self.path, self.container.format.name)
+        self._clock = FileClock(kinds, self.stream.index, jumps=starts_anywhere(self.container), torn=torn)
         self._names = {index: f"{kind} stream {index}" for index, kind in kinds.items()} | {self.stream.index: VIDEO}
         if self._complaints.count:
             self._clock.holes.trouble_at_open(self.start)

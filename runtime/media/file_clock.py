@@ -7,10 +7,11 @@ picture wait for it. Subtitles and data never cause a shift; they take that of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from .holes import HoleFinder
 from .pyav import fraction
@@ -96,12 +97,23 @@ class FileClock:
     holes       finds where frames are missing
     """
 
-    def __init__(self, kinds: Mapping[int, str], video: int, *, jumps: bool) -> None:
-        """kinds: of the streams, by number. video: number of the one that decides. jumps: the format's clock may."""
+    def __init__(
+        self,
+        kinds: Mapping[int, str],
+        video: int,
+        *,
+        jumps: bool,
+        torn: Callable[[int, int], bool] | None = None,
+    ) -> None:
+        """kinds: of the streams, by number. video: number of the one that decides. jumps: the format's clock may.
+
+        torn: whether data are missing between two places in the file, where packets of the video begin.
+        """
         self._tracks = {index: _Track(index == video, kind not in ("video", "audio")) for index, kind in kinds.items()}
         self._video = self._tracks[video]
         self._jumps = jumps
         self.holes = HoleFinder()
+        self._torn, self._position = torn, cast(int | None, None)
         self._shifts = [Fraction(0)]
         self._reached = self._entered = Fraction(0)
         self._waiting: list[tuple[int, Packet[Any]]] = []
@@ -215,8 +227,16 @@ class FileClock:
 
     def _look_for_holes(self, packet: Packet[Any], last: Fraction | None, decoded: Fraction) -> None:
         """last: when the packet before it was decoded; None if it was of another recording."""
+        before, self._position = self._position, packet.pos
         if last is not None:
-            self.holes.step(last, decoded, joint=self._jumps and packet.is_keyframe)
+            torn = partial(self._is_torn, before, packet.pos)
+            self.holes.step(last, decoded, joint=self._jumps and packet.is_keyframe, torn=torn)
+
+    def _is_torn(self, before: int | None, position: int | None) -> bool:
+        """Whether data are missing between the places of two packets."""
+        if self._torn is None or before is None or position is None:
+            return False
+        return self._torn(before, position)
 
     def _released(self, stream: int | None = None, *, stray: bool = False) -> list[Packet[Any]]:
         """The packets that wait, of one stream or of all, in the recording that fits by now.

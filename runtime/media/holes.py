@@ -7,6 +7,7 @@ missing where a video that is steady otherwise pauses, and the file is damaged a
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -68,10 +69,18 @@ class HoleFinder:
         self._holes += [hole for _, hole in self._recent]
         self._recent.clear()
 
-    def step(self, last: Fraction, moment: Fraction, *, joint: bool = False) -> None:
+    def step(
+        self,
+        last: Fraction,
+        moment: Fraction,
+        *,
+        joint: bool = False,
+        torn: Callable[[], bool] = lambda: False,
+    ) -> None:
         """A packet is decoded at this moment, in seconds, and the one before at `last`.
 
-        joint: a recording may begin here that was joined to the one before.
+        joint: a recording may begin here that was joined to the one before. torn: whether data are missing between the
+        two, as far as that is known; called at a pause only.
         """
         self._count, length = self._count + 1, moment - last
         if length <= 0:
@@ -84,7 +93,7 @@ class HoleFinder:
         hole = Hole(last + self._longest, length - self._longest)
         if joint:
             return
-        if self._is_explained(hole):
+        if self._is_explained(hole) or torn():
             self._holes.append(hole)
         else:
             self._recent.append((self._count, hole))

@@ -61,6 +61,21 @@ def test_a_place_where_recordings_are_joined_is_no_hole() -> None:
     assert found([*EVEN, 6, *EVEN], (21,), joints=(21,)) == []
 
 
+@pytest.mark.parametrize(("torn", "joint", "holes"), [(True, False, 1), (False, False, 0), (True, True, 0)])
+def test_a_pause_where_data_are_missing_is_a_hole(torn: bool, joint: bool, holes: int) -> None:
+    """The file is asked at pauses only."""
+    finder, asked = HoleFinder(), list[int]()
+    for number in range(40):
+        step = 5 if number == 20 else 1
+
+        def answer(at: int = number) -> bool:
+            asked.append(at)
+            return torn
+
+        finder.step(number * STEP, (number + step) * STEP, joint=joint and step > 1, torn=answer)
+    assert (len(finder.holes), asked) == (holes, [] if joint else [20])
+
+
 def test_damage_that_is_reported_when_a_file_is_opened_is_near_its_beginning() -> None:
     finder = HoleFinder()
     for number in range(20):
