@@ -26,6 +26,10 @@ _COVER_TYPES = {
 }
 _WITH_EDIT_LISTS = frozenset({"mp4", "mov", "ipod", "3gp", "3g2", "psp", "f4v"})
 """Containers that tell players to skip what a packet holds before time 0."""
+_CUT_SOUND = frozenset({"mxf"})
+"""Containers whose sound ends with the last picture."""
+_NOTICED_S = Fraction(1, 10)
+"""Of sound that is cut off."""
 _WITH_CODEC_DELAY = frozenset({"matroska", "webm"})
 """Containers that say how much decoded sound players skip. FFmpeg 9 writes what an edit list hides there."""
 
@@ -56,6 +60,8 @@ class _Track:
     refused     packets that were dropped
     hidden      the packet that came last, if the edit list of the input hides it
     skips       whether players are told to skip what an edit list hides
+    end_s       when the last of its packets ends, in seconds
+    cut_s       how much of its end the output lacks
     """
 
     stream: Any
@@ -64,6 +70,8 @@ class _Track:
     refused: int = 0
     hidden: Any = None
     skips: bool = False
+    end_s: Fraction = Fraction(0)
+    cut_s: Fraction = Fraction(0)
     converter: Converter | None = None
 
 
@@ -171,12 +179,14 @@ class StreamCopier:
             track.hidden = None
             yield packet
 
-    def finish(self) -> None:
-        """Write what converters still hold."""
+    def finish(self, video_s: Fraction) -> None:
+        """Write what converters still hold. video_s: how long the video of the output is shown, in seconds."""
         for track in self._tracks.values():
             if track.converter is not None:
                 for packet in track.converter.finish():
                     self._mux(track, packet)
+            if self._format in _CUT_SOUND and track.source.kind == "audio":
+                track.cut_s = max(Fraction(0), track.end_s - video_s)
 
     def _mux(self, track: _Track, packet: Any) -> None:
         import av
@@ -184,6 +194,7 @@ class StreamCopier:
         _convert(packet, fraction(track.stream.time_base))
         _make_decoding_time_advance(packet, track)
         packet.stream = track.stream
+        track.end_s = max(track.end_s, (packet.pts + (packet.duration or 0)) * (fraction(packet.time_base) or 0))
         try:
             self._container.mux(packet)
         except OSError:
@@ -210,6 +221,9 @@ class StreamCopier:
         for track in self._tracks.values():
             if track.refused:
                 yield f"{counted(track.refused, 'packet')} of {track.source} did not fit: left out"
+            if track.cut_s > _NOTICED_S:
+                lost = f"the last {float(track.cut_s):.2f} s of {track.source} are cut off"
+                yield f"{lost}: {self._format} files end with the last picture"
             if track.converter is not None and track.converter.failed:
                 yield f"{counted(track.converter.failed, 'packet')} of {track.source} could not be converted: left out"
 

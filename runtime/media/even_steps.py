@@ -8,11 +8,11 @@ uneven times.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ...errors import MediaError
 from ...text import with_article
@@ -22,6 +22,7 @@ from .timeline import ClockConverter, rescale
 
 if TYPE_CHECKING:
     from av.format import ContainerFormat
+    from av.packet import Packet
 
     from .base import SourceInfo
 
@@ -112,6 +113,45 @@ def find_steps(
             f"{float(steps.off):.2f} s off: add --vf fps={info.rate}, which repeats frames, or choose .mkv or .mp4"
         )
     return steps
+
+
+def fills_every_step(container: str) -> bool:
+    """True if a container, as `open_muxer` calls it, shows one picture after another, whatever their times."""
+    from av.format import ContainerFormat
+
+    return container not in _LEAVE_STEPS_EMPTY and not holds_any_time(ContainerFormat(muxer_of(container), "w"))
+
+
+class FilledSteps:
+    """Follows the packets of an output's video. length: how long it is shown, in seconds, if every step is filled."""
+
+    def __init__(self, container: str, clock: Fraction) -> None:
+        """clock: seconds per step."""
+        self._container, self._clock = container, clock
+        self._fills = fills_every_step(container)
+        self._count = self._last = 0
+        self._first: int | None = None
+
+    def note(self, packets: Iterable[Packet[Any]]) -> None:
+        """These are written now. Their time stamps count steps."""
+        for packet in packets:
+            self._count += 1
+            if self._fills and packet.pts is not None:
+                self._first = packet.pts if self._first is None else min(self._first, packet.pts)
+                self._last = max(self._last, packet.pts)
+
+    @property
+    def length(self) -> Fraction:
+        return self._count * self._clock
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """A line about pauses that the output does not have; none if it has no pauses, or all of them."""
+        if self._first is None:
+            return ()
+        empty = max(0, self._last - self._first + 1 - self._count)
+        note = Steps(self._clock, empty * self._clock, all_filled=True).note(self._container)
+        return () if note is None else (note,)
 
 
 def choose_steps(stamps: Sequence[tuple[int, int]], time_base: Fraction, rate: Fraction, *, finer: bool) -> Steps:

@@ -20,6 +20,7 @@ from .codecs import quality_of
 from .container_trial import MUXING, try_out
 from .copies import Carriage, StreamCopier, plan_carriage
 from .encoder import Encoding, EncodingRequest, open_encoder
+from .even_steps import FilledSteps
 from .ffmpeg_log import mute
 from .files import PartFile, TrialFile, output_error
 from .image_names import is_other_image
@@ -36,6 +37,7 @@ from .repeats import repeat_options
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
+    from av.packet import Packet
 
 _READABLE = frozenset({
     "mp4", "mov", "ipod", "3gp", "3g2", "psp", "f4v", "avi", "matroska", "webm", "nut", "flv", "asf", "mpegts", "mxf",
@@ -93,6 +95,7 @@ class VideoSink:
             )
             self._about_shape = about_shape(encoding, request.aspect) if self._is_pipe else ()
             self._encoding, self._encoder = encoding, PictureEncoder(encoding, width, height)
+            self._steps = FilledSteps(format_name, encoding.time_base)
             self._copies = self._set_up_header(info, options, plan)
             self._told = Told.of(encoding.container, len(info.chapters) if options.metadata else 0)
             with self._explain_ffmpeg_errors():
@@ -119,6 +122,7 @@ class VideoSink:
         return (
             *self._encoding.notes,
             *self._about_shape,
+            *(self._steps.lost if self._options.clock is None else ()),  # else it was known before
             *self._copies.notes,
             *self._about_captions,
             *attached,
@@ -189,13 +193,16 @@ class VideoSink:
     def _encode(self, picture: Picture) -> None:
         if self._options.metadata:
             self._photo_tags_lost.note(picture.stamp.tags)
-        self._encoding.container.mux(self._last.ready(self._encoder.encode(picture)))
+        self._mux(self._encoder.encode(picture))
+
+    def _mux(self, packets: list[Packet[Any]]) -> None:
+        self._steps.note(packets)
+        self._encoding.container.mux(self._last.ready(packets))
 
     def write_encoded(self, picture: EncodedPicture, time_base: Fraction) -> None:
         """Write a picture that was encoded before, with the same options. time_base: seconds per tick of its stamps."""
         with self._busy, self._explain_ffmpeg_errors():
-            packet = picture.packet(self._encoding.stream, time_base)
-            self._encoding.container.mux(self._last.ready([packet]))
+            self._mux([picture.packet(self._encoding.stream, time_base)])
             self._encoded += 1
 
     @property
@@ -211,8 +218,9 @@ class VideoSink:
         encoding = self._encoding
         with self._busy:
             with self._explain_ffmpeg_errors():
-                encoding.container.mux([*self._last.ready(self._encoder.finish()), *self._last.rest()])
-                self._copies.finish()
+                self._mux(self._encoder.finish())
+                encoding.container.mux(self._last.rest())
+                self._copies.finish(self._steps.length)
                 encoding.container.close()
             if isinstance(self._file, PartFile) and format_name_of(encoding.container) in _READABLE:
                 check_output(self._file.written, self._path, self._written)

@@ -226,3 +226,19 @@ def test_telemetry_is_kept_in_a_file_with_chapters(tmp_path: Path) -> None:
 def data_tracks(path: Path) -> list[str]:
     with av.open(str(path)) as container:
         return ["titles" if s.discard == Discard.all else "telemetry" for s in container.streams if s.type == "data"]
+
+
+@pytest.mark.parametrize(("suffix", "length", "cut"), [(".mxf", 3.0, True), (".mxf", 1.2, False), (".mov", 3.0, False)])
+def test_sound_behind_the_last_picture_of_an_mxf_is_missed(
+    tmp_path: Path, suffix: str, length: float, cut: bool
+) -> None:
+    def sound(container: Any) -> None:
+        mux_tone(container, length)
+
+    path = make_video(tmp_path / "in.mkv", EVEN, prepare=lambda container, _: add_tone(container), extra=sound)
+    _, notes = transcode(path, tmp_path / f"out{suffix}")
+    said = [note for note in notes if "cut off" in note]
+    assert bool(said) == cut
+    assert not cut or said == [
+        "the last 1.81 s of audio stream 1 (aac) are cut off: mxf files end with the last picture"
+    ]

@@ -23,7 +23,7 @@ from swiftvr_trt.runtime.media.even_steps import (
 from swiftvr_trt.runtime.media.index import index_video
 from swiftvr_trt.runtime.media.video_out import container_format
 
-from .videos import EVEN, frames_of, make_video, one_line
+from .videos import EVEN, frames_of, make_video, one_line, transcode
 
 MS = Fraction(1, 1000)
 BURST = [*range(0, 3000, 1000), *(3000 + 1000 * index // 60 for index in range(30)), 4000, 9000]
@@ -238,3 +238,19 @@ def test_a_burst_in_a_gif_fails_no_run(tmp_path: Path, known: bool) -> None:
     if steps is not None:
         assert (steps.clock, steps.off) == (Fraction(1, 100), Fraction(190 - 102, 1000))
         assert "gif files count time in steps of 1/100 s, so pictures are shown up to 0.09 s" in str(steps.note("gif"))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "known", "lost"),
+    [(".h264", False, True), (".h264", True, False), (".mxf", False, True), (".vob", False, False)],
+)
+def test_lost_pauses_that_nobody_knew_of_before_are_said_at_the_end(
+    tmp_path: Path, suffix: str, known: bool, lost: bool
+) -> None:
+    """As with filters and pipes, whose times come with the frames."""
+    path = make_video(tmp_path / "in.mkv", [*range(0, 18000, 3600), 180000])
+    clock = Fraction(1, 25) if known else None
+    _, notes = transcode(path, tmp_path / f"out{suffix}", options=SinkOptions(clock=clock))
+    said = [note for note in notes if "hold no times" in note]
+    assert bool(said) == lost
+    assert not said or "shown up to 1.80 s from their time; --vf fps=25 repeats" in said[0]
