@@ -38,6 +38,10 @@ _LEAVE_STEPS_EMPTY = frozenset({"avi", "dvd", "mpeg", "vob", "svcd", "vcd", "m4v
 FINEST: Mapping[str, Fraction] = {"avi": Fraction(1, 1000), "gif": Fraction(1, 100)}
 """Seconds per step at least."""
 
+_PAUSE = Fraction(3, 2)
+"""So many times the usual distance of two frames."""
+
+_NEAR = Fraction(1, 50)
 _MOST_EMPTY = 60_000
 """Empty pictures in a row that FFmpeg writes into an AVI."""
 
@@ -46,21 +50,23 @@ _MOST_EMPTY = 60_000
 class Steps:
     """The steps of an output. clock: seconds per step. off: how far a picture is shown from its time, in seconds.
 
-    all_filled: each step shows a picture.
+    all_filled: each step shows a picture. usual: frames per second between pauses, to be suggested then.
     """
 
     clock: Fraction
     off: Fraction
     all_filled: bool = False
+    usual: Fraction | None = None
 
     def note(self, container: str) -> str | None:
         """One line if that can be noticed."""
         if self.off <= IN_SYNC_S:
             return None
         if self.all_filled:
+            fps = self.usual or 1 / self.clock
             return (
                 f"{container} files hold no times, so pictures are shown up to {float(self.off):.2f} s from their "
-                f"time; --vf fps={1 / self.clock} repeats pictures instead, and .mkv and .mp4 keep the times"
+                f"time; --vf fps={fps} repeats pictures instead, and .mkv and .mp4 keep the times"
             )
         return (
             f"{container} files count time in steps of {self.clock} s, so pictures are shown up to "
@@ -110,7 +116,7 @@ def find_steps(
     if with_sound and steps.off > IN_SYNC_S and holds_sound(container):
         raise MediaError(
             f"{info.path} has uneven times, but {container} files hold none, so sound would be up to "
-            f"{float(steps.off):.2f} s off: add --vf fps={info.rate}, which repeats frames, or choose .mkv or .mp4"
+            f"{float(steps.off):.2f} s off: add --vf fps={steps.usual}, which repeats frames, or choose .mkv or .mp4"
         )
     return steps
 
@@ -172,9 +178,20 @@ def choose_steps(stamps: Sequence[tuple[int, int]], time_base: Fraction, rate: F
 
 def fill_steps(stamps: Sequence[tuple[int, int]], time_base: Fraction, rate: Fraction) -> Steps:
     """The steps of an output that shows one picture after another, the first one at its time. As `choose_steps`."""
-    begin = stamps[0][0]
-    times = ((pts - begin) * time_base for pts, _ in stamps)
-    return Steps(1 / rate, max(abs(number / rate - time) for number, time in enumerate(times)), all_filled=True)
+    times = [(pts - stamps[0][0]) * time_base for pts, _ in stamps]
+    off = max(abs(number / rate - time) for number, time in enumerate(times))
+    return Steps(1 / rate, off, all_filled=True, usual=_usual_rate(times) or rate)
+
+
+def _usual_rate(times: Sequence[Fraction]) -> Fraction | None:
+    """Frames per second where there is no pause, rounded to a whole number if there is one near. None for one frame."""
+    gaps = sorted(after - before for before, after in pairwise(times))
+    short = [gap for gap in gaps if gap <= _PAUSE * gaps[len(gaps) // 2]]
+    if not short:
+        return None
+    exact = len(short) / Fraction(sum(short))
+    whole = Fraction(max(1, round(exact)))
+    return whole if abs(whole - exact) <= _NEAR * exact else exact.limit_denominator(100)
 
 
 def _finer(clock: Fraction) -> Iterator[Fraction]:

@@ -96,7 +96,24 @@ def test_steps_that_are_all_filled_lose_a_pause(times: list[int], off: Fraction)
     assert (steps.clock, steps.off) == (Fraction(1, 25), off)
     note = steps.note("h264")
     assert (note is None) == (off == 0)
-    assert note is None or "--vf fps=25 repeats" in note
+    assert note is None or "repeats pictures instead" in note
+
+
+@pytest.mark.parametrize(
+    ("times", "usual"),
+    [
+        ([*even(Fraction(30), 9), 4000, 4033], "30"),
+        ([*even(Fraction(60000, 1001), 9), 4000], "60"),
+        ([0, 400, 800, 4000], "5/2"),
+        ([0, 2000, 4000, 9000], "1/2"),
+        ([0], "25"),
+    ],
+)
+def test_the_rate_that_is_suggested_is_that_between_pauses(times: list[int], usual: str) -> None:
+    """Frames would be dropped at the average rate, which pauses lower."""
+    steps = fill_steps([(time, 1) for time in times], MS, Fraction(25))
+    assert steps.usual == Fraction(usual)
+    assert len(times) == 1 or f"--vf fps={usual} repeats" in str(steps.note("h264"))
 
 
 @pytest.mark.parametrize(("name", "holds"), [("mxf", True), ("dv", True), ("yuv4mpegpipe", False), ("h264", False)])
