@@ -127,7 +127,7 @@ def lost_dynamics(frame: VideoFrame, first: int) -> frozenset[str]:
     name = dynamics(int(frame.color_trc))
     if name == dynamics(first):
         return frozenset()
-    return frozenset((f"{name} that begins after the first frame (cut the input there to restore each by itself)",))
+    return frozenset((f"{name} that begins after the first frame (cut the file there to restore each by itself)",))
 
 
 def tone_map_of(first: VideoFrame) -> ToneMap | None:

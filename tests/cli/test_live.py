@@ -132,7 +132,8 @@ def endless() -> Iterator[bytes]:
 
 def test_a_signal_while_a_stream_is_written_ends_it_in_order(tmp_path: Path, mini_bundle: BundleFactory) -> None:
     feed, output = Feed([endless()]), tmp_path / "a.mkv"
-    options = ("--when-late", "wait", "--latency", "low", "--threads", "1", "--in-option", "analyzeduration=200000")
+    options = ["--when-late", "wait", "--on-gap", "skip", "--latency", "low", "--threads", "1"]
+    options += ["--in-option", "analyzeduration=200000"]
     arguments = [feed.url, str(output), "--live", "--bundle", str(mini_bundle().path), *options, "--json"]
     process = subprocess.Popen(
         [sys.executable, "-m", "swiftvr_trt.cli.run", *arguments], stdout=subprocess.PIPE, text=True

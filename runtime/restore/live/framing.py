@@ -166,7 +166,8 @@ class Framer:
             if self.first is None:
                 raise
             self._say(f"{error}; frames of {frame.width}x{frame.height} are restored without them")
-            self._chain = None
+            self._chain, self.siting = None, siting_of(video)
+            self._say_dynamics(dynamics(int(frame.color_trc)))
         else:
             self._measuring = Measuring(self._chain, given) if options.vf is not None else None
 

@@ -27,6 +27,14 @@ def test_the_sample_is_up_to_date(tmp_path: Path) -> None:
     assert json.loads(JSON.read_text(encoding="utf-8")) == json.loads(run_to_json(sample_run(tmp_path)))
 
 
+def test_a_record_from_before_a_field_was_added_is_read(tmp_path: Path) -> None:
+    run = json.loads(JSON.read_text(encoding="utf-8"))
+    for case in run["cases"]:
+        assert case["subject"].pop("options") == ""
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert read_run(tmp_path / "run.json") == read_run(JSON)
+
+
 def test_every_figure_says_how_it_was_obtained() -> None:
     figures = [figure for case in read_run(JSON).cases for figure in case.figures]
     assert {figure.how for figure in figures} >= {How.MEASURED, How.COMPILED, How.PROJECTED}

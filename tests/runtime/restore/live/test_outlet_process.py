@@ -17,6 +17,7 @@ import pytest
 
 from swiftvr_trt.errors import OutputError
 from swiftvr_trt.runtime.media import SinkOptions
+from swiftvr_trt.runtime.restore.live import live_input
 from swiftvr_trt.runtime.restore.live.addresses import LiveInputAddress, LiveOutputAddress
 from swiftvr_trt.runtime.restore.live.live_input import VIDEO, LiveInput, SourceEndedError
 from swiftvr_trt.runtime.restore.live.outlet import LiveEncoding, Outlet
@@ -73,10 +74,13 @@ def test_packets_become_a_file_that_can_be_played_before_it_is_finished(tmp_path
 
 
 def test_what_cannot_be_opened_is_an_answer() -> None:
-    opening = {"url": "/no/such/place.mkv", "muxer": "matroska", "options": {}, "header": {}}
+    encoding = LiveEncoding(LiveOutputAddress.parse("a.mkv"), info(), (96, 64), SinkOptions())
+    header = {**encoding.header, "passed_on": False}
+    opening = {"url": "/no/such/place.mkv", "muxer": "matroska", "options": {}, "header": header}
     parent: Any = Orders([{"open": opening}])
     main(parent)
-    assert list(parent.answers[0]) == ["error"]
+    assert "No such file" in parent.answers[0]["error"]
+    encoding.close()
 
 
 def heard_s(file: Any) -> float:
@@ -205,7 +209,8 @@ def connected(header: Any) -> tuple[Listener, Outlet]:
     raise AssertionError(f"nobody listens: {listener.error}")
 
 
-def test_what_is_sent_by_rtmp_is_read_by_rtmp() -> None:
+def test_what_is_sent_by_rtmp_is_read_by_rtmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_input, "_OPEN_S", PATIENCE_S)  # the other end starts meanwhile
     encoding = LiveEncoding(LiveOutputAddress.parse("rtmp://127.0.0.1/live/key"), info(), (96, 64), SinkOptions())
     packets = [encoding.encode(picture(number))[0] for number in range(50)]
     recording: Any = av.open(io.BytesIO(transport(50)))
