@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ...errors import MediaError
 from ...text import counted
@@ -62,6 +62,7 @@ class _Track:
     skips       whether players are told to skip what an edit list hides
     end_s       when the last of its packets ends, in seconds
     cut_s       how much of its end the output lacks
+    step        ticks from one decoding time to the next, at least
     """
 
     stream: Any
@@ -72,6 +73,7 @@ class _Track:
     skips: bool = False
     end_s: Fraction = Fraction(0)
     cut_s: Fraction = Fraction(0)
+    step: int = 1
     converter: Converter | None = None
 
 
@@ -138,11 +140,18 @@ class StreamCopier:
             stream = add_copy(self._container, source)
             if source.kind != "attachment":
                 skips = self._format in _WITH_CODEC_DELAY and _padding(stream) > 0
-                self._tracks[source.index] = _Track(stream, source, skips=skips)
+                self._tracks[source.index] = _Track(stream, source, skips=skips, step=self._step(source))
         if why is None:
             self.copied.append(source)
         else:
             self.left_out.append((source, why))
+
+    def _step(self, source: CopiedStream) -> int:
+        """0 if packets may be decoded at the same time. In a Matroska's milliseconds, several of TrueHD are."""
+        from av.format import Flags
+
+        strict = not self._container.format.flags & cast(int, Flags.ts_nonstrict.value)
+        return int(strict and source.kind in ("audio", "cover"))
 
     def _attach_cover(self, source: CopiedStream) -> str | None:
         """Matroska stores covers as attached files."""
@@ -246,7 +255,7 @@ def _make_decoding_time_advance(packet: Any, track: _Track) -> None:
     if packet.pts is None:
         packet.pts = packet.dts
     if track.last is not None and packet.dts <= track.last:
-        packet.dts = track.last + (track.source.kind in ("audio", "cover"))
+        packet.dts = track.last + track.step
         packet.pts = max(packet.pts, packet.dts)
     track.last = packet.dts
 

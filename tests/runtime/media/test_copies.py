@@ -186,25 +186,42 @@ def test_time_codes_are_kept_or_named(tmp_path: Path, after: str, kept: bool) ->
 
 
 @pytest.mark.parametrize(
-    ("last", "pts", "dts", "expected"),
+    ("last", "pts", "dts", "step", "expected"),
     [
-        (None, None, None, (1, 1)),
-        (None, 7, None, (7, 7)),
-        (None, None, 5, (5, 5)),
-        (4, 9, 8, (9, 8)),  # in order: unchanged
-        (8, 8, 8, (9, 9)),  # repeated: one tick later
-        (8, 20, 3, (20, 9)),  # stepped back: decoded later, shown when it was
+        (None, None, None, 1, (1, 1)),
+        (None, 7, None, 1, (7, 7)),
+        (None, None, 5, 1, (5, 5)),
+        (4, 9, 8, 1, (9, 8)),  # in order: unchanged
+        (8, 8, 8, 1, (9, 9)),  # repeated: one tick later
+        (8, 8, 8, 0, (8, 8)),  # where that is allowed: unchanged
+        (8, 20, 3, 1, (20, 9)),  # stepped back: decoded later, shown when it was
+        (8, 20, 3, 0, (20, 8)),
     ],
 )
 def test_decoding_times_of_a_copied_stream_advance(
-    last: int | None, pts: int | None, dts: int | None, expected: tuple[int, int]
+    last: int | None, pts: int | None, dts: int | None, step: int, expected: tuple[int, int]
 ) -> None:
     packet = av.Packet(b"sound")
     packet.pts, packet.dts = pts, dts
-    track = _Track(None, CopiedStream(1, "audio", "aac", Template(None)), last)
+    track = _Track(None, CopiedStream(1, "audio", "aac", Template(None)), last, step=step)
     _make_decoding_time_advance(packet, track)
     assert (packet.pts, packet.dts) == expected
     assert track.last == expected[1]
+
+
+def test_packets_shorter_than_a_tick_keep_their_times(tmp_path: Path) -> None:
+    """TrueHD has 1200 packets a second, and Matroska 1000 ticks: with one tick for each, sound came ever later."""
+
+    def mux_short(container: Any) -> None:
+        for index in range(1200):
+            packet = av.Packet(bytes((index % 256, index // 256)) * 40)
+            packet.pts = packet.dts = 40 * index
+            packet.time_base, packet.stream = Fraction(1, 48000), container.streams.audio[0]
+            container.mux(packet)
+
+    make_video(tmp_path / "in.mkv", UNEVEN, prepare=add_pcm, extra=mux_short)
+    transcode(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    assert packets(tmp_path / "out.mkv", "audio") == packets(tmp_path / "in.mkv", "audio")
 
 
 def test_telemetry_is_kept_in_a_file_with_chapters(tmp_path: Path) -> None:
