@@ -40,15 +40,23 @@ _NAMED: Mapping[str, frozenset[str]] = {
 """What has a name in an MPEG transport stream. FFmpeg writes everything else, too, but nobody can read it."""
 
 _UNPLAYABLE: Mapping[str, frozenset[str]] = {
-    "avi": frozenset(
-        {"flac", "vorbis", "dts", "eac3"}
-    ),  # FFmpeg does not know how long their packets are, and fills up
-    # each sample with an empty chunk: one to four megabytes per second, in which players find no FLAC
-    "flv": frozenset(
-        {"eac3", "opus", "flac", "ac3"}
-    ),  # only "enhanced" FLV, which few players know, has names for them
+    # FFmpeg does not know how long packets of the first four are, and fills up each sample with an empty chunk: one to
+    # four megabytes per second, in which players find no FLAC. G.722 is played at twice its speed.
+    "avi": frozenset({"flac", "vorbis", "dts", "eac3", "adpcm_g722"}),
+    # Only "enhanced" FLV, which few players know, has names for them.
+    "flv": frozenset({"eac3", "opus", "flac", "ac3"}),
+    # Ten packets have the same time, a second too late.
+    "asf": frozenset({"flac"}),
+    "wtv": frozenset({"flac", "aac"}),
+    # All packets have the time 0.
+    "rm": frozenset({"aac", "ra_144"}),
+    # The size of their blocks is not stored.
+    "nut": frozenset({"wmav1", "wmav2", "wmapro", "wmavoice", "wmalossless", "adpcm_ima_wav", "adpcm_g726"}),
+    # Its length is taken from that of the file, so the last second is refused.
+    "matroska": frozenset({"tta"}),
 }
-"""What the muxers of these formats write, but in files that players do not know, or that are far too large."""
+"""What the muxers of these formats write, but in files that players do not know or read wrongly, or that are far too
+large. Found by copying the sound of every encoder into every container, and comparing the times that are read."""
 
 _NEEDS_VIDEO = frozenset({"mxf", "mxf_d10", "mxf_opatom", "gxf"})
 """Formats that refuse a header without video."""
@@ -83,7 +91,7 @@ def refusal(format_name: str, source: CopiedStream) -> str | None:
 
 def is_taken_if_passed_on(format_name: str, source: CopiedStream) -> bool:
     """Whether the muxer takes a stream that is not on its list of codecs."""
-    if format_name not in PASSED_ON or source.kind != "audio":
+    if format_name not in PASSED_ON or source.kind != "audio" or not can_name(format_name, source.codec):
         return False
     return takes(format_name, lambda trial: add_copy(trial, source), passed_on=True)
 

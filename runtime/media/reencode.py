@@ -26,7 +26,7 @@ _ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "pcm": "pcm_s16le"}
 
 _AUTO: Mapping[str, tuple[str, ...]] = {
     "avi": ("libmp3lame", "ac3"),
-    "asf": ("wmav2",),
+    "asf": ("wmav2", "ac3"),
     "mpeg": ("mp2", "ac3"),
     "webm": ("libopus",),
     "ogg": ("libopus", "flac"),

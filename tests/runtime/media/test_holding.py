@@ -26,11 +26,12 @@ SOUND = [
     (".avi", "pcm_alaw", {".mov": COPIED, ".mkv": COPIED, ".mp4": "alac"}),
     (".avi", "adpcm_ms", {".avi": COPIED, ".mkv": COPIED, ".mp4": "aac", ".mov": "aac", ".mpg": "mp2"}),
     (".avi", "adpcm_ima_wav", {".avi": COPIED, ".mkv": COPIED, ".mp4": "aac"}),
-    (".wmv", "wmav2", {".wmv": COPIED, ".mkv": COPIED, ".mp4": "aac", ".webm": "opus", ".avi": COPIED}),
+    (".wmv", "wmav2", {".wmv": COPIED, ".mkv": COPIED, ".mp4": "aac", ".nut": "aac", ".webm": "opus", ".avi": COPIED}),
     (".mov", "alac", {".mp4": COPIED, ".mkv": COPIED, ".avi": "pcm_s24le", ".wmv": "wmav2", ".mxf": "pcm_s24le"}),
     (".mov", "pcm_s32be", {".avi": "pcm_s32le", ".mxf": "pcm_s24le", ".mkv": COPIED}),
     (".mkv", "flac", {".mp4": COPIED, ".mkv": COPIED, ".mov": "alac", ".3gp": "aac", ".ogv": COPIED}),
-    (".mkv", "flac", {".avi": "pcm_s16le", ".flv": "aac"}),
+    (".mkv", "flac", {".avi": "pcm_s16le", ".flv": "aac", ".wmv": "wmav2"}),
+    (".mkv", "tta", {".mkv": "flac"}),
     (".mkv", "eac3", {".flv": "aac", ".avi": "mp3", ".mp4": COPIED}),
     (".mkv", "ac3", {".flv": "aac"}),
 ]
@@ -133,9 +134,9 @@ def test_sound_for_which_only_few_players_know_a_name_is_refused(tmp_path: Path,
         assert refusal("flv", sound) == f"flv files do not hold {sound.codec}"
 
 
-@pytest.mark.parametrize("after", [".avi", ".mpg", ".flv"])
+@pytest.mark.parametrize("after", [".avi", ".mpg", ".flv", ".wmv"])
 def test_surround_sound_keeps_its_channels_where_it_can(tmp_path: Path, after: str) -> None:
-    transcode(make_sound(tmp_path / "in.mkv", "eac3", "5.1"), tmp_path / f"out{after}")
+    transcode(make_sound(tmp_path / "in.mkv", "eac3" if after != ".wmv" else "flac", "5.1"), tmp_path / f"out{after}")
     with av.open(str(tmp_path / f"out{after}")) as container:
         assert container.streams.audio[0].layout.nb_channels == 6
 
