@@ -58,9 +58,9 @@ class EncodedPicture:
 
 
 def _side_data(alpha: bytes) -> PacketSideData:
-    from av import packet
+    from av import packet as packets
 
-    new, numbered = cast(Any, packet.PacketSideData), cast(Any, packet.packet_sidedata_type_from_literal)
+    new, numbered = cast(Any, packets.PacketSideData), cast(Any, packets.packet_sidedata_type_from_literal)
     made: PacketSideData = new(numbered(_ALPHA), len(alpha))
     made.update(alpha)
     return made

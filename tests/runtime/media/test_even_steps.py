@@ -12,6 +12,7 @@ from av.format import ContainerFormat
 
 from swiftvr_trt.errors import MediaError
 from swiftvr_trt.runtime.media import SinkOptions, open_sink, open_source
+from swiftvr_trt.runtime.media.colour import converted
 from swiftvr_trt.runtime.media.even_steps import (
     IN_SYNC_S,
     choose_steps,
@@ -23,7 +24,7 @@ from swiftvr_trt.runtime.media.even_steps import (
 from swiftvr_trt.runtime.media.index import index_video
 from swiftvr_trt.runtime.media.video_out import container_format
 
-from .videos import EVEN, frames_of, make_video, one_line, transcode
+from .videos import EVEN, frames_of, make_video, noise, one_line, transcode
 
 MS = Fraction(1, 1000)
 BURST = [*range(0, 3000, 1000), *(3000 + 1000 * index // 60 for index in range(30)), 4000, 9000]
@@ -150,7 +151,8 @@ def test_which_containers_leave_a_step_empty(tmp_path: Path, name: str, codec: s
         frames_of(352, 288)(container, stream)
         stream.codec_context.time_base = Fraction(1, 25)
         for moment in (0, 1, 2, 47):
-            frame = av.VideoFrame(352, 288, "yuv420p")
+            # Of noise: MPEG-PS packs several small pictures into one packet, which has one time.
+            frame = converted(av.VideoFrame.from_ndarray(noise(moment, 352, 288), "rgb24"), format=stream.pix_fmt)
             frame.pts, frame.time_base = moment, Fraction(1, 25)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
