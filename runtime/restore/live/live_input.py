@@ -6,6 +6,7 @@ look-up of a name, happens in a thread that nobody waits for (`reading`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -297,13 +298,14 @@ def _open(address: LiveInputAddress, options: dict[str, str], stall_s: float) ->
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = first_error(said, error)
         remedy = remedy_for(reason, _AT_DEVICES if address.protocols == "file" else _AT_SERVERS)
-        kind = PlaceTakenError if any(word in reason for word in _TAKEN) else MachineError
+        kind = PlaceTakenError if any(_says(reason, words) for words in _TAKEN) else MachineError
         raise kind(f"cannot open {address.name}: {reason}; {remedy}") from None
 
 
 _TAKEN = ("in use", "resource busy", "number -10048")
 """What FFmpeg says of a place that somebody else has: a port, a device, and a port on Windows."""
 _PORT_TAKEN = "another program has this port: end it, or choose another port"
+_ADDRESS = re.compile(r"\S+://\S*")
 _REMEDIES = {
     "in use": _PORT_TAKEN,
     "number -10048": _PORT_TAKEN,
@@ -324,7 +326,12 @@ _AT_DEVICES = "check its name, and that no other program uses it"
 
 def remedy_for(reason: str, otherwise: str = _AT_SERVERS) -> str:
     """What to do about a connection that failed for this reason. otherwise: if nothing better is known."""
-    return next((remedy for word, remedy in _REMEDIES.items() if word in reason), otherwise)
+    return next((remedy for words, remedy in _REMEDIES.items() if _says(reason, words)), otherwise)
+
+
+def _says(reason: str, words: str) -> bool:
+    """Whether FFmpeg says these words, not the address that it quotes: port 54017 is no answer 401."""
+    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", _ADDRESS.sub("", reason)) is not None
 
 
 def _video_of(container: InputContainer, address: LiveInputAddress) -> VideoStream:

@@ -238,6 +238,10 @@ def written(path: Path, sound: bytes) -> Path:
         ("bind failed: Address already in use", "another program has this port: end it, or choose another port"),
         ("bind failed: Error number -10048 occurred", "another program has this port: end it, or choose another port"),
         ("Failed to resolve hostname x: Name or service not known", "check the name of the host"),
+        ("Connection to tcp://127.0.0.1:54017 failed: Connection refused", "check that it is running"),
+        ("Connection to tcp://resolve/404?in=use failed: Connection refused", "check that it is running"),
+        ("method DESCRIBE failed: 401 Unauthorized", "check the user and the password"),
+        ("HTTP error 404 Not Found", "check the path"),
         ("Server returned 401 Unauthorized", "check the user and the password"),
         (
             "Format not on whitelist 'mpegts,mov'",
