@@ -56,11 +56,11 @@ def check_holds(container: OutputContainer, codec: Codec) -> None:
     Where they would not find the container's usual video either, a trial says nothing.
     """
     name = container.format.name
-    if try_out(name, codec.name).held is not False:
-        return
     try:
         usual = choose_encoder(container, None).name
     except MediaError:  # this FFmpeg lacks it
+        return
+    if usual == codec.name or try_out(name, codec.name).held is not False:
         return
     if try_out(name, usual).held:
         raise not_held(container, codec.name)

@@ -32,6 +32,11 @@ def about_pattern(path: Path) -> str:
     return f": patterns of names are not expanded, so name the folder, {path.parent}"
 
 
+def but_unread(files: Sequence[Path]) -> str:
+    """Names one of these pictures that are not read, behind "no images"; empty if there is none."""
+    return f" but {files[0].name}, whose format is not read" if files else ""
+
+
 def conversion(files: Sequence[Path]) -> str:
     """What to do with pictures, at least one, that are not read."""
     if len(files) > 1:

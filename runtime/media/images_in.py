@@ -21,7 +21,7 @@ from .contents import is_animated, open_image
 from .ffmpeg_log import ffmpeg_errors
 from .frame_memory import FrameBound
 from .image_heads import Head, read_head
-from .image_names import SUFFIXES, conversion, is_image, is_other_image
+from .image_names import SUFFIXES, but_unread, conversion, is_image, is_other_image
 from .number_gaps import gap_note
 from .photo_tags import PhotoTags, read_tags
 from .planes import bits_of
@@ -204,11 +204,12 @@ class ImageSource:
     def _kind(self) -> str:
         """How many images of what format these are, by the first one."""
         count, kind = len(self._files), self._files[0].suffix.lower().lstrip(".")
-        return f"{counted(count, f'{kind} image')}"
+        return counted(count, f"{kind} image")
 
     def _note(self, image: _Image, *, alpha: bool) -> None:
         """Remember what of an image is lost. alpha: its transparency is kept."""
-        self._hdr |= {name for code, name in colour.HDR_TRANSFERS.items() if code == image.frame.color_trc}
+        if (name := colour.HDR_TRANSFERS.get(int(image.frame.color_trc))) is not None:
+            self._hdr.add(name)
         self._deep |= bits_of(image.frame) > 8 and self._form is RGB
         self._transparent |= not alpha and not is_opaque(image.frame)
         if image.said:
@@ -265,10 +266,9 @@ def _images(path: Path) -> list[Path]:
     found = [file for file in files if is_image(file)]
     if not found:
         others = [file for file in files if is_other_image(file)]
-        only = f" but {others[0].name}, whose format is not read" if others else ""
         remedy = f": {conversion(others)}" if others else ""
         raise MediaError(
-            f"the folder {path} contains no images{only}, expected files named "
+            f"the folder {path} contains no images{but_unread(others)}, expected files named "
             f"{', '.join('*' + s for s in SUFFIXES)}{remedy}"
         )
     stems: dict[str, Path] = {}

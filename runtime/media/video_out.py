@@ -340,13 +340,15 @@ def _container(
 
 def about_shape(encoding: Encoding, aspect: Fraction | None) -> tuple[str, ...]:
     """A line if readers will not find the shape of pixels. A pipe cannot be read back, so a trial shows it."""
+    if aspect is None:
+        return ()
     context, name = encoding.stream.codec_context, format_name_of(encoding.container)
     codec = context.codec
     if codec.name == "mpeg2video":  # keeps one of a few shapes of the picture, which are others for other sizes
         trial = try_out(name, codec.name, aspect, (context.width, context.height))
     else:
         trial = try_out(name, codec.name, aspect)
-    if aspect is None or not trial.held:
+    if not trial.held:
         return ()
     return tuple(misshapen(aspect, trial.aspect or Fraction(1), codec.canonical_name, name))
 

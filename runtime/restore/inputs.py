@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 
 from ...errors import MediaError, MisuseError
 from ...text import counted
-from ..media.image_names import about_pattern, conversion, is_image, is_other_image
+from ..media.image_names import about_pattern, but_unread, conversion, is_image, is_other_image
 from ..media.images_in import natural_key
 from ..media.pipes import input_name, is_standard_input
 
@@ -83,8 +83,8 @@ def find_inputs(sources: Sequence[Path], output: str, *, recursive: bool = False
     for source in sources:
         held = search.inputs(source, PurePath() if alone and source.is_dir() else PurePath(_name(source)))
         if not held:
-            but = f" but {search.unread[0].name}, whose format is not read" if search.unread else ""
             remedy = conversion(search.unread) if search.unread else "name another folder"
+            but = but_unread(search.unread)
             raise MediaError(f"{source} and the folders in it hold no videos and no pictures{but}: {remedy}")
         found += held
     if alone and found[0].path == sources[0]:

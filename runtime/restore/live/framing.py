@@ -159,16 +159,16 @@ class Framer:
         self.siting = siting_of(video)
         if self._chain is None:
             return
-        self.siting = self._chain.siting(self.siting)
         try:
             self._filter = FrameFilter(self._chain, given, frame)
         except MediaError as error:
             if self.first is None:
                 raise
             self._say(f"{error}; frames of {frame.width}x{frame.height} are restored without them")
-            self._chain, self.siting = None, siting_of(video)
+            self._chain = None
             self._say_dynamics(dynamics(int(frame.color_trc)))
         else:
+            self.siting = self._chain.siting(self.siting)
             self._measuring = Measuring(self._chain, given) if options.vf is not None else None
 
     def _say_dynamics(self, name: str) -> None:

@@ -107,8 +107,7 @@ def _advising(store: Store, say: LineCallback) -> Iterator[None]:
             store.look_again()  # others may have finished pieces
         if not store.marks or not store.folder.is_dir():
             return ""
-        kept = counted(store.frames, "frame is", "frames are")
-        return f"{kept} kept in {store.folder}; the same command{store.without} goes on from there"
+        return f"{_kept_in(store)}; the same command{store.without} goes on from there"
 
     with leaving.advising(advice):
         try:
@@ -118,7 +117,8 @@ def _advising(store: Store, say: LineCallback) -> Iterator[None]:
                 raise full from error
             cause = _cause(error, store)
             if isinstance(cause, UnreadableInputError | InputChangedError):
-                raise type(cause)(f"{cause}; {_kept_in(store)}{_remedy(cause, store)}") from error
+                kept = f"{_kept_in(store)}: " if store.marks else ""
+                raise type(cause)(f"{cause}; {kept}{_remedy(cause, store)}") from error
             if kept := advice():
                 say(kept)
             raise
@@ -135,7 +135,7 @@ def _cause(error: BaseException, store: Store) -> BaseException:
 
 
 def _kept_in(store: Store) -> str:
-    return f"{counted(store.frames, 'frame is', 'frames are')} kept in {store.folder}: " if store.marks else ""
+    return f"{counted(store.frames, 'frame is', 'frames are')} kept in {store.folder}"
 
 
 def _remedy(error: UnreadableInputError | InputChangedError, store: Store) -> str:
